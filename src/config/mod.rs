@@ -1,0 +1,1 @@
+//! Config files: what was typed becomes what it means.

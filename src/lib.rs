@@ -1,0 +1,28 @@
+//! Keyferry: a proxy in front of Redis-protocol shards that can also move the
+//! keys to another shard layout while clients keep working.
+//!
+//! Layers, lowest first; a module imports only from layers above it in this
+//! list, and only what `tests/architecture.rs` names:
+//!
+//! ```text
+//! 0  resp  rdb  metrics
+//! 1  router  reuseport  store
+//! 2  upstream
+//! 3  replication  proxy
+//! 4  reshard
+//! 5  admin  config
+//! 6  cli
+//! ```
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod metrics;
+pub mod proxy;
+pub mod rdb;
+pub mod replication;
+pub mod reshard;
+pub mod resp;
+pub mod reuseport;
+pub mod router;
+pub mod upstream;

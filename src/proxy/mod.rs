@@ -1,0 +1,1 @@
+//! Client sessions: parse -> route -> gate -> forward -> reply in order.

@@ -1,0 +1,1 @@
+//! RDB scanner, value decoder, DUMP payloads: no sockets.

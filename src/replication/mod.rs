@@ -1,0 +1,1 @@
+//! The tap: poses as a replica of one shard and hands on what it sends.

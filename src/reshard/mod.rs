@@ -1,0 +1,1 @@
+//! The job that moves keys to another layout: plan, copy, follow, verify, switch.

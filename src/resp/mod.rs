@@ -1,0 +1,1 @@
+//! RESP2/RESP3 bytes <-> spans: incremental, bounded, no sockets.

@@ -1,0 +1,1 @@
+//! Listening sockets: one SO_REUSEPORT listener for each worker.

@@ -1,0 +1,1 @@
+//! Which shard owns a key: hashes, distributions, layouts, epochs, the command table, gates. Pure.

@@ -1,0 +1,1 @@
+//! Connections to shards: dialling, handshake, in-flight queue, health.
