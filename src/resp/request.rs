@@ -1,0 +1,420 @@
+//! Scanning what clients send: where a request ends and where its arguments are.
+//!
+//! ```text
+//! *2\r\n $3\r\nGET\r\n $1\r\nk\r\n        GET k\r\n
+//!        ^args[0]^     ^args[1]           inline: rebuilt as the array on the left
+//!
+//!          '*' ok                      last argument
+//!   Fresh ---------> Arguments{left} ----------------> whole request, Fresh again
+//!     '-- any other byte: an inline line, taken whole
+//! ```
+//!
+//! Invariants: bytes of an array are never copied; a number that was declared
+//! reserves nothing, only arguments that arrived take a span each; when bytes
+//! run out the scanner keeps its place and `need`, the input length below
+//! which asking again is answered without looking.
+//!
+//! Stricter than Redis in one point: CR LF must really stand after every length
+//! and body. Redis skips those two bytes unseen, but requests of many clients
+//! share one connection to a shard, and a shard that does check would close it
+//! for all of them.
+
+use super::header::{self, Header};
+use super::inline::InlineBuffer;
+use super::span::Span;
+
+/// Spans kept between requests; a longer list is given back after its request.
+const RETAINED_SPANS_MAX: usize = 16 * 1024;
+
+/// Rebuilt as an array, a line grows at most 3.5-fold (`a a a`), and must stay
+/// addressable by a [`Span`].
+const INLINE_BYTES_CAP: usize = 64 * 1024 * 1024;
+const _: () = assert!(INLINE_BYTES_CAP * 4 < u32::MAX as usize);
+
+/// What a client may send. The defaults are Redis's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Whole request with its headers, in bytes; at most `u32::MAX`.
+    pub request_bytes_max: usize,
+    /// Arguments of one request, the command's name included.
+    pub args_max: usize,
+    /// One inline line, or one length line, in bytes; at most 64 MiB.
+    pub inline_bytes_max: usize,
+    /// One argument, in bytes.
+    pub bulk_bytes_max: usize,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 512 * 1024 * 1024 + 64 * 1024,
+            args_max: 1024 * 1024,
+            inline_bytes_max: 64 * 1024,
+            bulk_bytes_max: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// One whole request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Canonical RESP array of bulk strings, ready to forward. For an inline
+    /// command this is the scanner's own buffer.
+    pub bytes: &'a [u8],
+    /// Arguments as spans of `bytes`. Empty for `*0`, `*-1` and blank inline
+    /// lines: those get no reply and are dropped.
+    pub args: &'a [Span],
+    /// Bytes of the input this request took.
+    pub consumed: usize,
+}
+
+impl<'a> Request<'a> {
+    /// Argument `i`; empty if there is none.
+    #[must_use]
+    #[inline]
+    pub fn arg(&self, i: usize) -> &'a [u8] {
+        match self.args.get(i) {
+            Some(span) => span.of(self.bytes),
+            None => &[],
+        }
+    }
+
+    /// Number of arguments, the command's name included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    /// Whether there is nothing to run.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.args.is_empty()
+    }
+}
+
+/// A client that does not speak RESP; its connection is closed after the error.
+///
+/// `Display` gives Redis's words after `-ERR Protocol error: `.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// The number of arguments is no number, or above the limit.
+    #[error("invalid multibulk length")]
+    InvalidMultibulkLength,
+    /// An argument's length is no number, negative, or above the limit.
+    #[error("invalid bulk length")]
+    InvalidBulkLength,
+    /// An argument does not start with `$`.
+    #[error("expected '$', got '{}'", char::from(*.0))]
+    ExpectedDollar(u8),
+    /// CR LF is missing after an argument. Redis has no words for this: it does not look.
+    #[error("expected CRLF after bulk")]
+    ExpectedCrlf,
+    /// Quotes of an inline command do not match.
+    #[error("unbalanced quotes in request")]
+    UnbalancedQuotes,
+    /// An inline command without end within the limit.
+    #[error("too big inline request")]
+    TooBigInline,
+    /// `*` without line end within the limit.
+    #[error("too big mbulk count string")]
+    TooBigMultibulkCount,
+    /// `$` without line end within the limit.
+    #[error("too big bulk count string")]
+    TooBigBulkCount,
+    /// The request as a whole is above its limit. Redis closes without a word.
+    #[error("too big request")]
+    TooBigRequest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// At the first byte of a request.
+    Fresh,
+    /// Inside an array, `left` arguments before its end.
+    Arguments { left: usize },
+}
+
+/// A request was found.
+struct Found {
+    consumed: usize,
+    inline: bool,
+}
+
+/// Finds requests in a client's bytes. Keeps its buffers: no allocation for a
+/// request in steady state.
+#[derive(Debug)]
+pub struct RequestScanner {
+    limits: RequestLimits,
+    state: State,
+    args: Vec<Span>,
+    inline: InlineBuffer,
+    /// Offset of the first byte not yet understood.
+    pos: usize,
+    /// With fewer input bytes than this nothing new can be found.
+    need: usize,
+    /// Up to here no line end was found (only while a line is partial).
+    searched: usize,
+    partial: bool,
+}
+
+impl RequestScanner {
+    /// A scanner at the start of a connection.
+    #[must_use]
+    pub fn new(limits: RequestLimits) -> Self {
+        Self {
+            limits: RequestLimits {
+                request_bytes_max: limits.request_bytes_max.min(u32::MAX as usize),
+                inline_bytes_max: limits.inline_bytes_max.min(INLINE_BYTES_CAP),
+                ..limits
+            },
+            state: State::Fresh,
+            args: Vec::new(),
+            inline: InlineBuffer::default(),
+            pos: 0,
+            need: 1,
+            searched: 0,
+            partial: false,
+        }
+    }
+
+    /// Finds the request `input` starts with; `None` if its end has not arrived.
+    ///
+    /// `input` starts at the first byte of a request; on a later call it holds
+    /// the same bytes and more. After `Some`, go on with `input[consumed..]`.
+    ///
+    /// # Errors
+    /// What is not RESP or above a limit. The scanner is reset then, but the
+    /// connection has no known request boundary any more.
+    #[inline]
+    pub fn scan<'a>(&'a mut self, input: &'a [u8]) -> Result<Option<Request<'a>>, ProtocolError> {
+        if input.len() < self.need {
+            self.partial = !input.is_empty();
+            return Ok(None);
+        }
+        match self.advance(input) {
+            Ok(Some(found)) => {
+                self.state = State::Fresh;
+                self.need = 1;
+                self.partial = false;
+                let bytes = if found.inline {
+                    &self.inline.rebuilt
+                } else {
+                    input.get(..found.consumed).unwrap_or_default()
+                };
+                Ok(Some(Request {
+                    bytes,
+                    args: &self.args,
+                    consumed: found.consumed,
+                }))
+            }
+            Ok(None) => {
+                self.partial = true;
+                Ok(None)
+            }
+            Err(error) => {
+                self.reset();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the last scan saw a request without its end.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Forgets a partial request: the next scan starts at a first byte.
+    pub fn reset(&mut self) {
+        self.state = State::Fresh;
+        self.args.clear();
+        self.pos = 0;
+        self.need = 1;
+        self.searched = 0;
+        self.partial = false;
+    }
+
+    #[inline]
+    fn advance(&mut self, input: &[u8]) -> Result<Option<Found>, ProtocolError> {
+        let left = match self.state {
+            State::Arguments { left } => left,
+            State::Fresh => {
+                if input.first() != Some(&b'*') {
+                    return self.inline_line(input);
+                }
+                match self.argument_count(input)? {
+                    Some(left) => left,
+                    None => return Ok(None),
+                }
+            }
+        };
+        self.arguments(input, left)
+    }
+
+    /// Takes `*<n>\r\n`; `None` if it is partial.
+    #[inline]
+    fn argument_count(&mut self, input: &[u8]) -> Result<Option<usize>, ProtocolError> {
+        let (count, len) = match header::parse_short(input.get(1..).unwrap_or_default()) {
+            Some(short) => short,
+            None => match self.long_length(input, 0)? {
+                Some(long) => long,
+                None => return Ok(None),
+            },
+        };
+        if count > self.limits.args_max {
+            return Err(ProtocolError::InvalidMultibulkLength);
+        }
+        self.begin();
+        self.pos = 1 + len;
+        Ok(Some(count))
+    }
+
+    fn begin(&mut self) {
+        self.args.clear();
+        self.searched = 0;
+        if self.args.capacity() > RETAINED_SPANS_MAX {
+            self.args.shrink_to(RETAINED_SPANS_MAX);
+        }
+        self.inline.shrink();
+    }
+
+    /// Takes bulk strings until none is left or bytes run out.
+    #[inline]
+    fn arguments(&mut self, input: &[u8], count: usize) -> Result<Option<Found>, ProtocolError> {
+        let mut pos = self.pos;
+        for left in (1..=count).rev() {
+            let (len, header_len) = match input.get(pos..) {
+                Some([b'$', tail @ ..]) => match header::parse_short(tail) {
+                    Some(short) => short,
+                    None => match self.long_length(input, pos)? {
+                        Some(long) => long,
+                        None => return self.pause(pos, left, self.need),
+                    },
+                },
+                Some([other, ..]) => return Err(ProtocolError::ExpectedDollar(*other)),
+                Some([]) | None => return self.pause(pos, left, pos + 1),
+            };
+            if len > self.limits.bulk_bytes_max {
+                return Err(ProtocolError::InvalidBulkLength);
+            }
+            let start = pos + 1 + header_len;
+            let end = start + len;
+            if end + 2 > self.limits.request_bytes_max {
+                return Err(ProtocolError::TooBigRequest);
+            }
+            match input.get(end..end + 2) {
+                Some(b"\r\n") => {}
+                Some(_) => return Err(ProtocolError::ExpectedCrlf),
+                // The header is read again then; it is at most 22 bytes.
+                None => return self.pause(pos, left, end + 2),
+            }
+            self.args.push(Span {
+                start: start as u32,
+                end: end as u32,
+            });
+            pos = end + 2;
+        }
+        Ok(Some(Found {
+            consumed: pos,
+            inline: false,
+        }))
+    }
+
+    fn pause(
+        &mut self,
+        pos: usize,
+        left: usize,
+        need: usize,
+    ) -> Result<Option<Found>, ProtocolError> {
+        self.pos = pos;
+        self.need = need;
+        self.state = State::Arguments { left };
+        Ok(None)
+    }
+
+    /// Reads the length line at `at` when it is not a short one: `None` if it
+    /// is partial (`need` is set then). Answers value and length after the type byte.
+    #[cold]
+    fn long_length(
+        &mut self,
+        input: &[u8],
+        at: usize,
+    ) -> Result<Option<(usize, usize)>, ProtocolError> {
+        let is_count = input.get(at) == Some(&b'*');
+        let (too_long, invalid) = if is_count {
+            (
+                ProtocolError::TooBigMultibulkCount,
+                ProtocolError::InvalidMultibulkLength,
+            )
+        } else {
+            (
+                ProtocolError::TooBigBulkCount,
+                ProtocolError::InvalidBulkLength,
+            )
+        };
+        let line = input.get(at..).unwrap_or_default();
+        // Redis judges a length once its line has an end, so the words a client
+        // sees do not depend on how its bytes were cut.
+        let from = self.searched.saturating_sub(at).min(line.len());
+        let found = line
+            .iter()
+            .skip(from)
+            .position(|&byte| byte == b'\r')
+            .map(|i| from + i);
+        match found {
+            Some(end) if end <= self.limits.inline_bytes_max => {}
+            None if line.len() <= self.limits.inline_bytes_max => {
+                self.searched = input.len();
+                self.need = input.len() + 1;
+                return Ok(None);
+            }
+            Some(_) | None => return Err(too_long),
+        }
+        match header::parse(line.get(1..).unwrap_or_default()) {
+            Header::Partial => {
+                self.need = input.len() + 1;
+                Ok(None)
+            }
+            Header::Invalid => Err(invalid),
+            Header::Length { value, len } => match usize::try_from(value) {
+                Ok(value) => Ok(Some((value, len))),
+                // `*-1` is a request of no arguments; `$-1` is nothing at all.
+                Err(_) if is_count => Ok(Some((0, len))),
+                Err(_) => Err(invalid),
+            },
+        }
+    }
+
+    /// Takes an inline command.
+    #[cold]
+    fn inline_line(&mut self, input: &[u8]) -> Result<Option<Found>, ProtocolError> {
+        let from = self.searched.min(input.len());
+        let found = input
+            .iter()
+            .skip(from)
+            .position(|&byte| byte == b'\n')
+            .map(|i| from + i);
+        let end = match found {
+            Some(end) if end <= self.limits.inline_bytes_max => end,
+            None if input.len() <= self.limits.inline_bytes_max => {
+                self.searched = input.len();
+                self.need = input.len() + 1;
+                return Ok(None);
+            }
+            Some(_) | None => return Err(ProtocolError::TooBigInline),
+        };
+        self.begin();
+        let line = input.get(..end).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match self.inline.rebuild(line, &mut self.args) {
+            Ok(()) => Ok(Some(Found {
+                consumed: end + 1,
+                inline: true,
+            })),
+            Err(_) => Err(ProtocolError::UnbalancedQuotes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
