@@ -197,7 +197,7 @@ fn requests_of(input: &[u8], cuts: impl Iterator<Item = usize>) -> Vec<Command> 
     let mut scanner = RequestScanner::new(RequestLimits::default());
     let (mut found, mut start) = (Vec::new(), 0);
     for end in cuts.chain([input.len()]) {
-        while let Some(request) = scanner.scan(&input[start..end]).expect("a valid request") {
+        while let Some(request) = scanner.scan(&input[start..end]).unwrap() {
             found.push(args_of(&request));
             start += request.consumed;
         }
