@@ -1,0 +1,1 @@
+//! Vectors, order and properties of layouts as a whole.
