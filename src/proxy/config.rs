@@ -17,7 +17,7 @@ const MIB: usize = 1024 * KIB;
 pub const BULK_BYTES_MAX: usize = 512 * MIB;
 
 /// Room for a command's name, key and headers beside the largest value.
-const REQUEST_HEADROOM_BYTES: usize = 64 * KIB;
+pub const REQUEST_HEADROOM_BYTES: usize = 64 * KIB;
 
 /// `limits.max_request` when none is written.
 pub const REQUEST_BYTES_DEFAULT: usize = BULK_BYTES_MAX + REQUEST_HEADROOM_BYTES;
