@@ -1,1 +1,3 @@
 //! HTTP: health, metrics, JSON API.
+
+pub mod config;

@@ -1,1 +1,15 @@
 //! Per-worker counters and their rendering.
+//!
+//! ```text
+//! worker 0 --+-- Arc<PoolCounters>   (one writer each) --+
+//! worker 1 --+-- Arc<ShardCounters>                      +--> Registry --> /metrics
+//! control  ----- Arc<PoolState>, ProcessCounters --------+
+//! ```
+//!
+//! Invariant: a block has one writer, so an increment is a relaxed load and a
+//! relaxed store; nothing is added up before a scrape asks.
+
+pub mod counter;
+pub mod pool;
+pub mod registry;
+mod render;

@@ -1,1 +1,3 @@
 //! Client sessions: parse -> route -> gate -> forward -> reply in order.
+
+pub mod config;

@@ -1,1 +1,3 @@
 //! Listening sockets: one SO_REUSEPORT listener for each worker.
+
+pub mod address;

@@ -1,1 +1,3 @@
 //! Connections to shards: dialling, handshake, in-flight queue, health.
+
+pub mod config;

@@ -1,0 +1,186 @@
+//! The keys that make a layout: `hash`, `distribution`, `hash_tag` and
+//! `[[shard]]`, in a pool or at the top of a LAYOUT file.
+
+use std::path::Path;
+
+use crate::router::address::{AddressError, ShardAddress};
+use crate::router::hash::HashKind;
+use crate::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
+
+use super::document::{Document, Item, Section};
+use super::problem::{ConfigError, closest};
+use super::{read, refuse_yaml};
+
+/// Largest weight of a shard.
+const WEIGHT_MAX: u64 = 1_000_000;
+
+/// Reads a LAYOUT file: the same keys as a pool, at the top of the file.
+///
+/// # Errors
+/// The file cannot be read, or every problem found in it.
+pub fn load_layout(file: &Path) -> Result<LayoutSpec, ConfigError> {
+    let text = read(file)?;
+    parse_layout(file, &text)
+}
+
+/// The layout in `text`, the content of `file`.
+///
+/// # Errors
+/// Every problem found in the text.
+pub fn parse_layout(file: &Path, text: &str) -> Result<LayoutSpec, ConfigError> {
+    refuse_yaml(file, text)?;
+    Document::read(file, text, |root| {
+        if let Some(pool) = root.take("pool") {
+            pool.problem(
+                "this is a config, and a layout is wanted",
+                "write `hash`, `distribution`, `hash_tag` and [[shard]] at the top of a file of their own",
+            );
+        }
+        layout(root)
+    })
+}
+
+/// Reads the keys of a layout from `section`.
+pub fn layout(section: &Section<'_, '_>) -> LayoutSpec {
+    let problems_before = section.problem_count();
+    let hash = section.take("hash");
+    let spec = LayoutSpec {
+        hash: hash.as_ref().and_then(hash_kind).unwrap_or_default(),
+        distribution: section
+            .take("distribution")
+            .as_ref()
+            .and_then(distribution)
+            .unwrap_or_default(),
+        hash_tag: section.take("hash_tag").as_ref().and_then(hash_tag),
+        shards: Vec::new(),
+    };
+    let sections = section.sections("shard");
+    let shards = sections.iter().map(shard).collect();
+    let spec = LayoutSpec { shards, ..spec };
+    if section.problem_count() == problems_before {
+        check(section, hash.as_ref(), &sections, &spec);
+    }
+    spec
+}
+
+fn check(
+    section: &Section<'_, '_>,
+    _hash: Option<&Item<'_, '_>>,
+    _shards: &[Section<'_, '_>],
+    spec: &LayoutSpec,
+) {
+    if spec.shards.is_empty() {
+        section.problem(
+            "there are no shards",
+            format!("write [[{}]] with an `addr`", section.path_of("shard")),
+        );
+    }
+}
+
+fn hash_kind(item: &Item<'_, '_>) -> Option<HashKind> {
+    let names = HashKind::ALL.map(HashKind::name);
+    one_of(item, "hash", &names)?.parse().ok()
+}
+
+fn distribution(item: &Item<'_, '_>) -> Option<DistributionKind> {
+    let names = DistributionKind::ALL.map(DistributionKind::name);
+    one_of(item, "distribution", &names)?.parse().ok()
+}
+
+/// The text of `item` when it is one of `names`.
+pub fn one_of<'d>(item: &Item<'d, '_>, what: &str, names: &[&str]) -> Option<&'d str> {
+    let text = item.text()?;
+    if names.contains(&text) {
+        return Some(text);
+    }
+    let help = match closest(text, names) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None => format!("write one of {}", names.join(", ")),
+    };
+    item.problem(format!("unknown {what} \"{text}\""), help);
+    None
+}
+
+fn hash_tag(item: &Item<'_, '_>) -> Option<crate::router::tag::HashTag> {
+    let text = item.text()?;
+    if text.is_empty() {
+        return None;
+    }
+    let tag = text.parse().ok();
+    if tag.is_none() {
+        item.problem(
+            "a hash tag is two ASCII characters",
+            "write \"{}\", or \"\" for none",
+        );
+    }
+    tag
+}
+
+fn shard(section: &Section<'_, '_>) -> ShardSpec {
+    let name = section.take("name").as_ref().and_then(shard_name);
+    let addr = section.take("addr");
+    if addr.is_none() {
+        section.problem(
+            "a shard needs an address",
+            "write addr = \"host:port\" or \"unix:/path\"",
+        );
+    }
+    let addr = addr.as_ref().and_then(shard_address).unwrap_or_default();
+    let weight = section
+        .take("weight")
+        .and_then(|item| item.integer(1..WEIGHT_MAX + 1));
+    let slots = section
+        .take("slots")
+        .and_then(|item| item.text().map(str::to_owned));
+    section.close();
+    ShardSpec {
+        name,
+        addr,
+        weight: weight
+            .and_then(|weight| u32::try_from(weight).ok())
+            .unwrap_or(1),
+        slots,
+    }
+}
+
+fn shard_name(item: &Item<'_, '_>) -> Option<String> {
+    let name = item.text()?;
+    if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        item.problem(
+            "a shard's name has no spaces",
+            "join the words with `-` or `_`",
+        );
+    }
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+fn shard_address(item: &Item<'_, '_>) -> Option<String> {
+    let text = item.text()?;
+    let Err(error) = text.parse::<ShardAddress>() else {
+        return Some(text.to_owned());
+    };
+    let (what, help) = match error {
+        AddressError::Form(_) => (
+            "not an address of a shard",
+            "write \"host:port\" or \"unix:/path\"",
+        ),
+        AddressError::Host(_) => (
+            "the address has no valid host",
+            "write \"host:port\", an IPv6 host as \"[::1]:port\"",
+        ),
+        AddressError::Port(_) => (
+            "the address has no valid port",
+            "a port is a number from 1 to 65535",
+        ),
+        AddressError::SocketPath(_) => (
+            "the path of a unix socket must be absolute",
+            "start the path with `/`, as in \"unix:/run/redis.sock\"",
+        ),
+        AddressError::Store(_) => (
+            "`store:` addresses are not in this build yet",
+            "use a redis-server at \"host:port\" or \"unix:/path\"",
+        ),
+    };
+    item.problem(what, help);
+    None
+}

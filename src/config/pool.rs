@@ -1,0 +1,245 @@
+//! One `[pool.NAME]` as typed -> a [`PoolConfig`].
+
+use crate::proxy::config::{
+    BULK_BYTES_MAX, Compat, EjectConfig, PoolConfig, PoolLimits, REQUEST_HEADROOM_BYTES, Timeouts,
+};
+use crate::reuseport::address::ListenAddress;
+use crate::upstream::config::{Credentials, Secret, UpstreamConfig};
+
+use super::document::{Item, Section};
+use super::layout::{layout, one_of};
+use super::secret::{Environment, resolve};
+
+/// Longest name of a pool: it becomes part of file names and URLs.
+const NAME_BYTES_MAX: usize = 64;
+
+const KIB: usize = 1024;
+const GIB: usize = 1024 * 1024 * KIB;
+
+/// Bounds of `limits.max_request` and `limits.max_client_buffer`, in bytes.
+const REQUEST_BYTES: (usize, usize) = (KIB, 2 * BULK_BYTES_MAX);
+const CLIENT_BUFFER_BYTES: (usize, usize) = (64 * KIB, 16 * GIB);
+
+/// A pool and the places of its listen addresses, for clashes between pools.
+pub struct PlacedPool<'d, 't> {
+    /// What the pool means.
+    pub config: PoolConfig,
+    /// Each listen address with its place, in order.
+    pub listen: Vec<(ListenAddress, Item<'d, 't>)>,
+}
+
+/// Reads `[pool.NAME]`; `None` after a problem was recorded.
+pub fn pool<'d, 't>(
+    name: &str,
+    item: &Item<'d, 't>,
+    environment: Environment<'_>,
+) -> Option<PlacedPool<'d, 't>> {
+    let section = item.section()?;
+    check_name(name, item);
+    let listen = listen(&section);
+    let layout = layout(&section);
+    let timeouts = timeouts(section.section("timeout").as_ref());
+    let eject = eject(section.section("eject").as_ref());
+    let upstream = upstream(section.section("upstream").as_ref(), timeouts, environment);
+    let limits = limits(section.section("limits").as_ref());
+    let compat = section
+        .take("compat")
+        .as_ref()
+        .and_then(compat)
+        .unwrap_or_default();
+    section.close();
+    let config = PoolConfig {
+        name: name.to_owned(),
+        listen: listen.iter().map(|(address, _)| address.clone()).collect(),
+        layout,
+        timeouts,
+        eject,
+        upstream,
+        limits,
+        compat,
+    };
+    Some(PlacedPool { config, listen })
+}
+
+fn check_name(name: &str, item: &Item<'_, '_>) {
+    let sound = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if !sound || name.is_empty() || name.len() > NAME_BYTES_MAX {
+        item.problem(
+            "a pool's name is letters, digits, `_` and `-`",
+            format!("rename it; it has at most {NAME_BYTES_MAX} characters"),
+        );
+    }
+}
+
+fn listen<'d, 't>(section: &Section<'d, 't>) -> Vec<(ListenAddress, Item<'d, 't>)> {
+    let Some(item) = section.take("listen") else {
+        section.problem(
+            "the pool does not say where clients connect",
+            "write listen = [\"127.0.0.1:6379\"]",
+        );
+        return Vec::new();
+    };
+    let Some(elements) = item.elements() else {
+        item.problem(
+            "`listen` is a list",
+            "write it in brackets, as in [\"127.0.0.1:6379\"]",
+        );
+        return Vec::new();
+    };
+    if elements.is_empty() {
+        item.problem(
+            "`listen` is empty",
+            "write at least one address, as in [\"127.0.0.1:6379\"]",
+        );
+    }
+    elements
+        .into_iter()
+        .filter_map(|item| listen_address(&item).map(|address| (address, item)))
+        .collect()
+}
+
+fn listen_address(item: &Item<'_, '_>) -> Option<ListenAddress> {
+    match item.text()?.parse::<ListenAddress>() {
+        Ok(address) => Some(address),
+        Err(error) => {
+            item.problem(error.to_string(), error.help());
+            None
+        }
+    }
+}
+
+fn timeouts(section: Option<&Section<'_, '_>>) -> Timeouts {
+    let default = Timeouts::default();
+    let Some(section) = section else {
+        return default;
+    };
+    let connect = section
+        .take("connect")
+        .and_then(|item| item.duration_above_zero());
+    let request = section.take("request").and_then(|item| item.duration());
+    let idle = section.take("idle").and_then(|item| item.duration());
+    section.close();
+    Timeouts {
+        connect: connect.unwrap_or(default.connect),
+        request,
+        idle,
+    }
+}
+
+fn eject(section: Option<&Section<'_, '_>>) -> EjectConfig {
+    let default = EjectConfig::default();
+    let Some(section) = section else {
+        return default;
+    };
+    let enabled = section.take("enabled");
+    if let Some(item) = &enabled
+        && item.boolean() == Some(true)
+    {
+        not_yet(item, "ejecting shards", "enabled = false");
+    }
+    let failures = section
+        .take("failures")
+        .and_then(|item| item.integer(1..1001));
+    let retry_after = section
+        .take("retry_after")
+        .and_then(|item| item.duration_above_zero());
+    section.close();
+    EjectConfig {
+        enabled: false,
+        failures: failures
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(default.failures),
+        retry_after: retry_after.unwrap_or(default.retry_after),
+    }
+}
+
+fn upstream(
+    section: Option<&Section<'_, '_>>,
+    timeouts: Timeouts,
+    environment: Environment<'_>,
+) -> UpstreamConfig {
+    let default = UpstreamConfig {
+        connect_timeout: timeouts.connect,
+        request_timeout: timeouts.request,
+        ..UpstreamConfig::default()
+    };
+    let Some(section) = section else {
+        return default;
+    };
+    if let Some(item) = section.take("connections")
+        && item.integer(1..1025).is_some_and(|n| n > 1)
+    {
+        not_yet(
+            &item,
+            "more than one connection to a shard",
+            "connections = 1",
+        );
+    }
+    let preconnect = section.take("preconnect").and_then(|item| item.boolean());
+    let tcp_keepalive = section
+        .take("tcp_keepalive")
+        .and_then(|item| item.boolean());
+    let credentials = credentials(section, environment);
+    section.close();
+    UpstreamConfig {
+        preconnect: preconnect.unwrap_or(default.preconnect),
+        tcp_keepalive: tcp_keepalive.unwrap_or(default.tcp_keepalive),
+        credentials,
+        ..default
+    }
+}
+
+fn credentials(section: &Section<'_, '_>, environment: Environment<'_>) -> Option<Credentials> {
+    let username = section.take("username");
+    let password = section.take("password");
+    if let (Some(username), None) = (&username, &password) {
+        username.problem(
+            "a username without a password",
+            "write `password` too, or leave out `username`",
+        );
+    }
+    let username = username.and_then(|item| resolve(&item, environment));
+    let password = password.and_then(|item| resolve(&item, environment))?;
+    Some(Credentials {
+        username,
+        password: Secret::new(password),
+    })
+}
+
+fn limits(section: Option<&Section<'_, '_>>) -> PoolLimits {
+    let default = PoolLimits::default();
+    let Some(section) = section else {
+        return default;
+    };
+    let request = section
+        .take("max_request")
+        .and_then(|item| item.size(REQUEST_BYTES.0, REQUEST_BYTES.1));
+    let buffer = section
+        .take("max_client_buffer")
+        .and_then(|item| item.size(CLIENT_BUFFER_BYTES.0, CLIENT_BUFFER_BYTES.1));
+    section.close();
+    PoolLimits {
+        // "512MB" is meant as Redis means it, a value of that size.
+        request_bytes_max: request.map_or(default.request_bytes_max, |size| {
+            size + REQUEST_HEADROOM_BYTES
+        }),
+        client_buffer_bytes_max: buffer.unwrap_or(default.client_buffer_bytes_max),
+    }
+}
+
+fn compat(item: &Item<'_, '_>) -> Option<Compat> {
+    if one_of(item, "compat", &["redis", "twemproxy"])? == "twemproxy" {
+        not_yet(item, "behaving as twemproxy", "compat = \"redis\"");
+    }
+    Some(Compat::Redis)
+}
+
+/// Records that `item` asks for something that this build would not do.
+pub fn not_yet(item: &Item<'_, '_>, what: &str, instead: &str) {
+    item.problem(
+        format!("{what} is not in this build yet"),
+        format!("write {instead}, or leave it out"),
+    );
+}
