@@ -1,1 +1,36 @@
-//! RDB scanner, value decoder, DUMP payloads: no sockets.
+//! RDB files and DUMP payloads: skipped, split, decoded, digested. No sockets.
+//!
+//! Levels, lowest first; each uses only those above it:
+//!
+//! ```text
+//! crc64  version  value_type   numbers and names of the format
+//! lzf  text  reader            lengths and strings inside complete bytes
+//! skip                         programs that walk a record of any length, resumable
+//! record  scanner  payload     records of a file; one value as RESTORE takes it
+//! listpack ziplist intset zipmap stream
+//! decode  digest               logical elements of a value; its content digest
+//! ```
+//!
+//! Invariants: no byte of input makes this folder panic, loop or allocate by a
+//! declared length alone; a type or opcode that is not known by the file's
+//! (magic, version) stops the scan with its offset, it is never guessed.
+
+mod crc64;
+mod lzf;
+pub mod payload;
+mod reader;
+pub mod record;
+pub mod scanner;
+mod skip;
+mod text;
+pub mod value_type;
+pub mod version;
+
+pub use crc64::crc64;
+pub use payload::{NotRestorable, PayloadError, split_dump_payload, write_dump_payload};
+pub use reader::Malformed;
+pub use record::{Checksum, Event, KeyRecord, Record, SlotRange};
+pub use scanner::{ScanError, ScanErrorKind, Scanner, ScannerLimits};
+pub use text::Text;
+pub use value_type::{RawValue, ValueKind, ValueType};
+pub use version::{FileVersion, Magic};

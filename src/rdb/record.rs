@@ -1,0 +1,105 @@
+//! Records of an RDB file as the scanner hands them on.
+
+use std::borrow::Cow;
+
+use super::value_type::RawValue;
+use super::version::FileVersion;
+
+/// One record, and how much of the input it took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Bytes of the input, from its start, that belong to this record (and to
+    /// attributes of the next key that stood before it).
+    pub consumed: usize,
+    /// What was read.
+    pub record: Record<'a>,
+}
+
+/// One record. Expiry, idle time and frequency are part of the key they precede.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// The 9-byte header; always first.
+    Header(FileVersion),
+    /// A pair about the file or the server; may stand anywhere.
+    Aux {
+        /// Its name, such as `repl-stream-db`.
+        key: Cow<'a, [u8]>,
+        /// Its value; integers as decimal text.
+        value: Cow<'a, [u8]>,
+    },
+    /// The keys that follow are in this database.
+    SelectDb(u32),
+    /// How large the database's tables are: a hint.
+    ResizeDb {
+        /// Keys in the database.
+        keys: u64,
+        /// Keys among them that have an expiry.
+        expires: u64,
+    },
+    /// Source of one function library, for FUNCTION LOAD.
+    Function(Cow<'a, [u8]>),
+    /// A module's data outside any key: the bytes after the opcode, up to and
+    /// with the end of its items.
+    ModuleAux(&'a [u8]),
+    /// Sizes of a cluster slot whose keys follow: a hint.
+    SlotInfo {
+        /// The slot.
+        slot: u16,
+        /// Keys in it.
+        keys: u64,
+        /// Keys among them that have an expiry.
+        expires: u64,
+    },
+    /// Valkey: slots being imported when the file was written; their keys do
+    /// not belong to this server.
+    SlotImport {
+        /// Name of the import.
+        job: Cow<'a, [u8]>,
+        /// Its slots.
+        ranges: Vec<SlotRange>,
+    },
+    /// A key with its value.
+    Key(KeyRecord<'a>),
+    /// The end of the file, checksum included.
+    End {
+        /// What the file's checksum said.
+        checksum: Checksum,
+    },
+}
+
+/// Cluster slots, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRange {
+    /// First slot.
+    pub first: u16,
+    /// Last slot.
+    pub last: u16,
+}
+
+/// A key with its attributes and its raw value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord<'a> {
+    /// The database it is in.
+    pub db: u32,
+    /// Its name.
+    pub key: Cow<'a, [u8]>,
+    /// When it expires, Unix time in ms; may be in the past.
+    pub expires_at_ms: Option<i64>,
+    /// Seconds since it was last used, where the server kept that.
+    pub idle_s: Option<u64>,
+    /// Its logarithmic access frequency, where the server kept that.
+    pub freq: Option<u8>,
+    /// Its value.
+    pub value: RawValue<'a>,
+}
+
+/// What stood in the place of the file's checksum. A wrong one is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// RDB versions 1 to 4 have none.
+    Absent,
+    /// Written as zero: the server had checksums switched off.
+    Zero,
+    /// It matches the bytes.
+    Verified,
+}
