@@ -1,0 +1,168 @@
+//! A real `redis-server` for one test: memory only, loopback only.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::client::{Client, Value};
+use super::process::{Process, Signal, free_port};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const PORT_TRIES: u32 = 8;
+
+/// One server; its directory and process go when it is dropped.
+pub struct RedisServer {
+    process: Process,
+    port: u16,
+    password: Option<String>,
+    args: Vec<String>,
+    dir: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server with `extra` arguments after ours.
+    pub fn start(extra: &[&str]) -> RedisServer {
+        let args: Vec<String> = extra.iter().map(|arg| (*arg).to_owned()).collect();
+        let dir = TempDir::with_prefix("keyferry-redis-").expect("a temporary directory");
+        for _ in 0..PORT_TRIES {
+            let port = free_port();
+            let process = launch(dir.path(), port, &args);
+            let mut server = RedisServer {
+                process,
+                port,
+                password: password_in(&args),
+                args: args.clone(),
+                dir: TempDir::with_prefix("keyferry-redis-").expect("a temporary directory"),
+            };
+            if server.wait_ready() {
+                // The process logs into the first directory: keep that one.
+                server.dir = dir;
+                return server;
+            }
+        }
+        panic!("redis-server found no free port in {PORT_TRIES} tries");
+    }
+
+    /// Starts `count` servers with the same arguments.
+    pub fn start_many(count: usize, extra: &[&str]) -> Vec<RedisServer> {
+        (0..count).map(|_| RedisServer::start(extra)).collect()
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port alone.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// A new connection, logged in if the server was started with
+    /// `--requirepass`.
+    pub fn client(&self) -> Client {
+        let mut client = Client::connect(&self.address());
+        if let Some(password) = &self.password {
+            client.call(&["AUTH", password]);
+        }
+        client
+    }
+
+    /// Freezes (`SIGSTOP`) the server.
+    pub fn pause(&mut self) {
+        self.process.signal(Signal::Stop);
+    }
+
+    /// Thaws it.
+    pub fn resume(&mut self) {
+        self.process.signal(Signal::Cont);
+    }
+
+    /// Ends it at once; its data are gone.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, empty, on the port it had.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(self.dir.path(), self.port, &self.args);
+        assert!(
+            self.wait_ready(),
+            "redis-server did not come back on port {}: {}",
+            self.port,
+            self.process.stdout()
+        );
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        self.process.stdout()
+    }
+
+    /// One field of INFO, e.g. `field("replication", "connected_slaves")`.
+    pub fn info_field(&self, section: &str, field: &str) -> Option<String> {
+        let Value::Bulk(text) = self.client().call(&["INFO", section]) else {
+            return None;
+        };
+        String::from_utf8_lossy(&text).lines().find_map(|line| {
+            line.strip_prefix(field)?
+                .strip_prefix(':')
+                .map(str::to_owned)
+        })
+    }
+
+    /// True when the server answers PING; false when its port was taken.
+    fn wait_ready(&mut self) -> bool {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait() {
+                let log = self.process.stdout();
+                assert!(
+                    log.contains("in use") || log.contains("bind"),
+                    "redis-server ended ({status}): {log}{}",
+                    self.process.stderr()
+                );
+                return false;
+            }
+            // Any reply counts: -NOAUTH and -LOADING servers are up, too.
+            if let Ok(mut client) = Client::try_connect(&self.address())
+                && client.try_call(&["PING"]).is_ok()
+                && self.process.try_wait().is_none()
+            {
+                return true;
+            }
+            assert!(
+                start.elapsed() < START_LIMIT,
+                "redis-server does not answer PING: {}",
+                self.process.stdout()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn password_in(args: &[String]) -> Option<String> {
+    let at = args.iter().position(|arg| arg == "--requirepass")?;
+    args.get(at + 1).cloned()
+}
+
+fn launch(dir: &Path, port: u16, args: &[String]) -> Process {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string()])
+        .args(["--bind", "127.0.0.1", "--daemonize", "no"])
+        .args(["--save", "", "--appendonly", "no"])
+        .args(["--repl-diskless-sync-delay", "0"])
+        .arg("--dir")
+        .arg(dir)
+        .args(args);
+    Process::spawn("redis-server", "redis-server", dir, &mut command)
+}

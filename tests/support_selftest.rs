@@ -1,0 +1,104 @@
+//! The support itself: servers start, answer and go away; the client reads
+//! every kind of reply.
+
+mod support;
+
+use support::{Client, Nutcracker, RedisServer, Value, seeded, wait_until};
+
+use std::time::Duration;
+
+#[test]
+fn redis_server_starts_answers_and_goes() {
+    let address = {
+        let server = RedisServer::start(&["--databases", "4"]);
+        let mut client = server.client();
+        assert_eq!(client.call(&["SET", "k", "v"]), Value::ok());
+        assert_eq!(client.call(&["GET", "k"]), Value::bulk("v"));
+        assert_eq!(client.call(&["GET", "none"]), Value::Null);
+        assert!(client.call(&["SELECT", "4"]).is_error());
+        assert_eq!(
+            client.pipeline(&[vec!["INCR", "n"], vec!["INCR", "n"]]),
+            [Value::Int(1), Value::Int(2)]
+        );
+        assert_eq!(
+            client.exchange_bytes(b"PING\r\n").unwrap(),
+            b"+PONG\r\n".to_vec()
+        );
+        server.address()
+    };
+    assert!(Client::try_connect(&address).is_err());
+}
+
+#[test]
+fn resp3_replies_are_read() {
+    let server = RedisServer::start(&[]);
+    let mut client = server.client();
+    assert!(matches!(client.call(&["HELLO", "3"]), Value::Map(_)));
+    client.call(&["HSET", "h", "f", "v"]);
+    assert_eq!(
+        client.call(&["HGETALL", "h"]),
+        Value::Map(vec![(Value::bulk("f"), Value::bulk("v"))])
+    );
+    client.call(&["SADD", "s", "a"]);
+    assert_eq!(
+        client.call(&["SMEMBERS", "s"]),
+        Value::Set(vec![Value::bulk("a")])
+    );
+    client.call(&["ZADD", "z", "1.5", "a"]);
+    assert_eq!(
+        client.call(&["ZSCORE", "z", "a"]),
+        Value::Double("1.5".into())
+    );
+    assert_eq!(client.call(&["GET", "none"]), Value::Null);
+}
+
+#[test]
+fn a_killed_server_comes_back_on_its_port() {
+    let mut server = RedisServer::start(&["--requirepass", "secret"]);
+    let address = server.address();
+    assert_eq!(
+        server.client().call(&["PING"]),
+        Value::Simple("PONG".into())
+    );
+    server.kill();
+    wait_until("the port is closed", Duration::from_secs(5), || {
+        Client::try_connect(&address).is_err()
+    });
+    server.restart();
+    assert_eq!(server.client().call(&["DBSIZE"]), Value::Int(0));
+}
+
+#[test]
+fn a_frozen_server_thaws() {
+    let mut server = RedisServer::start(&[]);
+    server.pause();
+    let mut client = server.client();
+    client.set_reply_limit(Duration::from_millis(100));
+    assert!(client.try_call(&["PING"]).is_err());
+    server.resume();
+    assert_eq!(
+        server.client().call(&["PING"]),
+        Value::Simple("PONG".into())
+    );
+}
+
+#[test]
+fn nutcracker_serves() {
+    let servers = RedisServer::start_many(2, &[]);
+    let lines: Vec<String> = servers
+        .iter()
+        .map(|server| format!("{}:1", server.address()))
+        .collect();
+    let proxy = Nutcracker::start("fnv1a_64", "ketama", &lines);
+    let mut client = proxy.client();
+    let mut rng = seeded("nutcracker_serves");
+    for _ in 0..100 {
+        let key = rng.u64(..).to_string();
+        assert_eq!(client.call(&["SET", &key, "v"]), Value::ok());
+    }
+    let keys: i64 = servers
+        .iter()
+        .map(|server| server.client().call(&["DBSIZE"]).int())
+        .sum();
+    assert_eq!(keys, 100);
+}
