@@ -8,7 +8,9 @@
 //! ```
 
 pub mod address;
+pub mod commands;
 pub mod epoch;
+pub mod errors;
 pub mod hash;
 mod ketama;
 pub mod layout;

@@ -1,0 +1,197 @@
+//! What the proxy does with each command.
+//!
+//! A request may ride on a connection that other clients use too, so whatever
+//! changes that connection's state or keeps it waiting is answered here or
+//! refused; whatever has no key has no shard. What is refused says why.
+
+use super::{ArgList, Command, CommandFlags};
+
+/// How requests of a command are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handling {
+    /// To the shard of its keys; all of them must be on one.
+    Forward,
+    /// Answered by the proxy itself.
+    Local(LocalCommand),
+    /// Parted by keys, one request a shard, and the replies merged.
+    Split(SplitKind),
+    /// Refused with an error; the connection stays open.
+    Unsupported(Unsupported),
+}
+
+/// Commands that the proxy answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the command of its name")]
+pub enum LocalCommand {
+    Ping,
+    Echo,
+    Quit,
+    Select,
+    Hello,
+    Auth,
+    Client,
+    Command,
+    Info,
+    Time,
+    Reset,
+    ReadOnly,
+    ReadWrite,
+}
+
+/// Commands whose keys may be on several shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SplitKind {
+    /// Values in the order asked for.
+    Mget,
+    /// Key and value pairs; OK when all shards said so. Not atomic across shards.
+    Mset,
+    /// Sum of the shards' counts.
+    Del,
+    /// Sum of the shards' counts.
+    Unlink,
+    /// Sum of the shards' counts.
+    Exists,
+    /// Sum of the shards' counts.
+    Touch,
+}
+
+/// Why a command is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsupported {
+    /// MULTI, EXEC, DISCARD, WATCH, UNWATCH: state of one connection to one shard.
+    Transaction,
+    /// Channels are no keys, and subscribing takes a connection over.
+    PubSub,
+    /// Would keep the requests behind it on a shared connection waiting.
+    Blocking,
+    /// MONITOR.
+    Monitor,
+    /// PSYNC, SYNC, REPLCONF: between servers.
+    Replication,
+    /// Has no key and so belongs to one server, which the client did not name.
+    OneServer,
+    /// A script or function that declares no keys.
+    KeylessScript,
+    /// MIGRATE names another server, behind the proxy's back.
+    Migrate,
+}
+
+impl Unsupported {
+    /// The reason, for people: what follows "not supported through this proxy: ".
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Transaction => "transactions are bound to one connection of one shard",
+            Self::PubSub => "channels belong to no shard",
+            Self::Blocking => "it would block a connection that other clients share",
+            Self::Monitor => "it watches one server; connect to that server",
+            Self::Replication => "it is spoken between a server and its replica",
+            Self::OneServer => "it has no key, so it belongs to one server; connect to that server",
+            Self::KeylessScript => {
+                "a script must declare the keys it uses, so that its shard is known"
+            }
+            Self::Migrate => "keys moved behind the proxy would not be found again",
+        }
+    }
+}
+
+impl Handling {
+    /// Classifies the command `name` (`container|subcommand` for a subcommand).
+    pub(super) fn of(name: &str, flags: CommandFlags, has_keys: bool) -> Self {
+        let family = name.split('|').next().unwrap_or(name);
+        if let Some(local) = local(family) {
+            return Self::Local(local);
+        }
+        if let Some(kind) = split(name) {
+            return Self::Split(kind);
+        }
+        match family {
+            "multi" | "exec" | "discard" | "watch" | "unwatch" => {
+                Self::Unsupported(Unsupported::Transaction)
+            }
+            "monitor" => Self::Unsupported(Unsupported::Monitor),
+            "psync" | "sync" | "replconf" => Self::Unsupported(Unsupported::Replication),
+            "migrate" => Self::Unsupported(Unsupported::Migrate),
+            // These block only with BLOCK: see `Command::handling_for`.
+            "xread" | "xreadgroup" => Self::Forward,
+            "wait" | "waitaof" => Self::Unsupported(Unsupported::OneServer),
+            _ if flags.contains(CommandFlags::PUBSUB) || family == "pubsub" => {
+                Self::Unsupported(Unsupported::PubSub)
+            }
+            _ if flags.contains(CommandFlags::BLOCKING) => Self::Unsupported(Unsupported::Blocking),
+            _ if has_keys => Self::Forward,
+            _ => Self::Unsupported(Unsupported::OneServer),
+        }
+    }
+}
+
+fn local(name: &str) -> Option<LocalCommand> {
+    Some(match name {
+        "ping" => LocalCommand::Ping,
+        "echo" => LocalCommand::Echo,
+        "quit" => LocalCommand::Quit,
+        "select" => LocalCommand::Select,
+        "hello" => LocalCommand::Hello,
+        "auth" => LocalCommand::Auth,
+        "client" => LocalCommand::Client,
+        "command" => LocalCommand::Command,
+        "info" => LocalCommand::Info,
+        "time" => LocalCommand::Time,
+        "reset" => LocalCommand::Reset,
+        "readonly" => LocalCommand::ReadOnly,
+        "readwrite" => LocalCommand::ReadWrite,
+        _ => return None,
+    })
+}
+
+fn split(name: &str) -> Option<SplitKind> {
+    Some(match name {
+        "mget" => SplitKind::Mget,
+        "mset" => SplitKind::Mset,
+        "del" => SplitKind::Del,
+        "unlink" => SplitKind::Unlink,
+        "exists" => SplitKind::Exists,
+        "touch" => SplitKind::Touch,
+        _ => return None,
+    })
+}
+
+impl Command {
+    /// How this request is treated: [`Command::handling`], except that `XREAD
+    /// ... BLOCK` blocks and a script may come without keys. Costs nothing for
+    /// commands with one fixed key.
+    #[inline]
+    pub fn handling_for(&self, args: &(impl ArgList + ?Sized)) -> Handling {
+        if self.first_key_fast().is_some() || self.handling() != Handling::Forward {
+            return self.handling();
+        }
+        if self.flags.contains(CommandFlags::BLOCKING) && asks_to_block(args) {
+            return Handling::Unsupported(Unsupported::Blocking);
+        }
+        if self.flags.contains(CommandFlags::NO_MANDATORY_KEYS) && args.arg(2) == b"0" {
+            return Handling::Unsupported(Unsupported::KeylessScript);
+        }
+        Handling::Forward
+    }
+}
+
+/// True if BLOCK is among the options of XREAD or XREADGROUP, which all stand
+/// before STREAMS (a group or a stream may be named "block").
+fn asks_to_block(args: &(impl ArgList + ?Sized)) -> bool {
+    let mut index = 1;
+    while index < args.len() {
+        let word = args.arg(index);
+        if word.eq_ignore_ascii_case(b"block") {
+            return true;
+        }
+        index += if word.eq_ignore_ascii_case(b"count") {
+            2
+        } else if word.eq_ignore_ascii_case(b"group") {
+            3
+        } else if word.eq_ignore_ascii_case(b"noack") {
+            1
+        } else {
+            return false;
+        };
+    }
+    false
+}

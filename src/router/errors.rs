@@ -1,0 +1,160 @@
+//! Error replies in Redis 7's own words, because clients parse them.
+//!
+//! A text here starts with its code (`ERR`, `NOAUTH`, ...) and has neither the
+//! leading '-' nor the line end; [`ErrorReply::write`] adds both. No text holds
+//! a CR or LF, whatever a client sent.
+
+use super::commands::{ArgList, Command, KeyError, Refusal, Unsupported};
+use std::borrow::Cow;
+
+/// Redis quotes at most this many bytes of what was sent.
+const QUOTED_BYTES_MAX: usize = 128;
+
+/// One error reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorReply(Cow<'static, [u8]>);
+
+/// AUTH while no password is set.
+pub const AUTH_WITHOUT_PASSWORD: ErrorReply = ErrorReply::fixed(
+    "ERR AUTH <password> called without any password configured for the default user. \
+     Are you sure your configuration is correct?",
+);
+/// A command before AUTH.
+pub const NOAUTH: ErrorReply = ErrorReply::fixed("NOAUTH Authentication required.");
+/// HELLO before AUTH, without its AUTH option.
+pub const HELLO_NOAUTH: ErrorReply = ErrorReply::fixed(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> \
+     option can be used to authenticate the client and select the RESP protocol version at the same time",
+);
+/// AUTH with a wrong user or password.
+pub const WRONGPASS: ErrorReply =
+    ErrorReply::fixed("WRONGPASS invalid username-password pair or user is disabled.");
+/// HELLO with a version other than 2 and 3.
+pub const NOPROTO: ErrorReply = ErrorReply::fixed("NOPROTO unsupported protocol version");
+/// HELLO with a version that is no number.
+pub const PROTOCOL_VERSION_NOT_INTEGER: ErrorReply =
+    ErrorReply::fixed("ERR Protocol version is not an integer or out of range");
+/// SELECT beyond the last database.
+pub const DB_OUT_OF_RANGE: ErrorReply = ErrorReply::fixed("ERR DB index is out of range");
+/// A number was expected.
+pub const NOT_AN_INTEGER: ErrorReply =
+    ErrorReply::fixed("ERR value is not an integer or out of range");
+/// Options that make no sense.
+pub const SYNTAX: ErrorReply = ErrorReply::fixed("ERR syntax error");
+/// CLIENT SETNAME with a space, newline or other byte outside '!'..='~'.
+pub const CLIENT_NAME: ErrorReply =
+    ErrorReply::fixed("ERR Client names cannot contain spaces, newlines or special characters.");
+
+impl ErrorReply {
+    const fn fixed(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text.as_bytes()))
+    }
+
+    /// An error of our own; `text` starts with its code. Line ends become spaces.
+    pub fn new(text: impl Into<Vec<u8>>) -> Self {
+        let mut text = text.into();
+        for byte in &mut text {
+            if matches!(byte, b'\r' | b'\n') {
+                *byte = b' ';
+            }
+        }
+        Self(Cow::Owned(text))
+    }
+
+    /// The text, code first, without '-' and line end.
+    pub fn text(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Appends the reply as RESP.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'-');
+        out.extend_from_slice(&self.0);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// What Redis answers to a request that [`super::commands::resolve`] refused.
+    pub fn refused(refusal: Refusal, args: &(impl ArgList + ?Sized)) -> Self {
+        match refusal {
+            Refusal::UnknownCommand => Self::unknown_command(args),
+            Refusal::UnknownSubcommand => Self::unknown_subcommand(args.arg(0), args.arg(1)),
+            Refusal::Arity(command) => Self::wrong_arity(command),
+        }
+    }
+
+    fn unknown_command(args: &(impl ArgList + ?Sized)) -> Self {
+        let mut text = b"ERR unknown command '".to_vec();
+        text.extend_from_slice(quoted(args.arg(0), QUOTED_BYTES_MAX));
+        text.extend_from_slice(b"', with args beginning with: ");
+        let start = text.len();
+        for index in 1..args.len() {
+            let used = text.len() - start;
+            if used >= QUOTED_BYTES_MAX {
+                break;
+            }
+            text.push(b'\'');
+            text.extend_from_slice(quoted(args.arg(index), QUOTED_BYTES_MAX - used));
+            text.extend_from_slice(b"' ");
+        }
+        Self::new(text)
+    }
+
+    fn unknown_subcommand(container: &[u8], word: &[u8]) -> Self {
+        let mut text = b"ERR unknown subcommand '".to_vec();
+        text.extend_from_slice(quoted(word, QUOTED_BYTES_MAX));
+        text.extend_from_slice(b"'. Try ");
+        text.extend(container.iter().map(u8::to_ascii_uppercase));
+        text.extend_from_slice(b" HELP.");
+        Self::new(text)
+    }
+
+    /// Too few or too many arguments.
+    pub fn wrong_arity(command: &Command) -> Self {
+        Self::new(format!(
+            "ERR wrong number of arguments for '{}' command",
+            command.name
+        ))
+    }
+
+    /// HELLO with an option it does not have.
+    pub fn hello_option(option: &[u8]) -> Self {
+        let mut text = b"ERR Syntax error in HELLO option '".to_vec();
+        text.extend_from_slice(quoted(option, usize::MAX));
+        text.push(b'\'');
+        Self::new(text)
+    }
+
+    /// The arguments do not say which keys are meant.
+    pub fn keys(error: KeyError) -> Self {
+        Self::new(format!("ERR {error}"))
+    }
+
+    /// A command that Redis has and the proxy has not.
+    pub fn unsupported(command: &Command, why: Unsupported) -> Self {
+        Self::new(format!(
+            "ERR command '{}' is not supported through this proxy: {}",
+            command.name.replace('|', " "),
+            why.reason()
+        ))
+    }
+
+    /// Two keys of one request are on different shards. The beginning is Redis
+    /// Cluster's, which clients know; then come the keys and their shards.
+    pub fn cross_shard(one: (&[u8], &str), other: (&[u8], &str)) -> Self {
+        let mut text = b"CROSSSLOT Keys in request don't hash to the same slot: ".to_vec();
+        for (part, (key, shard)) in [(&b""[..], one), (&b", "[..], other)] {
+            text.extend_from_slice(part);
+            text.push(b'\'');
+            text.extend(key.get(..QUOTED_BYTES_MAX).unwrap_or(key).escape_ascii());
+            text.extend_from_slice(b"' is on shard ");
+            text.extend_from_slice(shard.as_bytes());
+        }
+        Self::new(text)
+    }
+}
+
+/// The part of `bytes` that C's `%.*s` prints: up to `bytes_max`, up to a NUL.
+fn quoted(bytes: &[u8], bytes_max: usize) -> &[u8] {
+    let bytes = bytes.get(..bytes_max).unwrap_or(bytes);
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
