@@ -1,0 +1,500 @@
+//! The protocol core of one pool in one worker: no sockets, no clock.
+//!
+//! ```text
+//!            client_bytes          dispatch            pipe output
+//!  client  ----------------> intake ---------> lanes ---------------> shard
+//!  client <---------------- slots/merge <------------ pipe_bytes <--- shard
+//!            client output
+//! ```
+//!
+//! A driver (`worker.rs`; the simulator later) owns the sockets and the clock.
+//! It hands in bytes, and at the end of a turn takes what [`PoolCore::settle`]
+//! leaves in [`PoolCore::chores`]: whom to write to, dial, close or read again.
+//!
+//! Invariants
+//! - A request is forwarded at most once; a failed pipe answers it by an error.
+//! - Each request sees one [`Routing`]: it is swapped whole between requests.
+//! - A paused client's input stays in `unread`, so nothing overtakes it.
+
+use std::mem;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::metrics::pool::{ErrorKind, PoolCounters};
+use crate::metrics::registry::Registry;
+use crate::resp::{RequestLimits, RequestScanner, write_error};
+use crate::router::commands::KeyArg;
+use crate::router::epoch::Routing;
+use crate::upstream::pipe::PipeError;
+
+use super::client::{Client, Ending, Pause};
+use super::config::PoolConfig;
+use super::gate::Drain;
+use super::lanes::{Lane, PipePlace};
+
+/// Scanners kept for the next client with a partial request.
+const SPARE_SCANNERS_MAX: usize = 64;
+
+/// Which request of which client a shard's reply belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Place in the table of clients.
+    pub client: u32,
+    /// The client's generation, so that a reused place is not answered.
+    pub generation: u32,
+    /// Sequence number of its slot.
+    pub sequence: u32,
+    /// Part of a fan-out, else 0.
+    pub part: u32,
+}
+
+/// What the driver must do after a turn; each list is in the order of events.
+#[derive(Debug, Default)]
+pub struct Chores {
+    /// Clients with new output.
+    pub write_clients: Vec<u32>,
+    /// Pipes with new output.
+    pub write_pipes: Vec<u32>,
+    /// Pipes to connect.
+    pub dial: Vec<u32>,
+    /// Clients to close; they are no longer in the core.
+    pub close_clients: Vec<u32>,
+    /// Pipes whose socket to close; those that are still in the core dial again later.
+    pub close_pipes: Vec<u32>,
+    /// Clients that are read again after a pause.
+    pub read_clients: Vec<u32>,
+}
+
+/// See the head of this file.
+pub struct PoolCore {
+    pub(super) config: Arc<PoolConfig>,
+    pub(super) routing: Arc<Routing>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) counters: Arc<PoolCounters>,
+    pub(super) clients: Slab<Client>,
+    pub(super) pipes: Slab<PipePlace>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) chores: Chores,
+    pub(super) paused: Vec<u32>,
+    pub(super) drain: Option<Drain>,
+    pub(super) held_us_max: u64,
+    pub(super) held_requests: u64,
+    pub(super) held_bytes: usize,
+    pub(super) key_args: Vec<KeyArg>,
+    pub(super) split: Vec<(u16, u32)>,
+    pub(super) now_us: u64,
+    scanners: Vec<RequestScanner>,
+    next_generation: u32,
+    next_client_id: u64,
+    client_id_step: u64,
+    stopping: bool,
+}
+
+impl PoolCore {
+    /// A pool without clients. Client ids are `worker + 1`, then every `workers`-th.
+    pub fn new(
+        config: Arc<PoolConfig>,
+        routing: Arc<Routing>,
+        registry: Arc<Registry>,
+        worker: u64,
+        workers: u64,
+    ) -> Self {
+        let counters = registry.pool_counters(&config.name);
+        let mut core = Self {
+            config,
+            routing,
+            registry,
+            counters,
+            clients: Slab::new(),
+            pipes: Slab::new(),
+            lanes: Vec::new(),
+            chores: Chores::default(),
+            paused: Vec::new(),
+            drain: None,
+            held_us_max: 0,
+            held_requests: 0,
+            held_bytes: 0,
+            key_args: Vec::new(),
+            split: Vec::new(),
+            now_us: 0,
+            scanners: Vec::new(),
+            next_generation: 0,
+            next_client_id: worker + 1,
+            client_id_step: workers.max(1),
+            stopping: false,
+        };
+        core.lane_of(2, 0);
+        if core.config.upstream.preconnect {
+            core.warm();
+        }
+        core
+    }
+
+    /// Tells the time; once a turn.
+    pub fn set_clock(&mut self, now_us: u64) {
+        self.now_us = now_us;
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_us / 1_000
+    }
+
+    /// Settings that are not the layout change (reload).
+    pub fn set_config(&mut self, config: Arc<PoolConfig>) {
+        self.config = config;
+    }
+
+    /// A client connected; its place in the table is its name from now on.
+    pub fn accept(&mut self, peer: Option<Box<str>>) -> u32 {
+        let id = self.next_client_id;
+        self.next_client_id += self.client_id_step;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let now_ms = self.now_ms();
+        let client = Client::new(id, self.next_generation, peer, now_ms);
+        self.counters.clients_total.inc();
+        self.counters.clients.add(1);
+        self.clients.insert(client) as u32
+    }
+
+    /// Clients connected now.
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether the driver may read from the client now.
+    pub fn may_read(&self, key: u32) -> bool {
+        self.clients
+            .get(key as usize)
+            .is_some_and(|client| client.pause.is_none() && client.ending == Ending::Open)
+    }
+
+    /// What may be written to the client's socket.
+    pub fn client_output(&self, key: u32) -> &[u8] {
+        self.clients
+            .get(key as usize)
+            .map(Client::output)
+            .unwrap_or_default()
+    }
+
+    /// The socket took `n` bytes.
+    pub fn client_written(&mut self, key: u32, n: usize) {
+        self.counters.client_bytes_out.add(n as u64);
+        if let Some(client) = self.clients.get_mut(key as usize) {
+            client.written(n);
+            if client.is_finished() {
+                self.close_client(key);
+            }
+        }
+    }
+
+    /// The client will send no more: it gets its replies, then it is closed.
+    pub fn client_eof(&mut self, key: u32) {
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return;
+        };
+        let waits_with_input = client.pause.is_some() && client.unread.is_some();
+        if waits_with_input {
+            client.eof = true;
+        } else {
+            client.ending = Ending::Finishing;
+            self.mark_client(key);
+        }
+    }
+
+    /// The client's connection is gone: what it is owed goes nowhere.
+    pub fn client_gone(&mut self, key: u32) {
+        if self.clients.contains(key as usize) {
+            self.close_client(key);
+        }
+    }
+
+    pub(super) fn close_client(&mut self, key: u32) {
+        let client = self.clients.remove(key as usize);
+        if matches!(client.pause, Some(Pause::Held { .. })) {
+            let unread = client.unread.map_or(0, |unread| unread.bytes.len());
+            self.held_bytes = self.held_bytes.saturating_sub(unread);
+        }
+        self.counters.clients.sub(1);
+        self.chores.close_clients.push(key);
+    }
+
+    /// Puts a client on the list of those to write to.
+    pub(super) fn mark_client(&mut self, key: u32) {
+        if let Some(client) = self.clients.get_mut(key as usize)
+            && !client.dirty
+        {
+            client.dirty = true;
+            self.chores.write_clients.push(key);
+        }
+    }
+
+    /// What may be written to a pipe's socket.
+    pub fn pipe_output(&self, key: u32) -> &[u8] {
+        self.pipes
+            .get(key as usize)
+            .map(|place| place.pipe.output())
+            .unwrap_or_default()
+    }
+
+    /// The socket took `n` bytes.
+    pub fn pipe_written(&mut self, key: u32, n: usize) {
+        if let Some(place) = self.pipes.get_mut(key as usize) {
+            place.counters.bytes_out.add(n as u64);
+            place.pipe.written(n);
+        }
+    }
+
+    /// The connection that was dialled stands.
+    pub fn pipe_connected(&mut self, key: u32) {
+        let now_ms = self.now_ms();
+        if let Some(place) = self.pipes.get_mut(key as usize) {
+            place.pipe.connected(now_ms);
+            self.mark_pipe(key);
+        }
+    }
+
+    /// Bytes came from a shard.
+    pub fn pipe_bytes(&mut self, key: u32, bytes: &[u8]) {
+        let now_ms = self.now_ms();
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return;
+        };
+        place.counters.bytes_in.add(bytes.len() as u64);
+        let was_ready = place.pipe.is_ready();
+        let (clients, chores) = (&mut self.clients, &mut self.chores);
+        let hard_bytes_max = self.config.limits.client_buffer_bytes_max;
+        let mut replies = 0;
+        let received = place.pipe.receive(bytes, now_ms, |ticket, reply| {
+            replies += 1;
+            deliver(clients, chores, ticket, reply, hard_bytes_max);
+        });
+        place.counters.replies_total.add(replies);
+        self.counters.replies_total.add(replies);
+        match received {
+            Err(error) => self.pipe_failed(key, error),
+            Ok(()) if !was_ready && place.pipe.is_ready() => self.mark_pipe(key),
+            Ok(()) => {}
+        }
+    }
+
+    /// The connection of a pipe is gone: everything it owed is answered by an error.
+    pub fn pipe_failed(&mut self, key: u32, error: PipeError) {
+        let now_ms = self.now_ms();
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return;
+        };
+        self.chores.close_pipes.push(key);
+        if error == PipeError::Closed && place.pipe.is_ready() && place.pipe.in_flight() == 0 {
+            place.pipe.rest();
+        } else {
+            let text = place.refusal_text(&error);
+            let kind = match error {
+                PipeError::RequestTimeout => ErrorKind::Timeout,
+                _ => ErrorKind::ShardDown,
+            };
+            place.counters.failures_total.inc();
+            let tickets = place.pipe.fail(error, now_ms);
+            self.counters.errors.of(kind).add(tickets.len() as u64);
+            self.refuse(&tickets, &text);
+        }
+        self.drop_if_retired(key);
+    }
+
+    /// Answers each ticket by the same error.
+    pub(super) fn refuse(&mut self, tickets: &[Ticket], text: &str) {
+        let mut reply = Vec::with_capacity(text.len() + 3);
+        write_error(&mut reply, text);
+        let hard_bytes_max = self.config.limits.client_buffer_bytes_max;
+        for &ticket in tickets {
+            deliver(
+                &mut self.clients,
+                &mut self.chores,
+                ticket,
+                &reply,
+                hard_bytes_max,
+            );
+        }
+    }
+
+    /// Ends a turn: clients that may go on do, finished ones close.
+    pub fn settle(&mut self) {
+        self.resume_paused();
+        self.check_drain();
+        if self.stopping {
+            self.finish_quiet_clients();
+        }
+    }
+
+    /// Takes the list of chores; give it back by [`PoolCore::recycle`].
+    pub fn take_chores(&mut self) -> Chores {
+        let chores = mem::take(&mut self.chores);
+        for &key in &chores.write_clients {
+            if let Some(client) = self.clients.get_mut(key as usize) {
+                client.dirty = false;
+                if client.overrun || client.is_finished() {
+                    self.close_client(key);
+                }
+            }
+        }
+        for &key in &chores.write_pipes {
+            if let Some(place) = self.pipes.get_mut(key as usize) {
+                place.dirty = false;
+                place.count_requests();
+            }
+        }
+        chores
+    }
+
+    /// Whether [`PoolCore::take_chores`] would find something.
+    pub fn has_chores(&self) -> bool {
+        let chores = &self.chores;
+        [
+            &chores.write_clients,
+            &chores.write_pipes,
+            &chores.dial,
+            &chores.close_clients,
+            &chores.close_pipes,
+            &chores.read_clients,
+        ]
+        .iter()
+        .any(|list| !list.is_empty())
+    }
+
+    /// Keeps the lists' memory for the next turn.
+    pub fn recycle(&mut self, mut chores: Chores) {
+        if !self.has_chores() {
+            chores.write_clients.clear();
+            chores.write_pipes.clear();
+            chores.dial.clear();
+            chores.close_clients.clear();
+            chores.close_pipes.clear();
+            chores.read_clients.clear();
+            self.chores = chores;
+        }
+    }
+
+    /// From now on each client is closed as soon as it is owed nothing.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        self.finish_quiet_clients();
+    }
+
+    fn finish_quiet_clients(&mut self) {
+        let quiet: Vec<u32> = self
+            .clients
+            .iter_mut()
+            .filter(|(_, client)| client.ending == Ending::Open && client.is_quiet())
+            .map(|(key, client)| {
+                client.ending = Ending::Finishing;
+                key as u32
+            })
+            .collect();
+        for key in quiet {
+            self.mark_client(key);
+        }
+    }
+
+    pub(super) fn take_scanner(&mut self) -> RequestScanner {
+        self.scanners.pop().unwrap_or_else(|| {
+            RequestScanner::new(RequestLimits {
+                request_bytes_max: self.config.limits.request_bytes_max,
+                ..RequestLimits::default()
+            })
+        })
+    }
+
+    pub(super) fn keep_scanner(&mut self, mut scanner: RequestScanner) {
+        if self.scanners.len() < SPARE_SCANNERS_MAX {
+            scanner.reset();
+            self.scanners.push(scanner);
+        }
+    }
+
+    /// Time passes: deadlines of pipes and idle clients.
+    pub fn tick(&mut self) {
+        let now_ms = self.now_ms();
+        let connect_ms = self.config.timeouts.connect.as_millis() as u64;
+        let request_ms = self
+            .config
+            .timeouts
+            .request
+            .map(|wait| wait.as_millis() as u64);
+        let mut overdue: Vec<(u32, PipeError)> = Vec::new();
+        for (key, place) in &mut self.pipes {
+            if let Some(error) = place.pipe.overdue(now_ms, connect_ms, request_ms) {
+                overdue.push((key as u32, error));
+            } else if place.pipe.refusal().is_some() && place.pipe.wants_dial(now_ms) {
+                place.pipe.dialing(now_ms);
+                self.chores.dial.push(key as u32);
+            }
+        }
+        for (key, error) in overdue {
+            self.pipe_failed(key, error);
+        }
+        if let Some(idle) = self.config.timeouts.idle {
+            self.close_idle(now_ms, idle.as_millis() as u64);
+        }
+    }
+
+    fn close_idle(&mut self, now_ms: u64, idle_ms: u64) {
+        let idle: Vec<u32> = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.owed() == 0 && now_ms.saturating_sub(c.active_ms) >= idle_ms)
+            .map(|(key, _)| key as u32)
+            .collect();
+        for key in idle {
+            self.close_client(key);
+        }
+    }
+
+    /// Whether [`PoolCore::tick`] is needed soon although no socket has an event.
+    pub fn needs_clock(&self) -> bool {
+        let has_request_timeout = self.config.timeouts.request.is_some();
+        self.pipes
+            .iter()
+            .any(|(_, place)| place.pipe.needs_clock(has_request_timeout))
+    }
+}
+
+/// Hands one reply to the client that waits for it, if it is still there.
+#[inline]
+fn deliver(
+    clients: &mut Slab<Client>,
+    chores: &mut Chores,
+    ticket: Ticket,
+    reply: &[u8],
+    hard_bytes_max: usize,
+) {
+    let Some(client) = clients.get_mut(ticket.client as usize) else {
+        return;
+    };
+    if client.generation != ticket.generation {
+        return;
+    }
+    // One reply of any size may pass; a second one that nobody reads may not.
+    if client.unwritten() + client.parked() > hard_bytes_max {
+        client.overrun = true;
+    } else {
+        client.reply(ticket.sequence, ticket.part, reply);
+    }
+    if !client.dirty {
+        client.dirty = true;
+        chores.write_clients.push(ticket.client);
+    }
+}
+
+impl PipePlace {
+    /// Brings the counters up to what the pipe did.
+    fn count_requests(&mut self) {
+        let sent = self.pipe.sent();
+        self.counters.requests_total.add(sent - self.counted);
+        self.counted = sent;
+    }
+
+    /// The words a client gets when this shard can't answer.
+    pub(super) fn refusal_text(&self, error: &PipeError) -> String {
+        format!("ERR shard {} ({}): {error}", self.shard, self.address)
+    }
+}

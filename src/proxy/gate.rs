@@ -1,0 +1,133 @@
+//! The gate at a switch: clients whose next request is for a moving key wait
+//! in their own input, and the core tells when everything sent before is answered.
+//!
+//! ```text
+//!          hold                  commit: new layout, gate open
+//!  Open ----------> Held ---------------------------------------> Open
+//!                    |  \ abort: old layout, gate open
+//!                    |   '--------------------------------------> Open
+//!                    | lease of an armed switch over
+//!                    '---------> Fenced: moving keys get -TRYAGAIN
+//! ```
+//!
+//! Draining needs no mark on requests: when the gate shuts, each pipe notes
+//! how many requests it has taken; when it has answered that many, whatever
+//! it took before the gate shut is answered.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::router::epoch::{Gate, Routing};
+use crate::router::moves::Move;
+
+use super::client::Pause;
+use super::core::PoolCore;
+
+/// What a worker saw while its gate was shut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HoldReport {
+    /// Requests that waited.
+    pub held_requests: u64,
+    /// Longest wait of one of them, in microseconds.
+    pub held_us_max: u64,
+}
+
+/// Waits until every request sent before the gate shut is answered.
+pub struct Drain {
+    /// (pipe, answers to reach).
+    marks: Vec<(u32, u64)>,
+    done: oneshot::Sender<()>,
+}
+
+impl PoolCore {
+    /// Takes a new routing and lets the clients go on that it lets through.
+    /// The report covers the time the gate was shut until now.
+    pub fn route(&mut self, routing: Arc<Routing>) -> HoldReport {
+        let layout_changed = !Arc::ptr_eq(&self.routing.layout, &routing.layout);
+        self.routing = routing;
+        if layout_changed {
+            self.fill_lanes();
+        }
+        if !matches!(self.routing.gate, Gate::Held(_)) {
+            self.drain = None;
+            if !layout_changed {
+                self.fill_lanes(); // pipes prepared for a layout that did not come
+            }
+            self.release();
+        }
+        let report = HoldReport {
+            held_requests: self.held_requests,
+            held_us_max: self.held_us_max,
+        };
+        if matches!(self.routing.gate, Gate::Open) {
+            (self.held_requests, self.held_us_max) = (0, 0);
+        }
+        report
+    }
+
+    /// Makes the connections that a coming layout needs.
+    pub fn prepare(&mut self, routing: &Routing) {
+        self.prepare_for(&routing.layout);
+    }
+
+    /// Shuts the gate; `done` is told when everything sent before is answered.
+    /// Dropping its receiver, or another routing, ends the waiting.
+    pub fn hold(&mut self, routing: Arc<Routing>, done: oneshot::Sender<()>) {
+        self.routing = routing;
+        let marks = self
+            .pipes
+            .iter()
+            .filter(|(_, place)| place.pipe.in_flight() > 0)
+            .map(|(key, place)| (key as u32, place.pipe.sent()))
+            .collect();
+        self.drain = Some(Drain { marks, done });
+        self.check_drain();
+    }
+
+    pub(super) fn check_drain(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
+        let pipes = &self.pipes;
+        drain.marks.retain(|&(key, mark)| {
+            pipes
+                .get(key as usize)
+                .is_some_and(|place| place.pipe.answered() < mark)
+        });
+        if drain.marks.is_empty()
+            && let Some(drain) = self.drain.take()
+        {
+            // A caller that stopped waiting has released the gate, or will.
+            let _ = drain.done.send(());
+        }
+    }
+
+    fn release(&mut self) {
+        let held: Vec<(u32, u64)> = self
+            .clients
+            .iter()
+            .filter_map(|(key, client)| match client.pause {
+                Some(Pause::Held { since_us }) => Some((key as u32, since_us)),
+                _ => None,
+            })
+            .collect();
+        self.held_bytes = 0;
+        for (key, since_us) in held {
+            self.held_us_max = self.held_us_max.max(self.now_us.saturating_sub(since_us));
+            self.go_on(key);
+            if self.may_read(key) {
+                self.chores.read_clients.push(key);
+            }
+        }
+    }
+
+    /// Whether a request with this key must wait, or be refused, now.
+    #[inline]
+    pub(super) fn is_moving(&self, key: &[u8]) -> bool {
+        match &self.routing.gate {
+            Gate::Open => false,
+            Gate::Held(moves) | Gate::Fenced(moves) => {
+                matches!(moves.of(key), Move::Moves { .. })
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Sets of pipes: one pipe for each (protocol, database, shard, connection).
+//!
+//! A lane is what one client's requests ride on: all of one protocol and
+//! database. Pipes are dialled by the first request that needs them, or ahead
+//! of a switch. They are found by the shard's address, so that a new layout
+//! keeps the connections to the servers it shares with the old one.
+
+use std::sync::Arc;
+
+use crate::metrics::pool::ShardCounters;
+use crate::router::address::ShardAddress;
+use crate::router::layout::{Layout, Shard, ShardIndex};
+use crate::upstream::pipe::{Greeting, Pipe, PipeError};
+
+use super::core::{PoolCore, Ticket};
+
+/// Bytes that may wait in a pipe before its clients are paused.
+pub const PIPE_UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// One pipe and what it is for.
+pub struct PipePlace {
+    /// The connection.
+    pub pipe: Pipe<Ticket>,
+    /// Name of the shard in its layout, for messages.
+    pub shard: String,
+    /// Where it connects.
+    pub address: ShardAddress,
+    /// Which of the shard's connections of this lane it is.
+    pub connection: u16,
+    /// The worker's counters of this shard.
+    pub counters: Arc<ShardCounters>,
+    /// Requests already counted.
+    pub counted: u64,
+    /// Whether it is on the list of pipes to write to.
+    pub dirty: bool,
+    /// No layout in use has it: it goes when it owes nothing.
+    pub retired: bool,
+}
+
+/// Pipes of one protocol and database.
+pub struct Lane {
+    /// RESP version.
+    pub protocol: u8,
+    /// Database.
+    pub database: u16,
+    /// `shard * connections + connection` -> place in the table of pipes.
+    pub pipes: Vec<u32>,
+}
+
+impl PoolCore {
+    fn connections(&self) -> usize {
+        usize::from(self.config.upstream.connections.max(1))
+    }
+
+    /// The lane of a protocol and database, made at first use.
+    pub(super) fn lane_of(&mut self, protocol: u8, database: u16) -> u32 {
+        let found = self
+            .lanes
+            .iter()
+            .position(|lane| lane.protocol == protocol && lane.database == database);
+        if let Some(index) = found {
+            return index as u32;
+        }
+        self.lanes.push(Lane {
+            protocol,
+            database,
+            pipes: Vec::new(),
+        });
+        let index = self.lanes.len() - 1;
+        let layout = Arc::clone(&self.routing.layout);
+        self.fill_lane(index, &layout);
+        index as u32
+    }
+
+    /// Points a lane at the pipes of `layout`, making those that are missing.
+    fn fill_lane(&mut self, index: usize, layout: &Layout) {
+        let Some(lane) = self.lanes.get(index) else {
+            return;
+        };
+        let (protocol, database) = (lane.protocol, lane.database);
+        let old: Vec<u32> = lane.pipes.clone();
+        let mut pipes = Vec::with_capacity(layout.shards().len() * self.connections());
+        for shard in layout.shards() {
+            for connection in 0..self.connections() as u16 {
+                let known = old.iter().copied().find(|&key| {
+                    self.pipes.get(key as usize).is_some_and(|place| {
+                        place.address == shard.address && place.connection == connection
+                    })
+                });
+                let key =
+                    known.unwrap_or_else(|| self.add_pipe((protocol, database), shard, connection));
+                if let Some(place) = self.pipes.get_mut(key as usize) {
+                    place.retired = false;
+                    place.shard.clone_from(&shard.name);
+                }
+                pipes.push(key);
+            }
+        }
+        for key in old {
+            if !pipes.contains(&key)
+                && let Some(place) = self.pipes.get_mut(key as usize)
+            {
+                place.retired = true;
+                self.drop_if_retired(key);
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.pipes = pipes;
+        }
+    }
+
+    /// Points every lane at the pipes of the layout in use.
+    pub(super) fn fill_lanes(&mut self) {
+        let layout = Arc::clone(&self.routing.layout);
+        for index in 0..self.lanes.len() {
+            self.fill_lane(index, &layout);
+        }
+    }
+
+    fn add_pipe(&mut self, (protocol, database): (u8, u16), shard: &Shard, connection: u16) -> u32 {
+        let credentials = self.config.upstream.credentials.clone();
+        self.pipes.insert(PipePlace {
+            pipe: Pipe::new(Greeting {
+                protocol,
+                database,
+                credentials,
+            }),
+            shard: shard.name.clone(),
+            address: shard.address.clone(),
+            connection,
+            counters: self.shard_counters(&shard.name),
+            counted: 0,
+            dirty: false,
+            retired: false,
+        }) as u32
+    }
+
+    /// One block of counters for all pipes of this worker to one shard.
+    fn shard_counters(&self, shard: &str) -> Arc<ShardCounters> {
+        let known = self.pipes.iter().find(|(_, place)| place.shard == shard);
+        known.map_or_else(
+            || self.registry.shard_counters(&self.config.name, shard),
+            |(_, place)| Arc::clone(&place.counters),
+        )
+    }
+
+    /// Makes and dials the pipes that `layout` needs beside today's, in every
+    /// lane, so that a switch finds them connected. They follow today's pipes
+    /// in their lane, which keep their places.
+    pub(super) fn prepare_for(&mut self, layout: &Layout) {
+        for index in 0..self.lanes.len() {
+            for shard in layout.shards() {
+                self.add_missing(index, shard);
+            }
+        }
+        self.warm();
+    }
+
+    fn add_missing(&mut self, index: usize, shard: &Shard) {
+        let Some(lane) = self.lanes.get(index) else {
+            return;
+        };
+        let lane_of = (lane.protocol, lane.database);
+        let at_address = |&key: &u32| {
+            self.pipes
+                .get(key as usize)
+                .is_some_and(|place| place.address == shard.address)
+        };
+        if lane.pipes.iter().any(at_address) {
+            return;
+        }
+        for connection in 0..self.connections() as u16 {
+            let key = self.add_pipe(lane_of, shard, connection);
+            if let Some(lane) = self.lanes.get_mut(index) {
+                lane.pipes.push(key);
+            }
+        }
+    }
+
+    /// Dials every pipe that has no connection.
+    pub(super) fn warm(&mut self) {
+        let now_ms = self.now_ms();
+        for (key, place) in &mut self.pipes {
+            if !place.retired && place.pipe.wants_dial(now_ms) {
+                place.pipe.dialing(now_ms);
+                self.chores.dial.push(key as u32);
+            }
+        }
+    }
+
+    /// The pipe a client's request for `shard` takes.
+    #[inline]
+    pub(super) fn pipe_for(&self, lane: u32, shard: ShardIndex, client_key: u32) -> Option<u32> {
+        let connections = self.connections();
+        let pick = client_key as usize % connections;
+        let lane = self.lanes.get(lane as usize)?;
+        lane.pipes
+            .get(usize::from(shard.0) * connections + pick)
+            .copied()
+    }
+
+    /// Puts a pipe on the list of those to write to.
+    #[inline]
+    pub(super) fn mark_pipe(&mut self, key: u32) {
+        if let Some(place) = self.pipes.get_mut(key as usize)
+            && !place.dirty
+        {
+            place.dirty = true;
+            self.chores.write_pipes.push(key);
+        }
+    }
+
+    /// Forgets a pipe that no layout needs and nobody waits on.
+    pub(super) fn drop_if_retired(&mut self, key: u32) {
+        let done = self
+            .pipes
+            .get(key as usize)
+            .is_some_and(|place| place.retired && place.pipe.in_flight() == 0);
+        if done {
+            self.pipes.remove(key as usize);
+            self.chores.close_pipes.push(key);
+        }
+    }
+
+    /// Forgets every retired pipe that is done by now.
+    pub(super) fn drop_retired(&mut self) {
+        let retired: Vec<u32> = self
+            .pipes
+            .iter()
+            .filter(|(_, place)| place.retired)
+            .map(|(key, _)| key as u32)
+            .collect();
+        for key in retired {
+            self.drop_if_retired(key);
+        }
+    }
+
+    /// Closes every pipe, as when the pool leaves the config.
+    pub fn close_pipes(&mut self) {
+        let keys: Vec<u32> = self.pipes.iter().map(|(key, _)| key as u32).collect();
+        for key in keys {
+            if let Some(place) = self.pipes.get_mut(key as usize) {
+                place.retired = true;
+            }
+            self.pipe_failed(key, PipeError::Retired);
+        }
+    }
+
+    /// Where to connect a pipe.
+    pub fn pipe_address(&self, key: u32) -> Option<&ShardAddress> {
+        self.pipes.get(key as usize).map(|place| &place.address)
+    }
+
+    /// State of every shard's connections, for metrics: (shard, connected).
+    pub fn shard_links(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.pipes
+            .iter()
+            .map(|(_, place)| (place.shard.as_str(), place.pipe.is_ready()))
+    }
+}
