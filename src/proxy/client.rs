@@ -65,6 +65,8 @@ pub enum Ending {
     Open,
     /// No more requests are taken; it closes when every reply is written.
     Finishing,
+    /// It is closed; only its place in the table is left.
+    Closed,
 }
 
 /// Names a client gave itself; few do, so it is boxed.

@@ -74,6 +74,7 @@ pub struct PoolCore {
     pub(super) counters: Arc<PoolCounters>,
     pub(super) clients: Slab<Client>,
     pub(super) pipes: Slab<PipePlace>,
+    pub(super) gone_pipes: Vec<u32>,
     pub(super) lanes: Vec<Lane>,
     pub(super) chores: Chores,
     pub(super) paused: Vec<u32>,
@@ -108,6 +109,7 @@ impl PoolCore {
             counters,
             clients: Slab::new(),
             pipes: Slab::new(),
+            gone_pipes: Vec::new(),
             lanes: Vec::new(),
             chores: Chores::default(),
             paused: Vec::new(),
@@ -157,7 +159,7 @@ impl PoolCore {
         self.clients.insert(client) as u32
     }
 
-    /// Clients connected now.
+    /// Clients connected now, and those closed in this turn.
     pub fn client_count(&self) -> usize {
         self.clients.len()
     }
@@ -196,7 +198,7 @@ impl PoolCore {
         let waits_with_input = client.pause.is_some() && client.unread.is_some();
         if waits_with_input {
             client.eof = true;
-        } else {
+        } else if client.ending == Ending::Open {
             client.ending = Ending::Finishing;
             self.mark_client(key);
         }
@@ -204,15 +206,24 @@ impl PoolCore {
 
     /// The client's connection is gone: what it is owed goes nowhere.
     pub fn client_gone(&mut self, key: u32) {
-        if self.clients.contains(key as usize) {
-            self.close_client(key);
-        }
+        self.close_client(key);
     }
 
+    /// The client stays in the table until the driver takes its chores, so that
+    /// its place is not reused while events of this turn may still name it.
     pub(super) fn close_client(&mut self, key: u32) {
-        let client = self.clients.remove(key as usize);
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return;
+        };
+        if client.ending == Ending::Closed {
+            return;
+        }
+        client.ending = Ending::Closed;
         if matches!(client.pause, Some(Pause::Held { .. })) {
-            let unread = client.unread.map_or(0, |unread| unread.bytes.len());
+            let unread = client
+                .unread
+                .as_ref()
+                .map_or(0, |unread| unread.bytes.len());
             self.held_bytes = self.held_bytes.saturating_sub(unread);
         }
         self.counters.clients.sub(1);
@@ -250,6 +261,10 @@ impl PoolCore {
         let now_ms = self.now_ms();
         if let Some(place) = self.pipes.get_mut(key as usize) {
             place.pipe.connected(now_ms);
+            if place.pipe.is_ready() {
+                place.counters.connects_total.inc();
+                place.counters.connections.add(1);
+            }
             self.mark_pipe(key);
         }
     }
@@ -273,7 +288,12 @@ impl PoolCore {
         self.counters.replies_total.add(replies);
         match received {
             Err(error) => self.pipe_failed(key, error),
-            Ok(()) if !was_ready && place.pipe.is_ready() => self.mark_pipe(key),
+            Ok(()) if !was_ready && place.pipe.is_ready() => {
+                place.counters.connects_total.inc();
+                place.counters.connections.add(1);
+                self.mark_pipe(key);
+            }
+            Ok(()) if place.retired => self.drop_if_retired(key),
             Ok(()) => {}
         }
     }
@@ -285,6 +305,9 @@ impl PoolCore {
             return;
         };
         self.chores.close_pipes.push(key);
+        if place.pipe.is_ready() {
+            place.counters.connections.sub(1);
+        }
         if error == PipeError::Closed && place.pipe.is_ready() && place.pipe.in_flight() == 0 {
             place.pipe.rest();
         } else {
@@ -328,7 +351,7 @@ impl PoolCore {
 
     /// Takes the list of chores; give it back by [`PoolCore::recycle`].
     pub fn take_chores(&mut self) -> Chores {
-        let chores = mem::take(&mut self.chores);
+        let mut chores = mem::take(&mut self.chores);
         for &key in &chores.write_clients {
             if let Some(client) = self.clients.get_mut(key as usize) {
                 client.dirty = false;
@@ -336,6 +359,13 @@ impl PoolCore {
                     self.close_client(key);
                 }
             }
+        }
+        chores.close_clients.append(&mut self.chores.close_clients);
+        for &key in &chores.close_clients {
+            self.clients.remove(key as usize);
+        }
+        for key in mem::take(&mut self.gone_pipes) {
+            self.pipes.remove(key as usize);
         }
         for &key in &chores.write_pipes {
             if let Some(place) = self.pipes.get_mut(key as usize) {
@@ -441,7 +471,11 @@ impl PoolCore {
         let idle: Vec<u32> = self
             .clients
             .iter()
-            .filter(|(_, c)| c.owed() == 0 && now_ms.saturating_sub(c.active_ms) >= idle_ms)
+            .filter(|(_, c)| {
+                c.ending == Ending::Open
+                    && c.owed() == 0
+                    && now_ms.saturating_sub(c.active_ms) >= idle_ms
+            })
             .map(|(key, _)| key as u32)
             .collect();
         for key in idle {

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::router::epoch::{Gate, Routing};
-use crate::router::moves::Move;
 
 use super::client::Pause;
 use super::core::PoolCore;
@@ -116,17 +115,6 @@ impl PoolCore {
             self.go_on(key);
             if self.may_read(key) {
                 self.chores.read_clients.push(key);
-            }
-        }
-    }
-
-    /// Whether a request with this key must wait, or be refused, now.
-    #[inline]
-    pub(super) fn is_moving(&self, key: &[u8]) -> bool {
-        match &self.routing.gate {
-            Gate::Open => false,
-            Gate::Held(moves) | Gate::Fenced(moves) => {
-                matches!(moves.of(key), Move::Moves { .. })
             }
         }
     }

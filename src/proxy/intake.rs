@@ -36,7 +36,7 @@ impl PoolCore {
             return;
         };
         client.active_ms = now_ms;
-        if client.ending == Ending::Finishing {
+        if client.ending != Ending::Open {
             return;
         }
         if let Some(unread) = &mut client.unread {
@@ -71,7 +71,7 @@ impl PoolCore {
         let Some(client) = self.clients.get_mut(key as usize) else {
             return;
         };
-        if bytes.is_empty() || client.ending == Ending::Finishing {
+        if bytes.is_empty() || client.ending != Ending::Open {
             self.keep_scanner(scanner);
             self.end_if_eof(key);
         } else {
@@ -88,7 +88,7 @@ impl PoolCore {
         let Some(client) = self.clients.get_mut(key as usize) else {
             return;
         };
-        if rest.is_empty() || client.ending == Ending::Finishing {
+        if rest.is_empty() || client.ending != Ending::Open {
             self.keep_scanner(scanner);
         } else {
             client.unread = Some(Box::new(Unread {

@@ -216,22 +216,9 @@ impl PoolCore {
             .pipes
             .get(key as usize)
             .is_some_and(|place| place.retired && place.pipe.in_flight() == 0);
-        if done {
-            self.pipes.remove(key as usize);
+        if done && !self.gone_pipes.contains(&key) {
+            self.gone_pipes.push(key); // its place is reused after this turn
             self.chores.close_pipes.push(key);
-        }
-    }
-
-    /// Forgets every retired pipe that is done by now.
-    pub(super) fn drop_retired(&mut self) {
-        let retired: Vec<u32> = self
-            .pipes
-            .iter()
-            .filter(|(_, place)| place.retired)
-            .map(|(key, _)| key as u32)
-            .collect();
-        for key in retired {
-            self.drop_if_retired(key);
         }
     }
 
@@ -244,6 +231,13 @@ impl PoolCore {
             }
             self.pipe_failed(key, PipeError::Retired);
         }
+    }
+
+    /// Whether a pipe waits for its socket to connect.
+    pub fn pipe_is_connecting(&self, key: u32) -> bool {
+        self.pipes
+            .get(key as usize)
+            .is_some_and(|place| place.pipe.is_connecting())
     }
 
     /// Where to connect a pipe.

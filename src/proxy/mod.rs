@@ -10,3 +10,6 @@ mod intake;
 mod lanes;
 mod local;
 pub mod merge;
+mod orders;
+mod stream;
+mod worker;

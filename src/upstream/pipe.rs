@@ -169,6 +169,11 @@ impl<T> Pipe<T> {
         !matches!(self.state, State::Idle | State::Waiting { .. })
     }
 
+    /// Whether the connection is being made.
+    pub fn is_connecting(&self) -> bool {
+        matches!(self.state, State::Connecting { .. })
+    }
+
     /// Why requests are refused at once just now, if they are.
     pub fn refusal(&self) -> Option<&PipeError> {
         match &self.state {

@@ -1,0 +1,333 @@
+//! What the control side tells a worker, and how the worker obeys.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry as PollRegistry, Token, Waker};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::metrics::registry::Registry;
+use crate::reuseport::listener::Listener as BoundListener;
+use crate::router::epoch::Routing;
+
+use super::config::PoolConfig;
+use super::core::PoolCore;
+use super::gate::HoldReport;
+use super::stream::Stream;
+use super::worker::{Place, Worker};
+
+/// Longest wait for a name server.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One order; those with an answer are answered in the turn that takes them,
+/// except `Hold`, which is answered when the worker is drained.
+pub enum Order {
+    /// A new pool at place `pool`, with this worker's listeners.
+    AddPool {
+        /// Its place, the same in every worker.
+        pool: usize,
+        /// Its settings.
+        config: Arc<PoolConfig>,
+        /// Its layout and gate.
+        routing: Arc<Routing>,
+        /// Where the counters go.
+        registry: Arc<Registry>,
+        /// This worker's sockets.
+        listeners: Vec<BoundListener>,
+    },
+    /// Other settings than the layout changed.
+    Configure {
+        /// Which pool.
+        pool: usize,
+        /// Its settings from now on.
+        config: Arc<PoolConfig>,
+        /// This worker's sockets, if the addresses changed.
+        listeners: Option<Vec<BoundListener>>,
+    },
+    /// The pool left the config: its clients get what they are owed, then close.
+    RemovePool {
+        /// Which pool.
+        pool: usize,
+    },
+    /// Connect to the shards of a layout that may come.
+    Prepare {
+        /// Which pool.
+        pool: usize,
+        /// The layout, as it will be.
+        routing: Arc<Routing>,
+    },
+    /// Shut the gate.
+    Hold {
+        /// Which pool.
+        pool: usize,
+        /// The same layout with the gate held.
+        routing: Arc<Routing>,
+        /// Told when everything sent before is answered.
+        done: oneshot::Sender<()>,
+    },
+    /// Route by this from now on.
+    Route {
+        /// Which pool.
+        pool: usize,
+        /// The routing.
+        routing: Arc<Routing>,
+        /// What was held until now.
+        done: oneshot::Sender<HoldReport>,
+    },
+    /// A name was looked up.
+    Resolved {
+        /// Which pool.
+        pool: usize,
+        /// The pipe that waits for it.
+        key: u32,
+        /// What was looked up.
+        asked: (String, u16),
+        /// An address, or why there is none.
+        found: Result<SocketAddr, String>,
+    },
+    /// Accept nobody, answer what is owed, close, end.
+    Stop,
+    /// End now.
+    Abandon,
+}
+
+/// One pool in one worker.
+pub struct PoolRun {
+    /// Its settings.
+    pub config: Arc<PoolConfig>,
+    /// Its protocol core.
+    pub core: PoolCore,
+    /// Sockets of clients, by place in the core's table.
+    pub clients: Vec<Option<Stream>>,
+    /// Sockets of pipes, by place in the core's table.
+    pub pipes: Vec<Option<Stream>>,
+    /// Its listening sockets.
+    pub listeners: Vec<Listener>,
+    removed: bool,
+}
+
+/// A listening socket registered with the worker's poll.
+pub enum Listener {
+    /// `IP:PORT`.
+    Tcp(TcpListener),
+    /// `unix:/path`.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn register(bound: BoundListener, registry: &PollRegistry, token: Token) -> io::Result<Self> {
+        match bound {
+            BoundListener::Tcp(socket) => {
+                let mut listener = TcpListener::from_std(socket);
+                listener.register(registry, token, Interest::READABLE)?;
+                Ok(Self::Tcp(listener))
+            }
+            BoundListener::Unix(socket) => {
+                let mut listener = UnixListener::from_std(socket);
+                listener.register(registry, token, Interest::READABLE)?;
+                Ok(Self::Unix(listener))
+            }
+        }
+    }
+
+    /// One waiting client, with its address as text.
+    pub fn accept(&self) -> io::Result<(Stream, Box<str>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), peer.to_string().into()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                Ok((Stream::Unix(stream), "unix".into()))
+            }
+        }
+    }
+}
+
+/// Looks names up on the control runtime, so that a slow name server never
+/// stops a worker.
+pub struct Resolver {
+    runtime: Handle,
+    inbox: Sender<Order>,
+    waker: Arc<Waker>,
+}
+
+impl Resolver {
+    /// Answers go to `inbox`.
+    pub fn new(runtime: Handle, inbox: Sender<Order>, waker: Arc<Waker>) -> Self {
+        Self {
+            runtime,
+            inbox,
+            waker,
+        }
+    }
+
+    /// Asks for the first address of `host`; the answer is an [`Order::Resolved`].
+    pub fn resolve(&self, pool: usize, key: u32, host: String, port: u16) {
+        let (inbox, waker) = (self.inbox.clone(), Arc::clone(&self.waker));
+        // The task ends by itself within RESOLVE_TIMEOUT; an answer to a worker
+        // that is gone is dropped.
+        self.runtime.spawn(async move {
+            let looked_up = tokio::net::lookup_host((host.as_str(), port));
+            let found = match tokio::time::timeout(RESOLVE_TIMEOUT, looked_up).await {
+                Ok(Ok(mut addresses)) => addresses
+                    .next()
+                    .ok_or_else(|| format!("`{host}` has no address")),
+                Ok(Err(error)) => Err(format!("can't look up `{host}`: {error}")),
+                Err(_) => Err(format!("looking up `{host}` timed out")),
+            };
+            let asked = (host, port);
+            if inbox
+                .send(Order::Resolved {
+                    pool,
+                    key,
+                    asked,
+                    found,
+                })
+                .is_ok()
+            {
+                let _ = waker.wake();
+            }
+        });
+    }
+}
+
+impl Worker {
+    pub(super) fn obey(&mut self, order: Order) {
+        match order {
+            Order::AddPool {
+                pool,
+                config,
+                routing,
+                registry,
+                listeners,
+            } => {
+                let core = PoolCore::new(
+                    Arc::clone(&config),
+                    routing,
+                    registry,
+                    self.index as u64,
+                    self.workers as u64,
+                );
+                let listeners = self.listen(pool, listeners);
+                if self.pools.len() <= pool {
+                    self.pools.resize_with(pool + 1, || None);
+                }
+                let run = PoolRun {
+                    config,
+                    core,
+                    clients: Vec::new(),
+                    pipes: Vec::new(),
+                    listeners,
+                    removed: false,
+                };
+                if let Some(place) = self.pools.get_mut(pool) {
+                    *place = Some(run);
+                }
+            }
+            Order::Configure {
+                pool,
+                config,
+                listeners,
+            } => {
+                let listeners = listeners.map(|bound| self.listen(pool, bound));
+                let Some(run) = self.pool(pool) else { return };
+                run.core.set_config(Arc::clone(&config));
+                run.config = config;
+                if let Some(listeners) = listeners {
+                    run.listeners = listeners;
+                }
+            }
+            Order::RemovePool { pool } => {
+                if let Some(run) = self.pool(pool) {
+                    run.listeners.clear();
+                    run.core.stop();
+                    run.removed = true;
+                }
+            }
+            Order::Prepare { pool, routing } => {
+                if let Some(run) = self.pool(pool) {
+                    run.core.prepare(&routing);
+                }
+            }
+            Order::Hold {
+                pool,
+                routing,
+                done,
+            } => {
+                if let Some(run) = self.pool(pool) {
+                    run.core.hold(routing, done);
+                }
+            }
+            Order::Route {
+                pool,
+                routing,
+                done,
+            } => {
+                if let Some(run) = self.pool(pool) {
+                    // Who asked may have stopped waiting; the routing stands.
+                    let _ = done.send(run.core.route(routing));
+                }
+            }
+            Order::Resolved {
+                pool,
+                key,
+                asked,
+                found,
+            } => self.resolved(pool, key, asked, found),
+            Order::Stop => self.stop(),
+            Order::Abandon => {}
+        }
+        self.drop_removed();
+    }
+
+    fn listen(&mut self, pool: usize, bound: Vec<BoundListener>) -> Vec<Listener> {
+        let mut listeners = Vec::with_capacity(bound.len());
+        for socket in bound {
+            let token = Place::Listener {
+                pool,
+                index: listeners.len() as u32,
+            }
+            .token();
+            match Listener::register(socket, self.poll.registry(), token) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => {
+                    warn!(worker = self.index, %error, "registering a listener failed");
+                }
+            }
+        }
+        listeners
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        for pool in self.pools.iter_mut().flatten() {
+            pool.listeners.clear();
+            pool.core.stop();
+        }
+    }
+
+    /// Forgets pools that left the config and have no clients any more.
+    fn drop_removed(&mut self) {
+        for place in &mut self.pools {
+            if place
+                .as_ref()
+                .is_some_and(|run| run.removed && run.core.client_count() == 0)
+            {
+                if let Some(run) = place {
+                    info!(pool = run.config.name, worker = self.index, "pool closed");
+                }
+                *place = None;
+            }
+        }
+    }
+}

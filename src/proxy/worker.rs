@@ -1,0 +1,564 @@
+//! A worker: one thread, one poll, its own listeners, clients and pipes.
+//!
+//! ```text
+//! turn:  wait -> orders from the control thread -> read ready shards and clients
+//!        -> settle the cores -> close, dial, write each dirty pipe once,
+//!        write each dirty client once -> accept
+//! ```
+//!
+//! Nothing of a worker is shared but its inbox, its counters and the count of
+//! clients. Sockets are edge-triggered: a read goes on until it comes back
+//! short, unless the client is paused; then it is read when the core says so.
+//!
+//! Invariant: connections are accepted only after a turn's chores are done, so
+//! that a place in a core's table is never reused while its old socket is open.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use tracing::{debug, warn};
+
+use crate::resp::write_error;
+use crate::router::address::ShardAddress;
+use crate::upstream::pipe::PipeError;
+
+use super::orders::{Order, PoolRun, Resolver};
+use super::stream::Stream;
+
+/// Bytes read at once; larger than what most clients send in a turn.
+const SCRATCH_BYTES: usize = 128 * 1024;
+/// Reads of one connection in one turn, so that others get theirs.
+const READS_PER_TURN: usize = 4;
+/// Events taken by one wait.
+const EVENTS_PER_WAIT: usize = 512;
+/// Granularity of deadlines.
+const TICK: Duration = Duration::from_millis(10);
+/// Rounds of chores in one turn before sockets are looked at again.
+const CHORE_ROUNDS_MAX: usize = 64;
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 256;
+
+/// The inbox has something.
+pub const WAKE: Token = Token(usize::MAX - 1);
+
+/// What a token stands for: kind in bits 62-63, pool in 32-61, index in 0-31.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A listening socket.
+    Listener { pool: usize, index: u32 },
+    /// A client.
+    Client { pool: usize, key: u32 },
+    /// A connection to a shard.
+    Pipe { pool: usize, key: u32 },
+}
+
+impl Place {
+    /// The token of this place.
+    pub fn token(self) -> Token {
+        let (kind, pool, index) = match self {
+            Self::Listener { pool, index } => (0, pool, index),
+            Self::Client { pool, key } => (1, pool, key),
+            Self::Pipe { pool, key } => (2, pool, key),
+        };
+        Token((kind << 62) | (pool << 32) | index as usize)
+    }
+
+    fn of(Token(bits): Token) -> Option<Self> {
+        let pool = (bits >> 32) & 0x3fff_ffff;
+        let index = bits as u32;
+        match bits >> 62 {
+            0 => Some(Self::Listener { pool, index }),
+            1 => Some(Self::Client { pool, key: index }),
+            2 => Some(Self::Pipe { pool, key: index }),
+            _ => None,
+        }
+    }
+}
+
+/// See the head of this file.
+pub struct Worker {
+    pub(super) index: usize,
+    pub(super) workers: usize,
+    pub(super) poll: Poll,
+    pub(super) inbox: Receiver<Order>,
+    pub(super) resolver: Resolver,
+    pub(super) pools: Vec<Option<PoolRun>>,
+    pub(super) clients_total: Arc<AtomicUsize>,
+    pub(super) clients_max: usize,
+    pub(super) stopping: bool,
+    /// Read again in the next turn without waiting for an event.
+    again: Vec<Place>,
+    accept: Vec<(usize, u32)>,
+    scratch: Vec<u8>,
+    started: Instant,
+    last_tick: Instant,
+    needs_clock: bool,
+}
+
+impl Worker {
+    /// A worker without pools; orders bring them.
+    pub fn new(
+        (index, workers): (usize, usize),
+        poll: Poll,
+        inbox: Receiver<Order>,
+        resolver: Resolver,
+        clients_total: Arc<AtomicUsize>,
+        clients_max: usize,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            index,
+            workers,
+            poll,
+            inbox,
+            resolver,
+            pools: Vec::new(),
+            clients_total,
+            clients_max,
+            stopping: false,
+            again: Vec::new(),
+            accept: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            started: now,
+            last_tick: now,
+            needs_clock: false,
+        }
+    }
+
+    /// Turns until told to stop and the last client is gone.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_WAIT);
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, self.patience())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                warn!(worker = self.index, %error, "waiting for events failed");
+            }
+            self.set_clocks();
+            if !self.take_orders() {
+                return;
+            }
+            for place in std::mem::take(&mut self.again) {
+                self.read(place, true);
+            }
+            for event in &events {
+                match Place::of(event.token()) {
+                    _ if event.token() == WAKE => {}
+                    Some(Place::Listener { pool, index }) => self.accept.push((pool, index)),
+                    Some(place) => {
+                        if event.is_writable() {
+                            self.writable(place);
+                        }
+                        if event.is_readable() || event.is_error() {
+                            self.read(place, event.is_read_closed() || event.is_error());
+                        }
+                    }
+                    None => {}
+                }
+            }
+            self.tick();
+            self.do_chores();
+            self.accept_waiting();
+            if self.stopping && self.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        if !self.again.is_empty() || !self.accept.is_empty() {
+            Some(Duration::ZERO)
+        } else if self.needs_clock {
+            Some(TICK)
+        } else {
+            None
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pools
+            .iter()
+            .flatten()
+            .all(|pool| pool.core.client_count() == 0)
+    }
+
+    fn now_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
+    fn set_clocks(&mut self) {
+        let now_us = self.now_us();
+        for pool in self.pools.iter_mut().flatten() {
+            pool.core.set_clock(now_us);
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.last_tick.elapsed() < TICK {
+            return;
+        }
+        self.last_tick = Instant::now();
+        self.needs_clock = false;
+        for pool in self.pools.iter_mut().flatten() {
+            pool.core.tick();
+            self.needs_clock |= pool.core.needs_clock();
+        }
+    }
+
+    /// False when the control side is gone: the worker ends at once.
+    fn take_orders(&mut self) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Order::Abandon) => return false,
+                Ok(order) => self.obey(order),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    pub(super) fn pool(&mut self, index: usize) -> Option<&mut PoolRun> {
+        self.pools.get_mut(index)?.as_mut()
+    }
+
+    fn read(&mut self, place: Place, until_empty: bool) {
+        match place {
+            Place::Client { pool, key } => self.read_client(pool, key, until_empty),
+            Place::Pipe { pool, key } => self.read_pipe(pool, key, until_empty),
+            Place::Listener { .. } => {}
+        }
+    }
+
+    fn read_client(&mut self, pool_index: usize, key: u32, until_empty: bool) {
+        let Some(Some(pool)) = self.pools.get_mut(pool_index) else {
+            return;
+        };
+        for _ in 0..READS_PER_TURN {
+            if !pool.core.may_read(key) {
+                return; // the core asks for it when the pause is over
+            }
+            let Some(Some(stream)) = pool.clients.get_mut(key as usize) else {
+                return;
+            };
+            match stream.read(&mut self.scratch) {
+                Ok(0) => return pool.core.client_eof(key),
+                Ok(n) => {
+                    pool.core
+                        .client_bytes(key, self.scratch.get(..n).unwrap_or_default());
+                    if n < self.scratch.len() && !until_empty {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return pool.core.client_gone(key),
+            }
+        }
+        self.again.push(Place::Client {
+            pool: pool_index,
+            key,
+        });
+    }
+
+    fn read_pipe(&mut self, pool_index: usize, key: u32, until_empty: bool) {
+        let Some(Some(pool)) = self.pools.get_mut(pool_index) else {
+            return;
+        };
+        for _ in 0..READS_PER_TURN {
+            let Some(Some(stream)) = pool.pipes.get_mut(key as usize) else {
+                return;
+            };
+            match stream.read(&mut self.scratch) {
+                Ok(0) => return pool.core.pipe_failed(key, PipeError::Closed),
+                Ok(n) => {
+                    pool.core
+                        .pipe_bytes(key, self.scratch.get(..n).unwrap_or_default());
+                    if n < self.scratch.len() && !until_empty {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Also what a socket says that is not connected yet.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
+                Err(error) => return pool.core.pipe_failed(key, link_error(&error)),
+            }
+        }
+        self.again.push(Place::Pipe {
+            pool: pool_index,
+            key,
+        });
+    }
+
+    fn writable(&mut self, place: Place) {
+        match place {
+            Place::Client { pool, key } => self.write_client(pool, key),
+            Place::Pipe { pool, key } => self.write_pipe(pool, key),
+            Place::Listener { .. } => {}
+        }
+    }
+
+    fn write_client(&mut self, pool_index: usize, key: u32) {
+        let Some(Some(pool)) = self.pools.get_mut(pool_index) else {
+            return;
+        };
+        while !pool.core.client_output(key).is_empty() {
+            let Some(Some(stream)) = pool.clients.get_mut(key as usize) else {
+                return;
+            };
+            match stream.write(pool.core.client_output(key)) {
+                Ok(n) => pool.core.client_written(key, n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return pool.core.client_gone(key),
+            }
+        }
+    }
+
+    fn write_pipe(&mut self, pool_index: usize, key: u32) {
+        let Some(Some(pool)) = self.pools.get_mut(pool_index) else {
+            return;
+        };
+        if pool.core.pipe_is_connecting(key) {
+            let Some(Some(stream)) = pool.pipes.get(key as usize) else {
+                return;
+            };
+            match stream.is_connected() {
+                Ok(true) => pool.core.pipe_connected(key),
+                Ok(false) => return,
+                Err(error) => return pool.core.pipe_failed(key, link_error(&error)),
+            }
+        }
+        while !pool.core.pipe_output(key).is_empty() {
+            let Some(Some(stream)) = pool.pipes.get_mut(key as usize) else {
+                return;
+            };
+            match stream.write(pool.core.pipe_output(key)) {
+                Ok(n) => pool.core.pipe_written(key, n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return pool.core.pipe_failed(key, link_error(&error)),
+            }
+        }
+    }
+
+    /// Settles the cores and does what they ask for, until they ask for nothing.
+    fn do_chores(&mut self) {
+        for pool_index in 0..self.pools.len() {
+            for _ in 0..CHORE_ROUNDS_MAX {
+                let Some(pool) = self.pool(pool_index) else {
+                    break;
+                };
+                pool.core.settle();
+                if !pool.core.has_chores() {
+                    break;
+                }
+                let chores = pool.core.take_chores();
+                for &key in &chores.close_clients {
+                    self.close_client(pool_index, key);
+                }
+                for &key in &chores.close_pipes {
+                    if let Some(pool) = self.pool(pool_index)
+                        && let Some(place) = pool.pipes.get_mut(key as usize)
+                    {
+                        *place = None;
+                    }
+                }
+                for &key in &chores.dial {
+                    self.dial(pool_index, key);
+                }
+                for &key in &chores.write_pipes {
+                    self.write_pipe(pool_index, key);
+                }
+                for &key in &chores.write_clients {
+                    self.write_client(pool_index, key);
+                }
+                for &key in &chores.read_clients {
+                    self.again.push(Place::Client {
+                        pool: pool_index,
+                        key,
+                    });
+                }
+                if let Some(pool) = self.pool(pool_index) {
+                    pool.core.recycle(chores);
+                }
+            }
+        }
+    }
+
+    fn close_client(&mut self, pool_index: usize, key: u32) {
+        let Some(pool) = self.pool(pool_index) else {
+            return;
+        };
+        if let Some(place) = pool.clients.get_mut(key as usize)
+            && place.take().is_some()
+        {
+            self.clients_total.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn dial(&mut self, pool_index: usize, key: u32) {
+        self.needs_clock = true;
+        let Some(pool) = self.pool(pool_index) else {
+            return;
+        };
+        let keepalive = pool.config.upstream.tcp_keepalive;
+        match pool.core.pipe_address(key).cloned() {
+            None => {}
+            Some(ShardAddress::Unix(path)) => {
+                self.dialled(pool_index, key, Stream::dial_unix(&path));
+            }
+            Some(ShardAddress::Tcp { host, port }) => match host.parse::<IpAddr>() {
+                Ok(ip) => {
+                    let address = SocketAddr::new(ip, port);
+                    self.dialled(pool_index, key, Stream::dial_tcp(address, keepalive));
+                }
+                Err(_) => self.resolver.resolve(pool_index, key, host, port),
+            },
+        }
+    }
+
+    /// A name was looked up for a pipe that is being dialled.
+    pub(super) fn resolved(
+        &mut self,
+        pool_index: usize,
+        key: u32,
+        (host, port): (String, u16),
+        found: Result<SocketAddr, String>,
+    ) {
+        let Some(pool) = self.pool(pool_index) else {
+            return;
+        };
+        let asked = ShardAddress::Tcp { host, port };
+        let is_awaited = pool.core.pipe_address(key) == Some(&asked)
+            && pool.core.pipe_is_connecting(key)
+            && pool.pipes.get(key as usize).is_none_or(Option::is_none);
+        if !is_awaited {
+            return; // it timed out, or the place has another pipe by now
+        }
+        let keepalive = pool.config.upstream.tcp_keepalive;
+        match found {
+            Ok(address) => self.dialled(pool_index, key, Stream::dial_tcp(address, keepalive)),
+            Err(text) => pool.core.pipe_failed(key, PipeError::Link(text)),
+        }
+    }
+
+    fn dialled(&mut self, pool_index: usize, key: u32, stream: io::Result<Stream>) {
+        let token = Place::Pipe {
+            pool: pool_index,
+            key,
+        }
+        .token();
+        let registered = stream.and_then(|mut stream| {
+            stream.register(self.poll.registry(), token)?;
+            Ok(stream)
+        });
+        let Some(pool) = self.pool(pool_index) else {
+            return;
+        };
+        match registered {
+            Ok(stream) => put(&mut pool.pipes, key, stream),
+            Err(error) => pool.core.pipe_failed(key, link_error(&error)),
+        }
+    }
+
+    fn accept_waiting(&mut self) {
+        for (pool_index, index) in std::mem::take(&mut self.accept) {
+            for accepted in 0.. {
+                if accepted == ACCEPTS_PER_TURN {
+                    self.accept.push((pool_index, index));
+                    break;
+                }
+                let Some(pool) = self.pool(pool_index) else {
+                    break;
+                };
+                let Some(listener) = pool.listeners.get(index as usize) else {
+                    break;
+                };
+                match listener.accept() {
+                    Ok((stream, peer)) => self.admit(pool_index, stream, peer),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Err(error) => {
+                        warn!(worker = self.index, %error, "accepting a client failed");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, pool_index: usize, mut stream: Stream, peer: Box<str>) {
+        if self.clients_total.fetch_add(1, Ordering::Relaxed) >= self.clients_max {
+            self.clients_total.fetch_sub(1, Ordering::Relaxed);
+            debug!(%peer, "refused: max_clients reached");
+            let mut reply = Vec::new();
+            write_error(&mut reply, "ERR max number of clients reached");
+            // A fresh socket takes these few bytes; if not, closing says enough.
+            let _ = stream.write(&reply);
+            return;
+        }
+        let Some(Some(pool)) = self.pools.get_mut(pool_index) else {
+            return;
+        };
+        let key = pool.core.accept(Some(peer));
+        let token = Place::Client {
+            pool: pool_index,
+            key,
+        }
+        .token();
+        match stream.register(self.poll.registry(), token) {
+            Ok(()) => put(&mut pool.clients, key, stream),
+            Err(error) => {
+                warn!(worker = self.index, %error, "registering a client failed");
+                pool.core.client_gone(key);
+                self.clients_total.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn put(table: &mut Vec<Option<Stream>>, key: u32, stream: Stream) {
+    let index = key as usize;
+    if table.len() <= index {
+        table.resize_with(index + 1, || None);
+    }
+    if let Some(place) = table.get_mut(index) {
+        *place = Some(stream);
+    }
+}
+
+/// The system's words without its error number.
+fn link_error(error: &io::Error) -> PipeError {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    PipeError::Link(words.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_back_as_places() {
+        for place in [
+            Place::Listener { pool: 0, index: 0 },
+            Place::Client {
+                pool: 3,
+                key: u32::MAX,
+            },
+            Place::Pipe {
+                pool: 0x3fff_ffff,
+                key: 7,
+            },
+        ] {
+            assert_eq!(Place::of(place.token()), Some(place));
+        }
+        assert_eq!(Place::of(WAKE), None);
+    }
+}

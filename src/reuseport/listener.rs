@@ -1,0 +1,171 @@
+//! Binding a pool's addresses, once for each worker.
+//!
+//! TCP: every worker has a socket of its own with SO_REUSEPORT, so the kernel
+//! spreads connections and no lock is shared. Unix sockets have no such
+//! option: one socket is bound and each worker gets a duplicate of it.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::address::ListenAddress;
+
+/// Connections the kernel keeps for a worker that has not accepted them yet.
+pub const BACKLOG: i32 = 1024;
+
+/// One worker's listening socket, non-blocking.
+#[derive(Debug)]
+pub enum Listener {
+    /// Its own socket of a shared port.
+    Tcp(TcpListener),
+    /// A duplicate of the one socket.
+    Unix(UnixListener),
+}
+
+/// An address that could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {address}: {source}")]
+pub struct BindError {
+    /// What the config names.
+    pub address: ListenAddress,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Binds `address` for `workers` workers. A port of 0 is chosen by the system
+/// and is the same for all; the address that was really bound comes back.
+///
+/// # Errors
+/// Names the address. Nothing stays bound then.
+pub fn bind(
+    address: &ListenAddress,
+    workers: usize,
+) -> Result<(ListenAddress, Vec<Listener>), BindError> {
+    let error = |source| BindError {
+        address: address.clone(),
+        source,
+    };
+    match address {
+        ListenAddress::Tcp(tcp) => {
+            let (bound, listeners) = bind_tcp(*tcp, workers).map_err(error)?;
+            Ok((ListenAddress::Tcp(bound), listeners))
+        }
+        ListenAddress::Unix { path, mode } => {
+            let listeners = bind_unix(path, *mode, workers).map_err(error)?;
+            Ok((address.clone(), listeners))
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Listener>)> {
+    refuse_foreign_listener(address)?;
+    let mut bound = address;
+    let mut listeners = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = Socket::new(
+            Domain::for_address(bound),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if bound.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&bound.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from(socket);
+        bound = listener.local_addr()?;
+        listeners.push(Listener::Tcp(listener));
+    }
+    Ok((bound, listeners))
+}
+
+/// SO_REUSEPORT would let a second proxy of the same user bind the same port
+/// in silence and take half of the connections. A bind without it tells.
+fn refuse_foreign_listener(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let probe = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    probe.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        probe.set_only_v6(true)?;
+    }
+    probe.bind(&address.into())
+}
+
+fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listener>> {
+    remove_stale_socket(path)?;
+    let first = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    first.set_nonblocking(true)?;
+    let mut listeners = Vec::with_capacity(workers);
+    for _ in 1..workers {
+        listeners.push(Listener::Unix(first.try_clone()?));
+    }
+    listeners.push(Listener::Unix(first));
+    Ok(listeners)
+}
+
+/// A socket file nobody listens on is left over; anything else stays.
+fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => match UnixStream::connect(path) {
+            Ok(_) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+            Err(_) => fs::remove_file(path),
+        },
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is no socket is there",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_a_port_and_strangers_are_refused() {
+        let any: ListenAddress = "127.0.0.1:0".parse().unwrap();
+        let (bound, listeners) = bind(&any, 3).unwrap();
+        assert_eq!(listeners.len(), 3);
+        let error = bind(&bound, 1).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse, "{error}");
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let address = ListenAddress::Unix {
+            path: path.clone(),
+            mode: 0o600,
+        };
+        let (_, listeners) = bind(&address, 2).unwrap();
+        assert!(bind(&address, 1).is_err());
+        drop(listeners);
+        bind(&address, 1).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"data").unwrap();
+        assert!(bind(&address, 1).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"data");
+    }
+}
