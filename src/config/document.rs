@@ -130,6 +130,22 @@ impl<'t> Document<'t> {
         self.problems.borrow_mut().push((at, problem));
     }
 
+    /// How a table is named: by its header. What an inline table holds is not
+    /// quoted, as there may be a secret in it.
+    fn header(&self, path: &str, span: &Range<usize>) -> String {
+        if path.is_empty() {
+            String::new()
+        } else if self.slice(span).starts_with("[[") {
+            format!("[[{path}]]")
+        } else {
+            format!("[{path}]")
+        }
+    }
+
+    fn slice(&self, span: &Range<usize>) -> &'t str {
+        self.text.get(span.clone()).unwrap_or_default()
+    }
+
     fn wrong(self) -> ConfigError {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|(at, _)| *at);
@@ -167,6 +183,11 @@ impl<'d, 't> Section<'d, 't> {
     /// The value of `key`, if it was written.
     pub fn take(&self, key: &'static str) -> Option<Item<'d, 't>> {
         self.known.borrow_mut().push(key);
+        self.peek(key)
+    }
+
+    /// As [`Section::take`], for a second look.
+    pub fn peek(&self, key: &str) -> Option<Item<'d, 't>> {
         let value = self.table.get(key)?;
         Some(Item {
             document: self.document,
@@ -218,10 +239,7 @@ impl<'d, 't> Section<'d, 't> {
 
     /// Records a problem of the section as a whole.
     pub fn problem(&self, what: impl Into<String>, help: impl Into<String>) {
-        let text = match self.path.as_str() {
-            "" => String::new(),
-            path => format!("[{path}]"),
-        };
+        let text = self.document.header(&self.path, &self.span);
         self.document
             .push(self.span.start, text, what.into(), help.into());
     }
@@ -266,20 +284,23 @@ impl<'d, 't> Item<'d, 't> {
     /// Records a problem of this value.
     pub fn problem(&self, what: impl Into<String>, help: impl Into<String>) {
         let key = self.path.rsplit('.').next().unwrap_or_default();
-        let text = if matches!(self.value, DeValue::Table(_)) {
-            format!("[{}]", self.path)
-        } else if SECRET_KEYS.contains(&key) {
+        let text = if SECRET_KEYS.contains(&key) {
             format!("{} = \"***\"", self.path)
+        } else if self.holds_tables() {
+            self.document.header(&self.path, &self.span)
         } else {
-            let source = self
-                .document
-                .text
-                .get(self.span.clone())
-                .unwrap_or_default();
-            format!("{} = {}", self.path, quote(source))
+            format!("{} = {}", self.path, quote(self.document.slice(&self.span)))
         };
         self.document
             .push(self.span.start, text, what.into(), help.into());
+    }
+
+    fn holds_tables(&self) -> bool {
+        let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
+        match self.value {
+            DeValue::Array(array) => array.iter().any(|item| is_table(item.get_ref())),
+            value => is_table(value),
+        }
     }
 
     /// Dotted path, for messages.

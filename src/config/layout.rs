@@ -5,7 +5,10 @@ use std::path::Path;
 
 use crate::router::address::{AddressError, ShardAddress};
 use crate::router::hash::HashKind;
+use crate::router::layout::Layout;
+use crate::router::layout_error::{LayoutError, LayoutFault, Place};
 use crate::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
+use crate::router::tag::HashTag;
 
 use super::document::{Document, Item, Section};
 use super::problem::{ConfigError, closest};
@@ -43,9 +46,12 @@ pub fn parse_layout(file: &Path, text: &str) -> Result<LayoutSpec, ConfigError> 
 /// Reads the keys of a layout from `section`.
 pub fn layout(section: &Section<'_, '_>) -> LayoutSpec {
     let problems_before = section.problem_count();
-    let hash = section.take("hash");
     let spec = LayoutSpec {
-        hash: hash.as_ref().and_then(hash_kind).unwrap_or_default(),
+        hash: section
+            .take("hash")
+            .as_ref()
+            .and_then(hash_kind)
+            .unwrap_or_default(),
         distribution: section
             .take("distribution")
             .as_ref()
@@ -58,22 +64,36 @@ pub fn layout(section: &Section<'_, '_>) -> LayoutSpec {
     let shards = sections.iter().map(shard).collect();
     let spec = LayoutSpec { shards, ..spec };
     if section.problem_count() == problems_before {
-        check(section, hash.as_ref(), &sections, &spec);
+        check(section, &sections, &spec);
     }
     spec
 }
 
-fn check(
-    section: &Section<'_, '_>,
-    _hash: Option<&Item<'_, '_>>,
-    _shards: &[Section<'_, '_>],
-    spec: &LayoutSpec,
-) {
-    if spec.shards.is_empty() {
-        section.problem(
-            "there are no shards",
-            format!("write [[{}]] with an `addr`", section.path_of("shard")),
-        );
+/// Asks the router what it makes of the spec; its error is said at the field
+/// it names.
+fn check(section: &Section<'_, '_>, shards: &[Section<'_, '_>], spec: &LayoutSpec) {
+    let Err(LayoutError { place, fault }) = Layout::new(spec.clone()) else {
+        return;
+    };
+    if fault == LayoutFault::NoShards {
+        let help = format!("write [[{}]] with an `addr`", section.path_of("shard"));
+        section.problem("there are no shards", help);
+        return;
+    }
+    let message = fault.to_string();
+    let (what, help) = match message.split_once("; ") {
+        Some((what, help)) => (what, help),
+        None => (message.as_str(), "write it so"),
+    };
+    let (section, field) = match place {
+        Place::Layout { field } => (section, field),
+        Place::Shard {
+            position, field, ..
+        } => (shards.get(position).unwrap_or(section), field),
+    };
+    match section.peek(field) {
+        Some(item) => item.problem(what, help),
+        None => section.problem(what, help),
     }
 }
 
@@ -101,7 +121,7 @@ pub fn one_of<'d>(item: &Item<'d, '_>, what: &str, names: &[&str]) -> Option<&'d
     None
 }
 
-fn hash_tag(item: &Item<'_, '_>) -> Option<crate::router::tag::HashTag> {
+fn hash_tag(item: &Item<'_, '_>) -> Option<HashTag> {
     let text = item.text()?;
     if text.is_empty() {
         return None;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod core;
 mod describe;
 mod dispatch;

@@ -1,0 +1,205 @@
+//! What the admin API may ask of a pool: its status, and the steps of a switch.
+//!
+//! ```text
+//!          stage        hold         arm          commit
+//!  open --------> open -----> held ------> armed ---------> open, next epoch
+//!  (pending)        \          |  lease        |  lease
+//!                    \         v               v
+//!                     '--> open, old route   fenced --commit | abort--> open
+//! ```
+//! Every message carries the job, the epoch it wants and the incarnation of
+//! the job's process; a message of an older incarnation is refused.
+
+use std::future::Future;
+
+use serde::{Deserialize, Serialize};
+
+use crate::router::spec::LayoutSpec;
+
+/// Asks a proxy to write down that a switch to `to` is coming.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchStage {
+    /// Whose switch this is.
+    pub job: String,
+    /// The epoch of the new layout: one above the pool's.
+    pub epoch: u64,
+    /// Which start of the job asks; grows with every restart.
+    pub incarnation: u64,
+    /// Fingerprint of the layout the job believes is in use.
+    pub from_fingerprint: u64,
+    /// The new layout.
+    pub to: LayoutSpec,
+}
+
+/// Asks that requests for moving keys wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchHold {
+    /// Whose switch this is.
+    pub job: String,
+    /// The epoch of the new layout.
+    pub epoch: u64,
+    /// Which start of the job asks.
+    pub incarnation: u64,
+    /// After this time the pool opens on the old route by itself.
+    pub lease_ms: u64,
+}
+
+/// Asks that the hold does not end on the old route by itself any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchArm {
+    /// Whose switch this is.
+    pub job: String,
+    /// The epoch of the new layout.
+    pub epoch: u64,
+    /// Which start of the job asks.
+    pub incarnation: u64,
+    /// After this time the gate is fenced until commit or abort.
+    pub lease_ms: u64,
+}
+
+/// Asks for the new layout to be used from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchCommit {
+    /// Whose switch this is.
+    pub job: String,
+    /// The epoch of the new layout.
+    pub epoch: u64,
+    /// Which start of the job asks.
+    pub incarnation: u64,
+}
+
+/// Asks for the old layout to stay and the switch to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchAbort {
+    /// Whose switch this is.
+    pub job: String,
+    /// The epoch of the layout that shall not come.
+    pub epoch: u64,
+    /// Which start of the job asks.
+    pub incarnation: u64,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitReport {
+    /// Requests that waited for this switch.
+    pub held_requests: u64,
+    /// The longest wait among them, in microseconds.
+    pub held_us_max: u64,
+}
+
+/// Why a step of a switch was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalReason {
+    /// A later start of the same job has already spoken.
+    StaleIncarnation,
+    /// The epoch is not the one above the pool's.
+    WrongEpoch,
+    /// The pool's layout is not the one the job believes.
+    LayoutDiffers,
+    /// The step needs a hold, and there is none.
+    NotHeld,
+    /// A switch of another job is pending.
+    OtherJob,
+    /// The new layout is no layout.
+    BadLayout,
+    /// In-flight requests were not answered within the lease.
+    NotDrained,
+    /// The state could not be written to disk.
+    StateNotWritten,
+    /// The proxy is shutting down.
+    Stopping,
+}
+
+/// A refused step; the pool is as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{error}")]
+pub struct SwitchRefusal {
+    /// For programs.
+    pub reason: RefusalReason,
+    /// For people: what, where, what to do.
+    pub error: String,
+}
+
+/// One pool as `GET /api/v1/pools` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Name of the pool.
+    pub name: String,
+    /// Number of the layout in use.
+    pub epoch: u64,
+    /// The layout in use.
+    pub layout: LayoutSpec,
+    /// What becomes of requests for moving keys.
+    pub gate: GateStatus,
+    /// The switch that was staged and is not decided.
+    pub pending: Option<PendingSwitch>,
+    /// Worker threads that serve the pool.
+    pub workers: usize,
+}
+
+/// What becomes of requests for moving keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateStatus {
+    /// Nothing is held.
+    Open,
+    /// They wait; the old route comes back by itself.
+    Held,
+    /// They wait; no route comes back by itself.
+    Armed,
+    /// They are refused with `-TRYAGAIN`.
+    Fenced,
+}
+
+/// A staged switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingSwitch {
+    /// Whose switch this is.
+    pub job: String,
+    /// The epoch of the new layout.
+    pub epoch: u64,
+    /// How far it is.
+    pub state: PendingState,
+}
+
+/// How far a staged switch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PendingState {
+    /// Written down.
+    Staged,
+    /// Moving keys are held.
+    Held,
+    /// Held, and only the job may decide.
+    Armed,
+    /// Undecided for too long, or found at a restart.
+    Fenced,
+}
+
+/// A pool that can be asked, implemented by the pool handle and by fakes.
+pub trait SwitchTarget: Clone + Send + Sync + 'static {
+    /// Name of the pool.
+    fn name(&self) -> &str;
+    /// The pool now.
+    fn status(&self) -> impl Future<Output = PoolStatus> + Send;
+    /// Writes the switch to disk before it answers.
+    fn stage(&self, ask: SwitchStage) -> impl Future<Output = Result<(), SwitchRefusal>> + Send;
+    /// Answers when no request for a moving key sent before is unanswered.
+    fn hold(&self, ask: SwitchHold) -> impl Future<Output = Result<(), SwitchRefusal>> + Send;
+    /// From now on only the job decides.
+    fn arm(&self, ask: SwitchArm) -> impl Future<Output = Result<(), SwitchRefusal>> + Send;
+    /// The new layout; idempotent.
+    fn commit(
+        &self,
+        ask: SwitchCommit,
+    ) -> impl Future<Output = Result<CommitReport, SwitchRefusal>> + Send;
+    /// The old layout; idempotent.
+    fn abort(&self, ask: SwitchAbort) -> impl Future<Output = Result<(), SwitchRefusal>> + Send;
+}
