@@ -53,7 +53,7 @@ fn layout(servers: &[(String, u32)], spec: &LayoutSpec) -> Layout {
         .collect();
     Layout::new(LayoutSpec {
         shards: named(&servers).shards,
-        ..spec
+        ..spec.clone()
     })
     .unwrap()
 }
