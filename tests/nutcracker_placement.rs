@@ -5,6 +5,11 @@
 //! The 24 pools differ in number of servers, weights, names (explicit, by
 //! address, by socket path) and hash tags.
 
+#![allow(
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 use std::collections::HashSet;
