@@ -23,7 +23,7 @@ pub const AUTH_WITHOUT_PASSWORD: ErrorReply = ErrorReply::fixed(
 pub const NOAUTH: ErrorReply = ErrorReply::fixed("NOAUTH Authentication required.");
 /// HELLO before AUTH, without its AUTH option.
 pub const HELLO_NOAUTH: ErrorReply = ErrorReply::fixed(
-    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> \
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> \
      option can be used to authenticate the client and select the RESP protocol version at the same time",
 );
 /// AUTH with a wrong user or password.
@@ -110,8 +110,14 @@ impl ErrorReply {
 
     /// Too few or too many arguments.
     pub fn wrong_arity(command: &Command) -> Self {
+        // EXEC that fails says what became of the transaction.
+        let code = if command.name == "exec" {
+            "EXECABORT Transaction discarded because of:"
+        } else {
+            "ERR"
+        };
         Self::new(format!(
-            "ERR wrong number of arguments for '{}' command",
+            "{code} wrong number of arguments for '{}' command",
             command.name
         ))
     }

@@ -157,9 +157,10 @@ fn spec_keys(
     let begin = match &spec.begin {
         BeginSearch::Index(index) => *index,
         BeginSearch::Keyword { word, from } => match find_word(args, word, *from) {
-            Some(at) => at + 1,
-            // The option is not there, and so are its keys.
-            None => return Ok(()),
+            Some(at) if at + 1 < args.len() => at + 1,
+            // No option, no key; without its value it is a syntax error, which
+            // the server words better.
+            _ => return Ok(()),
         },
         BeginSearch::Unknown => return Err(KeyError::Invalid),
     };
@@ -283,15 +284,17 @@ fn set_access(args: &(impl ArgList + ?Sized)) -> KeyAccess {
     if gets { CHANGE } else { REPLACE }
 }
 
-/// BITFIELD only reads if all its operations are GET.
+/// BITFIELD only reads if all its operations are GET; what is no operation at
+/// all counts as a write.
 fn bitfield_access(args: &(impl ArgList + ?Sized)) -> KeyAccess {
     let mut index = 2;
     while index < args.len() {
-        let word = args.arg(index);
-        if word.eq_ignore_ascii_case(b"set") || word.eq_ignore_ascii_case(b"incrby") {
-            return CHANGE;
-        }
-        index += 1 + values_of(&[(b"get", 2), (b"overflow", 1)], word);
+        let values = match args.arg(index) {
+            word if word.eq_ignore_ascii_case(b"get") => 2,
+            word if word.eq_ignore_ascii_case(b"overflow") => 1,
+            _ => return CHANGE,
+        };
+        index += 1 + values;
     }
-    READ
+    if index == args.len() { READ } else { CHANGE }
 }

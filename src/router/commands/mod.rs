@@ -158,3 +158,6 @@ impl Command {
         self.handling
     }
 }
+
+#[cfg(test)]
+mod tests;
