@@ -164,3 +164,27 @@ fn quoted(bytes: &[u8], bytes_max: usize) -> &[u8] {
     let bytes = bytes.get(..bytes_max).unwrap_or(bytes);
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::commands;
+
+    #[test]
+    fn our_own_errors_name_what_they_are_about() {
+        let subscribe = commands::lookup(b"SUBSCRIBE").unwrap();
+        let mut out = Vec::new();
+        ErrorReply::unsupported(subscribe, Unsupported::PubSub).write(&mut out);
+        assert_eq!(
+            out,
+            b"-ERR command 'subscribe' is not supported through this proxy: channels belong to no shard\r\n"
+        );
+        let error = ErrorReply::cross_shard((b"a\r\n", "s1"), (&[b'k'; 200], "127.0.0.1:7002"));
+        let expected = format!(
+            "CROSSSLOT Keys in request don't hash to the same slot: 'a\\r\\n' is on shard s1, \
+             '{}' is on shard 127.0.0.1:7002",
+            "k".repeat(128)
+        );
+        assert_eq!(error.text(), expected.as_bytes());
+    }
+}

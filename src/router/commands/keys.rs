@@ -4,6 +4,7 @@
 
 use super::keyspec::{BeginSearch, FindKeys, KeyAccess, KeySpec};
 use super::{Command, CommandFlags};
+use crate::resp::{Request, Span};
 
 /// The arguments of a request, the command's name first.
 pub trait ArgList {
@@ -34,6 +35,39 @@ impl<T: AsRef<[u8]>> ArgList for Vec<T> {
 
     fn arg(&self, index: usize) -> &[u8] {
         self.as_slice().arg(index)
+    }
+}
+
+impl ArgList for Request<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    #[inline]
+    fn arg(&self, index: usize) -> &[u8] {
+        Request::arg(self, index)
+    }
+}
+
+/// Arguments as spans of a command's bytes, wherever these are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct SpannedArgs<'a> {
+    /// The whole command.
+    pub bytes: &'a [u8],
+    /// Its arguments, as offsets into `bytes`.
+    pub spans: &'a [Span],
+}
+
+impl ArgList for SpannedArgs<'_> {
+    fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn arg(&self, index: usize) -> &[u8] {
+        self.spans
+            .get(index)
+            .map_or(&[], |span| span.of(self.bytes))
     }
 }
 

@@ -1,3 +1,6 @@
+//! What the table must answer, by example; the real server is asked in
+//! `tests/command_table.rs`.
+
 use super::*;
 
 fn args(line: &str) -> Vec<&str> {
