@@ -104,7 +104,9 @@ pub struct EpochFile {
 impl EpochFile {
     /// The file of `pool` in `state_dir`; nothing is touched yet.
     pub fn new(state_dir: &Path, pool: &str) -> Self {
-        Self { path: state_dir.join(format!("pool-{pool}.json")) }
+        Self {
+            path: state_dir.join(format!("pool-{pool}.json")),
+        }
     }
 
     /// What was saved last, if anything was.
@@ -117,7 +119,10 @@ impl EpochFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.io("read", source)),
         };
-        let unreadable = |reason| EpochFileError::Unreadable { path: self.path.clone(), reason };
+        let unreadable = |reason| EpochFileError::Unreadable {
+            path: self.path.clone(),
+            reason,
+        };
         let record: EpochRecord =
             serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         if record.v != VERSION {
@@ -131,7 +136,8 @@ impl EpochFile {
     /// # Errors
     /// If it can't be written; the old state is still there then.
     pub fn save(&self, record: &EpochRecord) -> Result<(), EpochFileError> {
-        self.try_save(record).map_err(|source| self.io("write", source))
+        self.try_save(record)
+            .map_err(|source| self.io("write", source))
     }
 
     fn try_save(&self, record: &EpochRecord) -> io::Result<()> {
@@ -146,7 +152,11 @@ impl EpochFile {
     }
 
     fn io(&self, doing: &'static str, source: io::Error) -> EpochFileError {
-        EpochFileError::Io { doing, path: self.path.clone(), source }
+        EpochFileError::Io {
+            doing,
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -157,7 +167,14 @@ mod tests {
 
     fn record() -> EpochRecord {
         let shards = vec![ShardSpec::at(&"h:1".parse().unwrap())];
-        EpochRecord::first("cache", LayoutSpec { shards, ..LayoutSpec::default() }, 7)
+        EpochRecord::first(
+            "cache",
+            LayoutSpec {
+                shards,
+                ..LayoutSpec::default()
+            },
+            7,
+        )
     }
 
     #[test]

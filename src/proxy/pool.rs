@@ -122,7 +122,11 @@ impl PoolHandle {
         for worker in shared.workers.iter() {
             let (done, answer) = oneshot::channel();
             let routing = Arc::clone(&routing);
-            worker.send(Order::Route { pool: shared.place, routing, done });
+            worker.send(Order::Route {
+                pool: shared.place,
+                routing,
+                done,
+            });
             answers.push(answer);
         }
         let mut whole = HoldReport::default();
@@ -145,7 +149,10 @@ impl PoolHandle {
     }
 
     fn moves_to(&self, switch: &StagedSwitch) -> Result<Arc<Moves>, SwitchRefusal> {
-        let bad = |error: String| SwitchRefusal { reason: RefusalReason::BadLayout, error };
+        let bad = |error: String| SwitchRefusal {
+            reason: RefusalReason::BadLayout,
+            error,
+        };
         let to = Layout::new(switch.to.clone()).map_err(|error| bad(error.to_string()))?;
         let from = Arc::clone(&self.routing().layout);
         let moves = Moves::between(from, Arc::new(to)).map_err(|error| bad(error.to_string()))?;
@@ -170,7 +177,10 @@ impl PoolHandle {
         match state.switching.lease_ended(turn) {
             LeaseEnd::Nothing => {}
             LeaseEnd::Release => {
-                warn!(pool = self.shared.name, "the hold was not decided in time: released on the old route");
+                warn!(
+                    pool = self.shared.name,
+                    "the hold was not decided in time: released on the old route"
+                );
                 let open = Routing::open(routing.epoch, Arc::clone(&routing.layout));
                 self.publish(open).await;
             }
@@ -182,7 +192,10 @@ impl PoolHandle {
                 );
                 if let Some(moves) = routing.gate.moves() {
                     let gate = Gate::Fenced(Arc::clone(moves));
-                    let fenced = Routing { gate, ..Routing::clone(&routing) };
+                    let fenced = Routing {
+                        gate,
+                        ..Routing::clone(&routing)
+                    };
                     self.publish(fenced).await;
                 }
             }
@@ -190,14 +203,23 @@ impl PoolHandle {
     }
 
     fn not_written(error: &EpochFileError) -> SwitchRefusal {
-        SwitchRefusal { reason: RefusalReason::StateNotWritten, error: error.to_string() }
+        SwitchRefusal {
+            reason: RefusalReason::StateNotWritten,
+            error: error.to_string(),
+        }
     }
 
-    async fn decide(&self, state: &mut PoolCoreState, switch: StagedSwitch) -> Result<CommitReport, SwitchRefusal> {
+    async fn decide(
+        &self,
+        state: &mut PoolCoreState,
+        switch: StagedSwitch,
+    ) -> Result<CommitReport, SwitchRefusal> {
         let moves = self.moves_to(&switch)?;
         let layout = Arc::clone(moves.to());
         state.switching.settle();
-        let held = self.publish(Routing::open(Epoch(switch.epoch), layout)).await;
+        let held = self
+            .publish(Routing::open(Epoch(switch.epoch), layout))
+            .await;
         state.record = EpochRecord {
             epoch: switch.epoch,
             layout: switch.to,
@@ -218,11 +240,19 @@ impl PoolHandle {
             held_us_max = held.held_us_max,
             "switched to the new layout"
         );
-        Ok(CommitReport { held_requests: held.held_requests, held_us_max: held.held_us_max })
+        Ok(CommitReport {
+            held_requests: held.held_requests,
+            held_us_max: held.held_us_max,
+        })
     }
 
     /// Waits until every worker has had its replies.
-    async fn drained(&self, routing: &Arc<Routing>, lease_ms: u64, answers: Vec<oneshot::Receiver<()>>) -> Result<(), SwitchRefusal> {
+    async fn drained(
+        &self,
+        routing: &Arc<Routing>,
+        lease_ms: u64,
+        answers: Vec<oneshot::Receiver<()>>,
+    ) -> Result<(), SwitchRefusal> {
         let all = async {
             for answer in answers {
                 answer.await?;
@@ -268,16 +298,26 @@ impl SwitchTarget for PoolHandle {
         let mut state = self.shared.state.lock().await;
         let routing = self.routing();
         let fingerprint = routing.layout.fingerprint();
-        let switch = state.switching.check_stage(&ask, routing.epoch, fingerprint)?;
+        let switch = state
+            .switching
+            .check_stage(&ask, routing.epoch, fingerprint)?;
         let moves = self.moves_to(&switch)?;
-        let record = EpochRecord { pending: Some(switch.clone()), ..state.record.clone() };
-        self.save(record.clone()).await.map_err(|error| Self::not_written(&error))?;
+        let record = EpochRecord {
+            pending: Some(switch.clone()),
+            ..state.record.clone()
+        };
+        self.save(record.clone())
+            .await
+            .map_err(|error| Self::not_written(&error))?;
         state.record = record;
         state.switching.staged(switch);
         let coming = Arc::new(Routing::open(routing.epoch.next(), Arc::clone(moves.to())));
         for worker in self.shared.workers.iter() {
             let routing = Arc::clone(&coming);
-            worker.send(Order::Prepare { pool: self.shared.place, routing });
+            worker.send(Order::Prepare {
+                pool: self.shared.place,
+                routing,
+            });
         }
         Ok(())
     }
@@ -296,13 +336,20 @@ impl SwitchTarget for PoolHandle {
                 error: "no switch is staged here".into(),
             });
         };
-        let held = Arc::new(Routing { gate: Gate::Held(moves), ..Routing::clone(&routing) });
+        let held = Arc::new(Routing {
+            gate: Gate::Held(moves),
+            ..Routing::clone(&routing)
+        });
         self.shared.routing.store(Arc::clone(&held));
         let mut answers = Vec::with_capacity(self.shared.workers.len());
         for worker in self.shared.workers.iter() {
             let (done, answer) = oneshot::channel();
             let routing = Arc::clone(&held);
-            worker.send(Order::Hold { pool: self.shared.place, routing, done });
+            worker.send(Order::Hold {
+                pool: self.shared.place,
+                routing,
+                done,
+            });
             answers.push(answer);
         }
         self.start_lease(&mut state, ask.lease_ms);
@@ -323,9 +370,14 @@ impl SwitchTarget for PoolHandle {
         let mut state = self.shared.state.lock().await;
         let epoch = self.routing().epoch;
         let decided_by = state.record.decided_by.clone();
-        match state.switching.check_commit(&ask, epoch, decided_by.as_deref())? {
+        match state
+            .switching
+            .check_commit(&ask, epoch, decided_by.as_deref())?
+        {
             CommitStep::AlreadyDone => {
-                self.save(state.record.clone()).await.map_err(|error| Self::not_written(&error))?;
+                self.save(state.record.clone())
+                    .await
+                    .map_err(|error| Self::not_written(&error))?;
                 Ok(CommitReport::default())
             }
             CommitStep::Switch(switch) => self.decide(&mut state, switch).await,
@@ -336,11 +388,16 @@ impl SwitchTarget for PoolHandle {
         let mut state = self.shared.state.lock().await;
         let routing = self.routing();
         let decided_by = state.record.decided_by.clone();
-        if !state.switching.check_abort(&ask, routing.epoch, decided_by.as_deref())? {
+        if !state
+            .switching
+            .check_abort(&ask, routing.epoch, decided_by.as_deref())?
+        {
             return Ok(());
         }
         state.switching.settle();
-        let held = self.publish(Routing::open(routing.epoch, Arc::clone(&routing.layout))).await;
+        let held = self
+            .publish(Routing::open(routing.epoch, Arc::clone(&routing.layout)))
+            .await;
         info!(
             pool = self.shared.name,
             held_requests = held.held_requests,
@@ -348,6 +405,8 @@ impl SwitchTarget for PoolHandle {
             "switch aborted: the old layout stays"
         );
         state.record.pending = None;
-        self.save(state.record.clone()).await.map_err(|error| Self::not_written(&error))
+        self.save(state.record.clone())
+            .await
+            .map_err(|error| Self::not_written(&error))
     }
 }

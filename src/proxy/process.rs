@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::metrics::registry::Registry;
 use crate::reuseport::address::ListenAddress;
-use crate::reuseport::listener::{BindError, Listener, bind};
+use crate::reuseport::listener::{BindError, bind};
 use crate::router::epoch::{Epoch, Gate, Routing};
 use crate::router::layout::Layout;
 use crate::router::layout_error::LayoutError;
@@ -24,7 +24,7 @@ use crate::router::moves::{Moves, MovesError};
 
 use super::config::PoolConfig;
 use super::epochs::{EpochFile, EpochFileError, EpochRecord};
-use super::orders::{Order, Resolver};
+use super::orders::{NamedListener, Order, Resolver};
 use super::pool::{PoolHandle, WorkerPort};
 use super::worker::{WAKE, Worker};
 
@@ -96,7 +96,8 @@ pub struct Proxy {
 /// A pool and where it really listens.
 pub(super) struct PoolEntry {
     pub(super) handle: PoolHandle,
-    pub(super) bound: Vec<ListenAddress>,
+    /// (as configured, as bound)
+    pub(super) listen: Vec<(ListenAddress, ListenAddress)>,
 }
 
 impl Proxy {
@@ -114,7 +115,11 @@ impl Proxy {
             ports.push(port);
             threads.push(thread);
         }
-        settings.registry.process().workers.set(settings.workers as u64);
+        settings
+            .registry
+            .process()
+            .workers
+            .set(settings.workers as u64);
         let proxy = Self {
             settings,
             ports: ports.into(),
@@ -137,8 +142,11 @@ impl Proxy {
         let file = EpochFile::new(&self.settings.state_dir, &name);
         let (record, routing) = starting_point(&config, &file)?;
         let (bound, sockets) = self.bind(&name, &config.listen)?;
+        let config_listen = config.listen.clone();
         let config = Arc::new(config);
-        let place = self.next_place.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let place = self
+            .next_place
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let registry = &self.settings.registry;
         let gauge = registry.pool_state(&name);
         let shared = Arc::new(routing.clone());
@@ -156,25 +164,33 @@ impl Proxy {
         }
         let ports = Arc::clone(&self.ports);
         let handle = PoolHandle::new(place, ports, config, (file, record), routing, gauge);
-        let entry = PoolEntry { handle: handle.clone(), bound };
+        let listen = config_listen.into_iter().zip(bound).collect();
+        let entry = PoolEntry {
+            handle: handle.clone(),
+            listen,
+        };
         self.lock_pools().insert(name, entry);
         Ok(handle)
     }
 
-    /// Every worker's sockets for a list of addresses.
+    /// Every worker's sockets for a list of addresses, each with the address
+    /// as the config has it; and the addresses that were really bound.
     pub(super) fn bind(
         &self,
         pool: &str,
         addresses: &[ListenAddress],
-    ) -> Result<(Vec<ListenAddress>, Vec<Vec<Listener>>), StartError> {
-        let mut sockets: Vec<Vec<Listener>> = self.ports.iter().map(|_| Vec::new()).collect();
+    ) -> Result<(Vec<ListenAddress>, Vec<Vec<NamedListener>>), StartError> {
+        let mut sockets: Vec<Vec<NamedListener>> = self.ports.iter().map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
         for address in addresses {
-            let (at, listeners) = bind(address, self.ports.len())
-                .map_err(|source| StartError::Bind { pool: pool.to_owned(), source })?;
+            let (at, listeners) =
+                bind(address, self.ports.len()).map_err(|source| StartError::Bind {
+                    pool: pool.to_owned(),
+                    source,
+                })?;
             bound.push(at);
             for (worker, listener) in sockets.iter_mut().zip(listeners) {
-                worker.push(listener);
+                worker.push((address.clone(), listener));
             }
         }
         Ok((bound, sockets))
@@ -187,14 +203,22 @@ impl Proxy {
 
     /// The pools, by name.
     pub fn pools(&self) -> Vec<PoolHandle> {
-        self.lock_pools().values().map(|entry| entry.handle.clone()).collect()
+        self.lock_pools()
+            .values()
+            .map(|entry| entry.handle.clone())
+            .collect()
     }
 
     /// Where each pool listens, with the ports that the system chose.
     pub fn addresses(&self) -> Vec<(String, ListenAddress)> {
         self.lock_pools()
             .iter()
-            .flat_map(|(name, entry)| entry.bound.iter().map(|at| (name.clone(), at.clone())))
+            .flat_map(|(name, entry)| {
+                entry
+                    .listen
+                    .iter()
+                    .map(|(_, at)| (name.clone(), at.clone()))
+            })
             .collect()
     }
 
@@ -263,10 +287,18 @@ fn starting_point(
     file: &EpochFile,
 ) -> Result<(EpochRecord, Routing), StartError> {
     let pool = || config.name.clone();
-    let layout = |spec| Layout::new(spec).map_err(|source| StartError::Layout { pool: pool(), source });
+    let layout = |spec| {
+        Layout::new(spec).map_err(|source| StartError::Layout {
+            pool: pool(),
+            source,
+        })
+    };
     let configured = layout(config.layout.clone())?;
     let fingerprint = configured.fingerprint();
-    let saved = file.load().map_err(|source| StartError::State { pool: pool(), source })?;
+    let saved = file.load().map_err(|source| StartError::State {
+        pool: pool(),
+        source,
+    })?;
     let Some(mut record) = saved else {
         let record = EpochRecord::first(&config.name, config.layout.clone(), fingerprint);
         return Ok((record, Routing::open(Epoch(1), Arc::new(configured))));
@@ -295,7 +327,10 @@ fn starting_point(
             pending: None,
             ..record
         };
-        file.save(&record).map_err(|source| StartError::State { pool: pool(), source })?;
+        file.save(&record).map_err(|source| StartError::State {
+            pool: pool(),
+            source,
+        })?;
         let routing = Routing::open(Epoch(record.epoch), Arc::new(configured));
         return Ok((record, routing));
     }
@@ -303,8 +338,10 @@ fn starting_point(
     let mut routing = Routing::open(Epoch(record.epoch), Arc::clone(&in_use));
     if let Some(switch) = &record.pending {
         let to = Arc::new(layout(switch.to.clone())?);
-        let moves = Moves::between(in_use, to)
-            .map_err(|source| StartError::Staged { pool: pool(), source })?;
+        let moves = Moves::between(in_use, to).map_err(|source| StartError::Staged {
+            pool: pool(),
+            source,
+        })?;
         routing.gate = Gate::Fenced(Arc::new(moves));
         warn!(
             pool = config.name,

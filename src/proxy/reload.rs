@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use crate::reuseport::address::ListenAddress;
 use crate::router::epoch::{Epoch, Routing};
 use crate::router::layout::Layout;
 use crate::router::moves::{ESTIMATE_SAMPLES, Moves};
@@ -65,7 +66,10 @@ impl Proxy {
         self.close_missing(&names, &mut report);
         for config in configs {
             let name = config.name.clone();
-            let known = self.lock_pools().get(&name).map(|entry| entry.handle.clone());
+            let known = self
+                .lock_pools()
+                .get(&name)
+                .map(|entry| entry.handle.clone());
             match known {
                 Some(handle) => self.reconfigure(&handle, config, &mut report).await?,
                 None => {
@@ -107,34 +111,101 @@ impl Proxy {
         if *old == config {
             return Ok(());
         }
-        let only_layout = PoolConfig { layout: old.layout.clone(), ..config.clone() } == *old;
-        let listeners = if old.listen == config.listen {
-            None
-        } else {
-            let kept: Vec<_> = config.listen.iter().filter(|at| old.listen.contains(at)).collect();
-            if !kept.is_empty() {
-                warn!(pool = name, "addresses that stay are kept only if none of the pool's changes: \
-                       all of them are bound anew");
-            }
-            // The old sockets must go before the same address can be checked and bound.
-            for worker in handle.shared.workers.iter() {
-                let config = Arc::clone(&old);
-                let listeners = Some(Vec::new());
-                worker.send(Order::Configure { pool: handle.shared.place, config, listeners });
-            }
-            Some(self.bind_again(&name, &config).await?)
-        };
-        if !only_layout {
+        if (PoolConfig {
+            layout: old.layout.clone(),
+            ..config.clone()
+        }) != *old
+        {
             report.changed.push(name.clone());
+        }
+        let leave: Vec<ListenAddress> = old
+            .listen
+            .iter()
+            .filter(|at| !config.listen.contains(at))
+            .cloned()
+            .collect();
+        let come: Vec<ListenAddress> = config
+            .listen
+            .iter()
+            .filter(|at| !old.listen.contains(at))
+            .cloned()
+            .collect();
+        let (bound, sockets) = self.bind(&name, &come)?;
+        if let Some(entry) = self.lock_pools().get_mut(&name) {
+            entry.listen.retain(|(at, _)| !leave.contains(at));
+            entry.listen.extend(come.into_iter().zip(bound));
         }
         let config = Arc::new(config);
         handle.shared.state.lock().await.config = Arc::clone(&config);
-        let mut sockets = listeners.map(Vec::into_iter);
-        for worker in handle.shared.workers.iter() {
-            let listeners = sockets.as_mut().and_then(Iterator::next);
-            let config = Arc::clone(&config);
-            worker.send(Order::Configure { pool: handle.shared.place, config, listeners });
+        for (worker, listen) in handle.shared.workers.iter().zip(sockets) {
+            worker.send(Order::Configure {
+                pool: handle.shared.place,
+                config: Arc::clone(&config),
+                listen,
+                leave: leave.clone(),
+            });
         }
         Ok(())
+    }
+}
+
+impl PoolHandle {
+    /// Takes the config's layout if the operator changed it since the state
+    /// file was written; true when a new epoch began.
+    async fn relayout(&self, config: &PoolConfig) -> Result<bool, ReloadError> {
+        let pool = || config.name.clone();
+        let layout = Layout::new(config.layout.clone()).map_err(|source| StartError::Layout {
+            pool: pool(),
+            source,
+        })?;
+        let fingerprint = layout.fingerprint();
+        let mut state = self.shared.state.lock().await;
+        if state.record.configured == fingerprint {
+            return Ok(false);
+        }
+        let routing = self.routing();
+        if state.switching != Switching::Calm {
+            return Err(ReloadError::SwitchPending { pool: pool() });
+        }
+        let same_layout = routing.layout.fingerprint() == fingerprint;
+        let record = EpochRecord {
+            epoch: if same_layout {
+                state.record.epoch
+            } else {
+                state.record.epoch + 1
+            },
+            layout: config.layout.clone(),
+            configured: fingerprint,
+            decided_by: if same_layout {
+                state.record.decided_by.clone()
+            } else {
+                None
+            },
+            ..state.record.clone()
+        };
+        self.save(record.clone())
+            .await
+            .map_err(|source| ReloadError::State {
+                pool: pool(),
+                source,
+            })?;
+        state.record = record;
+        if same_layout {
+            return Ok(false);
+        }
+        let layout = Arc::new(layout);
+        let epoch = Epoch(state.record.epoch);
+        match Moves::between(Arc::clone(&routing.layout), Arc::clone(&layout)) {
+            Ok(moves) => warn!(
+                pool = pool(),
+                %epoch,
+                percent = moves.estimate(ESTIMATE_SAMPLES).moving_percent,
+                "new layout from the config: this part of the key space is now looked for on \
+                 another shard; nothing was moved"
+            ),
+            Err(error) => warn!(pool = pool(), %epoch, %error, "new layout from the config"),
+        }
+        self.publish(Routing::open(epoch, layout)).await;
+        Ok(true)
     }
 }

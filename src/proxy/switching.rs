@@ -78,7 +78,10 @@ pub enum LeaseEnd {
 }
 
 fn refusal(reason: RefusalReason, error: impl Into<String>) -> SwitchRefusal {
-    SwitchRefusal { reason, error: error.into() }
+    SwitchRefusal {
+        reason,
+        error: error.into(),
+    }
 }
 
 impl Switching {
@@ -113,7 +116,11 @@ impl Switching {
             Self::Fenced(_) => PendingState::Fenced,
         };
         let switch = self.pending()?;
-        Some(PendingSwitch { job: switch.job.clone(), epoch: switch.epoch, state })
+        Some(PendingSwitch {
+            job: switch.job.clone(),
+            epoch: switch.epoch,
+            state,
+        })
     }
 
     /// Checks a stage against the layout in use; the switch to write to disk.
@@ -176,12 +183,16 @@ impl Switching {
         let switch = self.same(&ask.job, ask.epoch, ask.incarnation)?.clone();
         match self {
             Self::Staged(_) => {
-                *self = Self::Held { switch: switch.clone(), turn };
+                *self = Self::Held {
+                    switch: switch.clone(),
+                    turn,
+                };
                 Ok(switch)
             }
-            Self::Held { .. } | Self::Armed { .. } | Self::Fenced(_) | Self::Calm => {
-                Err(refusal(RefusalReason::NotHeld, "this switch is held already"))
-            }
+            Self::Held { .. } | Self::Armed { .. } | Self::Fenced(_) | Self::Calm => Err(refusal(
+                RefusalReason::NotHeld,
+                "this switch is held already",
+            )),
         }
     }
 
@@ -324,28 +335,56 @@ mod tests {
     }
 
     fn hold(incarnation: u64) -> SwitchHold {
-        SwitchHold { job: JOB.into(), epoch: 2, incarnation, lease_ms: 1 }
+        SwitchHold {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation,
+            lease_ms: 1,
+        }
     }
 
     fn arm() -> SwitchArm {
-        SwitchArm { job: JOB.into(), epoch: 2, incarnation: 1, lease_ms: 1 }
+        SwitchArm {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation: 1,
+            lease_ms: 1,
+        }
     }
 
     fn commit() -> SwitchCommit {
-        SwitchCommit { job: JOB.into(), epoch: 2, incarnation: 1 }
+        SwitchCommit {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation: 1,
+        }
     }
 
     fn abort() -> SwitchAbort {
-        SwitchAbort { job: JOB.into(), epoch: 2, incarnation: 1 }
+        SwitchAbort {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation: 1,
+        }
     }
 
     #[test]
     fn the_whole_way() {
         let mut state = staged();
         state.hold(&hold(1), 5).unwrap();
-        assert_eq!(state.check_commit(&commit(), Epoch(1), None).unwrap_err().reason, RefusalReason::NotHeld);
+        assert_eq!(
+            state
+                .check_commit(&commit(), Epoch(1), None)
+                .unwrap_err()
+                .reason,
+            RefusalReason::NotHeld
+        );
         state.arm(&arm(), 6).unwrap();
-        assert_eq!(state.lease_ended(5), LeaseEnd::Nothing, "the hold's lease is replaced");
+        assert_eq!(
+            state.lease_ended(5),
+            LeaseEnd::Nothing,
+            "the hold's lease is replaced"
+        );
         assert!(matches!(
             state.check_commit(&commit(), Epoch(1), None),
             Ok(CommitStep::Switch(_))
@@ -356,7 +395,10 @@ mod tests {
             Ok(CommitStep::AlreadyDone)
         );
         assert_eq!(
-            state.check_abort(&abort(), Epoch(2), Some(JOB)).unwrap_err().reason,
+            state
+                .check_abort(&abort(), Epoch(2), Some(JOB))
+                .unwrap_err()
+                .reason,
             RefusalReason::WrongEpoch
         );
     }
@@ -366,9 +408,15 @@ mod tests {
         let mut state = staged();
         state.hold(&hold(1), 5).unwrap();
         assert_eq!(state.lease_ended(5), LeaseEnd::Release);
-        assert_eq!(state.arm(&arm(), 6).unwrap_err().reason, RefusalReason::NotHeld);
         assert_eq!(
-            state.check_commit(&commit(), Epoch(1), None).unwrap_err().reason,
+            state.arm(&arm(), 6).unwrap_err().reason,
+            RefusalReason::NotHeld
+        );
+        assert_eq!(
+            state
+                .check_commit(&commit(), Epoch(1), None)
+                .unwrap_err()
+                .reason,
             RefusalReason::NotHeld
         );
         state.hold(&hold(1), 7).unwrap();
@@ -389,22 +437,43 @@ mod tests {
     fn strangers_and_ghosts_are_refused() {
         let state = staged();
         let reason = |result: Result<StagedSwitch, SwitchRefusal>| result.unwrap_err().reason;
-        let wrong_epoch = SwitchStage { epoch: 3, ..stage(1) };
-        assert_eq!(reason(state.check_stage(&wrong_epoch, Epoch(1), 9)), RefusalReason::WrongEpoch);
-        assert_eq!(reason(state.check_stage(&stage(1), Epoch(1), 8)), RefusalReason::LayoutDiffers);
+        let wrong_epoch = SwitchStage {
+            epoch: 3,
+            ..stage(1)
+        };
+        assert_eq!(
+            reason(state.check_stage(&wrong_epoch, Epoch(1), 9)),
+            RefusalReason::WrongEpoch
+        );
+        assert_eq!(
+            reason(state.check_stage(&stage(1), Epoch(1), 8)),
+            RefusalReason::LayoutDiffers
+        );
         assert_eq!(
             reason(state.check_stage(&stage(0), Epoch(1), 9)),
             RefusalReason::StaleIncarnation
         );
         let mut other = staged();
-        let foreign = SwitchHold { job: "j2".into(), ..hold(1) };
+        let foreign = SwitchHold {
+            job: "j2".into(),
+            ..hold(1)
+        };
         assert_eq!(reason(other.hold(&foreign, 1)), RefusalReason::OtherJob);
-        assert_eq!(reason(other.hold(&hold(0), 1)), RefusalReason::StaleIncarnation);
-        assert!(other.hold(&hold(2), 1).is_ok(), "a later start of the job takes over");
+        assert_eq!(
+            reason(other.hold(&hold(0), 1)),
+            RefusalReason::StaleIncarnation
+        );
+        assert!(
+            other.hold(&hold(2), 1).is_ok(),
+            "a later start of the job takes over"
+        );
     }
 
     #[test]
     fn aborting_nothing_is_no_error() {
-        assert_eq!(Switching::Calm.check_abort(&abort(), Epoch(1), None), Ok(false));
+        assert_eq!(
+            Switching::Calm.check_abort(&abort(), Epoch(1), None),
+            Ok(false)
+        );
     }
 }
