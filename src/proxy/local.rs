@@ -5,7 +5,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::resp::{Request, write_array_header, write_bulk, write_integer, write_simple};
-use crate::router::commands::{ArgList, Command, LocalCommand};
+use crate::router::commands::{Command, LocalCommand};
 use crate::router::errors::{
     AUTH_WITHOUT_PASSWORD, CLIENT_NAME, DB_OUT_OF_RANGE, ErrorReply, NOPROTO, NOT_AN_INTEGER,
     PROTOCOL_VERSION_NOT_INTEGER, SYNTAX, WRONGPASS,
