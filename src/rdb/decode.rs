@@ -395,6 +395,3 @@ impl<'a> Blob<'a> {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -38,7 +38,7 @@ mod tests {
         assert_eq!(read(&[2, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff]).unwrap(), [-1]);
         assert_eq!(
             read(&[4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80]).unwrap(),
-            [i32::MIN.into()]
+            [i64::from(i32::MIN)]
         );
         let wide = [8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
         assert_eq!(read(&wide).unwrap(), [i64::MIN]);

@@ -51,7 +51,9 @@ fn length(reader: &mut Reader<'_>) -> Result<Option<usize>, Malformed> {
 mod tests {
     use super::*;
 
-    fn read(blob: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn read(blob: &[u8]) -> Result<Pairs, Malformed> {
         let mut all = Vec::new();
         pairs(blob, |field, value| {
             all.push((field.to_vec(), value.to_vec()))
