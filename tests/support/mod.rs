@@ -24,6 +24,7 @@
 )]
 
 pub mod client;
+pub mod contents;
 pub mod data;
 pub mod http;
 pub mod job;
