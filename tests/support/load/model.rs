@@ -4,7 +4,7 @@
 //! the server holds. In between it is ahead, except for keys in `blind`, whose
 //! reply decides what they hold (SPOP): they are left alone until it came.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fastrand::Rng;
 
