@@ -45,6 +45,8 @@ pub struct LoadConfig {
     pub seed: u64,
     /// Requests a second for each writer, at most.
     pub rate: Option<u32>,
+    /// The database they select.
+    pub database: u32,
     /// Consumer groups as well: XGROUP, XREADGROUP, XACK.
     pub groups: bool,
 }
@@ -60,6 +62,7 @@ impl LoadConfig {
             prefix: "load:".into(),
             seed,
             rate: None,
+            database: 0,
             groups: true,
         }
     }
@@ -220,6 +223,12 @@ impl Writer {
 
     fn write_until_stopped(&mut self, model: &mut Model) -> io::Result<()> {
         let mut client = Client::try_connect(&self.config.address)?;
+        if self.config.database != 0 {
+            let reply = client.try_call(&["SELECT", &self.config.database.to_string()])?;
+            if reply.is_error() {
+                return Err(io::Error::other(format!("SELECT was answered {reply:?}")));
+            }
+        }
         let start = Instant::now();
         let mut sent = 0_u64;
         let mut bytes = Vec::new();
