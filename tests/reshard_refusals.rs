@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use support::stage::JOB_LIMIT;
-use support::{RedisServer, Shape, Stage, Value, seeded};
+use support::{RedisServer, Shape, Stage, Value, keyferry_command, seeded};
 
 const OLD: Shape<'_> = Shape("fnv1a_64", "ketama", &[0, 1]);
 const NEW: Shape<'_> = Shape("fnv1a_64", "ketama", &[0, 1, 2]);
@@ -27,13 +27,16 @@ fn stage_of(extra: [&[&str]; 3]) -> Stage {
 
 /// `reshard start` in the foreground, with whatever the stage says.
 fn start(stage: &Stage, more: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keyferry"));
-    command
-        .args(["reshard", "start", "--state"])
-        .arg(stage.state_dir())
-        .args(stage.job_args())
-        .args(more);
-    command.output().expect("the binary under test")
+    let state = stage.state_dir().display().to_string();
+    let mut words = vec![
+        "reshard".to_owned(),
+        "start".into(),
+        "--state".into(),
+        state,
+    ];
+    words.extend(stage.job_args());
+    words.extend(more.iter().map(|word| (*word).to_owned()));
+    keyferry_command(&words)
 }
 
 fn text(output: &Output) -> String {
@@ -205,11 +208,8 @@ fn a_stray_copy_on_the_wrong_shard_is_not_moved() {
 }
 
 fn complete(stage: &Stage) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_keyferry"))
-        .args(["reshard", "complete", "--yes", "--purge", "--state"])
-        .arg(stage.state_dir())
-        .output()
-        .expect("the binary under test")
+    let state = stage.state_dir().display().to_string();
+    keyferry_command(&["reshard", "complete", "--yes", "--purge", "--state", &state])
 }
 
 #[test]
