@@ -26,7 +26,9 @@ use std::path::Path;
 
 pub use layout::{load_layout, parse_layout};
 pub use problem::{ConfigError, Position, Problem};
-pub use process::{Config, LogConfig, LogFormat, LogLevel, ServerConfig};
+pub use process::{
+    AdminConfig, Config, HTTP_DEFAULT, LogConfig, LogFormat, LogLevel, ServerConfig,
+};
 pub use secret::Environment;
 
 use document::Document;
