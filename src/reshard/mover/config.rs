@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use crate::router::Moves;
-use crate::upstream::UpstreamConfig;
+use crate::router::moves::Moves;
+use crate::upstream::config::UpstreamConfig;
 
 /// Bytes of one lane that are sent but not answered, by default.
 pub const WINDOW_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
@@ -46,7 +47,7 @@ const _: () = assert!(WINDOW_BYTES_DEFAULT <= QUEUE_BYTES_DEFAULT, "the queue ca
 #[derive(Debug, Clone)]
 pub struct MoverConfig {
     /// The old and the new layout.
-    pub moves: Moves,
+    pub moves: Arc<Moves>,
     /// How to dial sources and targets.
     pub upstream: UpstreamConfig,
     /// Memory and window bounds.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::rdb::NotRestorable;
 use crate::replication::TapError;
-use crate::router::{KeyError, ShardAddress};
+use crate::router::address::ShardAddress;
+use crate::router::commands::KeyError;
 use crate::upstream::SessionError;
 
 use super::key_text::KeyText;
@@ -135,6 +136,9 @@ pub enum MoveError {
         /// The bound.
         max: usize,
     },
+    /// A resumed job cannot tell its own keys from those it was told to leave alone.
+    #[error("a job with --on-conflict skip cannot be resumed: which keys were in the targets before it began is not known any more; start again with --on-conflict replace (the source's values win) or after removing the copied keys")]
+    SkipCannotResume,
     /// A target answered a key or command we sent with an error.
     #[error("target {target}: {command} of `{}` (db {db}) from {source_server}: {reply}{}", KeyText(.key), help_for(.reply))]
     TargetRefused {
@@ -269,6 +273,7 @@ impl MoveError {
                 | MoveError::SameServer { .. }
                 | MoveError::Conflict { .. }
                 | MoveError::TooManySkipped { .. }
+                | MoveError::SkipCannotResume
         )
     }
 }

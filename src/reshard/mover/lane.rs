@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::resp::{ReplyScanner, Value, parse_value};
-use crate::router::ShardAddress;
+use crate::router::address::ShardAddress;
 
 use super::config::{MoverLimits, TARGET_SILENCE_MS_MAX};
 use super::error::MoveError;

@@ -10,8 +10,11 @@
 //! ```
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use crate::router::{Layout, Move, Moves, ShardAddress, ShardIndex};
+use crate::router::address::ShardAddress;
+use crate::router::layout::{Layout, ShardIndex};
+use crate::router::moves::{Move, Moves};
 
 /// An old shard, by its position in `Placement::sources`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,7 +38,7 @@ pub(super) enum Place {
 /// The two layouts, seen as servers.
 #[derive(Debug)]
 pub(super) struct Placement {
-    moves: Moves,
+    moves: Arc<Moves>,
     sources: Vec<ShardAddress>,
     targets: Vec<ShardAddress>,
     source_of_shard: Vec<SourceIndex>,
@@ -45,11 +48,11 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    pub(super) fn new(moves: Moves) -> Placement {
-        let (sources, source_of_shard) = servers(&moves.from);
-        let (targets, target_of_shard) = servers(&moves.to);
+    pub(super) fn new(moves: &Arc<Moves>) -> Placement {
+        let (sources, source_of_shard) = servers(moves.from());
+        let (targets, target_of_shard) = servers(moves.to());
         Placement {
-            moves,
+            moves: Arc::clone(moves),
             sources,
             targets,
             source_of_shard: source_of_shard.into_iter().map(SourceIndex).collect(),

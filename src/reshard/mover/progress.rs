@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::router::ShardAddress;
+use crate::router::address::ShardAddress;
 
 use super::config::PROGRESS_MS;
 use super::lane::LaneMeter;

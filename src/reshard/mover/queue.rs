@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::resp::write_command;
@@ -86,9 +85,9 @@ impl LaneQueue {
     }
 
     /// Adds a part of a split command.
-    pub(super) fn push_args(&mut self, args: &[&[u8]], db: u32, name: Bytes, key: Bytes) {
+    pub(super) fn push_args(&mut self, args: &[&[u8]], op: Op) {
         write_command(&mut self.bytes, args);
-        self.ops.push(Op::Command { db, name, key });
+        self.ops.push(op);
     }
 
     /// True when the batch is worth handing over.
