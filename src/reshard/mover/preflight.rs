@@ -127,8 +127,9 @@ async fn check_source(
         }
     }
     let message = format!("{job}:preflight");
-    let publish = link.ask("check PUBLISH", &[b"PUBLISH", MARKER_CHANNEL, message.as_bytes()]);
-    accepted(publish.await?, link, "check PUBLISH", "markers are published on each source")?;
+    let args: [&[u8]; 3] = [b"PUBLISH", MARKER_CHANNEL, message.as_bytes()];
+    let publish = link.ask("check PUBLISH", &args).await?;
+    accepted(publish, link, "check PUBLISH", "markers are published on each source")?;
     let scan = link.ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"]).await?;
     accepted(scan, link, "check SCAN", "verification lists the keys")
 }
