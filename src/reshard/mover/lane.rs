@@ -34,8 +34,6 @@ const SILENCE_CHECK: Duration = Duration::from_secs(1);
 /// What was asked, in the order of the replies.
 #[derive(Debug)]
 pub(super) enum Op {
-    /// A request whose reply does not matter.
-    Quiet,
     /// SELECT of this database.
     Select(u32),
     /// RESTORE of a key.
@@ -284,7 +282,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
                 // Whoever asked may have given up: nothing is lost by that.
                 let _ = reads.done.send(reads.replies);
             }
-            Op::Quiet => {}
             op if kind == b'-' || kind == b'!' => self.refused(&op, bytes)?,
             Op::Key { .. } => {
                 self.meter.keys_acked.fetch_add(1, Ordering::Relaxed);
@@ -340,7 +337,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             Op::Command { db, name, key } => {
                 (*db, String::from_utf8_lossy(name).to_ascii_uppercase(), key.to_vec())
             }
-            Op::Quiet | Op::Barrier(_) | Op::Reads(_) => return Ok(()),
+            Op::Barrier(_) | Op::Reads(_) => return Ok(()),
         };
         Err(MoveError::TargetRefused {
             target: self.names.target.clone(),

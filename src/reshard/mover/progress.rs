@@ -41,8 +41,12 @@ pub struct SourceProgress {
     pub keys_acked: u64,
     /// Bytes sent to targets, snapshot and stream together.
     pub bytes_sent: u64,
-    /// Keys the snapshot says it holds, when it says so.
-    pub snapshot_keys_hint: Option<u64>,
+    /// Keys the source held when the mover started: what `keys_scanned` will be, about.
+    pub keys_hint: u64,
+    /// Bytes of the snapshot read so far.
+    pub snapshot_bytes: u64,
+    /// Bytes the snapshot has; a diskless one does not say.
+    pub snapshot_bytes_total: Option<u64>,
     /// Commands of the live stream sent to targets.
     pub commands_sent: u64,
     /// Offset up to which the stream was read, in bytes.
@@ -52,7 +56,7 @@ pub struct SourceProgress {
 }
 
 impl SourceProgress {
-    pub(super) fn new(source: ShardAddress) -> SourceProgress {
+    pub(super) fn new(source: ShardAddress, keys_hint: u64) -> SourceProgress {
         SourceProgress {
             source,
             phase: Phase::Connecting,
@@ -60,7 +64,9 @@ impl SourceProgress {
             keys_sent: 0,
             keys_acked: 0,
             bytes_sent: 0,
-            snapshot_keys_hint: None,
+            keys_hint,
+            snapshot_bytes: 0,
+            snapshot_bytes_total: None,
             commands_sent: 0,
             offset_read: 0,
             offset_applied: 0,
@@ -95,8 +101,12 @@ pub(super) struct SourceRow {
 }
 
 impl SourceRow {
-    pub(super) fn new(source: ShardAddress, lanes: Vec<Arc<LaneMeter>>) -> SourceRow {
-        SourceRow { row: Mutex::new(SourceProgress::new(source)), lanes }
+    pub(super) fn new(
+        source: ShardAddress,
+        keys_hint: u64,
+        lanes: Vec<Arc<LaneMeter>>,
+    ) -> SourceRow {
+        SourceRow { row: Mutex::new(SourceProgress::new(source, keys_hint)), lanes }
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut SourceProgress)) {

@@ -50,10 +50,6 @@ impl LaneQueue {
         (queue, receiver)
     }
 
-    pub(super) fn names(&self) -> &LaneNames {
-        &self.names
-    }
-
     /// Makes `db` the database of what is pushed next.
     pub(super) fn select(&mut self, db: u32) {
         if self.db != Some(db) {

@@ -23,10 +23,11 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval};
 
-use crate::replication::{SnapshotRecord, StreamCommand, Tap, TapEvent};
+use crate::replication::{SnapshotRecord, StreamCommand, Tap, TapConfig, TapError, TapEvent};
 use crate::resp::write_command;
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
+use crate::upstream::config::UpstreamConfig;
 
 use super::config::BULK_BYTES_MAX;
 use super::error::{MoveError, Unfollowable};
@@ -57,7 +58,7 @@ pub(super) struct SourceParts {
 }
 
 /// The task's state.
-pub(super) struct Source {
+struct Source {
     parts: SourceParts,
     tap: Tap,
     look: Interval,
@@ -67,41 +68,50 @@ pub(super) struct Source {
     sent: u64,
     commands: u64,
     bytes: u64,
-    hint: Option<u64>,
     /// Barriers of the snapshot's end that are still to pass.
     draining: Option<(mpsc::Receiver<()>, usize)>,
     scratch: Vec<KeyArg>,
 }
 
+/// Taps the source until told to stop, then detaches.
+pub(super) async fn follow(
+    parts: SourceParts,
+    upstream: UpstreamConfig,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), MoveError> {
+    let attaching = Tap::attach(TapConfig::new(parts.address.clone(), upstream), None);
+    let tap = tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        tap = attaching => tap.map_err(|cause| tap_error(&parts.address, cause))?,
+    };
+    let mut source = Source {
+        parts,
+        tap,
+        look: tokio::time::interval(LOOK_EVERY),
+        phase: Phase::Connecting,
+        offset: 0,
+        scanned: 0,
+        sent: 0,
+        commands: 0,
+        bytes: 0,
+        draining: None,
+        scratch: Vec::new(),
+    };
+    let done = tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => Ok(()),
+        done = source.follow() => done,
+    };
+    source.tap.close().await;
+    done
+}
+
+fn tap_error(address: &ShardAddress, cause: TapError) -> MoveError {
+    MoveError::Tap { source_server: address.clone(), cause: Arc::new(cause) }
+}
+
 impl Source {
-    pub(super) fn new(parts: SourceParts, tap: Tap) -> Source {
-        Source {
-            parts,
-            tap,
-            look: tokio::time::interval(LOOK_EVERY),
-            phase: Phase::Connecting,
-            offset: 0,
-            scanned: 0,
-            sent: 0,
-            commands: 0,
-            bytes: 0,
-            hint: None,
-            draining: None,
-            scratch: Vec::new(),
-        }
-    }
-
-    /// Reads until told to stop; detaches the tap at the end.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), MoveError> {
-        let done = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => Ok(()),
-            done = self.follow() => done,
-        };
-        self.tap.close().await;
-        done
-    }
-
     async fn follow(&mut self) -> Result<(), MoveError> {
         loop {
             let event = self.next_event().await?;
@@ -112,18 +122,17 @@ impl Source {
     /// The next event; what was gathered goes out before we wait for it.
     async fn next_event(&mut self) -> Result<TapEvent, MoveError> {
         let mut next = ready_now(self.tap.next()).await;
-        while next.is_none() {
+        let event = loop {
+            if let Some(event) = next {
+                break event;
+            }
             self.flush_all().await?;
             next = tokio::select! {
                 event = self.tap.next() => Some(event),
                 _ = self.look.tick() => None,
             };
-        }
-        let event = next.unwrap_or(Ok(TapEvent::SnapshotEnd));
-        event.map_err(|cause| MoveError::Tap {
-            source_server: self.parts.address.clone(),
-            cause: Arc::new(cause),
-        })
+        };
+        event.map_err(|cause| tap_error(&self.parts.address, cause))
     }
 
     async fn on_event(&mut self, event: TapEvent) -> Result<(), MoveError> {
@@ -314,12 +323,16 @@ impl Source {
     }
 
     fn show(&mut self) {
+        let snapshot = self.tap.snapshot_progress();
         self.parts.row.update(|row| {
             row.phase = self.phase;
             row.keys_scanned = self.scanned;
             row.keys_sent = self.sent;
             row.bytes_sent = self.bytes;
-            row.snapshot_keys_hint = self.hint;
+            if let Some(snapshot) = snapshot {
+                row.snapshot_bytes = snapshot.read_bytes;
+                row.snapshot_bytes_total = snapshot.total_bytes;
+            }
             row.commands_sent = self.commands;
             row.offset_read = self.offset;
         });

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::replication::{Tap, TapConfig};
 use crate::upstream::config::UpstreamConfig;
 
 use super::config::{MoverConfig, OnConflict};
 use super::conflict::{clear_targets, lane_name};
 use super::error::{MoveError, Role};
 use super::lane::{Lane, LaneMeter, LaneNames};
+use super::keyspace::databases;
 use super::link::Link;
 use super::marker::{Board, Nonces};
 use super::pace::Pace;
@@ -20,10 +20,11 @@ use super::publisher::{PUBLISH_QUEUE_MAX, publish};
 use super::queue::LaneQueue;
 use super::running::{Mover, MoverParts};
 use super::snapshot::Overwrite;
-use super::source::{Source, SourceParts};
+use super::source::{SourceParts, follow};
 use super::tasks::{Failure, TaskSet};
 
-/// Applies the conflict policy, attaches to every source and begins to copy.
+/// Applies the conflict policy, opens all connections and begins to copy. A
+/// source that cannot be tapped shows in [`Mover::failed`].
 ///
 /// # Errors
 /// With [`MoveError::is_refusal`] nothing was changed anywhere. With other
@@ -112,18 +113,14 @@ impl Starter {
             queues.push(self.start_lane(target, names, Arc::clone(&meter)).await?);
             meters.push(meter);
         }
-        let link = Link::connect(Role::Source, &address, &self.cfg.upstream).await?;
+        let mut link = Link::connect(Role::Source, &address, &self.cfg.upstream).await?;
+        let held = databases(&mut link).await?.iter().map(|(_, keys)| keys).sum();
         let (requests, publishing) = mpsc::channel(PUBLISH_QUEUE_MAX);
         let stop = self.tasks.stop_signal();
         self.tasks.spawn(format!("publisher {address}"), publish(link, publishing, stop));
 
-        let tap = TapConfig::new(address.clone(), self.cfg.upstream.clone());
-        let tap = Tap::attach(tap, None).await.map_err(|cause| MoveError::Tap {
-            source_server: address.clone(),
-            cause: Arc::new(cause),
-        })?;
         let board = Board::default();
-        let row = Arc::new(SourceRow::new(address.clone(), meters.clone()));
+        let row = Arc::new(SourceRow::new(address.clone(), held, meters.clone()));
         let overwrite = match (self.cfg.on_conflict, self.cfg.resumed) {
             (OnConflict::Replace, _) | (_, true) => Overwrite::Always,
             (OnConflict::Fail | OnConflict::Skip, false) => Overwrite::Never,
@@ -145,7 +142,7 @@ impl Starter {
             overwrite,
         };
         let stop = self.tasks.stop_signal();
-        self.tasks.spawn(name, Source::new(parts, tap).run(stop));
+        self.tasks.spawn(name, follow(parts, self.cfg.upstream.clone(), stop));
         Ok(())
     }
 
