@@ -10,6 +10,9 @@ mod logging;
 mod output;
 mod pool_choice;
 mod route;
+mod run;
+mod signals;
+mod state_dir;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +39,8 @@ enum Command {
     Config(ConfigCommand),
     /// Print which shard owns each key
     Route(route::RouteArgs),
+    /// Run the proxy
+    Run(run::RunArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Config(ConfigCommand::Diff(args)) => diff::run(&args),
         Command::Route(args) => route::run(&args),
+        Command::Run(args) => run::run(&args),
     };
     status.into()
 }
