@@ -16,6 +16,8 @@ mod orders;
 pub mod pool;
 pub mod process;
 pub mod reload;
+mod shards;
+mod sockets;
 mod stream;
 pub mod switching;
 mod worker;

@@ -14,21 +14,17 @@
 //! that a place in a core's table is never reused while its old socket is open.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use crate::resp::write_error;
-use crate::router::address::ShardAddress;
 use crate::upstream::pipe::PipeError;
 
 use super::orders::{Order, PoolRun, Resolver};
-use super::stream::Stream;
 
 /// Bytes read at once; larger than what most clients send in a turn.
 const SCRATCH_BYTES: usize = 128 * 1024;
@@ -40,8 +36,6 @@ const EVENTS_PER_WAIT: usize = 512;
 const TICK: Duration = Duration::from_millis(10);
 /// Rounds of chores in one turn before sockets are looked at again.
 const CHORE_ROUNDS_MAX: usize = 64;
-/// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 256;
 
 /// The inbox has something.
 pub const WAKE: Token = Token(usize::MAX - 1);
@@ -93,11 +87,11 @@ pub struct Worker {
     pub(super) stopping: bool,
     /// Read again in the next turn without waiting for an event.
     again: Vec<Place>,
-    accept: Vec<(usize, u32)>,
+    pub(super) accept: Vec<(usize, u32)>,
     scratch: Vec<u8>,
     started: Instant,
     last_tick: Instant,
-    needs_clock: bool,
+    pub(super) needs_clock: bool,
 }
 
 impl Worker {
@@ -402,140 +396,10 @@ impl Worker {
             self.clients_total.fetch_sub(1, Ordering::Relaxed);
         }
     }
-
-    fn dial(&mut self, pool_index: usize, key: u32) {
-        self.needs_clock = true;
-        let Some(pool) = self.pool(pool_index) else {
-            return;
-        };
-        let keepalive = pool.config.upstream.tcp_keepalive;
-        match pool.core.pipe_address(key).cloned() {
-            None => {}
-            Some(ShardAddress::Unix(path)) => {
-                self.dialled(pool_index, key, Stream::dial_unix(&path));
-            }
-            Some(ShardAddress::Tcp { host, port }) => match host.parse::<IpAddr>() {
-                Ok(ip) => {
-                    let address = SocketAddr::new(ip, port);
-                    self.dialled(pool_index, key, Stream::dial_tcp(address, keepalive));
-                }
-                Err(_) => self.resolver.resolve(pool_index, key, host, port),
-            },
-        }
-    }
-
-    /// A name was looked up for a pipe that is being dialled.
-    pub(super) fn resolved(
-        &mut self,
-        pool_index: usize,
-        key: u32,
-        (host, port): (String, u16),
-        found: Result<SocketAddr, String>,
-    ) {
-        let Some(pool) = self.pool(pool_index) else {
-            return;
-        };
-        let asked = ShardAddress::Tcp { host, port };
-        let is_awaited = pool.core.pipe_address(key) == Some(&asked)
-            && pool.core.pipe_is_connecting(key)
-            && pool.pipes.get(key as usize).is_none_or(Option::is_none);
-        if !is_awaited {
-            return; // it timed out, or the place has another pipe by now
-        }
-        let keepalive = pool.config.upstream.tcp_keepalive;
-        match found {
-            Ok(address) => self.dialled(pool_index, key, Stream::dial_tcp(address, keepalive)),
-            Err(text) => pool.core.pipe_failed(key, PipeError::Link(text)),
-        }
-    }
-
-    fn dialled(&mut self, pool_index: usize, key: u32, stream: io::Result<Stream>) {
-        let token = Place::Pipe {
-            pool: pool_index,
-            key,
-        }
-        .token();
-        let registered = stream.and_then(|mut stream| {
-            stream.register(self.poll.registry(), token)?;
-            Ok(stream)
-        });
-        let Some(pool) = self.pool(pool_index) else {
-            return;
-        };
-        match registered {
-            Ok(stream) => put(&mut pool.pipes, key, stream),
-            Err(error) => pool.core.pipe_failed(key, link_error(&error)),
-        }
-    }
-
-    fn accept_waiting(&mut self) {
-        for (pool_index, index) in std::mem::take(&mut self.accept) {
-            for accepted in 0.. {
-                if accepted == ACCEPTS_PER_TURN {
-                    self.accept.push((pool_index, index));
-                    break;
-                }
-                let Some(pool) = self.pool(pool_index) else {
-                    break;
-                };
-                let Some(Some((_, listener))) = pool.listeners.get(index as usize) else {
-                    break;
-                };
-                match listener.accept() {
-                    Ok((stream, peer)) => self.admit(pool_index, stream, peer),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                    Err(error) => {
-                        warn!(worker = self.index, %error, "accepting a client failed");
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn admit(&mut self, pool_index: usize, mut stream: Stream, peer: Box<str>) {
-        if self.clients_total.fetch_add(1, Ordering::Relaxed) >= self.clients_max {
-            self.clients_total.fetch_sub(1, Ordering::Relaxed);
-            debug!(%peer, "refused: max_clients reached");
-            let mut reply = Vec::new();
-            write_error(&mut reply, "ERR max number of clients reached");
-            // A fresh socket takes these few bytes; if not, closing says enough.
-            let _ = stream.write(&reply);
-            return;
-        }
-        let Some(Some(pool)) = self.pools.get_mut(pool_index) else {
-            return;
-        };
-        let key = pool.core.accept(Some(peer));
-        let token = Place::Client {
-            pool: pool_index,
-            key,
-        }
-        .token();
-        match stream.register(self.poll.registry(), token) {
-            Ok(()) => put(&mut pool.clients, key, stream),
-            Err(error) => {
-                warn!(worker = self.index, %error, "registering a client failed");
-                pool.core.client_gone(key);
-                self.clients_total.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-fn put(table: &mut Vec<Option<Stream>>, key: u32, stream: Stream) {
-    let index = key as usize;
-    if table.len() <= index {
-        table.resize_with(index + 1, || None);
-    }
-    if let Some(place) = table.get_mut(index) {
-        *place = Some(stream);
-    }
 }
 
 /// The system's words without its error number.
-fn link_error(error: &io::Error) -> PipeError {
+pub(super) fn link_error(error: &io::Error) -> PipeError {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or(&text);
     PipeError::Link(words.to_lowercase())

@@ -13,6 +13,7 @@ use crate::router::layout::Layout;
 use crate::router::moves::{Move, Moves};
 use crate::router::spec::{LayoutSpec, ShardSpec};
 use crate::upstream::config::UpstreamConfig;
+use crate::upstream::pipe::PipeError;
 
 /// A core with shards that the test answers for.
 struct World {
