@@ -53,8 +53,18 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference { db, key, source, target, what } = self;
-        write!(f, "`{}` (db {db}) on {source} and {target}: {what}", KeyText(key))
+        let Difference {
+            db,
+            key,
+            source,
+            target,
+            what,
+        } = self;
+        write!(
+            f,
+            "`{}` (db {db}) on {source} and {target}: {what}",
+            KeyText(key)
+        )
     }
 }
 
@@ -105,8 +115,16 @@ impl fmt::Display for DifferenceKind {
                 write!(f, "length {source} at the source, {target} at the target")
             }
             DifferenceKind::Content => f.write_str("content differs"),
-            DifferenceKind::Expiry { source_ms, target_ms } => {
-                write!(f, "expires at {} at the source, {} at the target", time(source_ms), time(target_ms))
+            DifferenceKind::Expiry {
+                source_ms,
+                target_ms,
+            } => {
+                write!(
+                    f,
+                    "expires at {} at the source, {} at the target",
+                    time(source_ms),
+                    time(target_ms)
+                )
             }
             DifferenceKind::Unreadable(why) => write!(f, "cannot be read: {why}"),
         }
@@ -127,8 +145,14 @@ pub(super) fn compare(source: &Seen, target: &Seen) -> Option<DifferenceKind> {
             (!ending(*expires_at_ms)).then_some(DifferenceKind::ExtraAtTarget)
         }
         (
-            State::Here { expires_at_ms: source_ms, payload: ours },
-            State::Here { expires_at_ms: target_ms, payload: theirs },
+            State::Here {
+                expires_at_ms: source_ms,
+                payload: ours,
+            },
+            State::Here {
+                expires_at_ms: target_ms,
+                payload: theirs,
+            },
         ) => {
             let content = match (ours, theirs) {
                 (Some(ours), Some(theirs)) => compare_content(ours, theirs),
@@ -145,7 +169,10 @@ fn compare_expiry(source_ms: Option<i64>, target_ms: Option<i64>) -> Option<Diff
         (Some(source), Some(target)) => source.abs_diff(target) <= EXPIRY_SLACK_MS.unsigned_abs(),
         _ => false,
     };
-    (!agrees).then_some(DifferenceKind::Expiry { source_ms, target_ms })
+    (!agrees).then_some(DifferenceKind::Expiry {
+        source_ms,
+        target_ms,
+    })
 }
 
 fn compare_content(source: &[u8], target: &[u8]) -> Option<DifferenceKind> {
@@ -158,10 +185,16 @@ fn compare_content(source: &[u8], target: &[u8]) -> Option<DifferenceKind> {
         (_, Err(why)) => return Some(DifferenceKind::Unreadable(format!("target: {why}"))),
     };
     if source.kind != target.kind {
-        return Some(DifferenceKind::Kind { source: source.kind, target: target.kind });
+        return Some(DifferenceKind::Kind {
+            source: source.kind,
+            target: target.kind,
+        });
     }
     if source.length != target.length {
-        return Some(DifferenceKind::Length { source: source.length, target: target.length });
+        return Some(DifferenceKind::Length {
+            source: source.length,
+            target: target.length,
+        });
     }
     (source.digest != target.digest).then_some(DifferenceKind::Content)
 }
@@ -176,11 +209,20 @@ mod tests {
     use super::*;
 
     fn here(expires_at_ms: Option<i64>) -> Seen {
-        Seen { now_ms: 100_000, state: State::Here { expires_at_ms, payload: None } }
+        Seen {
+            now_ms: 100_000,
+            state: State::Here {
+                expires_at_ms,
+                payload: None,
+            },
+        }
     }
 
     fn missing() -> Seen {
-        Seen { now_ms: 100_000, state: State::Missing }
+        Seen {
+            now_ms: 100_000,
+            state: State::Missing,
+        }
     }
 
     #[test]
@@ -188,9 +230,18 @@ mod tests {
         assert_eq!(compare(&here(Some(100_900)), &missing()), None);
         assert_eq!(compare(&missing(), &here(Some(100_900))), None);
         let far = here(Some(102_000));
-        assert_eq!(compare(&far, &missing()), Some(DifferenceKind::MissingAtTarget));
-        assert_eq!(compare(&missing(), &far), Some(DifferenceKind::ExtraAtTarget));
-        assert_eq!(compare(&here(None), &missing()), Some(DifferenceKind::MissingAtTarget));
+        assert_eq!(
+            compare(&far, &missing()),
+            Some(DifferenceKind::MissingAtTarget)
+        );
+        assert_eq!(
+            compare(&missing(), &far),
+            Some(DifferenceKind::ExtraAtTarget)
+        );
+        assert_eq!(
+            compare(&here(None), &missing()),
+            Some(DifferenceKind::MissingAtTarget)
+        );
     }
 
     #[test]
@@ -203,7 +254,10 @@ mod tests {
 
     #[test]
     fn a_late_target_may_have_ended_what_the_source_still_had() {
-        let late = Seen { now_ms: 130_000, state: State::Missing };
+        let late = Seen {
+            now_ms: 130_000,
+            state: State::Missing,
+        };
         assert_eq!(compare(&here(Some(129_000)), &late), None);
     }
 }

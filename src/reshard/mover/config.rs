@@ -40,8 +40,14 @@ pub const PROGRESS_MS: u64 = 200;
 /// Longest wait for one task to end after it was told to.
 pub const JOIN_MS_MAX: u64 = 5_000;
 
-const _: () = assert!(BATCH_BYTES <= WINDOW_BYTES_DEFAULT, "a full batch fits the window");
-const _: () = assert!(WINDOW_BYTES_DEFAULT <= QUEUE_BYTES_DEFAULT, "the queue can fill the window");
+const _: () = assert!(
+    BATCH_BYTES <= WINDOW_BYTES_DEFAULT,
+    "a full batch fits the window"
+);
+const _: () = assert!(
+    WINDOW_BYTES_DEFAULT <= QUEUE_BYTES_DEFAULT,
+    "the queue can fill the window"
+);
 
 /// What to run, between which servers, and within which bounds.
 #[derive(Debug, Clone)]

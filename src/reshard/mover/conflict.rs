@@ -63,10 +63,15 @@ pub(super) async fn clear_targets(
     }
     if act == Act::Count && all.count > 0 {
         all.examples.truncate(EXAMPLES_MAX);
-        return Err(MoveError::Conflict { examples: all.examples, count: all.count });
+        return Err(MoveError::Conflict {
+            examples: all.examples,
+            count: all.count,
+        });
     }
     if all.skipped.len() > SKIPPED_KEYS_MAX {
-        return Err(MoveError::TooManySkipped { max: SKIPPED_KEYS_MAX });
+        return Err(MoveError::TooManySkipped {
+            max: SKIPPED_KEYS_MAX,
+        });
     }
     let placement = Arc::into_inner(placement).unwrap_or_else(|| Placement::new(&cfg.moves));
     Ok(placement.skipping(all.skipped))
@@ -79,27 +84,40 @@ async fn clear_target(
     act: Act,
 ) -> Result<Found, MoveError> {
     let mut found = Found::default();
-    let Some(server) = placement.targets().get(target.0) else { return Ok(found) };
+    let Some(server) = placement.targets().get(target.0) else {
+        return Ok(found);
+    };
     let mut link = Link::connect(Role::Target, server, &cfg.upstream).await?;
     if act == Act::Remove {
         end_old_lanes(&mut link, &cfg.job).await?;
     }
     let mut walk = KeyWalk::new(&mut link).await?;
     while let Some(page) = walk.next(&mut link).await? {
-        let keys: Vec<Bytes> =
-            page.keys.into_iter().filter(|key| placement.arrives_at(target, key).is_some()).collect();
+        let keys: Vec<Bytes> = page
+            .keys
+            .into_iter()
+            .filter(|key| placement.arrives_at(target, key).is_some())
+            .collect();
         found.count += keys.len() as u64;
         match act {
             Act::Remove => remove_keys(&mut link, &keys).await?,
             Act::Remember => {
-                found.skipped.extend(keys.iter().map(|key| (page.db, key.to_vec())));
+                found
+                    .skipped
+                    .extend(keys.iter().map(|key| (page.db, key.to_vec())));
                 if found.skipped.len() > SKIPPED_KEYS_MAX {
-                    return Err(MoveError::TooManySkipped { max: SKIPPED_KEYS_MAX });
+                    return Err(MoveError::TooManySkipped {
+                        max: SKIPPED_KEYS_MAX,
+                    });
                 }
             }
             Act::Count => {
                 let room = EXAMPLES_MAX.saturating_sub(found.examples.len());
-                let at = |key: &Bytes| KeyAt { db: page.db, key: key.to_vec(), server: server.clone() };
+                let at = |key: &Bytes| KeyAt {
+                    db: page.db,
+                    key: key.to_vec(),
+                    server: server.clone(),
+                };
                 found.examples.extend(keys.iter().take(room).map(at));
             }
         }
@@ -118,12 +136,17 @@ pub(super) fn lane_name(job: &str) -> String {
 /// server would still execute: end those connections before looking for keys.
 async fn end_old_lanes(link: &mut Link, job: &str) -> Result<(), MoveError> {
     const STEP: &str = "end connections of an earlier run";
-    let list = link.ask(STEP, &[b"CLIENT", b"LIST", b"TYPE", b"normal"]).await?;
+    let list = link
+        .ask(STEP, &[b"CLIENT", b"LIST", b"TYPE", b"normal"])
+        .await?;
     // A server that does not let us look does not let us end them either.
-    let Some(list) = list.as_bytes() else { return Ok(()) };
+    let Some(list) = list.as_bytes() else {
+        return Ok(());
+    };
     for id in ids_named(&String::from_utf8_lossy(list), &lane_name(job)) {
         // One that is gone by now answers with an error: as good.
-        link.ask(STEP, &[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await?;
+        link.ask(STEP, &[b"CLIENT", b"KILL", b"ID", id.as_bytes()])
+            .await?;
     }
     Ok(())
 }

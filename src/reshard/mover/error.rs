@@ -52,7 +52,13 @@ pub struct KeyAt {
 
 impl fmt::Display for KeyAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` (db {}) on {}", KeyText(&self.key), self.db, self.server)
+        write!(
+            f,
+            "`{}` (db {}) on {}",
+            KeyText(&self.key),
+            self.db,
+            self.server
+        )
     }
 }
 
@@ -61,7 +67,9 @@ impl fmt::Display for KeyAt {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum MoveError {
     /// A layout places keys at random: nobody can say which ones move.
-    #[error("the {which} layout places keys at random, so no key has one owner: use ketama, modula or slots")]
+    #[error(
+        "the {which} layout places keys at random, so no key has one owner: use ketama, modula or slots"
+    )]
     NotDeterministic {
         /// `old` or `new`.
         which: &'static str,
@@ -79,7 +87,9 @@ pub enum MoveError {
         why: String,
     },
     /// Two addresses lead to one server, so its keys would be moved onto themselves.
-    #[error("{first} and {second} are the same server (run id {run_id}): write its address the same way in both layouts")]
+    #[error(
+        "{first} and {second} are the same server (run id {run_id}): write its address the same way in both layouts"
+    )]
     SameServer {
         /// One address.
         first: ShardAddress,
@@ -131,13 +141,17 @@ pub enum MoveError {
         count: u64,
     },
     /// `OnConflict::Skip` met more keys than it remembers.
-    #[error("more than {max} keys already exist in their targets: too many to skip, look at how the targets were filled")]
+    #[error(
+        "more than {max} keys already exist in their targets: too many to skip, look at how the targets were filled"
+    )]
     TooManySkipped {
         /// The bound.
         max: usize,
     },
     /// A resumed job cannot tell its own keys from those it was told to leave alone.
-    #[error("a job with --on-conflict skip cannot be resumed: which keys were in the targets before it began is not known any more; start again with --on-conflict replace (the source's values win) or after removing the copied keys")]
+    #[error(
+        "a job with --on-conflict skip cannot be resumed: which keys were in the targets before it began is not known any more; start again with --on-conflict replace (the source's values win) or after removing the copied keys"
+    )]
     SkipCannotResume,
     /// A target answered a key or command we sent with an error.
     #[error("target {target}: {command} of `{}` (db {db}) from {source_server}: {reply}{}", KeyText(.key), help_for(.reply))]
@@ -229,10 +243,14 @@ pub enum MoveError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfollowable {
     /// Its keys belong to several new owners.
-    #[error("its keys would land on different servers ({0}): use hash tags, or stop using the command on these keys while they move")]
+    #[error(
+        "its keys would land on different servers ({0}): use hash tags, or stop using the command on these keys while they move"
+    )]
     CrossesServers(String),
     /// It changes a whole database.
-    #[error("it changes a whole database, which cannot be followed key by key: start the job again when it is over")]
+    #[error(
+        "it changes a whole database, which cannot be followed key by key: start the job again when it is over"
+    )]
     WholeDatabase,
     /// We do not know which keys it has.
     #[error("unknown command: which keys it changes cannot be told")]
@@ -259,7 +277,10 @@ impl MoveError {
             {
                 Retry::RunAgain
             }
-            MoveError::Unfollowable { why: Unfollowable::WholeDatabase, .. } => Retry::RunAgain,
+            MoveError::Unfollowable {
+                why: Unfollowable::WholeDatabase,
+                ..
+            } => Retry::RunAgain,
             _ => Retry::AfterRepair,
         }
     }
@@ -280,7 +301,13 @@ impl MoveError {
 
 /// Error replies that go away by themselves or by giving the server what it lacks.
 const PASSING: [&str; 7] = [
-    "OOM", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY ", "TRYAGAIN",
+    "OOM",
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "BUSY ",
+    "TRYAGAIN",
 ];
 
 /// True for error replies that say "not now".
@@ -311,10 +338,18 @@ mod tests {
 
     #[test]
     fn replies_that_pass_are_told_from_those_that_stay() {
-        for passing in ["OOM command not allowed", "LOADING Redis is loading", "READONLY You can't"] {
+        for passing in [
+            "OOM command not allowed",
+            "LOADING Redis is loading",
+            "READONLY You can't",
+        ] {
             assert!(is_passing(passing), "{passing}");
         }
-        for lasting in ["BUSYKEY Target key name already exists.", "NOPERM this user", "ERR x"] {
+        for lasting in [
+            "BUSYKEY Target key name already exists.",
+            "NOPERM this user",
+            "ERR x",
+        ] {
             assert!(!is_passing(lasting), "{lasting}");
         }
     }

@@ -34,6 +34,10 @@ mod tests {
     fn binary_keys_are_escaped_and_long_ones_cut() {
         assert_eq!(KeyText(b"user:1").to_string(), "user:1");
         assert_eq!(KeyText(b"a\x00\xff\\").to_string(), "a\\x00\\xff\\\\");
-        assert!(KeyText(&[b'k'; 200]).to_string().ends_with("... (200 bytes)"));
+        assert!(
+            KeyText(&[b'k'; 200])
+                .to_string()
+                .ends_with("... (200 bytes)")
+        );
     }
 }

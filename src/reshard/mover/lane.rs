@@ -190,7 +190,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
         while open || !self.flights.is_empty() {
             let takes = open && self.has_window();
             let wake = {
-                let Lane { reader, writer, inbox, outbox, .. } = &mut self;
+                let Lane {
+                    reader,
+                    writer,
+                    inbox,
+                    outbox,
+                    ..
+                } = &mut self;
                 let out = outbox.front().map_or(&[][..], |bytes| &bytes[..]);
                 inbox.reserve(READ_BYTES);
                 tokio::select! {
@@ -273,7 +279,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
         match op {
             Op::Reads(mut reads) => {
                 let value = parse_value(bytes);
-                reads.replies.push(value.map_err(|error| self.lost(error.to_string()))?);
+                reads
+                    .replies
+                    .push(value.map_err(|error| self.lost(error.to_string()))?);
                 reads.left = reads.left.saturating_sub(1);
                 if reads.left > 0 {
                     self.put_back(Op::Reads(reads));
@@ -334,9 +342,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             Op::Library(name) => (0, String::from("FUNCTION"), name.to_vec()),
             Op::Select(db) => (*db, String::from("SELECT"), Vec::new()),
             Op::Key { db, key } => (*db, String::from("RESTORE"), key.to_vec()),
-            Op::Command { db, name, key } => {
-                (*db, String::from_utf8_lossy(name).to_ascii_uppercase(), key.to_vec())
-            }
+            Op::Command { db, name, key } => (
+                *db,
+                String::from_utf8_lossy(name).to_ascii_uppercase(),
+                key.to_vec(),
+            ),
             Op::Barrier(_) | Op::Reads(_) => return Ok(()),
         };
         Err(MoveError::TargetRefused {

@@ -26,7 +26,12 @@ impl Link {
         let session = Session::connect(server, upstream).await;
         let session = session.map_err(|cause| broken(role, server, "connect", cause))?;
         let (reader, writer) = session.split();
-        Ok(Link { role, server: server.clone(), reader, writer })
+        Ok(Link {
+            role,
+            server: server.clone(),
+            reader,
+            writer,
+        })
     }
 
     pub(super) fn server(&self) -> &ShardAddress {
@@ -129,17 +134,28 @@ impl Link {
 
     /// The error for a failed check.
     pub(super) fn refuse(&self, step: &'static str, why: impl Into<String>) -> MoveError {
-        MoveError::Preflight { role: self.role, server: self.server.clone(), step, why: why.into() }
+        MoveError::Preflight {
+            role: self.role,
+            server: self.server.clone(),
+            step,
+            why: why.into(),
+        }
     }
 }
 
 fn broken(role: Role, server: &ShardAddress, step: &'static str, cause: SessionError) -> MoveError {
-    MoveError::Link { role, server: server.clone(), step, cause: Arc::new(cause) }
+    MoveError::Link {
+        role,
+        server: server.clone(),
+        step,
+        cause: Arc::new(cause),
+    }
 }
 
 /// One `field:value` line of an INFO text.
 pub(super) fn info_field<'t>(info: &'t str, field: &str) -> Option<&'t str> {
-    info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+    info.lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
 }
 
 #[cfg(test)]

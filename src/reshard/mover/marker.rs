@@ -46,13 +46,19 @@ pub(super) struct Board(Arc<Mutex<HashMap<Vec<u8>, Expected>>>);
 impl Board {
     /// Must be called before the marker is published.
     pub(super) fn expect(&self, message: Vec<u8>, what: Expected) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(message, what);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(message, what);
     }
 
     /// Called by the source task for each message on our channel; `None` for
     /// markers of other jobs and of earlier runs.
     pub(super) fn take(&self, message: &[u8]) -> Option<Expected> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(message)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(message)
     }
 }
 
@@ -66,7 +72,10 @@ pub(super) struct Nonces {
 impl Nonces {
     /// `run` tells this run of the job from earlier ones.
     pub(super) fn new(job: &str, run: u64) -> Nonces {
-        Nonces { prefix: format!("{job}:{run:016x}"), next: AtomicU64::new(0) }
+        Nonces {
+            prefix: format!("{job}:{run:016x}"),
+            next: AtomicU64::new(0),
+        }
     }
 
     /// `<job>:<run>:<label>:<number>`.

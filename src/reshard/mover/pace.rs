@@ -17,7 +17,10 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(bytes_per_s: Option<u64>) -> Pace {
-        Pace { bytes_per_s, free_at: Mutex::new(Instant::now()) }
+        Pace {
+            bytes_per_s,
+            free_at: Mutex::new(Instant::now()),
+        }
     }
 
     /// When `bytes` may be sent; `None`: now.

@@ -93,7 +93,9 @@ impl Placement {
 
     /// True for a new server that is in no old layout.
     pub(super) fn is_new(&self, target: TargetIndex) -> bool {
-        self.targets.get(target.0).is_some_and(|address| !self.sources.contains(address))
+        self.targets
+            .get(target.0)
+            .is_some_and(|address| !self.sources.contains(address))
     }
 
     /// What `key` in database `db` is to `source`.
@@ -137,7 +139,9 @@ fn servers(layout: &Layout) -> (Vec<ShardAddress>, Vec<usize>) {
     let mut addresses: Vec<ShardAddress> = Vec::new();
     let mut of_shard = Vec::new();
     for shard in layout.shards() {
-        let known = addresses.iter().position(|address| *address == shard.address);
+        let known = addresses
+            .iter()
+            .position(|address| *address == shard.address);
         of_shard.push(known.unwrap_or_else(|| {
             addresses.push(shard.address.clone());
             addresses.len() - 1

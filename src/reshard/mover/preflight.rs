@@ -56,15 +56,23 @@ impl ServerReport {
 /// The first problem, with the server and the step; nothing was changed.
 pub async fn preflight(cfg: &MoverConfig) -> Result<PreflightReport, MoveError> {
     let placement = Placement::new(&cfg.moves);
-    let mut report =
-        PreflightReport { sources: Vec::new(), targets: Vec::new(), warnings: Vec::new() };
+    let mut report = PreflightReport {
+        sources: Vec::new(),
+        targets: Vec::new(),
+        warnings: Vec::new(),
+    };
     for server in placement.sources() {
         let mut link = Link::connect(Role::Source, server, &cfg.upstream).await?;
         let found = look(&mut link).await?;
         check_source(&mut link, &found, &cfg.job).await?;
         report.sources.push(found);
     }
-    let highest_db = report.sources.iter().map(|source| source.highest_db).max().unwrap_or(0);
+    let highest_db = report
+        .sources
+        .iter()
+        .map(|source| source.highest_db)
+        .max()
+        .unwrap_or(0);
     for server in placement.targets() {
         let mut link = Link::connect(Role::Target, server, &cfg.upstream).await?;
         let found = look(&mut link).await?;
@@ -81,7 +89,10 @@ async fn look(link: &mut Link) -> Result<ServerReport, MoveError> {
     let info = link.text("read INFO", &[b"INFO"]).await?;
     let field = |name: &str| info_field(&info, name).unwrap_or_default().to_owned();
     if field("loading") == "1" {
-        return Err(link.refuse("read INFO", "it is still loading its data: wait, then try again"));
+        return Err(link.refuse(
+            "read INFO",
+            "it is still loading its data: wait, then try again",
+        ));
     }
     let role = field("role");
     if role != "master" {
@@ -104,11 +115,7 @@ async fn look(link: &mut Link) -> Result<ServerReport, MoveError> {
     })
 }
 
-async fn check_source(
-    link: &mut Link,
-    found: &ServerReport,
-    job: &str,
-) -> Result<(), MoveError> {
+async fn check_source(link: &mut Link, found: &ServerReport, job: &str) -> Result<(), MoveError> {
     const PSYNC: &str = "check PSYNC";
     let known = link.ask(PSYNC, &[b"COMMAND", b"INFO", b"PSYNC"]).await?;
     if matches!(&known, Value::Array(items) if matches!(items.as_slice(), [Value::Null])) {
@@ -119,7 +126,9 @@ async fn check_source(
         && let Some(user) = link.ask(PSYNC, &[b"ACL", b"WHOAMI"]).await?.as_bytes()
     {
         let user = user.to_vec();
-        let dry = link.ask(PSYNC, &[b"ACL", b"DRYRUN", &user, b"PSYNC", b"?", b"-1"]).await?;
+        let dry = link
+            .ask(PSYNC, &[b"ACL", b"DRYRUN", &user, b"PSYNC", b"?", b"-1"])
+            .await?;
         // +OK when allowed, a sentence when not, an error when DRYRUN itself is refused.
         if let Value::Bulk(sentence) = dry {
             let sentence = String::from_utf8_lossy(&sentence).into_owned();
@@ -129,8 +138,15 @@ async fn check_source(
     let message = format!("{job}:preflight");
     let args: [&[u8]; 3] = [b"PUBLISH", MARKER_CHANNEL, message.as_bytes()];
     let publish = link.ask("check PUBLISH", &args).await?;
-    accepted(publish, link, "check PUBLISH", "markers are published on each source")?;
-    let scan = link.ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"]).await?;
+    accepted(
+        publish,
+        link,
+        "check PUBLISH",
+        "markers are published on each source",
+    )?;
+    let scan = link
+        .ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"])
+        .await?;
     accepted(scan, link, "check SCAN", "verification lists the keys")
 }
 
@@ -143,30 +159,53 @@ async fn check_target(
     const RESTORE: &str = "check RESTORE";
     const SELECT: &str = "check the number of databases (SELECT)";
     if (1..5).contains(&found.major()) {
-        let why = format!("version {} has no RESTORE ... ABSTTL: use Redis 5.0 or later", found.version);
+        let why = format!(
+            "version {} has no RESTORE ... ABSTTL: use Redis 5.0 or later",
+            found.version
+        );
         return Err(link.refuse(RESTORE, why));
     }
-    let select = link.ask(SELECT, &[b"SELECT", highest_db.to_string().as_bytes()]).await?;
+    let select = link
+        .ask(SELECT, &[b"SELECT", highest_db.to_string().as_bytes()])
+        .await?;
     accepted(select, link, SELECT, "a source has keys in this database")?;
     // Its time to live ended in 1970: the server takes all of it and keeps nothing.
     let mut request = Vec::new();
     let key = format!("__keyferry:{job}:preflight");
-    let value = RawValue { type_id: ValueType::String, bytes: &[0xc0, 0x0a] };
-    if write_restore(&mut request, key.as_bytes(), Some(1), &value, Overwrite::Always).is_ok() {
+    let value = RawValue {
+        type_id: ValueType::String,
+        bytes: &[0xc0, 0x0a],
+    };
+    if write_restore(
+        &mut request,
+        key.as_bytes(),
+        Some(1),
+        &value,
+        Overwrite::Always,
+    )
+    .is_ok()
+    {
         let restore = link.ask_encoded(RESTORE, &request).await?;
-        accepted(restore, link, RESTORE, "every key arrives by RESTORE ... ABSTTL")?;
+        accepted(
+            restore,
+            link,
+            RESTORE,
+            "every key arrives by RESTORE ... ABSTTL",
+        )?;
     }
-    let scan = link.ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"]).await?;
-    accepted(scan, link, "check SCAN", "keys already there are looked for")
+    let scan = link
+        .ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"])
+        .await?;
+    accepted(
+        scan,
+        link,
+        "check SCAN",
+        "keys already there are looked for",
+    )
 }
 
 /// An error reply refuses the job, with what we need the command for.
-fn accepted(
-    reply: Value,
-    link: &Link,
-    step: &'static str,
-    need: &str,
-) -> Result<(), MoveError> {
+fn accepted(reply: Value, link: &Link, step: &'static str, need: &str) -> Result<(), MoveError> {
     match reply {
         Value::Error(text) => {
             let text = String::from_utf8_lossy(&text);
@@ -181,7 +220,9 @@ fn check_identities(report: &PreflightReport) -> Result<(), MoveError> {
     let all: Vec<&ServerReport> = report.sources.iter().chain(&report.targets).collect();
     for (at, first) in all.iter().enumerate() {
         let twin = all.iter().skip(at + 1).find(|second| {
-            !first.run_id.is_empty() && first.run_id == second.run_id && first.server != second.server
+            !first.run_id.is_empty()
+                && first.run_id == second.run_id
+                && first.server != second.server
         });
         if let Some(second) = twin {
             return Err(MoveError::SameServer {
@@ -196,8 +237,17 @@ fn check_identities(report: &PreflightReport) -> Result<(), MoveError> {
 
 fn warnings(report: &PreflightReport) -> Vec<String> {
     let mut warnings = Vec::new();
-    let newest = report.sources.iter().map(ServerReport::major).max().unwrap_or(0);
-    for source in report.sources.iter().filter(|source| (1..7).contains(&source.major())) {
+    let newest = report
+        .sources
+        .iter()
+        .map(ServerReport::major)
+        .max()
+        .unwrap_or(0);
+    for source in report
+        .sources
+        .iter()
+        .filter(|source| (1..7).contains(&source.major()))
+    {
         warnings.push(format!(
             "source {} ({}) sends relative expiry times: those set while the job runs end later by the lag",
             source.server, source.version

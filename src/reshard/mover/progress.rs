@@ -106,7 +106,10 @@ impl SourceRow {
         keys_hint: u64,
         lanes: Vec<Arc<LaneMeter>>,
     ) -> SourceRow {
-        SourceRow { row: Mutex::new(SourceProgress::new(source, keys_hint)), lanes }
+        SourceRow {
+            row: Mutex::new(SourceProgress::new(source, keys_hint)),
+            lanes,
+        }
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut SourceProgress)) {
@@ -115,7 +118,11 @@ impl SourceRow {
 
     /// The row as of now, with what the lanes have confirmed since.
     pub(super) fn read(&self) -> SourceProgress {
-        let mut row = self.row.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut row = self
+            .row
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         row.keys_acked = self.lanes.iter().map(|lane| lane.keys_acked()).sum();
         row.offset_applied = applied_offset(&self.lanes, row.offset_read);
         row
@@ -124,7 +131,11 @@ impl SourceRow {
 
 /// The offset that all lanes have applied, when `read` is how far we sent.
 pub(super) fn applied_offset(lanes: &[Arc<LaneMeter>], read: u64) -> u64 {
-    lanes.iter().map(|lane| lane.applied_offset(read)).min().unwrap_or(read)
+    lanes
+        .iter()
+        .map(|lane| lane.applied_offset(read))
+        .min()
+        .unwrap_or(read)
 }
 
 /// Publishes all rows until told to stop.
@@ -135,7 +146,9 @@ pub(super) async fn report(
 ) {
     let mut tick = tokio::time::interval(Duration::from_millis(PROGRESS_MS));
     loop {
-        out.send_replace(MoverProgress { sources: rows.iter().map(|row| row.read()).collect() });
+        out.send_replace(MoverProgress {
+            sources: rows.iter().map(|row| row.read()).collect(),
+        });
         tokio::select! {
             _ = tick.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,

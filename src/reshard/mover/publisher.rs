@@ -22,7 +22,10 @@ pub(super) async fn publish(
             message = requests.recv() => message,
             _ = stop.wait_for(|stop| *stop) => None,
         };
-        let Some(message) = message else { return Ok(()) };
-        link.call(STEP, &[b"PUBLISH", MARKER_CHANNEL, &message]).await?;
+        let Some(message) = message else {
+            return Ok(());
+        };
+        link.call(STEP, &[b"PUBLISH", MARKER_CHANNEL, &message])
+            .await?;
     }
 }

@@ -102,7 +102,9 @@ impl LaneQueue {
             return Ok(());
         }
         // A batch larger than the whole queue passes alone.
-        let bytes = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX).min(self.budget_max);
+        let bytes = u32::try_from(self.bytes.len())
+            .unwrap_or(u32::MAX)
+            .min(self.budget_max);
         let budget = Arc::clone(&self.budget);
         let share = budget.acquire_many_owned(bytes).await.ok();
         let batch = Batch {
@@ -112,9 +114,12 @@ impl LaneQueue {
             share,
         };
         self.meter.sent();
-        self.sender.send(batch).await.map_err(|_| MoveError::TaskLost {
-            task: format!("lane {} -> {}", self.names.source, self.names.target),
-            how: "its queue is closed".to_owned(),
-        })
+        self.sender
+            .send(batch)
+            .await
+            .map_err(|_| MoveError::TaskLost {
+                task: format!("lane {} -> {}", self.names.source, self.names.target),
+                how: "its queue is closed".to_owned(),
+            })
     }
 }

@@ -92,14 +92,33 @@ pub(super) fn queue_batch(
     for (target, members) in groups {
         let (done, replies) = oneshot::channel();
         let mut bytes = Vec::new();
-        let keys = members.iter().filter_map(|at| batch.keys.get(*at)).map(|(key, _)| key);
+        let keys = members
+            .iter()
+            .filter_map(|at| batch.keys.get(*at))
+            .map(|(key, _)| key);
         write_reads(&mut bytes, keys, depth);
-        reads.push(TargetReads { target, bytes, count: replies_of(members.len(), depth), done });
+        reads.push(TargetReads {
+            target,
+            bytes,
+            count: replies_of(members.len(), depth),
+            done,
+        });
         targets.push((target, members, replies));
     }
     // Before anything is flushed: the marker may be back sooner than EXEC's reply.
-    board.expect(message, Expected::Reads { db: batch.db, reads });
-    Pending { batch, depth, selects, targets }
+    board.expect(
+        message,
+        Expected::Reads {
+            db: batch.db,
+            reads,
+        },
+    );
+    Pending {
+        batch,
+        depth,
+        selects,
+        targets,
+    }
 }
 
 fn write_reads<'k>(out: &mut Vec<u8>, keys: impl Iterator<Item = &'k Bytes> + Clone, depth: Depth) {
@@ -159,7 +178,12 @@ impl Pending {
                 let key = self.batch.keys.get(at).map(|(key, _)| key.clone());
                 let at_source = at_source.get_mut(at).and_then(Option::take);
                 if let (Some(key), Some(at_source)) = (key, at_source) {
-                    pairs.push(Pair { key, target, at_source, at_target });
+                    pairs.push(Pair {
+                        key,
+                        target,
+                        at_source,
+                        at_target,
+                    });
                 }
             }
         }
@@ -185,7 +209,9 @@ fn decode(values: Vec<Value>, keys: usize, depth: Depth) -> Result<Vec<Seen>, Ve
     let ttls: Vec<Value> = values.by_ref().take(keys).collect();
     let mut seen = Vec::with_capacity(keys);
     for ttl in ttls {
-        let Value::Integer(ttl) = ttl else { return Err(b"PTTL has an odd reply".to_vec()) };
+        let Value::Integer(ttl) = ttl else {
+            return Err(b"PTTL has an odd reply".to_vec());
+        };
         let payload = match depth {
             Depth::Presence => None,
             Depth::Content => values.next(),
@@ -207,7 +233,9 @@ fn decode(values: Vec<Value>, keys: usize, depth: Depth) -> Result<Vec<Seen>, Ve
 
 /// TIME's reply: seconds and microseconds.
 fn clock_ms(reply: &Value) -> Option<i64> {
-    let Value::Array(parts) = reply else { return None };
+    let Value::Array(parts) = reply else {
+        return None;
+    };
     let number = |at: usize| -> Option<i64> {
         let text = parts.get(at)?.as_bytes()?;
         std::str::from_utf8(text).ok()?.parse().ok()
@@ -220,7 +248,10 @@ mod tests {
     use super::*;
 
     fn time() -> Value {
-        Value::Array(vec![Value::Bulk(b"10".to_vec()), Value::Bulk(b"500000".to_vec())])
+        Value::Array(vec![
+            Value::Bulk(b"10".to_vec()),
+            Value::Bulk(b"500000".to_vec()),
+        ])
     }
 
     #[test]
@@ -240,7 +271,10 @@ mod tests {
             payload: Some(bytes.to_vec()),
         };
         let states: Vec<State> = seen.into_iter().map(|seen| seen.state).collect();
-        assert_eq!(states, [here(None, b"v"), State::Missing, here(Some(10_750), b"w")]);
+        assert_eq!(
+            states,
+            [here(None, b"v"), State::Missing, here(Some(10_750), b"w")]
+        );
     }
 
     #[test]

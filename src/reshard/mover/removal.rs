@@ -55,7 +55,10 @@ pub async fn purge(
         let mut removed = 0;
         while let Some(page) = walk.next(&mut link).await? {
             let moved = |key: &Bytes| {
-                matches!(placement.place(SourceIndex(index), page.db, key), Place::Moves(_))
+                matches!(
+                    placement.place(SourceIndex(index), page.db, key),
+                    Place::Moves(_)
+                )
             };
             let keys: Vec<Bytes> = page.keys.into_iter().filter(moved).collect();
             removed += keys.len() as u64;

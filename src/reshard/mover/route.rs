@@ -29,7 +29,9 @@ impl ArgList for Args<'_> {
     }
 
     fn arg(&self, index: usize) -> &[u8] {
-        self.spans.get(index).map_or(&[], |span| span.of(self.bytes))
+        self.spans
+            .get(index)
+            .map_or(&[], |span| span.of(self.bytes))
     }
 }
 
@@ -48,7 +50,10 @@ pub(super) enum Route {
     /// Its bytes go to this target; `key` is the argument that moves there.
     To { target: TargetIndex, key: usize },
     /// Each target gets its part, under this name.
-    Parts { name: &'static [u8], parts: Vec<Part> },
+    Parts {
+        name: &'static [u8],
+        parts: Vec<Part>,
+    },
     /// To the servers that are only in the new layout.
     NewServers,
 }
@@ -65,14 +70,21 @@ pub(super) fn route(
         Refusal::UnknownCommand | Refusal::UnknownSubcommand => Unfollowable::UnknownCommand,
         Refusal::Arity(_) => Unfollowable::NotPlain("it has the wrong number of arguments"),
     })?;
-    let at = Origin { placement, source, db, args };
+    let at = Origin {
+        placement,
+        source,
+        db,
+        args,
+    };
     match stream_effect(command, &args, scratch) {
         StreamEffect::Ignored => Ok(Route::Nowhere),
         StreamEffect::Broadcast => Ok(Route::NewServers),
         StreamEffect::WholeDatabase => Err(Unfollowable::WholeDatabase),
         StreamEffect::Unroutable => match command.keys(&args, scratch) {
             Err(error) if command.has_keys() => Err(Unfollowable::BadArguments(error)),
-            _ => Err(Unfollowable::NotPlain("which keys it changes cannot be told")),
+            _ => Err(Unfollowable::NotPlain(
+                "which keys it changes cannot be told",
+            )),
         },
         StreamEffect::Splittable(kind) => at.split(command.name, kind),
         StreamEffect::Keyed if is_script(command.name) => Err(Unfollowable::NotPlain(
@@ -98,7 +110,8 @@ struct Origin<'a> {
 
 impl Origin<'_> {
     fn place(&self, index: usize) -> Place {
-        self.placement.place(self.source, self.db, self.args.arg(index))
+        self.placement
+            .place(self.source, self.db, self.args.arg(index))
     }
 
     /// A command that must stay in one piece.
@@ -139,7 +152,10 @@ impl Origin<'_> {
             let part = match parts.iter().position(|part| part.target == target) {
                 Some(at) => parts.get_mut(at),
                 None => {
-                    parts.push(Part { target, args: Vec::new() });
+                    parts.push(Part {
+                        target,
+                        args: Vec::new(),
+                    });
                     parts.last_mut()
                 }
             };
@@ -150,8 +166,14 @@ impl Origin<'_> {
         let renamed = !self.args.arg(0).eq_ignore_ascii_case(name.as_bytes());
         match parts.as_slice() {
             [] => Ok(Route::Nowhere),
-            [only] if !left_out && !renamed => Ok(Route::To { target: only.target, key: 1 }),
-            _ => Ok(Route::Parts { name: name.as_bytes(), parts }),
+            [only] if !left_out && !renamed => Ok(Route::To {
+                target: only.target,
+                key: 1,
+            }),
+            _ => Ok(Route::Parts {
+                name: name.as_bytes(),
+                parts,
+            }),
         }
     }
 

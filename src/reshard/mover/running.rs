@@ -56,7 +56,9 @@ impl Mover {
 
     /// How far each source is, as of this call.
     pub fn progress_now(&self) -> MoverProgress {
-        MoverProgress { sources: self.parts.rows.iter().map(|row| row.read()).collect() }
+        MoverProgress {
+            sources: self.parts.rows.iter().map(|row| row.read()).collect(),
+        }
     }
 
     /// Waits until every source has its snapshot applied and is followed
@@ -118,7 +120,10 @@ impl Mover {
                 tokio::time::timeout(limit, all).await.map_err(late)??;
                 sources.push((source, started.elapsed()));
             }
-            Ok(MarkerReport { elapsed: started.elapsed(), sources })
+            Ok(MarkerReport {
+                elapsed: started.elapsed(),
+                sources,
+            })
         };
         self.parts.failure.or(passing).await
     }
@@ -130,7 +135,11 @@ impl Mover {
     ) -> Result<Vec<(ShardAddress, mpsc::Receiver<()>, usize)>, MoveError> {
         let parts = &self.parts;
         let servers = parts.placement.sources().iter();
-        let lanes = parts.boards.iter().zip(&parts.publishers).zip(&parts.lane_counts);
+        let lanes = parts
+            .boards
+            .iter()
+            .zip(&parts.publishers)
+            .zip(&parts.lane_counts);
         let mut waiting = Vec::new();
         for (server, ((board, publisher), lanes)) in servers.zip(lanes) {
             // Each lane's word, and the source task's own.

@@ -70,7 +70,10 @@ mod tests {
     fn the_request_is_whole_and_its_payload_has_the_known_footer() {
         // "10" as an integer of one byte: the vector of rdb-format section 6.1,
         // with the lowest version that knows strings.
-        let value = RawValue { type_id: ValueType::String, bytes: &[0xc0, 0x0a] };
+        let value = RawValue {
+            type_id: ValueType::String,
+            bytes: &[0xc0, 0x0a],
+        };
         let mut out = Vec::new();
         write_restore(&mut out, b"k", Some(-5), &value, Overwrite::Always).unwrap();
         let mut scanner = RequestScanner::new(RequestLimits::default());

@@ -108,7 +108,10 @@ pub(super) async fn follow(
 }
 
 fn tap_error(address: &ShardAddress, cause: TapError) -> MoveError {
-    MoveError::Tap { source_server: address.clone(), cause: Arc::new(cause) }
+    MoveError::Tap {
+        source_server: address.clone(),
+        cause: Arc::new(cause),
+    }
 }
 
 impl Source {
@@ -158,15 +161,29 @@ impl Source {
 
     async fn on_record(&mut self, record: &SnapshotRecord) -> Result<(), MoveError> {
         self.scanned += 1;
-        let place = self.parts.placement.place(self.parts.index, record.db, &record.key);
-        let Place::Moves(target) = place else { return Ok(()) };
+        let place = self
+            .parts
+            .placement
+            .place(self.parts.index, record.db, &record.key);
+        let Place::Moves(target) = place else {
+            return Ok(());
+        };
         let overwrite = self.parts.overwrite;
         let queue = self.queue(target)?;
         queue.select(record.db);
         let encode = |out: &mut Vec<u8>| {
-            write_restore(out, &record.key, record.expires_at_ms, &record.raw_value(), overwrite)
+            write_restore(
+                out,
+                &record.key,
+                record.expires_at_ms,
+                &record.raw_value(),
+                overwrite,
+            )
         };
-        let op = Op::Key { db: record.db, key: record.key.clone() };
+        let op = Op::Key {
+            db: record.db,
+            key: record.key.clone(),
+        };
         let pushed = queue.push_with(encode, op);
         pushed.map_err(|why| self.unsendable(record, why))?;
         self.sent += 1;
@@ -180,9 +197,7 @@ impl Source {
             return Ok(());
         }
         let bytes = queue.pending_bytes();
-        if snapshot
-            && let Some(start) = self.parts.pace.reserve(bytes, Instant::now())
-        {
+        if snapshot && let Some(start) = self.parts.pace.reserve(bytes, Instant::now()) {
             tokio::time::sleep_until(start).await;
         }
         self.bytes += bytes as u64;
@@ -201,7 +216,12 @@ impl Source {
 
     fn to_new_servers(&mut self, request: &[u8], name: &Bytes) {
         let placement = &self.parts.placement;
-        for queue in self.parts.queues.iter_mut().filter(|queue| placement.is_new(queue.target)) {
+        for queue in self
+            .parts
+            .queues
+            .iter_mut()
+            .filter(|queue| placement.is_new(queue.target))
+        {
             queue.push(request, Op::Library(name.clone()));
         }
     }
@@ -226,9 +246,18 @@ impl Source {
             self.offset = command.offset_end;
             return self.on_marker(command.arg(2)).await;
         }
-        let args = Args { bytes: &command.bytes, spans: &command.args };
+        let args = Args {
+            bytes: &command.bytes,
+            spans: &command.args,
+        };
         let parts = &self.parts;
-        let routed = route(&parts.placement, parts.index, command.db, args, &mut self.scratch);
+        let routed = route(
+            &parts.placement,
+            parts.index,
+            command.db,
+            args,
+            &mut self.scratch,
+        );
         match routed.map_err(|why| self.unfollowable(command, why))? {
             Route::Nowhere => {}
             Route::To { target, key } => {
@@ -269,7 +298,9 @@ impl Source {
     /// Each source says the same: the second LOAD must not fail on the first.
     fn on_library_command(&mut self, command: &StreamCommand) {
         let mut args: Vec<&[u8]> = command.args().collect();
-        let loads = args.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"load"));
+        let loads = args
+            .get(1)
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"load"));
         if loads && args.len() == 3 {
             args.insert(2, b"REPLACE");
         }
@@ -292,7 +323,11 @@ impl Source {
                     let queue = self.queue(read.target)?;
                     queue.select(db);
                     let replies = Vec::with_capacity(read.count);
-                    let reads = Reads { left: read.count, replies, done: read.done };
+                    let reads = Reads {
+                        left: read.count,
+                        replies,
+                        done: read.done,
+                    };
                     queue.push(&read.bytes, Op::Reads(reads));
                 }
             }
@@ -316,7 +351,8 @@ impl Source {
             }
         }
         if self.phase >= Phase::Draining {
-            self.tap.acknowledge(applied_offset(&self.parts.meters, self.offset));
+            self.tap
+                .acknowledge(applied_offset(&self.parts.meters, self.offset));
         }
         self.show();
         Ok(())
@@ -339,7 +375,11 @@ impl Source {
     }
 
     fn queue(&mut self, target: TargetIndex) -> Result<&mut LaneQueue, MoveError> {
-        let found = self.parts.queues.iter_mut().find(|queue| queue.target == target);
+        let found = self
+            .parts
+            .queues
+            .iter_mut()
+            .find(|queue| queue.target == target);
         found.ok_or_else(|| MoveError::TaskLost {
             task: format!("source {}", self.parts.address),
             how: format!("it has no lane to target number {}", target.0),
@@ -349,17 +389,28 @@ impl Source {
     fn unsendable(&self, record: &SnapshotRecord, why: Unsendable) -> MoveError {
         let (source_server, db, key) = (self.parts.address.clone(), record.db, record.key.to_vec());
         match why {
-            Unsendable::TooLarge(bytes) => {
-                MoveError::ValueTooLarge { source_server, db, key, bytes, max: BULK_BYTES_MAX }
-            }
-            Unsendable::NotRestorable(cause) => {
-                MoveError::NotRestorable { source_server, db, key, cause }
-            }
+            Unsendable::TooLarge(bytes) => MoveError::ValueTooLarge {
+                source_server,
+                db,
+                key,
+                bytes,
+                max: BULK_BYTES_MAX,
+            },
+            Unsendable::NotRestorable(cause) => MoveError::NotRestorable {
+                source_server,
+                db,
+                key,
+                cause,
+            },
         }
     }
 
     fn unfollowable(&self, command: &StreamCommand, why: Unfollowable) -> MoveError {
-        let shown: Vec<String> = command.args().take(4).map(|arg| KeyText(arg).to_string()).collect();
+        let shown: Vec<String> = command
+            .args()
+            .take(4)
+            .map(|arg| KeyText(arg).to_string())
+            .collect();
         let more = if command.args.len() > 4 { " ..." } else { "" };
         MoveError::Unfollowable {
             source_server: self.parts.address.clone(),

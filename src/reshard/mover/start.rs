@@ -9,8 +9,8 @@ use crate::upstream::config::UpstreamConfig;
 use super::config::{MoverConfig, OnConflict};
 use super::conflict::{clear_targets, lane_name};
 use super::error::{MoveError, Role};
-use super::lane::{Lane, LaneMeter, LaneNames};
 use super::keyspace::databases;
+use super::lane::{Lane, LaneMeter, LaneNames};
 use super::link::Link;
 use super::marker::{Board, Nonces};
 use super::pace::Pace;
@@ -30,7 +30,10 @@ use super::tasks::{Failure, TaskSet};
 /// With [`MoveError::is_refusal`] nothing was changed anywhere. With other
 /// errors targets may hold part of the copy; a run with `resumed` clears it.
 pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
-    let cfg = MoverConfig { upstream: patient(cfg.upstream.clone()), ..cfg };
+    let cfg = MoverConfig {
+        upstream: patient(cfg.upstream.clone()),
+        ..cfg
+    };
     check_layouts(&cfg)?;
     let placement = Arc::new(clear_targets(&cfg, Placement::new(&cfg.moves)).await?);
     let failure = Failure::new();
@@ -52,7 +55,11 @@ pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
         }
     }
     let (progress_in, progress) = watch::channel(MoverProgress::default());
-    let reporting = report(starter.rows.clone(), progress_in, starter.tasks.stop_signal());
+    let reporting = report(
+        starter.rows.clone(),
+        progress_in,
+        starter.tasks.stop_signal(),
+    );
     starter.tasks.spawn("progress".to_owned(), async move {
         reporting.await;
         Ok(())
@@ -74,7 +81,10 @@ pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
 /// Copies and large reads take longer than a client's request may: the session's
 /// own bound holds instead of the pool's.
 fn patient(upstream: UpstreamConfig) -> UpstreamConfig {
-    UpstreamConfig { request_timeout: None, ..upstream }
+    UpstreamConfig {
+        request_timeout: None,
+        ..upstream
+    }
 }
 
 fn check_layouts(cfg: &MoverConfig) -> Result<(), MoveError> {
@@ -102,22 +112,36 @@ struct Starter {
 
 impl Starter {
     async fn start_source(&mut self, index: SourceIndex) -> Result<(), MoveError> {
-        let Some(address) = self.placement.sources().get(index.0).cloned() else { return Ok(()) };
+        let Some(address) = self.placement.sources().get(index.0).cloned() else {
+            return Ok(());
+        };
         let targets: Vec<TargetIndex> = self.placement.targets_of(index).collect();
         let mut queues = Vec::new();
         let mut meters = Vec::new();
         for target in targets {
-            let Some(server) = self.placement.targets().get(target.0).cloned() else { continue };
-            let names = LaneNames { source: address.clone(), target: server };
+            let Some(server) = self.placement.targets().get(target.0).cloned() else {
+                continue;
+            };
+            let names = LaneNames {
+                source: address.clone(),
+                target: server,
+            };
             let meter = Arc::new(LaneMeter::default());
             queues.push(self.start_lane(target, names, Arc::clone(&meter)).await?);
             meters.push(meter);
         }
         let mut link = Link::connect(Role::Source, &address, &self.cfg.upstream).await?;
-        let held = databases(&mut link).await?.iter().map(|(_, keys)| keys).sum();
+        let held = databases(&mut link)
+            .await?
+            .iter()
+            .map(|(_, keys)| keys)
+            .sum();
         let (requests, publishing) = mpsc::channel(PUBLISH_QUEUE_MAX);
         let stop = self.tasks.stop_signal();
-        self.tasks.spawn(format!("publisher {address}"), publish(link, publishing, stop));
+        self.tasks.spawn(
+            format!("publisher {address}"),
+            publish(link, publishing, stop),
+        );
 
         let board = Board::default();
         let row = Arc::new(SourceRow::new(address.clone(), held, meters.clone()));
@@ -142,7 +166,8 @@ impl Starter {
             overwrite,
         };
         let stop = self.tasks.stop_signal();
-        self.tasks.spawn(name, follow(parts, self.cfg.upstream.clone(), stop));
+        self.tasks
+            .spawn(name, follow(parts, self.cfg.upstream.clone(), stop));
         Ok(())
     }
 
@@ -155,17 +180,26 @@ impl Starter {
         let mut link = Link::connect(Role::Target, &names.target, &self.cfg.upstream).await?;
         let name = lane_name(&self.cfg.job);
         // A server without SETNAME only makes a resumed run less sure of itself.
-        link.ask("name the connection", &[b"CLIENT", b"SETNAME", name.as_bytes()]).await?;
+        link.ask(
+            "name the connection",
+            &[b"CLIENT", b"SETNAME", name.as_bytes()],
+        )
+        .await?;
         let (reader, writer) = link.into_halves();
         // The link was asked one thing and answered it: nothing is left in its buffer.
         let halves = (reader.into_raw().0, writer.into_raw());
         let limits = self.cfg.limits;
-        let (queue, mut batches) =
-            LaneQueue::new(target, names.clone(), limits.queue_bytes, Arc::clone(&meter));
+        let (queue, mut batches) = LaneQueue::new(
+            target,
+            names.clone(),
+            limits.queue_bytes,
+            Arc::clone(&meter),
+        );
         let task = format!("lane {} -> {}", names.source, names.target);
         let lane = Lane::new(names, halves, limits, meter);
         let stop = self.tasks.stop_signal();
-        self.tasks.spawn(task, async move { lane.run(&mut batches, stop).await });
+        self.tasks
+            .spawn(task, async move { lane.run(&mut batches, stop).await });
         Ok(queue)
     }
 }

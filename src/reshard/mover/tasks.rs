@@ -108,7 +108,10 @@ impl TaskSet {
     /// From now on the supervisor watches over them.
     pub(super) fn supervise(self) -> Tasks {
         let stop = self.stop.clone();
-        Tasks { supervisor: tokio::spawn(supervise(self)), stop }
+        Tasks {
+            supervisor: tokio::spawn(supervise(self)),
+            stop,
+        }
     }
 }
 
@@ -186,7 +189,10 @@ impl TaskSet {
 }
 
 fn lost(task: &str, error: &JoinError) -> MoveError {
-    MoveError::TaskLost { task: task.to_owned(), how: error.to_string() }
+    MoveError::TaskLost {
+        task: task.to_owned(),
+        how: error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -202,9 +208,14 @@ mod tests {
             let _ = stop.wait_for(|stop| *stop).await;
             Ok(())
         });
-        set.spawn("failing".to_owned(), async { Err(MoveError::NotDeterministic { which: "old" }) });
+        set.spawn("failing".to_owned(), async {
+            Err(MoveError::NotDeterministic { which: "old" })
+        });
         let tasks = set.supervise();
-        assert!(matches!(failure.wait().await, MoveError::NotDeterministic { .. }));
+        assert!(matches!(
+            failure.wait().await,
+            MoveError::NotDeterministic { .. }
+        ));
         tasks.stop().await.unwrap();
     }
 

@@ -47,7 +47,10 @@ pub struct VerifyOptions {
 
 impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
-        VerifyOptions { rechecks: RECHECKS_DEFAULT, examples_max: EXAMPLES_MAX }
+        VerifyOptions {
+            rechecks: RECHECKS_DEFAULT,
+            examples_max: EXAMPLES_MAX,
+        }
     }
 }
 
@@ -132,15 +135,25 @@ impl Verifier {
         self.placement.sources().get(source.0)
     }
 
-    async fn reader(&self, source: SourceIndex, server: &ShardAddress) -> Result<Reader, MoveError> {
+    async fn reader(
+        &self,
+        source: SourceIndex,
+        server: &ShardAddress,
+    ) -> Result<Reader, MoveError> {
         let link = Link::connect(Role::Source, server, &self.upstream).await?;
-        Ok(Reader { source, link, selected: None })
+        Ok(Reader {
+            source,
+            link,
+            selected: None,
+        })
     }
 
     /// All moving keys of a source.
     async fn forward(&self, source: SourceIndex) -> Result<VerifyReport, MoveError> {
         let mut report = VerifyReport::default();
-        let Some(server) = self.source(source) else { return Ok(report) };
+        let Some(server) = self.source(source) else {
+            return Ok(report);
+        };
         let mut walking = Link::connect(Role::Source, server, &self.upstream).await?;
         let mut reader = self.reader(source, server).await?;
         let mut walk = KeyWalk::new(&mut walking).await?;
@@ -151,9 +164,12 @@ impl Verifier {
             }
             let sizes = sizes(&mut walking, &moving).await?;
             let batches = batches(page.db, moving, &sizes);
-            report.keys_compared +=
-                batches.iter().map(|(batch, _)| batch.keys.len() as u64).sum::<u64>();
-            self.check(&mut reader, batches, Depth::Content, &mut report).await?;
+            report.keys_compared += batches
+                .iter()
+                .map(|(batch, _)| batch.keys.len() as u64)
+                .sum::<u64>();
+            self.check(&mut reader, batches, Depth::Content, &mut report)
+                .await?;
         }
         Ok(report)
     }
@@ -169,7 +185,9 @@ impl Verifier {
     /// Keys that are to arrive at a target, looked up at their sources.
     async fn backward(&self, target: TargetIndex) -> Result<VerifyReport, MoveError> {
         let mut report = VerifyReport::default();
-        let Some(server) = self.placement.targets().get(target.0) else { return Ok(report) };
+        let Some(server) = self.placement.targets().get(target.0) else {
+            return Ok(report);
+        };
         let mut walking = Link::connect(Role::Target, server, &self.upstream).await?;
         let mut readers: Vec<Reader> = Vec::new();
         let mut walk = KeyWalk::new(&mut walking).await?;
@@ -190,7 +208,8 @@ impl Verifier {
                 let small = vec![0; keys.len()];
                 let batches = batches(page.db, keys, &small);
                 if let Some(reader) = readers.get_mut(at) {
-                    self.check(reader, batches, Depth::Presence, &mut report).await?;
+                    self.check(reader, batches, Depth::Presence, &mut report)
+                        .await?;
                 }
             }
         }
@@ -207,7 +226,11 @@ impl Verifier {
             self.placement.arrives_at(target, key) == Some(source)
                 && !self.placement.is_skipped(page.db, key)
         };
-        page.keys.iter().filter(from_here).map(|key| (key.clone(), target)).collect()
+        page.keys
+            .iter()
+            .filter(from_here)
+            .map(|key| (key.clone(), target))
+            .collect()
     }
 
     /// Compares batches, wave by wave, and reads again what differs.
@@ -227,9 +250,14 @@ impl Verifier {
                     break;
                 }
                 report.keys_rechecked += differing.len() as u64;
-                let again = differing.iter().map(|(pair, _)| (pair.key.clone(), pair.target));
+                let again = differing
+                    .iter()
+                    .map(|(pair, _)| (pair.key.clone(), pair.target));
                 // One key at a time: nothing is known about their sizes here.
-                let again = again.map(|key| Batch { db, keys: vec![key] });
+                let again = again.map(|key| Batch {
+                    db,
+                    keys: vec![key],
+                });
                 let mut pairs = Vec::new();
                 for wave in waves(again.map(|batch| (batch, KEY_BYTES_GUESS)).collect()) {
                     pairs.extend(self.read_wave(reader, wave, depth).await?);
@@ -244,7 +272,13 @@ impl Verifier {
                 {
                     let (source, target) = (source.clone(), target.clone());
                     let key = pair.key.to_vec();
-                    report.examples.push(Difference { db, key, source, target, what });
+                    report.examples.push(Difference {
+                        db,
+                        key,
+                        source,
+                        target,
+                        what,
+                    });
                 }
             }
         }
@@ -258,7 +292,9 @@ impl Verifier {
         wave: Vec<Batch>,
         depth: Depth,
     ) -> Result<Vec<Pair>, MoveError> {
-        let Some(board) = self.boards.get(reader.source.0) else { return Ok(Vec::new()) };
+        let Some(board) = self.boards.get(reader.source.0) else {
+            return Ok(Vec::new());
+        };
         let mut sent = Vec::with_capacity(wave.len());
         for batch in wave {
             let message = self.nonces.next("verify");
@@ -277,10 +313,7 @@ impl Verifier {
 
 /// The pairs that do not agree. Backward only strangers count: the content of
 /// keys that both have is compared forward.
-fn differing(
-    pairs: Vec<Pair>,
-    depth: Depth,
-) -> Vec<(Pair, super::compare::DifferenceKind)> {
+fn differing(pairs: Vec<Pair>, depth: Depth) -> Vec<(Pair, super::compare::DifferenceKind)> {
     use super::compare::DifferenceKind::ExtraAtTarget;
     let judged = pairs.into_iter().filter_map(|pair| {
         let what = compare(&pair.at_source, &pair.at_target)?;
@@ -319,7 +352,13 @@ fn batches(db: u32, keys: Vec<(Bytes, TargetIndex)>, sizes: &[u64]) -> Vec<(Batc
                 batch.keys.push(key);
                 *bytes += size;
             }
-            _ => batches.push((Batch { db, keys: vec![key] }, *size)),
+            _ => batches.push((
+                Batch {
+                    db,
+                    keys: vec![key],
+                },
+                *size,
+            )),
         }
     }
     batches
@@ -358,6 +397,9 @@ mod tests {
         assert_eq!(waves(small).len(), 1);
         let large = batches(0, keys(5), &[BATCH_BYTES_MAX + 1; 5]);
         assert_eq!(large.len(), 5);
-        assert_eq!(waves(large).iter().map(Vec::len).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(
+            waves(large).iter().map(Vec::len).collect::<Vec<_>>(),
+            [3, 2]
+        );
     }
 }
