@@ -14,7 +14,9 @@ pub struct TapConfig {
     /// What INFO and Sentinel on the source show as our port. 0: nobody can
     /// be sent there.
     pub listening_port: u16,
-    /// How often the acknowledged offset is sent.
+    /// How often the acknowledged offset is sent. A diskless source starts its
+    /// stream at the first ACK after it noticed the end of its child, which may be
+    /// later than the ACK we send at the snapshot's end: keep this well below 1 s.
     pub ack_every: Duration,
     /// Longest time without a byte from the source. It must exceed the
     /// source's `repl-ping-replica-period` (10 s): an idle stream has nothing else.

@@ -57,7 +57,7 @@ fn both_frames_hold_the_same_and_leave_the_stream() {
     assert_eq!(keys[0].expires_at_ms, Some(4_102_444_800_000));
     assert_eq!(
         (keys[0].key.as_ref(), keys[0].value.as_ref()),
-        (&b"k"[..], &DISK_VALUE[..])
+        (&b"k"[..], DISK_VALUE)
     );
     assert_eq!(
         (keys[1].key.as_ref(), keys[1].type_id),
