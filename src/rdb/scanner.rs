@@ -16,7 +16,8 @@
 use super::crc64::crc64;
 use super::reader::{Malformed, Reader};
 use super::record::{Checksum, Event, KeyRecord, Record, SlotRange};
-use super::skip::{KEY_PROGRAM, Skip, Walk, opcode, record_program, value_program};
+use super::shape::{KEY_PROGRAM, opcode, record_program, value_program};
+use super::skip::{Skip, Walk};
 use super::value_type::{RawValue, ValueType};
 use super::version::FileVersion;
 
