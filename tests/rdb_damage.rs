@@ -1,6 +1,12 @@
 //! Damaged files and payloads: the scan stops or goes on, decoding fails or
 //! not, but nothing panics, hangs, or hands out bytes that are not there.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 

@@ -3,13 +3,20 @@
 //! the list says that it stops, in pieces of any size, and what is decoded
 //! agrees with other people's decoders.
 
-use std::collections::{BTreeMap, BTreeSet};
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Cursor;
 use std::path::PathBuf;
 
 use keyferry::rdb::{
-    self, Checksum, Element, FileVersion, RawValue, Record, ScanError, ScanErrorKind, Scanner,
-    ScannerLimits, StreamId, ValueKind, content_digest, split_dump_payload, write_dump_payload,
+    self, Checksum, ContentDigest, Element, FileVersion, RawValue, Record, ScanError,
+    ScanErrorKind, Scanner, ScannerLimits, StreamId, ValueKind, ValueType, content_digest,
+    split_dump_payload, write_dump_payload,
 };
 use serde_json::{Map, Value, json};
 
@@ -60,7 +67,7 @@ enum Seen {
 
 #[derive(Clone, Debug, PartialEq)]
 struct OwnedValue {
-    type_id: rdb::ValueType,
+    type_id: ValueType,
     bytes: Vec<u8>,
 }
 
@@ -342,6 +349,42 @@ fn field_expiries_are_the_same_moment_in_every_layout_of_hashes() {
     assert_eq!(digest(&valkey), digest(&synthetic_value(file, b"h22")));
     assert_eq!(digest(&valkey), digest(&synthetic_value(file, b"h23")));
     assert_ne!(digest(&layout_24), digest(&synthetic_value(file, b"h25")));
+}
+
+/// The same commands were given to four servers, which saved.
+#[test]
+fn one_data_set_saved_by_redis_and_by_valkey_has_equal_digests() {
+    let mut first: BTreeMap<Vec<u8>, ContentDigest> = BTreeMap::new();
+    let mut types = HashSet::new();
+    for name in [
+        "redis-8.0.2-packed",
+        "redis-8.0.2-plain",
+        "valkey-9.1.2-packed",
+        "valkey-9.1.2-plain",
+    ] {
+        let bytes = std::fs::read(folder().join(format!("own/{name}.rdb"))).unwrap();
+        let (seen, error) = scan(&bytes, []);
+        assert_eq!(error, None);
+        assert_eq!(seen.last(), Some(&Seen::End(Checksum::Verified)));
+        assert_eq!(scan(&bytes, 0..bytes.len()), (seen.clone(), None));
+        assert_eq!(keys(&seen).count(), 11);
+        for (_, key, expires, value) in keys(&seen) {
+            let digest = content_digest(&value.raw()).unwrap();
+            let known = first.entry(key.to_vec()).or_insert(digest);
+            assert_eq!(*known, digest, "{name} {}", text(key));
+            assert_eq!(expires, (key == b"e").then_some(4_102_444_800_000));
+            types.insert(value.type_id);
+        }
+    }
+    for type_id in [
+        ValueType::HashMetadata,
+        ValueType::HashListpackEx,
+        ValueType::HashValkey2,
+        ValueType::SetListpack,
+        ValueType::StreamListpacks3,
+    ] {
+        assert!(types.contains(&type_id), "{type_id:?}");
+    }
 }
 
 #[test]

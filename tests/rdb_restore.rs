@@ -2,6 +2,12 @@
 //! again so that another server restores the same data; one content has one
 //! digest in every encoding, and any change of content changes it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 //! ```text
 //! crc64  version  value_type   numbers and names of the format
 //! lzf  text  reader            lengths and strings inside complete bytes
-//! skip                         programs that walk a record of any length, resumable
+//! shape  skip                  programs of records; walking them, resumable
 //! record  scanner  payload     records of a file; one value as RESTORE takes it
 //! listpack ziplist intset zipmap stream
 //! decode  digest               logical elements of a value; its content digest
@@ -25,6 +25,7 @@ pub mod payload;
 mod reader;
 pub mod record;
 pub mod scanner;
+mod shape;
 mod skip;
 pub mod stream;
 mod text;

@@ -16,7 +16,8 @@
 use super::crc64::crc64;
 use super::reader::{Malformed, Reader};
 use super::record::{Checksum, Event, KeyRecord, Record, SlotRange};
-use super::skip::{KEY_PROGRAM, Skip, Walk, opcode, record_program, value_program};
+use super::shape::{KEY_PROGRAM, opcode, record_program, value_program};
+use super::skip::{Skip, Walk};
 use super::value_type::{RawValue, ValueType};
 use super::version::FileVersion;
 
@@ -244,14 +245,7 @@ impl Scanner {
                     if let Walk::Needs(bytes) = walk {
                         return self.wait(bytes);
                     }
-                    self.remember_key(input.get(start..self.at).unwrap_or(&[]))?;
-                    let skip = Skip::new(value_program(value_type));
-                    self.state = State::Value {
-                        value_type,
-                        key: start,
-                        start: self.at,
-                        skip,
-                    };
+                    self.begin_value(value_type, start, input)?;
                 }
                 State::Value {
                     value_type,
@@ -365,10 +359,24 @@ impl Scanner {
         Ok(None)
     }
 
-    fn remember_key(&mut self, raw: &[u8]) -> Result<(), ScanErrorKind> {
-        let key = Reader::new(raw).string()?;
+    /// The key that starts at `key` is whole; its value follows.
+    fn begin_value(
+        &mut self,
+        value_type: ValueType,
+        key: usize,
+        input: &[u8],
+    ) -> Result<(), ScanErrorKind> {
+        let start = self.at;
+        let name = Reader::new(input.get(key..start).unwrap_or(&[])).string()?;
         self.last_key.clear();
-        self.last_key.extend(key.iter().take(LAST_KEY_BYTES_MAX));
+        self.last_key.extend(name.iter().take(LAST_KEY_BYTES_MAX));
+        let skip = Skip::new(value_program(value_type));
+        self.state = State::Value {
+            value_type,
+            key,
+            start,
+            skip,
+        };
         Ok(())
     }
 

@@ -5,35 +5,11 @@
 //! off by the end of the input is read anew from its first byte, which costs
 //! at most its header, so all calls together are O(bytes).
 //!
-//! ```text
-//! hash        Repeat Str Str End            n, then n times field value
-//! zset_2      Repeat Str Bytes(8) End       n, then n times member score
-//! ```
-//!
 //! Invariant: the state is a position in the program and the counters of the
 //! loops around it; nothing is ever allocated for a count.
 
 use super::reader::{Malformed, plain_length, string_extent};
-use super::value_type::ValueType;
-use super::version::{FileVersion, Magic};
-
-/// One primitive of a record's shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    /// A length or number.
-    Len,
-    /// A string in any form.
-    Str,
-    /// That many bytes as they are.
-    Bytes(u8),
-    /// A score as text: a byte of length, or 253, 254, 255 alone (nan, inf, -inf).
-    Score,
-    /// A count, then that many times what stands up to the matching `End`.
-    Repeat,
-    End,
-    /// Items of a module until their end opcode.
-    ModuleItems,
-}
+use super::shape::Op;
 
 /// Loops around loops: groups of a stream around consumers around pending ids.
 const LOOP_DEPTH_MAX: usize = 3;
@@ -201,163 +177,69 @@ fn module_item(rest: &[u8]) -> Result<Option<(bool, usize)>, Malformed> {
     Ok(body_size.map(|body_size| (true, size.saturating_add(body_size))))
 }
 
-pub(super) mod opcode {
-    //! Bytes that stand where a value type could stand. Source: `rdb.h` of
-    //! Redis 8 and Valkey 9; 107 and 121 are Redis Enterprise's.
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    pub(in crate::rdb) const ENTERPRISE_RAM_LRU: u8 = 107;
-    pub(in crate::rdb) const ENTERPRISE_SLOT: u8 = 121;
-    pub(in crate::rdb) const VALKEY_SLOT_IMPORT: u8 = 243;
-    pub(in crate::rdb) const SLOT_INFO: u8 = 244;
-    pub(in crate::rdb) const FUNCTION2: u8 = 245;
-    pub(in crate::rdb) const FUNCTION_PRE_GA: u8 = 246;
-    pub(in crate::rdb) const MODULE_AUX: u8 = 247;
-    pub(in crate::rdb) const IDLE: u8 = 248;
-    pub(in crate::rdb) const FREQ: u8 = 249;
-    pub(in crate::rdb) const AUX: u8 = 250;
-    pub(in crate::rdb) const RESIZE_DB: u8 = 251;
-    pub(in crate::rdb) const EXPIRE_TIME_MS: u8 = 252;
-    pub(in crate::rdb) const EXPIRE_TIME: u8 = 253;
-    pub(in crate::rdb) const SELECT_DB: u8 = 254;
-    pub(in crate::rdb) const EOF: u8 = 255;
-}
-
-/// Shape of what follows an opcode; `None` if it is unknown in this version.
-pub(super) fn record_program(version: FileVersion, byte: u8) -> Option<&'static [Op]> {
-    use Op::{Bytes, End, Len, ModuleItems, Repeat, Str};
-    Some(match byte {
-        opcode::SELECT_DB | opcode::IDLE => &[Len],
-        opcode::ENTERPRISE_RAM_LRU | opcode::ENTERPRISE_SLOT if version.magic() == Magic::Redis => {
-            &[Len]
+    /// Walks `input` as it grows byte by byte; where the walk ended.
+    fn walk(program: &'static [Op], input: &[u8]) -> Result<Option<usize>, Malformed> {
+        let (mut skip, mut at) = (Skip::new(program), 0);
+        for end in 0..=input.len() {
+            match skip.run(&input[..end], &mut at)? {
+                Walk::Done => return Ok(Some(at)),
+                Walk::Needs(bytes) => assert!(bytes > end && at <= end),
+            }
         }
-        opcode::EXPIRE_TIME => &[Bytes(4)],
-        opcode::EXPIRE_TIME_MS => &[Bytes(8)],
-        opcode::FREQ => &[Bytes(1)],
-        opcode::RESIZE_DB => &[Len, Len],
-        opcode::AUX => &[Str, Str],
-        opcode::MODULE_AUX => &[Len, Len, Len, ModuleItems],
-        opcode::FUNCTION2 => &[Str],
-        opcode::SLOT_INFO => &[Len, Len, Len],
-        opcode::VALKEY_SLOT_IMPORT if version.magic() == Magic::Valkey => {
-            &[Str, Repeat, Len, Len, End]
-        }
-        _ => return None,
-    })
-}
+        Ok(None)
+    }
 
-/// Shape of a key: one string.
-pub(super) const KEY_PROGRAM: &[Op] = &[Op::Str];
+    #[test]
+    fn loops_of_zero_and_more_in_loops() {
+        use Op::{Bytes, End, Len, Repeat};
+        const NESTED: &[Op] = &[
+            Repeat,
+            Len,
+            Repeat,
+            Bytes(2),
+            Repeat,
+            Len,
+            End,
+            End,
+            Len,
+            End,
+            Len,
+        ];
+        assert_eq!(walk(NESTED, &[0, 7]), Ok(Some(2)));
+        assert_eq!(walk(NESTED, &[1, 5, 0, 6, 7, 99]), Ok(Some(5)));
+        let two = [2, 5, 2, 1, 1, 0, 2, 2, 2, 8, 9, 6, 5, 1, 3, 3, 1, 4, 6, 7];
+        assert_eq!(walk(NESTED, &two), Ok(Some(two.len())));
+        assert_eq!(walk(NESTED, &two[..two.len() - 1]), Ok(None));
+    }
 
-/// Shape of a value.
-pub(super) fn value_program(value_type: ValueType) -> &'static [Op] {
-    use Op::{Bytes, End, Len, ModuleItems, Repeat, Score, Str};
-    match value_type {
-        ValueType::String
-        | ValueType::HashZipmap
-        | ValueType::ListZiplist
-        | ValueType::SetIntset
-        | ValueType::ZsetZiplist
-        | ValueType::HashZiplist
-        | ValueType::HashListpack
-        | ValueType::ZsetListpack
-        | ValueType::SetListpack
-        | ValueType::HashListpackExPreGa => &[Str],
-        ValueType::List | ValueType::Set | ValueType::ListQuicklist => &[Repeat, Str, End],
-        ValueType::Hash => &[Repeat, Str, Str, End],
-        ValueType::Zset => &[Repeat, Str, Score, End],
-        ValueType::Zset2 => &[Repeat, Str, Bytes(8), End],
-        ValueType::ListQuicklist2 => &[Repeat, Len, Str, End],
-        ValueType::HashMetadataPreGa => &[Repeat, Len, Str, Str, End],
-        ValueType::HashValkey2 => &[Repeat, Str, Str, Bytes(8), End],
-        ValueType::HashMetadata => &[Bytes(8), Repeat, Len, Str, Str, End],
-        ValueType::HashListpackEx => &[Bytes(8), Str],
-        ValueType::Module2 => &[Len, ModuleItems],
-        ValueType::StreamListpacks => &[
-            Repeat,
-            Str,
-            Str,
-            End, // nodes: master id, listpack
-            Len,
-            Len,
-            Len, // length, last id
-            Repeat,
-            Str,
-            Len,
-            Len, // groups: name, last id
-            Repeat,
-            Bytes(24),
-            Len,
-            End, // pending: id, delivery time, count
-            Repeat,
-            Str,
-            Bytes(8), // consumers: name, seen time
-            Repeat,
-            Bytes(16),
-            End, // pending ids
-            End,
-            End,
-        ],
-        ValueType::StreamListpacks2 => &[
-            Repeat,
-            Str,
-            Str,
-            End,
-            Len,
-            Len,
-            Len,
-            Len,
-            Len,
-            Len,
-            Len,
-            Len, // first id, max deleted id, entries added
-            Repeat,
-            Str,
-            Len,
-            Len,
-            Len, // and entries read
-            Repeat,
-            Bytes(24),
-            Len,
-            End,
-            Repeat,
-            Str,
-            Bytes(8),
-            Repeat,
-            Bytes(16),
-            End,
-            End,
-            End,
-        ],
-        ValueType::StreamListpacks3 => &[
-            Repeat,
-            Str,
-            Str,
-            End,
-            Len,
-            Len,
-            Len,
-            Len,
-            Len,
-            Len,
-            Len,
-            Len,
-            Repeat,
-            Str,
-            Len,
-            Len,
-            Len,
-            Repeat,
-            Bytes(24),
-            Len,
-            End,
-            Repeat,
-            Str,
-            Bytes(16), // seen time and active time
-            Repeat,
-            Bytes(16),
-            End,
-            End,
-            End,
-        ],
+    #[test]
+    fn module_items_of_every_kind() {
+        let items = [
+            &b"\x01\x81\0\0\0\0\0\0\0\x05\x02\x07"[..],
+            b"\x03....\x04........\x05\x03abc\x05\xc0\x01\x00",
+        ]
+        .concat();
+        assert_eq!(walk(&[Op::ModuleItems], &items), Ok(Some(items.len())));
+        assert_eq!(
+            walk(&[Op::ModuleItems], &[6]),
+            Err(Malformed::ModuleItem(6))
+        );
+    }
+
+    #[test]
+    fn scores_are_a_length_and_text_or_one_byte() {
+        const SCORES: &[Op] = &[Op::Repeat, Op::Score, Op::End];
+        assert_eq!(walk(SCORES, b"\x04\xfd\xfe\xff\x031.5"), Ok(Some(8)));
+    }
+
+    #[test]
+    fn a_count_beyond_any_input_only_waits() {
+        const SET: &[Op] = &[Op::Repeat, Op::Str, Op::End];
+        let input = [&[0x81][..], &[255; 8], &[0; 1000]].concat();
+        assert_eq!(walk(SET, &input), Ok(None));
     }
 }
