@@ -4,6 +4,8 @@
 //! cargo run --example load -- fill   ADDRESS COUNT [SEED]     writes COUNT keys of all types
 //! cargo run --example load -- write  ADDRESS [WRITERS] [RATE] until stdin ends; prints the totals
 //! cargo run --example load -- count  ADDRESS...               keys on each server, and keys on two
+//! cargo run --example load -- ready  ADDRESS...               waits until each answers PING
+//! cargo run --example load -- ports  COUNT                    prints free TCP ports
 //! ```
 //!
 //! `write` exits with 1 if a single reply was not what the model says.
@@ -17,6 +19,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -33,6 +36,9 @@ mod load;
 
 use client::Client;
 use load::{Load, LoadConfig};
+
+/// How long servers may take to start.
+const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Writers that leave room for the servers on a small machine.
 const WRITERS: usize = 4;
@@ -51,9 +57,12 @@ fn main() -> ExitCode {
             write(address, writers, rate)
         }
         ["count", addresses @ ..] if !addresses.is_empty() => count(addresses),
+        ["ready", addresses @ ..] => ready(addresses),
+        ["ports", count] => ports(number(count)),
         _ => {
             eprintln!(
-                "usage: load fill ADDRESS COUNT [SEED] | write ADDRESS [WRITERS] [RATE] | count ADDRESS..."
+                "usage: load fill ADDRESS COUNT [SEED] | write ADDRESS [WRITERS] [RATE] | \
+                 count ADDRESS... | ready ADDRESS... | ports COUNT"
             );
             ExitCode::from(2)
         }
@@ -141,4 +150,34 @@ fn count(addresses: &[&str]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn ready(addresses: &[&str]) -> ExitCode {
+    let start = Instant::now();
+    for address in addresses {
+        let answers = || {
+            let reply =
+                Client::try_connect(address).and_then(|mut client| client.try_call(&["PING"]));
+            reply.is_ok()
+        };
+        while !answers() {
+            if start.elapsed() > READY_LIMIT {
+                eprintln!("{address} does not answer PING");
+                return ExitCode::FAILURE;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn ports(count: usize) -> ExitCode {
+    // All are held until all are known, so that none is given twice.
+    let held: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port on loopback"))
+        .collect();
+    for listener in &held {
+        println!("{}", listener.local_addr().expect("a bound socket").port());
+    }
+    ExitCode::SUCCESS
 }
