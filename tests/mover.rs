@@ -1,5 +1,11 @@
 //! The mover between real redis-servers: copy, follow, mark, verify, purge.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 #[path = "mover/conflicts.rs"]
 mod conflicts;
 #[path = "mover/copying.rs"]

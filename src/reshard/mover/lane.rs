@@ -24,7 +24,7 @@ use crate::resp::{ReplyScanner, Value, parse_value};
 use crate::router::address::ShardAddress;
 
 use super::config::{MoverLimits, TARGET_SILENCE_MS_MAX};
-use super::error::MoveError;
+use super::error::{KeyAt, MoveError};
 
 /// Read buffer growth step; a reply larger than this grows it as needed.
 const READ_BYTES: usize = 64 * 1024;
@@ -354,12 +354,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             ),
             Op::Barrier(_) | Op::Reads(_) => return Ok(()),
         };
+        let server = self.names.target.clone();
         Err(MoveError::TargetRefused {
-            target: self.names.target.clone(),
+            at: Box::new(KeyAt { db, key, server }),
             source_server: self.names.source.clone(),
-            db,
             command,
-            key,
             reply,
         })
     }
