@@ -154,18 +154,14 @@ pub enum MoveError {
     )]
     SkipCannotResume,
     /// A target answered a key or command we sent with an error.
-    #[error("target {target}: {command} of `{}` (db {db}) from {source_server}: {reply}{}", KeyText(.key), help_for(.reply))]
+    #[error("target {}: {command} of `{}` (db {}) from {source_server}: {reply}{}", .at.server, KeyText(&.at.key), .at.db, help_for(.reply))]
     TargetRefused {
-        /// The target's address.
-        target: ShardAddress,
+        /// The target, and the first moving key of what we sent; it may be empty.
+        at: Box<KeyAt>,
         /// The source whose data it was.
         source_server: ShardAddress,
-        /// Database number.
-        db: u32,
         /// The command's name.
         command: String,
-        /// Its first moving key, or empty.
-        key: Vec<u8>,
         /// The target's words.
         reply: String,
     },

@@ -24,7 +24,7 @@ use crate::resp::{ReplyScanner, Value, parse_value};
 use crate::router::address::ShardAddress;
 
 use super::config::{MoverLimits, TARGET_SILENCE_MS_MAX};
-use super::error::MoveError;
+use super::error::{KeyAt, MoveError};
 
 /// Read buffer growth step; a reply larger than this grows it as needed.
 const READ_BYTES: usize = 64 * 1024;
@@ -314,13 +314,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
 
     /// Passes barriers whose turn it is and retires batches that are answered.
     fn settle(&mut self) {
+        let mut passed = Vec::new();
         while let Some(flight) = self.flights.front_mut() {
             let head = flight.head.take().or_else(|| flight.ops.next());
             match head {
-                Some(Op::Barrier(passed)) => {
+                Some(Op::Barrier(barrier)) => {
                     self.window_ops -= 1;
-                    // Its channel has room for every lane; a waiter that left needs no word.
-                    let _ = passed.try_send(());
+                    passed.push(barrier);
                 }
                 Some(op) => {
                     flight.head = Some(op);
@@ -332,6 +332,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
                     self.flights.pop_front();
                 }
             }
+        }
+        // Last, so that who is told finds the meter up to date.
+        for barrier in passed {
+            // Its channel has room for every lane; a waiter that left needs no word.
+            let _ = barrier.try_send(());
         }
     }
 
@@ -349,12 +354,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             ),
             Op::Barrier(_) | Op::Reads(_) => return Ok(()),
         };
+        let server = self.names.target.clone();
         Err(MoveError::TargetRefused {
-            target: self.names.target.clone(),
+            at: Box::new(KeyAt { db, key, server }),
             source_server: self.names.source.clone(),
-            db,
             command,
-            key,
             reply,
         })
     }

@@ -14,7 +14,7 @@ use super::config::BULK_BYTES_MAX;
 const PAYLOAD_EXTRA_BYTES: usize = 1 + 2 + 8;
 
 /// Why a key cannot be sent.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Unsendable {
     /// Its payload would be this many bytes.
     TooLarge(usize),

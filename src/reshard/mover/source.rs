@@ -211,10 +211,10 @@ impl Source {
         let mut request = Vec::new();
         write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
         let name = Bytes::copy_from_slice(code.split(|byte| *byte == b'\n').next().unwrap_or(b""));
-        self.to_new_servers(&request, &name);
+        self.push_to_new_servers(&request, &name);
     }
 
-    fn to_new_servers(&mut self, request: &[u8], name: &Bytes) {
+    fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes) {
         let placement = &self.parts.placement;
         for queue in self
             .parts
@@ -307,7 +307,7 @@ impl Source {
         let mut request = Vec::new();
         write_command(&mut request, &args);
         let name = command.bytes.slice_ref(command.arg(1));
-        self.to_new_servers(&request, &name);
+        self.push_to_new_servers(&request, &name);
     }
 
     async fn on_marker(&mut self, message: &[u8]) -> Result<(), MoveError> {

@@ -1,0 +1,19 @@
+//! The mover between real redis-servers: copy, follow, mark, verify, purge.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
+#[path = "mover/conflicts.rs"]
+mod conflicts;
+#[path = "mover/copying.rs"]
+mod copying;
+#[path = "mover/refusals.rs"]
+mod refusals;
+mod support;
+#[path = "mover/verifying.rs"]
+mod verifying;
+#[path = "mover/world.rs"]
+mod world;
