@@ -4,6 +4,11 @@
 //!
 //! proptest prints the seed of a failing case.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 use keyferry::resp::{
     ReplyError, ReplyScanner, RequestLimits, RequestScanner, Span, Value, array_elements,
     parse_value, write_command,

@@ -3,6 +3,9 @@
 
 mod support;
 
+use support::contents::{all_keys, read_entries};
+use support::data::{make_entries, write_entries};
+use support::load::{Load, LoadConfig};
 use support::{Client, Nutcracker, RedisServer, Value, seeded, wait_until};
 
 use std::time::Duration;
@@ -101,4 +104,57 @@ fn nutcracker_serves() {
         .map(|server| server.client().call(&["DBSIZE"]).int())
         .sum();
     assert_eq!(keys, 100);
+}
+
+#[test]
+fn entries_are_read_back_as_they_were_written() {
+    let server = RedisServer::start(&[]);
+    let mut rng = seeded("entries_are_read_back_as_they_were_written");
+    let entries = make_entries(&mut rng, "key:", 5_000);
+    let mut client = server.client();
+    write_entries(&mut client, &entries);
+    let keys: Vec<_> = entries.keys().cloned().collect();
+    assert_eq!(all_keys(&mut client), keys.iter().cloned().collect());
+    for (key, found) in keys.iter().zip(read_entries(&mut client, &keys)) {
+        assert_eq!(
+            entries[key].difference(found.as_ref()),
+            None,
+            "{}",
+            key.escape_ascii()
+        );
+    }
+    // And a difference is seen.
+    client.call(&[b"DEL".as_slice(), &keys[0]]);
+    client.call(&[b"EXPIRE".as_slice(), &keys[1], b"77"]);
+    let found = read_entries(&mut client, &keys[..2]);
+    for (key, found) in keys.iter().zip(found) {
+        assert!(entries[key].difference(found.as_ref()).is_some());
+    }
+}
+
+#[test]
+fn the_writers_model_is_that_of_a_real_server() {
+    let server = RedisServer::start(&[]);
+    let mut rng = seeded("the_writers_model_is_that_of_a_real_server");
+    let mut config = LoadConfig::new(&server.address(), rng.u64(..));
+    config.keys_per_kind = 20;
+    let load = Load::start(&config);
+    wait_until("200,000 replies", Duration::from_secs(120), || {
+        load.replies() > 200_000 || load.has_ended()
+    });
+    let outcome = load.finish();
+    assert_eq!(outcome.totals.wrong, 0, "{}", outcome.totals);
+    assert_eq!(outcome.totals.errors, 0, "{}", outcome.totals);
+    let mut client = server.client();
+    let keys: Vec<_> = outcome.entries.iter().map(|(key, _)| key.clone()).collect();
+    let found = read_entries(&mut client, &keys);
+    for ((key, entry), found) in outcome.entries.iter().zip(found) {
+        assert_eq!(
+            entry.difference(found.as_ref()),
+            None,
+            "{}",
+            key.escape_ascii()
+        );
+    }
+    assert_eq!(all_keys(&mut client).len(), keys.len());
 }

@@ -1,8 +1,71 @@
-//! Subcommands and exit codes.
+//! Subcommands and exit codes: one file each.
+//!
+//! Results go to stdout, logs and progress and errors to stderr. An error says
+//! `error: what`, where, and `help: what to do`.
 
+mod check;
+mod diff;
+mod exit;
+mod logging;
+mod output;
+mod pool_choice;
+mod route;
+mod run;
+mod signals;
+mod state_dir;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Runs the command line; the exit code is the one `docs/cli.md` lists.
+use clap::{Parser, Subcommand};
+
+pub use exit::ExitStatus;
+
+/// A proxy in front of Redis-protocol shards that can also move the keys to
+/// another shard layout while clients keep working.
+#[derive(Debug, Parser)]
+#[command(name = "keyferry", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Parse and lint a config, and dial its shards if asked
+    Check(check::CheckArgs),
+    /// Look into configs
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print which shard owns each key
+    Route(route::RouteArgs),
+    /// Run the proxy
+    Run(run::RunArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print how much of the key space moves from one config or layout to another
+    Diff(diff::DiffArgs),
+}
+
+/// The config that most subcommands read.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The config (TOML)
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Runs the command line.
 pub fn main() -> ExitCode {
-    ExitCode::from(2)
+    // clap prints usage errors to stderr and ends with code 2 by itself.
+    let arguments = Arguments::parse();
+    let status = match arguments.command {
+        Command::Check(args) => check::run(&args),
+        Command::Config(ConfigCommand::Diff(args)) => diff::run(&args),
+        Command::Route(args) => route::run(&args),
+        Command::Run(args) => run::run(&args),
+    };
+    status.into()
 }

@@ -26,10 +26,14 @@ use std::path::Path;
 
 pub use layout::{load_layout, parse_layout};
 pub use problem::{ConfigError, Position, Problem};
-pub use process::{Config, LogConfig, LogFormat, LogLevel, ServerConfig};
+pub use process::{
+    AdminConfig, Config, HTTP_DEFAULT, LogConfig, LogFormat, LogLevel, ServerConfig,
+};
 pub use secret::Environment;
 
 use document::Document;
+
+use crate::router::spec::LayoutSpec;
 
 /// Reads the config in `file`; `${NAME}` secrets come from the environment of
 /// the process.
@@ -38,7 +42,7 @@ use document::Document;
 /// The file cannot be read, or says something wrong: then every problem found.
 pub fn load(file: &Path) -> Result<Config, ConfigError> {
     let text = read(file)?;
-    parse(file, &text, &|name| std::env::var(name).ok())
+    parse(file, &text, &process_environment)
 }
 
 /// The meaning of `text`, the content of `file` (which is named in problems,
@@ -49,6 +53,33 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
 pub fn parse(file: &Path, text: &str, environment: Environment<'_>) -> Result<Config, ConfigError> {
     refuse_yaml(file, text)?;
     Document::read(file, text, |root| process::config(root, environment))
+}
+
+/// What a file turned out to be.
+#[derive(Debug)]
+pub enum Loaded {
+    /// A config with pools.
+    Config(Config),
+    /// A LAYOUT file.
+    Layout(LayoutSpec),
+}
+
+/// Reads a config or a LAYOUT file, told apart by what stands at the top.
+///
+/// # Errors
+/// As [`load`] and [`load_layout`].
+pub fn load_either(file: &Path) -> Result<Loaded, ConfigError> {
+    let text = read(file)?;
+    let top: toml::Table = toml::from_str(&text).unwrap_or_default();
+    let is_layout = top.contains_key("shard") && !top.contains_key("pool");
+    if is_layout {
+        return parse_layout(file, &text).map(Loaded::Layout);
+    }
+    parse(file, &text, &process_environment).map(Loaded::Config)
+}
+
+fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {

@@ -1,12 +1,12 @@
 //! The whole config, and the sections that concern the process as a whole:
 //! `[server]`, `[log]` and `[admin]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::admin::config::{AdminConfig, HTTP_DEFAULT, TOKEN_BYTES_MIN, Token};
 use crate::proxy::config::PoolConfig;
 use crate::reuseport::address::ListenAddress;
+use crate::upstream::config::Secret;
 
 use super::document::{Item, Section};
 use super::layout::one_of;
@@ -17,6 +17,12 @@ use super::secret::{Environment, resolve};
 const WORKERS_MAX: u64 = 512;
 
 const CLIENTS_MAX: u64 = 10_000_000;
+
+/// Shortest admin token: 128 bits, were each byte drawn from 256.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// `admin.http` when none is written.
+pub const HTTP_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 
 /// Everything a config file says.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +91,25 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where to listen; `None` for not at all.
+    pub http: Option<SocketAddr>,
+    /// What a caller must know: printable ASCII without spaces. `None`, only
+    /// on loopback, asks for nothing.
+    pub token: Option<Secret>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            http: Some(HTTP_DEFAULT),
+            token: None,
+        }
+    }
 }
 
 /// Reads the root of a config.
@@ -261,14 +286,16 @@ fn http_address(item: &Item<'_, '_>) -> Option<SocketAddr> {
     None
 }
 
-fn token(item: &Item<'_, '_>, environment: Environment<'_>) -> Option<Token> {
+fn token(item: &Item<'_, '_>, environment: Environment<'_>) -> Option<Secret> {
     let text = resolve(item, environment)?;
-    let token = Token::new(text);
-    if token.is_none() {
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.len() < TOKEN_BYTES_MIN || !printable {
         item.problem(
-            format!("`admin.token` must be at least {TOKEN_BYTES_MIN} printable characters without spaces"),
+            format!(
+                "`admin.token` must be at least {TOKEN_BYTES_MIN} printable characters without spaces"
+            ),
             "make one with: openssl rand -hex 16",
         );
     }
-    token
+    Some(Secret::new(text))
 }

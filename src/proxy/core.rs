@@ -532,3 +532,6 @@ impl PipePlace {
         format!("ERR shard {} ({}): {error}", self.shard, self.address)
     }
 }
+
+#[cfg(test)]
+mod tests;

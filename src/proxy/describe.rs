@@ -3,13 +3,12 @@
 
 use std::fmt::Write;
 
-use crate::resp::{write_array_header, write_bulk, write_integer, write_simple};
+use crate::resp::{Request, write_array_header, write_bulk, write_integer, write_simple};
 use crate::router::commands::{ArgList, Command, all, lookup, resolve};
 use crate::router::errors::ErrorReply;
 
 use super::client::Client;
 use super::core::PoolCore;
-use super::dispatch::Args;
 use super::local::REDIS_VERSION;
 
 /// The sections INFO knows, in the order it prints them.
@@ -82,7 +81,7 @@ pub(super) fn client_line(client: &Client, now_ms: u64) -> String {
 }
 
 /// The reply to INFO, with the sections that were asked for.
-pub(super) fn info(core: &PoolCore, args: &Args<'_, '_>, protocol: u8, out: &mut Vec<u8>) {
+pub(super) fn info(core: &PoolCore, args: &Request<'_>, protocol: u8, out: &mut Vec<u8>) {
     let wanted = |section: &str| {
         args.len() == 1
             || (1..args.len()).any(|index| {
@@ -131,11 +130,7 @@ fn write_section(core: &PoolCore, section: &str, lines: &mut String) {
 }
 
 /// The reply to COMMAND and its subcommands.
-pub(super) fn command(
-    name: &str,
-    args: &Args<'_, '_>,
-    protocol: u8,
-) -> Result<Vec<u8>, ErrorReply> {
+pub(super) fn command(name: &str, args: &Request<'_>, protocol: u8) -> Result<Vec<u8>, ErrorReply> {
     let mut out = Vec::new();
     match name {
         "command" => {
@@ -192,7 +187,7 @@ fn entry(command: &Command, out: &mut Vec<u8>) {
 }
 
 /// `COMMAND GETKEYS command ...`
-fn keys_of(args: &Args<'_, '_>, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
+fn keys_of(args: &Request<'_>, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
     let request: Vec<&[u8]> = (2..args.len()).map(|index| args.arg(index)).collect();
     let Ok(command) = resolve(&request) else {
         return Err(ErrorReply::new("ERR Invalid command specified"));

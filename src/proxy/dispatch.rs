@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::metrics::pool::ErrorKind;
 use crate::resp::{Request, write_array_header, write_bulk, write_error};
-use crate::router::commands::{ArgList, Command, Handling, SplitKind, resolve};
+use crate::router::commands::{Command, Handling, SplitKind, resolve};
 use crate::router::epoch::Route;
 use crate::router::errors::ErrorReply;
 use crate::router::layout::ShardIndex;
@@ -33,38 +33,24 @@ pub(super) enum Verdict {
     End,
 }
 
-/// A request seen as a list of arguments.
-pub(super) struct Args<'a, 'r>(pub &'a Request<'r>);
-
-impl ArgList for Args<'_, '_> {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn arg(&self, index: usize) -> &[u8] {
-        self.0.arg(index)
-    }
-}
-
 impl PoolCore {
     /// Takes one request of a client (with at least one argument).
     #[inline]
     pub(super) fn dispatch(&mut self, key: u32, request: &Request<'_>) -> Verdict {
-        let args = Args(request);
-        let command = match resolve(&args) {
+        let command = match resolve(request) {
             Ok(command) => command,
-            Err(refusal) => return self.answer_error(key, &ErrorReply::refused(refusal, &args)),
+            Err(refusal) => return self.answer_error(key, &ErrorReply::refused(refusal, request)),
         };
-        match command.handling_for(&args) {
+        match command.handling_for(request) {
             Handling::Forward => match command.first_key_fast() {
-                Some(index) => match self.routing.route(args.arg(index)) {
+                Some(index) => match self.routing.route(request.arg(index)) {
                     Route::To(shard) => self.forward(key, shard, request.bytes),
                     other => self.stop_at_gate(key, other),
                 },
                 None => self.forward_by_keys(key, command, request),
             },
             Handling::Split(kind) => self.split(key, kind, command, request),
-            Handling::Local(local) => self.answer_locally(key, local, command, &args),
+            Handling::Local(local) => self.answer_locally(key, local, command, request),
             Handling::Unsupported(why) => {
                 self.answer_error(key, &ErrorReply::unsupported(command, why))
             }
@@ -172,14 +158,13 @@ impl PoolCore {
     /// Commands with several keys, or keys that must be looked for: all must
     /// be on one shard.
     fn forward_by_keys(&mut self, key: u32, command: &Command, request: &Request<'_>) -> Verdict {
-        let args = Args(request);
-        if let Err(error) = command.keys(&args, &mut self.key_args) {
+        if let Err(error) = command.keys(request, &mut self.key_args) {
             return self.answer_error(key, &ErrorReply::keys(error));
         }
         let routing = Arc::clone(&self.routing);
         let mut first: Option<(ShardIndex, &[u8])> = None;
         for key_arg in &self.key_args {
-            let name = args.arg(key_arg.index as usize);
+            let name = request.arg(key_arg.index as usize);
             match (routing.route(name), first) {
                 (Route::To(shard), None) => first = Some((shard, name)),
                 (Route::To(shard), Some((other, _))) if shard == other => {}

@@ -4,8 +4,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::resp::{write_array_header, write_bulk, write_integer, write_simple};
-use crate::router::commands::{ArgList, Command, LocalCommand};
+use crate::resp::{Request, write_array_header, write_bulk, write_integer, write_simple};
+use crate::router::commands::{Command, LocalCommand};
 use crate::router::errors::{
     AUTH_WITHOUT_PASSWORD, CLIENT_NAME, DB_OUT_OF_RANGE, ErrorReply, NOPROTO, NOT_AN_INTEGER,
     PROTOCOL_VERSION_NOT_INTEGER, SYNTAX, WRONGPASS,
@@ -14,7 +14,7 @@ use crate::router::errors::{
 use super::client::{Client, Introduction};
 use super::core::PoolCore;
 use super::describe;
-use super::dispatch::{Args, Verdict};
+use super::dispatch::Verdict;
 
 /// Databases a client may select.
 pub const DATABASES: u16 = 16;
@@ -27,7 +27,7 @@ impl PoolCore {
         key: u32,
         local: LocalCommand,
         command: &Command,
-        args: &Args<'_, '_>,
+        args: &Request<'_>,
     ) -> Verdict {
         let mut out = Vec::new();
         match local {
@@ -82,7 +82,7 @@ impl PoolCore {
         }
     }
 
-    fn select(&mut self, key: u32, args: &Args<'_, '_>) -> Verdict {
+    fn select(&mut self, key: u32, args: &Request<'_>) -> Verdict {
         let Some(database) = integer(args.arg(1)) else {
             return self.answer_error(key, &NOT_AN_INTEGER);
         };
@@ -97,7 +97,7 @@ impl PoolCore {
     }
 
     /// No users are configured: as a Redis whose default user needs no password.
-    fn auth(&mut self, key: u32, command: &Command, args: &Args<'_, '_>) -> Verdict {
+    fn auth(&mut self, key: u32, command: &Command, args: &Request<'_>) -> Verdict {
         match args.len() {
             2 => self.answer_error(key, &AUTH_WITHOUT_PASSWORD),
             3 if args.arg(1) == b"default" => self.answer(key, b"+OK\r\n"),
@@ -106,7 +106,7 @@ impl PoolCore {
         }
     }
 
-    fn hello(&mut self, key: u32, args: &Args<'_, '_>) -> Verdict {
+    fn hello(&mut self, key: u32, args: &Request<'_>) -> Verdict {
         let mut protocol = self.protocol(key);
         if args.len() > 1 {
             match integer(args.arg(1)) {
@@ -150,7 +150,7 @@ impl PoolCore {
         self.answer(key, &reply)
     }
 
-    fn client_command(&mut self, key: u32, command: &Command, args: &Args<'_, '_>) -> Verdict {
+    fn client_command(&mut self, key: u32, command: &Command, args: &Request<'_>) -> Verdict {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key as usize) else {
             return Verdict::End;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::metrics::registry::Registry;
+use crate::reuseport::address::ListenAddress;
 use crate::reuseport::listener::Listener as BoundListener;
 use crate::router::epoch::Routing;
 
@@ -25,6 +26,9 @@ use super::worker::{Place, Worker};
 
 /// Longest wait for a name server.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A bound socket with its address as the config has it.
+pub type NamedListener = (ListenAddress, BoundListener);
 
 /// One order; those with an answer are answered in the turn that takes them,
 /// except `Hold`, which is answered when the worker is drained.
@@ -40,7 +44,7 @@ pub enum Order {
         /// Where the counters go.
         registry: Arc<Registry>,
         /// This worker's sockets.
-        listeners: Vec<BoundListener>,
+        listeners: Vec<NamedListener>,
     },
     /// Other settings than the layout changed.
     Configure {
@@ -48,8 +52,10 @@ pub enum Order {
         pool: usize,
         /// Its settings from now on.
         config: Arc<PoolConfig>,
-        /// This worker's sockets, if the addresses changed.
-        listeners: Option<Vec<BoundListener>>,
+        /// This worker's sockets of addresses that are new.
+        listen: Vec<NamedListener>,
+        /// Addresses to leave.
+        leave: Vec<ListenAddress>,
     },
     /// The pool left the config: its clients get what they are owed, then close.
     RemovePool {
@@ -108,8 +114,9 @@ pub struct PoolRun {
     pub clients: Vec<Option<Stream>>,
     /// Sockets of pipes, by place in the core's table.
     pub pipes: Vec<Option<Stream>>,
-    /// Its listening sockets.
-    pub listeners: Vec<Listener>,
+    /// Its listening sockets, with their addresses as the config has them; a
+    /// place that was left is `None`.
+    pub listeners: Vec<Option<(ListenAddress, Listener)>>,
     removed: bool,
 }
 
@@ -218,7 +225,6 @@ impl Worker {
                     self.index as u64,
                     self.workers as u64,
                 );
-                let listeners = self.listen(pool, listeners);
                 if self.pools.len() <= pool {
                     self.pools.resize_with(pool + 1, || None);
                 }
@@ -227,25 +233,33 @@ impl Worker {
                     core,
                     clients: Vec::new(),
                     pipes: Vec::new(),
-                    listeners,
+                    listeners: Vec::new(),
                     removed: false,
                 };
                 if let Some(place) = self.pools.get_mut(pool) {
                     *place = Some(run);
                 }
+                self.listen(pool, listeners);
             }
             Order::Configure {
                 pool,
                 config,
-                listeners,
+                listen,
+                leave,
             } => {
-                let listeners = listeners.map(|bound| self.listen(pool, bound));
-                let Some(run) = self.pool(pool) else { return };
-                run.core.set_config(Arc::clone(&config));
-                run.config = config;
-                if let Some(listeners) = listeners {
-                    run.listeners = listeners;
+                if let Some(run) = self.pool(pool) {
+                    run.core.set_config(Arc::clone(&config));
+                    run.config = config;
+                    for place in &mut run.listeners {
+                        if place
+                            .as_ref()
+                            .is_some_and(|(address, _)| leave.contains(address))
+                        {
+                            *place = None;
+                        }
+                    }
                 }
+                self.listen(pool, listen);
             }
             Order::RemovePool { pool } => {
                 if let Some(run) = self.pool(pool) {
@@ -290,22 +304,22 @@ impl Worker {
         self.drop_removed();
     }
 
-    fn listen(&mut self, pool: usize, bound: Vec<BoundListener>) -> Vec<Listener> {
-        let mut listeners = Vec::with_capacity(bound.len());
-        for socket in bound {
-            let token = Place::Listener {
-                pool,
-                index: listeners.len() as u32,
-            }
-            .token();
+    fn listen(&mut self, pool: usize, bound: Vec<NamedListener>) {
+        for (address, socket) in bound {
+            let Some(run) = self.pool(pool) else { return };
+            let index = run.listeners.len() as u32;
+            let token = Place::Listener { pool, index }.token();
             match Listener::register(socket, self.poll.registry(), token) {
-                Ok(listener) => listeners.push(listener),
+                Ok(listener) => {
+                    if let Some(run) = self.pool(pool) {
+                        run.listeners.push(Some((address, listener)));
+                    }
+                }
                 Err(error) => {
-                    warn!(worker = self.index, %error, "registering a listener failed");
+                    warn!(worker = self.index, %address, %error, "registering a listener failed");
                 }
             }
         }
-        listeners
     }
 
     fn stop(&mut self) {
@@ -317,7 +331,7 @@ impl Worker {
     }
 
     /// Forgets pools that left the config and have no clients any more.
-    fn drop_removed(&mut self) {
+    pub(super) fn drop_removed(&mut self) {
         for place in &mut self.pools {
             if place
                 .as_ref()

@@ -208,6 +208,7 @@ impl Worker {
             pool.core.tick();
             self.needs_clock |= pool.core.needs_clock();
         }
+        self.drop_removed();
     }
 
     /// False when the control side is gone: the worker ends at once.
@@ -477,7 +478,7 @@ impl Worker {
                 let Some(pool) = self.pool(pool_index) else {
                     break;
                 };
-                let Some(listener) = pool.listeners.get(index as usize) else {
+                let Some(Some((_, listener))) = pool.listeners.get(index as usize) else {
                     break;
                 };
                 match listener.accept() {

@@ -16,21 +16,31 @@
 //! (magic, version) stops the scan with its offset, it is never guessed.
 
 mod crc64;
+pub mod decode;
+pub mod digest;
+mod intset;
+mod listpack;
 mod lzf;
 pub mod payload;
 mod reader;
 pub mod record;
 pub mod scanner;
 mod skip;
+pub mod stream;
 mod text;
 pub mod value_type;
 pub mod version;
+mod ziplist;
+mod zipmap;
 
 pub use crc64::crc64;
+pub use decode::{DecodeError, Element, decode};
+pub use digest::{ContentDigest, content_digest};
 pub use payload::{NotRestorable, PayloadError, split_dump_payload, write_dump_payload};
 pub use reader::Malformed;
 pub use record::{Checksum, Event, KeyRecord, Record, SlotRange};
 pub use scanner::{ScanError, ScanErrorKind, Scanner, ScannerLimits};
+pub use stream::{StreamCounters, StreamId};
 pub use text::Text;
 pub use value_type::{RawValue, ValueKind, ValueType};
 pub use version::{FileVersion, Magic};

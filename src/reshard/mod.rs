@@ -1,1 +1,3 @@
 //! The job that moves keys to another layout: plan, copy, follow, verify, switch.
+
+pub mod mover;

@@ -23,7 +23,7 @@ pub const AUTH_WITHOUT_PASSWORD: ErrorReply = ErrorReply::fixed(
 pub const NOAUTH: ErrorReply = ErrorReply::fixed("NOAUTH Authentication required.");
 /// HELLO before AUTH, without its AUTH option.
 pub const HELLO_NOAUTH: ErrorReply = ErrorReply::fixed(
-    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> \
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> \
      option can be used to authenticate the client and select the RESP protocol version at the same time",
 );
 /// AUTH with a wrong user or password.
@@ -110,8 +110,14 @@ impl ErrorReply {
 
     /// Too few or too many arguments.
     pub fn wrong_arity(command: &Command) -> Self {
+        // EXEC that fails says what became of the transaction.
+        let code = if command.name == "exec" {
+            "EXECABORT Transaction discarded because of:"
+        } else {
+            "ERR"
+        };
         Self::new(format!(
-            "ERR wrong number of arguments for '{}' command",
+            "{code} wrong number of arguments for '{}' command",
             command.name
         ))
     }
@@ -157,4 +163,28 @@ impl ErrorReply {
 fn quoted(bytes: &[u8], bytes_max: usize) -> &[u8] {
     let bytes = bytes.get(..bytes_max).unwrap_or(bytes);
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::commands;
+
+    #[test]
+    fn our_own_errors_name_what_they_are_about() {
+        let subscribe = commands::lookup(b"SUBSCRIBE").unwrap();
+        let mut out = Vec::new();
+        ErrorReply::unsupported(subscribe, Unsupported::PubSub).write(&mut out);
+        assert_eq!(
+            out,
+            b"-ERR command 'subscribe' is not supported through this proxy: channels belong to no shard\r\n"
+        );
+        let error = ErrorReply::cross_shard((b"a\r\n", "s1"), (&[b'k'; 200], "127.0.0.1:7002"));
+        let expected = format!(
+            "CROSSSLOT Keys in request don't hash to the same slot: 'a\\r\\n' is on shard s1, \
+             '{}' is on shard 127.0.0.1:7002",
+            "k".repeat(128)
+        );
+        assert_eq!(error.text(), expected.as_bytes());
+    }
 }

@@ -5,7 +5,8 @@
 //! hash, past the last one to the first. Source: twemproxy 0.5.0,
 //! `src/hashkit/nc_ketama.c`.
 //!
-//! Invariant: `points` is ascending; equal values keep the order of servers.
+//! Invariants: `points` is ascending, equal values keep the order of servers;
+//! `starts[b]` is the first point whose top bits are `b` or more.
 
 use super::layout::ShardIndex;
 
@@ -13,6 +14,10 @@ use super::layout::ShardIndex;
 #[derive(Debug)]
 pub(super) struct Ring {
     points: Vec<(u32, u16)>,
+    /// About one bucket a point: MD5 spreads them evenly, so a search sees one or two.
+    starts: Vec<u32>,
+    /// How far a hash is shifted to give its bucket.
+    shift: u32,
 }
 
 impl Ring {
@@ -29,13 +34,28 @@ impl Ring {
         }
         // Stable, as glibc's merge sort behind qsort: ties go to the lower server.
         points.sort_by_key(|&(value, _)| value);
-        Self { points }
+        let bits = points.len().max(2).ilog2();
+        let shift = u32::BITS - bits;
+        let start = |bucket: u64| {
+            points.partition_point(|&(value, _)| u64::from(value) < bucket << shift) as u32
+        };
+        let starts = (0..=1 << bits).map(start).collect();
+        Self {
+            points,
+            starts,
+            shift,
+        }
     }
 
     /// The owner of a hash.
     #[inline]
     pub(super) fn owner(&self, hash: u32) -> ShardIndex {
-        let at = self.points.partition_point(|&(value, _)| value < hash);
+        let bucket = (hash >> self.shift) as usize;
+        let (first, end) = (
+            self.starts[bucket] as usize,
+            self.starts[bucket + 1] as usize,
+        );
+        let at = first + self.points[first..end].partition_point(|&(value, _)| value < hash);
         let point = self.points.get(at).or(self.points.first());
         // A ring has points: some server's share is at least 1/n, worth 39 rounds or more.
         ShardIndex(point.map_or(0, |&(_, index)| index))
@@ -110,6 +130,23 @@ mod tests {
     fn a_name_too_long_for_the_buffer_is_cut() {
         let long = "n".repeat(300);
         assert_eq!(md5_points(&long, 0), md5_points(&long, 1));
+    }
+
+    #[test]
+    fn a_search_in_buckets_finds_what_a_whole_search_does() {
+        for servers in 2..30 {
+            let names: Vec<String> = (0..servers).map(|i| format!("s{i}")).collect();
+            let servers: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+            let ring = Ring::new(&servers);
+            let near =
+                |&(value, _): &(u32, u16)| [value.wrapping_sub(1), value, value.wrapping_add(1)];
+            let edges = (0..4096u32).map(|i| i << 20).chain([u32::MAX]);
+            for hash in ring.points().iter().flat_map(near).chain(edges) {
+                let at = ring.points().partition_point(|&(value, _)| value < hash);
+                let (_, owner) = ring.points()[at % ring.points().len()];
+                assert_eq!(ring.owner(hash), ShardIndex(owner), "{hash}");
+            }
+        }
     }
 
     #[test]

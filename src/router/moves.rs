@@ -134,11 +134,6 @@ impl Moves {
         }
     }
 
-    /// Is it sure that no key moves, whatever its bytes? `false` promises nothing.
-    pub fn is_empty(&self) -> bool {
-        self.from.fingerprint() == self.to.fingerprint()
-    }
-
     /// Tries `samples` pseudo-random keys, the same in every run.
     pub fn estimate(&self, samples: u32) -> Estimate {
         let mut counts: BTreeMap<(ShardIndex, ShardIndex), u32> = BTreeMap::new();

@@ -24,6 +24,7 @@
 )]
 
 pub mod client;
+pub mod contents;
 pub mod data;
 pub mod http;
 pub mod job;
@@ -32,6 +33,7 @@ pub mod load;
 pub mod nutcracker;
 pub mod process;
 pub mod redis_server;
+pub mod stage;
 pub mod wait;
 
 pub use client::{Client, Value};
@@ -41,4 +43,5 @@ pub use keyferry::Keyferry;
 pub use nutcracker::Nutcracker;
 pub use process::{Process, Signal, free_port};
 pub use redis_server::RedisServer;
+pub use stage::{Shape, Stage};
 pub use wait::{seeded, wait_for, wait_until};

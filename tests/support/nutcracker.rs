@@ -11,6 +11,7 @@ use super::process::{Process, free_port};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const PORT_TRIES: u32 = 8;
+const LOG_FILE: &str = "nutcracker.log";
 
 /// One nutcracker with one pool.
 pub struct Nutcracker {
@@ -44,10 +45,15 @@ impl Nutcracker {
             )
             .expect("the config file");
             let mut command = Command::new("nutcracker");
-            // Its default log level costs a good part of its speed.
+            // Its default log level costs a good part of its speed. Debian's build logs
+            // to /var/log and writes its pid to /run, which is not ours to touch.
             command
                 .args(["-v", "4", "-a", "127.0.0.1", "-s", &stats.to_string(), "-c"])
-                .arg(&config);
+                .arg(&config)
+                .arg("-o")
+                .arg(dir.path().join(LOG_FILE))
+                .arg("-p")
+                .arg(dir.path().join("nutcracker.pid"));
             let process = Process::spawn("nutcracker", "nutcracker", dir.path(), &mut command);
             let mut proxy = Nutcracker { process, port, dir };
             if proxy.wait_ready() {
@@ -76,7 +82,8 @@ impl Nutcracker {
         let start = Instant::now();
         loop {
             if let Some(status) = self.process.try_wait() {
-                let log = self.process.stderr();
+                let logged = fs::read_to_string(self.dir.path().join(LOG_FILE)).unwrap_or_default();
+                let log = self.process.stderr() + &logged;
                 assert!(
                     log.contains("Address already in use"),
                     "nutcracker ended ({status}): {log}"

@@ -1,3 +1,5 @@
+//! Records in pieces, attributes across records, stops with their place.
+
 use super::*;
 
 /// A file of version `header` with its checksum.

@@ -4,6 +4,7 @@
 
 use super::keyspec::{BeginSearch, FindKeys, KeyAccess, KeySpec};
 use super::{Command, CommandFlags};
+use crate::resp::{Request, Span};
 
 /// The arguments of a request, the command's name first.
 pub trait ArgList {
@@ -34,6 +35,39 @@ impl<T: AsRef<[u8]>> ArgList for Vec<T> {
 
     fn arg(&self, index: usize) -> &[u8] {
         self.as_slice().arg(index)
+    }
+}
+
+impl ArgList for Request<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    #[inline]
+    fn arg(&self, index: usize) -> &[u8] {
+        Request::arg(self, index)
+    }
+}
+
+/// Arguments as spans of a command's bytes, wherever these are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct SpannedArgs<'a> {
+    /// The whole command.
+    pub bytes: &'a [u8],
+    /// Its arguments, as offsets into `bytes`.
+    pub spans: &'a [Span],
+}
+
+impl ArgList for SpannedArgs<'_> {
+    fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn arg(&self, index: usize) -> &[u8] {
+        self.spans
+            .get(index)
+            .map_or(&[], |span| span.of(self.bytes))
     }
 }
 
@@ -157,9 +191,10 @@ fn spec_keys(
     let begin = match &spec.begin {
         BeginSearch::Index(index) => *index,
         BeginSearch::Keyword { word, from } => match find_word(args, word, *from) {
-            Some(at) => at + 1,
-            // The option is not there, and so are its keys.
-            None => return Ok(()),
+            Some(at) if at + 1 < args.len() => at + 1,
+            // No option, no key; without its value it is a syntax error, which
+            // the server words better.
+            _ => return Ok(()),
         },
         BeginSearch::Unknown => return Err(KeyError::Invalid),
     };
@@ -283,15 +318,17 @@ fn set_access(args: &(impl ArgList + ?Sized)) -> KeyAccess {
     if gets { CHANGE } else { REPLACE }
 }
 
-/// BITFIELD only reads if all its operations are GET.
+/// BITFIELD only reads if all its operations are GET; what is no operation at
+/// all counts as a write.
 fn bitfield_access(args: &(impl ArgList + ?Sized)) -> KeyAccess {
     let mut index = 2;
     while index < args.len() {
-        let word = args.arg(index);
-        if word.eq_ignore_ascii_case(b"set") || word.eq_ignore_ascii_case(b"incrby") {
-            return CHANGE;
-        }
-        index += 1 + values_of(&[(b"get", 2), (b"overflow", 1)], word);
+        let values = match args.arg(index) {
+            word if word.eq_ignore_ascii_case(b"get") => 2,
+            word if word.eq_ignore_ascii_case(b"overflow") => 1,
+            _ => return CHANGE,
+        };
+        index += 1 + values;
     }
-    READ
+    if index == args.len() { READ } else { CHANGE }
 }

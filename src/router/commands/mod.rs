@@ -25,7 +25,7 @@ mod table;
 pub use effect::{StreamEffect, stream_effect};
 pub use flags::CommandFlags;
 pub use handling::{Handling, LocalCommand, SplitKind, Unsupported};
-pub use keys::{ArgList, KeyArg, KeyError};
+pub use keys::{ArgList, KeyArg, KeyError, SpannedArgs};
 use keyspec::KeySpec;
 
 /// One command or subcommand that a Redis server knows.
@@ -158,3 +158,6 @@ impl Command {
         self.handling
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A hash function by its config name (`hash = "fnv1a_64"`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(try_from = "String", into = "&'static str")]
 pub enum HashKind {
     /// `one_at_a_time`: Jenkins one-at-a-time.

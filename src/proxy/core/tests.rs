@@ -1,0 +1,427 @@
+//! The core driven by hand: clients and shards are buffers here, time stands still.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::proxy::config::{Compat, EjectConfig, PoolLimits, Timeouts};
+use crate::resp::write_command;
+use crate::router::epoch::{Epoch, Gate};
+use crate::router::layout::Layout;
+use crate::router::moves::{Move, Moves};
+use crate::router::spec::{LayoutSpec, ShardSpec};
+use crate::upstream::config::UpstreamConfig;
+
+/// A core with shards that the test answers for.
+struct World {
+    core: PoolCore,
+    /// Bytes each pipe was sent and has not "read" yet.
+    sent: HashMap<u32, Vec<u8>>,
+    /// Bytes each client got.
+    got: HashMap<u32, Vec<u8>>,
+    closed: Vec<u32>,
+    connect: bool,
+}
+
+fn layout(ports: &[u16]) -> Arc<Layout> {
+    let shards = ports
+        .iter()
+        .map(|port| ShardSpec::at(&format!("h:{port}").parse().unwrap()))
+        .collect();
+    Arc::new(
+        Layout::new(LayoutSpec {
+            shards,
+            ..LayoutSpec::default()
+        })
+        .unwrap(),
+    )
+}
+
+fn config(spec: &LayoutSpec, client_buffer_bytes_max: usize) -> PoolConfig {
+    PoolConfig {
+        name: "p".into(),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        layout: spec.clone(),
+        timeouts: Timeouts::default(),
+        eject: EjectConfig::default(),
+        upstream: UpstreamConfig::default(),
+        limits: PoolLimits {
+            client_buffer_bytes_max,
+            ..PoolLimits::default()
+        },
+        compat: Compat::default(),
+    }
+}
+
+impl World {
+    fn new(ports: &[u16]) -> Self {
+        let layout = layout(ports);
+        let config = Arc::new(config(layout.spec(), 4 * 1024 * 1024));
+        let routing = Arc::new(Routing::open(Epoch(1), layout));
+        Self {
+            core: PoolCore::new(config, routing, Registry::new(), 0, 1),
+            sent: HashMap::new(),
+            got: HashMap::new(),
+            closed: Vec::new(),
+            connect: true,
+        }
+    }
+
+    fn client(&mut self) -> u32 {
+        self.core.accept(None)
+    }
+
+    fn say(&mut self, client: u32, commands: &[&[&str]]) {
+        let mut bytes = Vec::new();
+        for command in commands {
+            let args: Vec<&[u8]> = command.iter().map(|arg| arg.as_bytes()).collect();
+            write_command(&mut bytes, &args);
+        }
+        self.core.client_bytes(client, &bytes);
+        self.turn();
+    }
+
+    /// Settles until nothing is left to do, as the worker does.
+    fn turn(&mut self) {
+        self.core.settle();
+        while self.core.has_chores() {
+            let chores = self.core.take_chores();
+            self.closed.extend(&chores.close_clients);
+            for &key in &chores.dial {
+                if self.connect {
+                    self.core.pipe_connected(key);
+                }
+            }
+            for &key in &chores.write_pipes {
+                self.write_pipe(key);
+            }
+            for &key in &chores.write_clients {
+                let bytes = self.core.client_output(key).to_vec();
+                self.got.entry(key).or_default().extend_from_slice(&bytes);
+                self.core.client_written(key, bytes.len());
+            }
+            self.core.recycle(chores);
+            self.core.settle();
+        }
+    }
+
+    fn write_pipe(&mut self, key: u32) {
+        let bytes = self.core.pipe_output(key).to_vec();
+        self.sent.entry(key).or_default().extend_from_slice(&bytes);
+        self.core.pipe_written(key, bytes.len());
+    }
+
+    fn pipe_to(&self, port: u16) -> u32 {
+        let address = format!("h:{port}").parse().unwrap();
+        let found = self
+            .core
+            .pipes
+            .iter()
+            .find(|(_, place)| place.address == address);
+        found.expect("a pipe to that port").0 as u32
+    }
+
+    fn reply(&mut self, port: u16, bytes: &[u8]) {
+        let key = self.pipe_to(port);
+        self.core.pipe_bytes(key, bytes);
+        self.turn();
+    }
+
+    fn sent_to(&mut self, port: u16) -> String {
+        let key = self.pipe_to(port);
+        String::from_utf8(self.sent.remove(&key).unwrap_or_default()).unwrap()
+    }
+
+    fn got(&mut self, client: u32) -> String {
+        String::from_utf8(self.got.remove(&client).unwrap_or_default()).unwrap()
+    }
+
+    fn owner(&self, key: &str) -> u16 {
+        let layout = &self.core.routing.layout;
+        let address = layout
+            .shard(layout.owner(key.as_bytes()))
+            .address
+            .to_string();
+        address.strip_prefix("h:").unwrap().parse().unwrap()
+    }
+
+    /// The first of `k0`, `k1`, ... that `port` owns.
+    fn key_on(&self, port: u16) -> String {
+        (0..)
+            .map(|n| format!("k{n}"))
+            .find(|key| self.owner(key) == port)
+            .unwrap()
+    }
+
+    fn moves_to(&self, ports: &[u16]) -> Arc<Moves> {
+        let from = Arc::clone(&self.core.routing.layout);
+        Arc::new(Moves::between(from, layout(ports)).unwrap())
+    }
+
+    fn hold(&mut self, moves: &Arc<Moves>) -> oneshot::Receiver<()> {
+        let gate = Gate::Held(Arc::clone(moves));
+        let routing = Routing {
+            gate,
+            ..Routing::clone(&self.core.routing)
+        };
+        let (done, drained) = oneshot::channel();
+        self.core
+            .prepare(&Routing::open(Epoch(2), Arc::clone(moves.to())));
+        self.turn();
+        self.core.hold(Arc::new(routing), done);
+        self.turn();
+        drained
+    }
+}
+
+#[test]
+fn replies_of_two_shards_leave_in_request_order() {
+    let mut world = World::new(&[1, 2]);
+    let (a, b) = (world.key_on(1), world.key_on(2));
+    let client = world.client();
+    world.say(client, &[&["GET", &a], &["GET", &b], &["PING"]]);
+    world.reply(2, b"$1\r\nB\r\n");
+    assert_eq!(world.got(client), "");
+    world.reply(1, b"$1\r\nA\r\n");
+    assert_eq!(world.got(client), "$1\r\nA\r\n$1\r\nB\r\n+PONG\r\n");
+}
+
+#[test]
+fn mget_is_cut_and_put_together_and_one_shards_mget_passes_as_it_is() {
+    let mut world = World::new(&[1, 2]);
+    let (a, b) = (world.key_on(1), world.key_on(2));
+    let client = world.client();
+    world.say(client, &[&["MGET", &b, &a, &b]]);
+    let on_a = format!("*2\r\n$4\r\nMGET\r\n${}\r\n{a}\r\n", a.len());
+    assert_eq!(world.sent_to(1), on_a);
+    world.reply(1, b"*1\r\n$1\r\nA\r\n");
+    world.reply(2, b"*2\r\n$1\r\nB\r\n$-1\r\n");
+    assert_eq!(world.got(client), "*3\r\n$1\r\nB\r\n$1\r\nA\r\n$-1\r\n");
+    world.say(client, &[&["mget", &a, &a]]);
+    assert!(world.sent_to(1).starts_with("*3\r\n$4\r\nmget\r\n"));
+}
+
+#[test]
+fn a_lost_shard_answers_its_requests_by_an_error_and_no_other() {
+    let mut world = World::new(&[1, 2]);
+    let (a, b) = (world.key_on(1), world.key_on(2));
+    let client = world.client();
+    world.say(client, &[&["GET", &a], &["GET", &b], &["MGET", &a, &b]]);
+    let lost = world.pipe_to(1);
+    world.core.pipe_failed(lost, PipeError::Closed);
+    world.turn();
+    world.reply(2, b"$1\r\nB\r\n*1\r\n$1\r\nB\r\n");
+    let error = "-ERR shard h:1 (h:1): connection closed by the shard\r\n";
+    assert_eq!(world.got(client), format!("{error}$1\r\nB\r\n{error}"));
+    world.say(client, &[&["GET", &a]]);
+    assert_eq!(
+        world.got(client),
+        error,
+        "refused at once until the next try"
+    );
+    world.core.set_clock(2_000_000);
+    world.core.tick();
+    world.turn();
+    world.sent.clear();
+    world.say(client, &[&["GET", &a]]);
+    world.reply(1, b"$1\r\nA\r\n");
+    assert_eq!(world.got(client), "$1\r\nA\r\n", "it came back by itself");
+}
+
+#[test]
+fn a_held_gate_keeps_moving_keys_and_their_followers_and_lets_others_pass() {
+    let mut world = World::new(&[1, 2]);
+    let moves = world.moves_to(&[1, 2, 3]);
+    let moving = (0..).map(|n| format!("m{n}")).find(|key| {
+        matches!(moves.of(key.as_bytes()), Move::Moves { .. }) && world.owner(key) == 1
+    });
+    let staying = (0..).map(|n| format!("s{n}")).find(|key| {
+        matches!(moves.of(key.as_bytes()), Move::Stays { .. }) && world.owner(key) == 1
+    });
+    let (moving, staying) = (moving.unwrap(), staying.unwrap());
+    let (early, late, other) = (world.client(), world.client(), world.client());
+    world.say(early, &[&["INCR", &moving]]);
+    let mut drained = world.hold(&moves);
+    assert!(
+        drained.try_recv().is_err(),
+        "a request for a moving key is still in flight"
+    );
+    world.sent.clear();
+    world.say(late, &[&["INCR", &moving], &["INCR", &staying]]);
+    world.say(other, &[&["INCR", &staying]]);
+    assert_eq!(
+        world.sent_to(1).matches("INCR").count(),
+        1,
+        "only the client that moves nothing"
+    );
+    world.reply(1, b":1\r\n");
+    assert_eq!(drained.try_recv(), Ok(()));
+    assert_eq!(world.got(early), ":1\r\n");
+    world.reply(1, b":7\r\n");
+    assert_eq!(
+        (world.got(other), world.got(late)),
+        (":7\r\n".into(), String::new())
+    );
+
+    world.core.set_clock(3_000);
+    let to = Arc::clone(moves.to());
+    let report = world.core.route(Arc::new(Routing::open(Epoch(2), to)));
+    assert_eq!((report.held_requests, report.held_us_max), (1, 3_000));
+    world.turn();
+    assert!(world.sent_to(3).contains(&moving), "on the new route");
+    world.reply(1, b":8\r\n");
+    world.reply(3, b":2\r\n");
+    assert_eq!(world.got(late), ":2\r\n:8\r\n", "in its own order");
+}
+
+#[test]
+fn an_aborted_hold_goes_on_where_it_was_and_leaves_no_pipe_behind() {
+    let mut world = World::new(&[1, 2]);
+    let moves = world.moves_to(&[2, 3]);
+    let client = world.client();
+    let key = world.key_on(1);
+    let mut drained = world.hold(&moves);
+    assert_eq!(drained.try_recv(), Ok(()));
+    world.say(client, &[&["GET", &key]]);
+    assert_eq!(world.core.pipes.len(), 3);
+    let from = Arc::clone(&world.core.routing.layout);
+    world.core.route(Arc::new(Routing::open(Epoch(1), from)));
+    world.turn();
+    assert_eq!(world.core.pipes.len(), 2);
+    world.reply(1, b"$-1\r\n");
+    assert_eq!(world.got(client), "$-1\r\n");
+}
+
+#[test]
+fn a_fenced_gate_refuses_moving_keys_as_retry_later() {
+    let mut world = World::new(&[1, 2]);
+    let moves = world.moves_to(&[3, 4]);
+    let gate = Gate::Fenced(moves);
+    let routing = Routing {
+        gate,
+        ..Routing::clone(&world.core.routing)
+    };
+    world.core.route(Arc::new(routing));
+    let client = world.client();
+    world.say(client, &[&["GET", "a"], &["PING"]]);
+    let got = world.got(client);
+    assert!(
+        got.starts_with("-TRYAGAIN ") && got.ends_with("\r\n+PONG\r\n"),
+        "{got}"
+    );
+}
+
+#[test]
+fn a_pipeline_of_any_length_waits_its_turn_and_loses_nothing() {
+    let mut world = World::new(&[1]);
+    let client = world.client();
+    let commands: Vec<&[&str]> = vec![&["INCR", "n"]; 10_000];
+    world.say(client, &commands);
+    let mut answered = 0;
+    while answered < commands.len() {
+        let waiting = world.sent_to(1).matches("INCR").count();
+        assert!(waiting > 0 && waiting <= crate::proxy::intake::OWED_REPLIES_MAX);
+        let replies: String = (0..waiting)
+            .map(|n| format!(":{}\r\n", answered + n))
+            .collect();
+        answered += waiting;
+        world.reply(1, replies.as_bytes());
+    }
+    let expected: String = (0..commands.len()).map(|n| format!(":{n}\r\n")).collect();
+    assert_eq!(world.got(client), expected);
+}
+
+#[test]
+fn requests_in_pieces_are_whole_requests() {
+    let mut world = World::new(&[1]);
+    let client = world.client();
+    let mut bytes = Vec::new();
+    write_command(&mut bytes, &[b"SET", b"k", b"value"]);
+    write_command(&mut bytes, &[b"GET", b"k"]);
+    for byte in &bytes {
+        world.core.client_bytes(client, std::slice::from_ref(byte));
+        world.turn();
+    }
+    assert_eq!(world.sent_to(1).as_bytes(), bytes);
+}
+
+#[test]
+fn garbage_ends_only_its_client_after_what_it_is_owed() {
+    let mut world = World::new(&[1]);
+    let (bad, good) = (world.client(), world.client());
+    world.say(bad, &[&["GET", "a"]]);
+    world.core.client_bytes(bad, b"*1\r\n!bad\r\n");
+    world.turn();
+    assert!(world.closed.is_empty());
+    world.reply(1, b"$1\r\nA\r\n");
+    assert_eq!(
+        world.got(bad),
+        "$1\r\nA\r\n-ERR Protocol error: expected '$', got '!'\r\n"
+    );
+    assert_eq!(world.closed, vec![bad]);
+    world.say(good, &[&["PING"]]);
+    assert_eq!(world.got(good), "+PONG\r\n");
+}
+
+#[test]
+fn a_closed_client_gets_nobody_elses_reply() {
+    let mut world = World::new(&[1]);
+    let first = world.client();
+    world.say(first, &[&["GET", "a"]]);
+    world.core.client_gone(first);
+    world.turn();
+    let second = world.client();
+    assert_eq!(first, second, "the place is used again");
+    world.say(second, &[&["GET", "b"]]);
+    world.reply(1, b"$1\r\nA\r\n$1\r\nB\r\n");
+    assert_eq!(world.got(second), "$1\r\nB\r\n");
+}
+
+#[test]
+fn a_client_that_closes_its_side_still_gets_its_replies() {
+    let mut world = World::new(&[1]);
+    let client = world.client();
+    world.say(client, &[&["GET", "a"]]);
+    world.core.client_eof(client);
+    world.turn();
+    assert!(world.closed.is_empty());
+    world.reply(1, b"$1\r\nA\r\n");
+    assert_eq!(world.got(client), "$1\r\nA\r\n");
+    assert_eq!(world.closed, vec![client]);
+}
+
+#[test]
+fn databases_and_protocols_have_pipes_of_their_own() {
+    let mut world = World::new(&[1]);
+    let client = world.client();
+    world.say(client, &[&["SELECT", "3"], &["GET", "a"]]);
+    assert_eq!(world.got(client), "+OK\r\n");
+    let greeted: Vec<String> = world
+        .sent
+        .values()
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .collect();
+    assert_eq!(
+        greeted,
+        vec!["*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n".to_owned()],
+        "no request before +OK"
+    );
+    world.say(client, &[&["SELECT", "99"], &["SELECT", "x"]]);
+    assert_eq!(world.core.lanes.len(), 2);
+}
+
+#[test]
+fn stopping_closes_each_client_when_it_is_owed_nothing() {
+    let mut world = World::new(&[1]);
+    let (idle, busy) = (world.client(), world.client());
+    world.say(busy, &[&["GET", "a"]]);
+    world.core.stop();
+    world.turn();
+    assert_eq!(world.closed, vec![idle]);
+    world.reply(1, b"$1\r\nA\r\n");
+    world.turn();
+    assert_eq!(world.got(busy), "$1\r\nA\r\n");
+    assert_eq!(world.closed, vec![idle, busy]);
+}

@@ -1,0 +1,412 @@
+//! A pool as the control side sees it: its routing, its workers, its state
+//! file, and the switch under way.
+//!
+//! Invariant: `routing` is what every worker routes by, or will as soon as it
+//! takes the order that is in its inbox; only the holder of `core` changes it.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mio::Waker;
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::metrics::registry::PoolState;
+use crate::router::epoch::{Epoch, Gate, Routing};
+use crate::router::layout::Layout;
+use crate::router::moves::Moves;
+
+use super::config::PoolConfig;
+use super::control::{
+    CommitReport, PoolStatus, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit, SwitchHold,
+    SwitchRefusal, SwitchStage, SwitchTarget,
+};
+use super::epochs::{EpochFile, EpochFileError, EpochRecord, StagedSwitch};
+use super::gate::HoldReport;
+use super::orders::Order;
+use super::switching::{CommitStep, LeaseEnd, Switching};
+
+/// Where a worker takes its orders.
+#[derive(Clone)]
+pub struct WorkerPort {
+    /// Its inbox.
+    pub inbox: Sender<Order>,
+    /// Tells it to look.
+    pub waker: Arc<Waker>,
+}
+
+impl WorkerPort {
+    /// Gives an order. A worker that has ended takes none; its pools are gone.
+    pub fn send(&self, order: Order) {
+        if self.inbox.send(order).is_ok()
+            && let Err(error) = self.waker.wake()
+        {
+            error!(%error, "can't wake a worker");
+        }
+    }
+}
+
+/// Changed by one caller at a time.
+pub(super) struct PoolCoreState {
+    pub(super) config: Arc<PoolConfig>,
+    pub(super) record: EpochRecord,
+    pub(super) switching: Switching,
+    lease: Option<JoinHandle<()>>,
+    turn: u64,
+}
+
+pub(super) struct PoolShared {
+    pub(super) name: String,
+    pub(super) place: usize,
+    pub(super) workers: Arc<[WorkerPort]>,
+    pub(super) routing: ArcSwap<Routing>,
+    pub(super) state: Mutex<PoolCoreState>,
+    file: EpochFile,
+    gauge: Arc<PoolState>,
+}
+
+/// One pool; cheap to clone.
+#[derive(Clone)]
+pub struct PoolHandle {
+    pub(super) shared: Arc<PoolShared>,
+}
+
+impl PoolHandle {
+    pub(super) fn new(
+        place: usize,
+        workers: Arc<[WorkerPort]>,
+        config: Arc<PoolConfig>,
+        (file, record): (EpochFile, EpochRecord),
+        routing: Routing,
+        gauge: Arc<PoolState>,
+    ) -> Self {
+        gauge.epoch.set(routing.epoch.0);
+        let switching = match (&routing.gate, &record.pending) {
+            (Gate::Fenced(_), Some(switch)) => Switching::Fenced(switch.clone()),
+            _ => Switching::Calm,
+        };
+        Self {
+            shared: Arc::new(PoolShared {
+                name: config.name.clone(),
+                place,
+                workers,
+                routing: ArcSwap::from_pointee(routing),
+                state: Mutex::new(PoolCoreState {
+                    config,
+                    record,
+                    switching,
+                    lease: None,
+                    turn: 0,
+                }),
+                file,
+                gauge,
+            }),
+        }
+    }
+
+    /// The layout in use and its gate.
+    pub fn routing(&self) -> Arc<Routing> {
+        self.shared.routing.load_full()
+    }
+
+    /// Gives every worker a routing; what they held comes back.
+    pub(super) async fn publish(&self, routing: Routing) -> HoldReport {
+        let shared = &self.shared;
+        let routing = Arc::new(routing);
+        shared.gauge.epoch.set(routing.epoch.0);
+        shared.routing.store(Arc::clone(&routing));
+        let mut answers = Vec::with_capacity(shared.workers.len());
+        for worker in shared.workers.iter() {
+            let (done, answer) = oneshot::channel();
+            let routing = Arc::clone(&routing);
+            worker.send(Order::Route {
+                pool: shared.place,
+                routing,
+                done,
+            });
+            answers.push(answer);
+        }
+        let mut whole = HoldReport::default();
+        for answer in answers {
+            // A worker that ended has no clients left to route.
+            let report = answer.await.unwrap_or_default();
+            whole.held_requests += report.held_requests;
+            whole.held_us_max = whole.held_us_max.max(report.held_us_max);
+        }
+        whole
+    }
+
+    /// Saves the record without stopping the runtime's thread.
+    pub(super) async fn save(&self, record: EpochRecord) -> Result<(), EpochFileError> {
+        let file = self.shared.file.clone();
+        match tokio::task::spawn_blocking(move || file.save(&record)).await {
+            Ok(saved) => saved,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    fn moves_to(&self, switch: &StagedSwitch) -> Result<Arc<Moves>, SwitchRefusal> {
+        let bad = |error: String| SwitchRefusal {
+            reason: RefusalReason::BadLayout,
+            error,
+        };
+        let to = Layout::new(switch.to.clone()).map_err(|error| bad(error.to_string()))?;
+        let from = Arc::clone(&self.routing().layout);
+        let moves = Moves::between(from, Arc::new(to)).map_err(|error| bad(error.to_string()))?;
+        Ok(Arc::new(moves))
+    }
+
+    /// Starts the clock of a lease; the one before stops.
+    fn start_lease(&self, state: &mut PoolCoreState, lease_ms: u64) {
+        let (pool, turn) = (self.clone(), state.turn);
+        let lease = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(lease_ms)).await;
+            pool.end_lease(turn).await;
+        });
+        if let Some(before) = state.lease.replace(lease) {
+            before.abort();
+        }
+    }
+
+    async fn end_lease(&self, turn: u64) {
+        let mut state = self.shared.state.lock().await;
+        let routing = self.routing();
+        match state.switching.lease_ended(turn) {
+            LeaseEnd::Nothing => {}
+            LeaseEnd::Release => {
+                warn!(
+                    pool = self.shared.name,
+                    "the hold was not decided in time: released on the old route"
+                );
+                let open = Routing::open(routing.epoch, Arc::clone(&routing.layout));
+                self.publish(open).await;
+            }
+            LeaseEnd::Fence => {
+                error!(
+                    pool = self.shared.name,
+                    "an armed switch was not decided in time: requests for moving keys get \
+                     -TRYAGAIN until the job commits or aborts it"
+                );
+                if let Some(moves) = routing.gate.moves() {
+                    let gate = Gate::Fenced(Arc::clone(moves));
+                    let fenced = Routing {
+                        gate,
+                        ..Routing::clone(&routing)
+                    };
+                    self.publish(fenced).await;
+                }
+            }
+        }
+    }
+
+    fn not_written(error: &EpochFileError) -> SwitchRefusal {
+        SwitchRefusal {
+            reason: RefusalReason::StateNotWritten,
+            error: error.to_string(),
+        }
+    }
+
+    async fn decide(
+        &self,
+        state: &mut PoolCoreState,
+        switch: StagedSwitch,
+    ) -> Result<CommitReport, SwitchRefusal> {
+        let moves = self.moves_to(&switch)?;
+        let layout = Arc::clone(moves.to());
+        state.switching.settle();
+        let held = self
+            .publish(Routing::open(Epoch(switch.epoch), layout))
+            .await;
+        state.record = EpochRecord {
+            epoch: switch.epoch,
+            layout: switch.to,
+            decided_by: Some(switch.job),
+            pending: None,
+            ..state.record.clone()
+        };
+        if let Err(error) = self.save(state.record.clone()).await {
+            // The new route is in use and stays; a restart would find the
+            // staged switch and be fenced until the job commits again.
+            error!(pool = self.shared.name, %error, "the new epoch is in use but not on disk");
+            return Err(Self::not_written(&error));
+        }
+        info!(
+            pool = self.shared.name,
+            epoch = state.record.epoch,
+            held_requests = held.held_requests,
+            held_us_max = held.held_us_max,
+            "switched to the new layout"
+        );
+        Ok(CommitReport {
+            held_requests: held.held_requests,
+            held_us_max: held.held_us_max,
+        })
+    }
+
+    /// Waits until every worker has had its replies.
+    async fn drained(
+        &self,
+        routing: &Arc<Routing>,
+        lease_ms: u64,
+        answers: Vec<oneshot::Receiver<()>>,
+    ) -> Result<(), SwitchRefusal> {
+        let all = async {
+            for answer in answers {
+                answer.await?;
+            }
+            Ok::<(), oneshot::error::RecvError>(())
+        };
+        match tokio::time::timeout(Duration::from_millis(lease_ms), all).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(SwitchRefusal {
+                reason: RefusalReason::NotHeld,
+                error: "the hold ended while requests were still in flight".into(),
+            }),
+            Err(_) => Err(SwitchRefusal {
+                reason: RefusalReason::NotDrained,
+                error: format!(
+                    "pool {} at epoch {}: requests sent before the hold were not answered within {lease_ms} ms",
+                    self.shared.name, routing.epoch
+                ),
+            }),
+        }
+    }
+}
+
+impl SwitchTarget for PoolHandle {
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    async fn status(&self) -> PoolStatus {
+        let state = self.shared.state.lock().await;
+        let routing = self.routing();
+        PoolStatus {
+            name: self.shared.name.clone(),
+            epoch: routing.epoch.0,
+            layout: routing.layout.spec().clone(),
+            gate: state.switching.gate(),
+            pending: state.switching.status(),
+            workers: self.shared.workers.len(),
+        }
+    }
+
+    async fn stage(&self, ask: SwitchStage) -> Result<(), SwitchRefusal> {
+        let mut state = self.shared.state.lock().await;
+        let routing = self.routing();
+        let fingerprint = routing.layout.fingerprint();
+        let switch = state
+            .switching
+            .check_stage(&ask, routing.epoch, fingerprint)?;
+        let moves = self.moves_to(&switch)?;
+        let record = EpochRecord {
+            pending: Some(switch.clone()),
+            ..state.record.clone()
+        };
+        self.save(record.clone())
+            .await
+            .map_err(|error| Self::not_written(&error))?;
+        state.record = record;
+        state.switching.staged(switch);
+        let coming = Arc::new(Routing::open(routing.epoch.next(), Arc::clone(moves.to())));
+        for worker in self.shared.workers.iter() {
+            let routing = Arc::clone(&coming);
+            worker.send(Order::Prepare {
+                pool: self.shared.place,
+                routing,
+            });
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, ask: SwitchHold) -> Result<(), SwitchRefusal> {
+        let mut state = self.shared.state.lock().await;
+        state.turn += 1;
+        let turn = state.turn;
+        let pending = state.switching.pending().cloned();
+        let moves = pending.map(|switch| self.moves_to(&switch)).transpose()?;
+        state.switching.hold(&ask, turn)?;
+        let routing = self.routing();
+        let Some(moves) = moves else {
+            return Err(SwitchRefusal {
+                reason: RefusalReason::NotHeld,
+                error: "no switch is staged here".into(),
+            });
+        };
+        let held = Arc::new(Routing {
+            gate: Gate::Held(moves),
+            ..Routing::clone(&routing)
+        });
+        self.shared.routing.store(Arc::clone(&held));
+        let mut answers = Vec::with_capacity(self.shared.workers.len());
+        for worker in self.shared.workers.iter() {
+            let (done, answer) = oneshot::channel();
+            let routing = Arc::clone(&held);
+            worker.send(Order::Hold {
+                pool: self.shared.place,
+                routing,
+                done,
+            });
+            answers.push(answer);
+        }
+        self.start_lease(&mut state, ask.lease_ms);
+        drop(state); // an abort must not wait for replies
+        self.drained(&held, ask.lease_ms, answers).await
+    }
+
+    async fn arm(&self, ask: SwitchArm) -> Result<(), SwitchRefusal> {
+        let mut state = self.shared.state.lock().await;
+        state.turn += 1;
+        let turn = state.turn;
+        state.switching.arm(&ask, turn)?;
+        self.start_lease(&mut state, ask.lease_ms);
+        Ok(())
+    }
+
+    async fn commit(&self, ask: SwitchCommit) -> Result<CommitReport, SwitchRefusal> {
+        let mut state = self.shared.state.lock().await;
+        let epoch = self.routing().epoch;
+        let decided_by = state.record.decided_by.clone();
+        match state
+            .switching
+            .check_commit(&ask, epoch, decided_by.as_deref())?
+        {
+            CommitStep::AlreadyDone => {
+                self.save(state.record.clone())
+                    .await
+                    .map_err(|error| Self::not_written(&error))?;
+                Ok(CommitReport::default())
+            }
+            CommitStep::Switch(switch) => self.decide(&mut state, switch).await,
+        }
+    }
+
+    async fn abort(&self, ask: SwitchAbort) -> Result<(), SwitchRefusal> {
+        let mut state = self.shared.state.lock().await;
+        let routing = self.routing();
+        let decided_by = state.record.decided_by.clone();
+        if !state
+            .switching
+            .check_abort(&ask, routing.epoch, decided_by.as_deref())?
+        {
+            return Ok(());
+        }
+        state.switching.settle();
+        let held = self
+            .publish(Routing::open(routing.epoch, Arc::clone(&routing.layout)))
+            .await;
+        info!(
+            pool = self.shared.name,
+            held_requests = held.held_requests,
+            held_us_max = held.held_us_max,
+            "switch aborted: the old layout stays"
+        );
+        state.record.pending = None;
+        self.save(state.record.clone())
+            .await
+            .map_err(|error| Self::not_written(&error))
+    }
+}

@@ -1,0 +1,354 @@
+//! The proxy as a whole: worker threads and pools; start, reload, drain.
+//!
+//! Invariants: every worker has the same pools at the same places; a place is
+//! never used for another pool while the process lives.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::{Poll, Waker};
+use tracing::{info, warn};
+
+use crate::metrics::registry::Registry;
+use crate::reuseport::address::ListenAddress;
+use crate::reuseport::listener::{BindError, bind};
+use crate::router::epoch::{Epoch, Gate, Routing};
+use crate::router::layout::Layout;
+use crate::router::layout_error::LayoutError;
+use crate::router::moves::{Moves, MovesError};
+
+use super::config::PoolConfig;
+use super::epochs::{EpochFile, EpochFileError, EpochRecord};
+use super::orders::{NamedListener, Order, Resolver};
+use super::pool::{PoolHandle, WorkerPort};
+use super::worker::{WAKE, Worker};
+
+/// How often a drain looks whether the workers have ended.
+const DRAIN_LOOK_MS: u64 = 5;
+
+/// What the proxy needs besides its pools.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Where epochs are kept.
+    pub state_dir: PathBuf,
+    /// Most clients of all pools together.
+    pub clients_max: usize,
+    /// Where counters go.
+    pub registry: Arc<Registry>,
+}
+
+/// Why the proxy, or one pool, could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system gave no poll or thread.
+    #[error("can't start a worker: {0}")]
+    Worker(#[source] io::Error),
+    /// An address is taken or not ours.
+    #[error("pool {pool}: {source}")]
+    Bind {
+        /// The pool.
+        pool: String,
+        /// What was wrong.
+        source: BindError,
+    },
+    /// The layout is none.
+    #[error("pool {pool}: {source}")]
+    Layout {
+        /// The pool.
+        pool: String,
+        /// What was wrong.
+        source: LayoutError,
+    },
+    /// The state file can't be read.
+    #[error("pool {pool}: {source}")]
+    State {
+        /// The pool.
+        pool: String,
+        /// What was wrong.
+        source: EpochFileError,
+    },
+    /// A staged switch makes no sense.
+    #[error("pool {pool}: the switch staged in its state file: {source}")]
+    Staged {
+        /// The pool.
+        pool: String,
+        /// What was wrong.
+        source: MovesError,
+    },
+}
+
+/// A running proxy.
+pub struct Proxy {
+    pub(super) settings: ProxySettings,
+    ports: Arc<[WorkerPort]>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) pools: Mutex<BTreeMap<String, PoolEntry>>,
+    next_place: AtomicUsize,
+}
+
+/// A pool and where it really listens.
+pub(super) struct PoolEntry {
+    pub(super) handle: PoolHandle,
+    /// (as configured, as bound)
+    pub(super) listen: Vec<(ListenAddress, ListenAddress)>,
+}
+
+impl Proxy {
+    /// Starts the workers and opens every pool. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// Names the pool; nothing listens then.
+    pub fn start(settings: ProxySettings, pools: Vec<PoolConfig>) -> Result<Self, StartError> {
+        let clients_total = Arc::new(AtomicUsize::new(0));
+        let mut ports = Vec::new();
+        let mut threads = Vec::new();
+        for index in 0..settings.workers {
+            let (port, thread) =
+                start_worker(index, &settings, &clients_total).map_err(StartError::Worker)?;
+            ports.push(port);
+            threads.push(thread);
+        }
+        settings
+            .registry
+            .process()
+            .workers
+            .set(settings.workers as u64);
+        let proxy = Self {
+            settings,
+            ports: ports.into(),
+            threads: Mutex::new(threads),
+            pools: Mutex::new(BTreeMap::new()),
+            next_place: AtomicUsize::new(0),
+        };
+        for config in pools {
+            if let Err(error) = proxy.open_pool(config) {
+                proxy.abandon();
+                return Err(error);
+            }
+        }
+        Ok(proxy)
+    }
+
+    /// Binds a pool's addresses and gives it to every worker.
+    pub(super) fn open_pool(&self, config: PoolConfig) -> Result<PoolHandle, StartError> {
+        let name = config.name.clone();
+        let file = EpochFile::new(&self.settings.state_dir, &name);
+        let (record, routing) = starting_point(&config, &file)?;
+        let (bound, sockets) = self.bind(&name, &config.listen)?;
+        let config_listen = config.listen.clone();
+        let config = Arc::new(config);
+        let place = self
+            .next_place
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let registry = &self.settings.registry;
+        let gauge = registry.pool_state(&name);
+        let shared = Arc::new(routing.clone());
+        for (worker, listeners) in self.ports.iter().zip(sockets) {
+            worker.send(Order::AddPool {
+                pool: place,
+                config: Arc::clone(&config),
+                routing: Arc::clone(&shared),
+                registry: Arc::clone(registry),
+                listeners,
+            });
+        }
+        for address in &bound {
+            info!(pool = name, %address, epoch = %routing.epoch, "listening");
+        }
+        let ports = Arc::clone(&self.ports);
+        let handle = PoolHandle::new(place, ports, config, (file, record), routing, gauge);
+        let listen = config_listen.into_iter().zip(bound).collect();
+        let entry = PoolEntry {
+            handle: handle.clone(),
+            listen,
+        };
+        self.lock_pools().insert(name, entry);
+        Ok(handle)
+    }
+
+    /// Every worker's sockets for a list of addresses, each with the address
+    /// as the config has it; and the addresses that were really bound.
+    pub(super) fn bind(
+        &self,
+        pool: &str,
+        addresses: &[ListenAddress],
+    ) -> Result<(Vec<ListenAddress>, Vec<Vec<NamedListener>>), StartError> {
+        let mut sockets: Vec<Vec<NamedListener>> = self.ports.iter().map(|_| Vec::new()).collect();
+        let mut bound = Vec::new();
+        for address in addresses {
+            let (at, listeners) =
+                bind(address, self.ports.len()).map_err(|source| StartError::Bind {
+                    pool: pool.to_owned(),
+                    source,
+                })?;
+            bound.push(at);
+            for (worker, listener) in sockets.iter_mut().zip(listeners) {
+                worker.push((address.clone(), listener));
+            }
+        }
+        Ok((bound, sockets))
+    }
+
+    pub(super) fn lock_pools(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PoolEntry>> {
+        // Only whole entries are put in and taken out.
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pools, by name.
+    pub fn pools(&self) -> Vec<PoolHandle> {
+        self.lock_pools()
+            .values()
+            .map(|entry| entry.handle.clone())
+            .collect()
+    }
+
+    /// Where each pool listens, with the ports that the system chose.
+    pub fn addresses(&self) -> Vec<(String, ListenAddress)> {
+        self.lock_pools()
+            .iter()
+            .flat_map(|(name, entry)| {
+                entry
+                    .listen
+                    .iter()
+                    .map(|(_, at)| (name.clone(), at.clone()))
+            })
+            .collect()
+    }
+
+    /// Accepts nobody any more, answers what is owed and closes; true when
+    /// every worker ended within `patience`.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        for port in self.ports.iter() {
+            port.send(Order::Stop);
+        }
+        let ended = async {
+            let mut look = tokio::time::interval(Duration::from_millis(DRAIN_LOOK_MS));
+            while !self.lock_threads().iter().all(JoinHandle::is_finished) {
+                look.tick().await;
+            }
+        };
+        let in_time = tokio::time::timeout(patience, ended).await.is_ok();
+        self.abandon();
+        in_time
+    }
+
+    /// Ends every worker now and waits for the threads.
+    pub fn abandon(&self) {
+        for port in self.ports.iter() {
+            port.send(Order::Abandon);
+        }
+        for thread in self.lock_threads().drain(..) {
+            if thread.join().is_err() {
+                warn!("a worker panicked");
+            }
+        }
+    }
+
+    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn start_worker(
+    index: usize,
+    settings: &ProxySettings,
+    clients_total: &Arc<AtomicUsize>,
+) -> io::Result<(WorkerPort, JoinHandle<()>)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+    let (inbox, orders) = mpsc::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let resolver = Resolver::new(runtime, inbox.clone(), Arc::clone(&waker));
+    let worker = Worker::new(
+        (index, settings.workers),
+        poll,
+        orders,
+        resolver,
+        Arc::clone(clients_total),
+        settings.clients_max,
+    );
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || worker.run())?;
+    Ok((WorkerPort { inbox, waker }, thread))
+}
+
+/// The record and routing a pool starts with: the state file wins as long as
+/// the config is what it was when the file was written.
+fn starting_point(
+    config: &PoolConfig,
+    file: &EpochFile,
+) -> Result<(EpochRecord, Routing), StartError> {
+    let pool = || config.name.clone();
+    let layout = |spec| {
+        Layout::new(spec).map_err(|source| StartError::Layout {
+            pool: pool(),
+            source,
+        })
+    };
+    let configured = layout(config.layout.clone())?;
+    let fingerprint = configured.fingerprint();
+    let saved = file.load().map_err(|source| StartError::State {
+        pool: pool(),
+        source,
+    })?;
+    let Some(mut record) = saved else {
+        let record = EpochRecord::first(&config.name, config.layout.clone(), fingerprint);
+        return Ok((record, Routing::open(Epoch(1), Arc::new(configured))));
+    };
+    let in_use = layout(record.layout.clone())?;
+    if record.configured == fingerprint || in_use.fingerprint() == fingerprint {
+        if in_use.fingerprint() != fingerprint {
+            warn!(
+                pool = config.name,
+                epoch = record.epoch,
+                "the layout in use is a later one than the config's; write it into the config"
+            );
+        }
+    } else {
+        warn!(
+            pool = config.name,
+            epoch = record.epoch + 1,
+            "the config has another layout than the one last in use: it is used as a new epoch, \
+             and keys are not moved by this"
+        );
+        record = EpochRecord {
+            epoch: record.epoch + 1,
+            layout: config.layout.clone(),
+            configured: fingerprint,
+            decided_by: None,
+            pending: None,
+            ..record
+        };
+        file.save(&record).map_err(|source| StartError::State {
+            pool: pool(),
+            source,
+        })?;
+        let routing = Routing::open(Epoch(record.epoch), Arc::new(configured));
+        return Ok((record, routing));
+    }
+    let in_use = Arc::new(in_use);
+    let mut routing = Routing::open(Epoch(record.epoch), Arc::clone(&in_use));
+    if let Some(switch) = &record.pending {
+        let to = Arc::new(layout(switch.to.clone())?);
+        let moves = Moves::between(in_use, to).map_err(|source| StartError::Staged {
+            pool: pool(),
+            source,
+        })?;
+        routing.gate = Gate::Fenced(Arc::new(moves));
+        warn!(
+            pool = config.name,
+            job = switch.job,
+            "a switch was staged and is not decided: requests for moving keys get -TRYAGAIN \
+             until the job commits or aborts it"
+        );
+    }
+    Ok((record, routing))
+}

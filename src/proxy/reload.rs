@@ -1,0 +1,211 @@
+//! Applying a changed config to a running proxy. What did not change is not
+//! touched: no client connection closes.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::reuseport::address::ListenAddress;
+use crate::router::epoch::{Epoch, Routing};
+use crate::router::layout::Layout;
+use crate::router::moves::{ESTIMATE_SAMPLES, Moves};
+
+use super::config::PoolConfig;
+use super::epochs::{EpochFileError, EpochRecord};
+use super::orders::Order;
+use super::pool::PoolHandle;
+use super::process::{Proxy, StartError};
+use super::switching::Switching;
+
+/// What a reload did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// Pools that are new.
+    pub opened: Vec<String>,
+    /// Pools that are gone.
+    pub closed: Vec<String>,
+    /// Pools with some other setting than before.
+    pub changed: Vec<String>,
+    /// Pools with a new layout.
+    pub switched: Vec<String>,
+}
+
+/// Why a reload was not applied, or not wholly.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A job's switch is pending on the pool.
+    #[error(
+        "pool {pool}: its layout can't be changed while a reshard is at its switch; finish or \
+         cancel the job first"
+    )]
+    SwitchPending {
+        /// The pool.
+        pool: String,
+    },
+    /// A pool could not be opened or bound.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The new epoch could not be saved; the old layout stays.
+    #[error("pool {pool}: {source}")]
+    State {
+        /// The pool.
+        pool: String,
+        /// What was wrong.
+        source: EpochFileError,
+    },
+}
+
+impl Proxy {
+    /// Brings the pools to what the config says now.
+    ///
+    /// # Errors
+    /// The first pool that can't be changed; pools handled before it are changed.
+    pub async fn reload(&self, configs: Vec<PoolConfig>) -> Result<ReloadReport, ReloadError> {
+        let mut report = ReloadReport::default();
+        let names: Vec<String> = configs.iter().map(|config| config.name.clone()).collect();
+        self.close_missing(&names, &mut report);
+        for config in configs {
+            let name = config.name.clone();
+            let known = self
+                .lock_pools()
+                .get(&name)
+                .map(|entry| entry.handle.clone());
+            match known {
+                Some(handle) => self.reconfigure(&handle, config, &mut report).await?,
+                None => {
+                    self.open_pool(config)?;
+                    report.opened.push(name);
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn close_missing(&self, names: &[String], report: &mut ReloadReport) {
+        let mut pools = self.lock_pools();
+        pools.retain(|name, entry| {
+            let stays = names.contains(name);
+            if !stays {
+                let shared = &entry.handle.shared;
+                for worker in shared.workers.iter() {
+                    worker.send(Order::RemovePool { pool: shared.place });
+                }
+                info!(pool = name, "closing: it is no longer in the config");
+                report.closed.push(name.clone());
+            }
+            stays
+        });
+    }
+
+    async fn reconfigure(
+        &self,
+        handle: &PoolHandle,
+        config: PoolConfig,
+        report: &mut ReloadReport,
+    ) -> Result<(), ReloadError> {
+        let name = config.name.clone();
+        let old = Arc::clone(&handle.shared.state.lock().await.config);
+        if handle.relayout(&config).await? {
+            report.switched.push(name.clone());
+        }
+        if *old == config {
+            return Ok(());
+        }
+        if (PoolConfig {
+            layout: old.layout.clone(),
+            ..config.clone()
+        }) != *old
+        {
+            report.changed.push(name.clone());
+        }
+        let leave: Vec<ListenAddress> = old
+            .listen
+            .iter()
+            .filter(|at| !config.listen.contains(at))
+            .cloned()
+            .collect();
+        let come: Vec<ListenAddress> = config
+            .listen
+            .iter()
+            .filter(|at| !old.listen.contains(at))
+            .cloned()
+            .collect();
+        let (bound, sockets) = self.bind(&name, &come)?;
+        if let Some(entry) = self.lock_pools().get_mut(&name) {
+            entry.listen.retain(|(at, _)| !leave.contains(at));
+            entry.listen.extend(come.into_iter().zip(bound));
+        }
+        let config = Arc::new(config);
+        handle.shared.state.lock().await.config = Arc::clone(&config);
+        for (worker, listen) in handle.shared.workers.iter().zip(sockets) {
+            worker.send(Order::Configure {
+                pool: handle.shared.place,
+                config: Arc::clone(&config),
+                listen,
+                leave: leave.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl PoolHandle {
+    /// Takes the config's layout if the operator changed it since the state
+    /// file was written; true when a new epoch began.
+    async fn relayout(&self, config: &PoolConfig) -> Result<bool, ReloadError> {
+        let pool = || config.name.clone();
+        let layout = Layout::new(config.layout.clone()).map_err(|source| StartError::Layout {
+            pool: pool(),
+            source,
+        })?;
+        let fingerprint = layout.fingerprint();
+        let mut state = self.shared.state.lock().await;
+        if state.record.configured == fingerprint {
+            return Ok(false);
+        }
+        let routing = self.routing();
+        if state.switching != Switching::Calm {
+            return Err(ReloadError::SwitchPending { pool: pool() });
+        }
+        let same_layout = routing.layout.fingerprint() == fingerprint;
+        let record = EpochRecord {
+            epoch: if same_layout {
+                state.record.epoch
+            } else {
+                state.record.epoch + 1
+            },
+            layout: config.layout.clone(),
+            configured: fingerprint,
+            decided_by: if same_layout {
+                state.record.decided_by.clone()
+            } else {
+                None
+            },
+            ..state.record.clone()
+        };
+        self.save(record.clone())
+            .await
+            .map_err(|source| ReloadError::State {
+                pool: pool(),
+                source,
+            })?;
+        state.record = record;
+        if same_layout {
+            return Ok(false);
+        }
+        let layout = Arc::new(layout);
+        let epoch = Epoch(state.record.epoch);
+        match Moves::between(Arc::clone(&routing.layout), Arc::clone(&layout)) {
+            Ok(moves) => warn!(
+                pool = pool(),
+                %epoch,
+                percent = moves.estimate(ESTIMATE_SAMPLES).moving_percent,
+                "new layout from the config: this part of the key space is now looked for on \
+                 another shard; nothing was moved"
+            ),
+            Err(error) => warn!(pool = pool(), %epoch, %error, "new layout from the config"),
+        }
+        self.publish(Routing::open(epoch, layout)).await;
+        Ok(true)
+    }
+}

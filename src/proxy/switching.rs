@@ -1,0 +1,479 @@
+//! One proxy's part of a switch, as a machine: no I/O, no clock.
+//!
+//! ```text
+//!          stage         hold          arm          commit
+//!  Calm --------> Staged -----> Held -------> Armed --------> Calm (new epoch)
+//!                  ^  ^          | |            |  \
+//!                  |  '- lease --' |            |   lease
+//!                  |               |            |     v
+//!   abort: Calm <--'---------------'------------'-- Fenced --commit--> Calm (new epoch)
+//! ```
+//!
+//! From the point of view of a moving key:
+//!
+//! | state | its requests |
+//! |---|---|
+//! | Calm, Staged | go out on the old route |
+//! | Held, Armed | wait |
+//! | Fenced | are refused with `-TRYAGAIN` |
+//!
+//! Invariants
+//! - `Staged` is on disk before `hold` can come, so a restart between here and
+//!   the decision finds it and starts `Fenced`: it can't serve the old route
+//!   after others serve the new one.
+//! - Only `Held` goes back to the old route by itself. Once armed, the job decides.
+//! - An older incarnation of the job is refused.
+
+use crate::router::epoch::Epoch;
+
+use super::control::{
+    GateStatus, PendingState, PendingSwitch, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit,
+    SwitchHold, SwitchRefusal, SwitchStage,
+};
+use super::epochs::StagedSwitch;
+
+/// Where the pool stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Switching {
+    /// No switch is pending.
+    Calm,
+    /// Written down.
+    Staged(StagedSwitch),
+    /// Moving keys wait; `turn` tells this hold from an earlier one.
+    Held {
+        /// The switch.
+        switch: StagedSwitch,
+        /// Number of the lease.
+        turn: u64,
+    },
+    /// Moving keys wait, and no old route comes back by itself.
+    Armed {
+        /// The switch.
+        switch: StagedSwitch,
+        /// Number of the lease.
+        turn: u64,
+    },
+    /// Moving keys are refused.
+    Fenced(StagedSwitch),
+}
+
+/// What a commit has to do.
+#[derive(Debug, PartialEq)]
+pub enum CommitStep {
+    /// Route by the new layout.
+    Switch(StagedSwitch),
+    /// This epoch is in use already.
+    AlreadyDone,
+}
+
+/// What the end of a lease means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// The lease was replaced or decided meanwhile.
+    Nothing,
+    /// Open the gate on the old route.
+    Release,
+    /// Refuse moving keys.
+    Fence,
+}
+
+fn refusal(reason: RefusalReason, error: impl Into<String>) -> SwitchRefusal {
+    SwitchRefusal {
+        reason,
+        error: error.into(),
+    }
+}
+
+impl Switching {
+    /// The pending switch, if there is one.
+    pub fn pending(&self) -> Option<&StagedSwitch> {
+        match self {
+            Self::Calm => None,
+            Self::Staged(switch)
+            | Self::Held { switch, .. }
+            | Self::Armed { switch, .. }
+            | Self::Fenced(switch) => Some(switch),
+        }
+    }
+
+    /// What becomes of requests for moving keys.
+    pub fn gate(&self) -> GateStatus {
+        match self {
+            Self::Calm | Self::Staged(_) => GateStatus::Open,
+            Self::Held { .. } => GateStatus::Held,
+            Self::Armed { .. } => GateStatus::Armed,
+            Self::Fenced(_) => GateStatus::Fenced,
+        }
+    }
+
+    /// As the admin API shows it.
+    pub fn status(&self) -> Option<PendingSwitch> {
+        let state = match self {
+            Self::Calm => return None,
+            Self::Staged(_) => PendingState::Staged,
+            Self::Held { .. } => PendingState::Held,
+            Self::Armed { .. } => PendingState::Armed,
+            Self::Fenced(_) => PendingState::Fenced,
+        };
+        let switch = self.pending()?;
+        Some(PendingSwitch {
+            job: switch.job.clone(),
+            epoch: switch.epoch,
+            state,
+        })
+    }
+
+    /// Checks a stage against the layout in use; the switch to write to disk.
+    ///
+    /// A switch of another job that is only staged gives way: it has not begun,
+    /// and its hold will be refused.
+    ///
+    /// # Errors
+    /// See [`RefusalReason`]; nothing changes then.
+    pub fn check_stage(
+        &self,
+        ask: &SwitchStage,
+        epoch: Epoch,
+        fingerprint: u64,
+    ) -> Result<StagedSwitch, SwitchRefusal> {
+        if let Some(pending) = self.pending()
+            && pending.job == ask.job
+            && ask.incarnation < pending.incarnation
+        {
+            return Err(stale(pending.incarnation));
+        }
+        if !matches!(self, Self::Calm | Self::Staged(_)) {
+            return Err(refusal(
+                RefusalReason::OtherJob,
+                "a switch is under way and not decided; commit or abort it first",
+            ));
+        }
+        if ask.epoch != epoch.0 + 1 {
+            let error = format!(
+                "this proxy is at epoch {epoch}, so the next one is {}, not {}",
+                epoch.0 + 1,
+                ask.epoch
+            );
+            return Err(refusal(RefusalReason::WrongEpoch, error));
+        }
+        if ask.from_fingerprint != fingerprint {
+            return Err(refusal(
+                RefusalReason::LayoutDiffers,
+                "this proxy has another layout in use than the job believes; plan again",
+            ));
+        }
+        Ok(StagedSwitch {
+            job: ask.job.clone(),
+            incarnation: ask.incarnation,
+            epoch: ask.epoch,
+            to: ask.to.clone(),
+        })
+    }
+
+    /// The switch is on disk.
+    pub fn staged(&mut self, switch: StagedSwitch) {
+        *self = Self::Staged(switch);
+    }
+
+    /// Begins to hold.
+    ///
+    /// # Errors
+    /// If this switch is not staged.
+    pub fn hold(&mut self, ask: &SwitchHold, turn: u64) -> Result<StagedSwitch, SwitchRefusal> {
+        let switch = self.same(&ask.job, ask.epoch, ask.incarnation)?.clone();
+        match self {
+            Self::Staged(_) => {
+                *self = Self::Held {
+                    switch: switch.clone(),
+                    turn,
+                };
+                Ok(switch)
+            }
+            Self::Held { .. } | Self::Armed { .. } | Self::Fenced(_) | Self::Calm => Err(refusal(
+                RefusalReason::NotHeld,
+                "this switch is held already",
+            )),
+        }
+    }
+
+    /// From now on only the job decides.
+    ///
+    /// # Errors
+    /// If the hold is over.
+    pub fn arm(&mut self, ask: &SwitchArm, turn: u64) -> Result<(), SwitchRefusal> {
+        let switch = self.same(&ask.job, ask.epoch, ask.incarnation)?.clone();
+        match self {
+            Self::Held { .. } | Self::Armed { .. } => {
+                *self = Self::Armed { switch, turn };
+                Ok(())
+            }
+            Self::Calm | Self::Staged(_) | Self::Fenced(_) => Err(not_held()),
+        }
+    }
+
+    /// Checks a commit; the caller routes, then calls [`Switching::settle`].
+    ///
+    /// # Errors
+    /// If the pool may have served the old route meanwhile, or never knew.
+    pub fn check_commit(
+        &self,
+        ask: &SwitchCommit,
+        epoch: Epoch,
+        decided_by: Option<&str>,
+    ) -> Result<CommitStep, SwitchRefusal> {
+        if epoch.0 == ask.epoch && decided_by == Some(&ask.job) {
+            return Ok(CommitStep::AlreadyDone);
+        }
+        let switch = self.same(&ask.job, ask.epoch, ask.incarnation)?;
+        match self {
+            Self::Armed { .. } | Self::Fenced(_) => Ok(CommitStep::Switch(switch.clone())),
+            Self::Calm | Self::Staged(_) | Self::Held { .. } => Err(not_held()),
+        }
+    }
+
+    /// Checks an abort: `false` if there is nothing to abort.
+    ///
+    /// # Errors
+    /// If the epoch is already in use, or another job's switch is pending.
+    pub fn check_abort(
+        &self,
+        ask: &SwitchAbort,
+        epoch: Epoch,
+        decided_by: Option<&str>,
+    ) -> Result<bool, SwitchRefusal> {
+        if epoch.0 >= ask.epoch && decided_by == Some(&ask.job) {
+            let error = format!("epoch {} is in use already", ask.epoch);
+            return Err(refusal(RefusalReason::WrongEpoch, error));
+        }
+        if matches!(self, Self::Calm) {
+            return Ok(false);
+        }
+        self.same(&ask.job, ask.epoch, ask.incarnation)?;
+        Ok(true)
+    }
+
+    /// The switch is decided.
+    pub fn settle(&mut self) {
+        *self = Self::Calm;
+    }
+
+    /// The lease of `turn` is over.
+    pub fn lease_ended(&mut self, ended: u64) -> LeaseEnd {
+        match self {
+            Self::Held { switch, turn } if *turn == ended => {
+                *self = Self::Staged(switch.clone());
+                LeaseEnd::Release
+            }
+            Self::Armed { switch, turn } if *turn == ended => {
+                *self = Self::Fenced(switch.clone());
+                LeaseEnd::Fence
+            }
+            _ => LeaseEnd::Nothing,
+        }
+    }
+
+    /// The pending switch, if it is this one. A later incarnation of the job
+    /// takes the switch over.
+    fn same(
+        &self,
+        job: &str,
+        epoch: u64,
+        incarnation: u64,
+    ) -> Result<&StagedSwitch, SwitchRefusal> {
+        let Some(pending) = self.pending() else {
+            return Err(refusal(RefusalReason::NotHeld, "no switch is staged here"));
+        };
+        if pending.job != job {
+            let error = format!("a switch of job {} is pending here", pending.job);
+            return Err(refusal(RefusalReason::OtherJob, error));
+        }
+        if pending.epoch != epoch {
+            let error = format!("the switch pending here is to epoch {}", pending.epoch);
+            return Err(refusal(RefusalReason::WrongEpoch, error));
+        }
+        if incarnation < pending.incarnation {
+            return Err(stale(pending.incarnation));
+        }
+        Ok(pending)
+    }
+}
+
+fn stale(known: u64) -> SwitchRefusal {
+    let error = format!("a later start of this job (incarnation {known}) has spoken already");
+    refusal(RefusalReason::StaleIncarnation, error)
+}
+
+fn not_held() -> SwitchRefusal {
+    refusal(
+        RefusalReason::NotHeld,
+        "the hold is over: requests for moving keys go out on the old route",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::spec::LayoutSpec;
+
+    const JOB: &str = "j1";
+
+    fn stage(incarnation: u64) -> SwitchStage {
+        SwitchStage {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation,
+            from_fingerprint: 9,
+            to: LayoutSpec::default(),
+        }
+    }
+
+    fn staged() -> Switching {
+        let mut state = Switching::Calm;
+        let switch = state.check_stage(&stage(1), Epoch(1), 9).unwrap();
+        state.staged(switch);
+        state
+    }
+
+    fn hold(incarnation: u64) -> SwitchHold {
+        SwitchHold {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation,
+            lease_ms: 1,
+        }
+    }
+
+    fn arm() -> SwitchArm {
+        SwitchArm {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation: 1,
+            lease_ms: 1,
+        }
+    }
+
+    fn commit() -> SwitchCommit {
+        SwitchCommit {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation: 1,
+        }
+    }
+
+    fn abort() -> SwitchAbort {
+        SwitchAbort {
+            job: JOB.into(),
+            epoch: 2,
+            incarnation: 1,
+        }
+    }
+
+    #[test]
+    fn the_whole_way() {
+        let mut state = staged();
+        state.hold(&hold(1), 5).unwrap();
+        assert_eq!(
+            state
+                .check_commit(&commit(), Epoch(1), None)
+                .unwrap_err()
+                .reason,
+            RefusalReason::NotHeld
+        );
+        state.arm(&arm(), 6).unwrap();
+        assert_eq!(
+            state.lease_ended(5),
+            LeaseEnd::Nothing,
+            "the hold's lease is replaced"
+        );
+        assert!(matches!(
+            state.check_commit(&commit(), Epoch(1), None),
+            Ok(CommitStep::Switch(_))
+        ));
+        state.settle();
+        assert_eq!(
+            state.check_commit(&commit(), Epoch(2), Some(JOB)),
+            Ok(CommitStep::AlreadyDone)
+        );
+        assert_eq!(
+            state
+                .check_abort(&abort(), Epoch(2), Some(JOB))
+                .unwrap_err()
+                .reason,
+            RefusalReason::WrongEpoch
+        );
+    }
+
+    #[test]
+    fn a_hold_that_ran_out_can_be_neither_armed_nor_committed() {
+        let mut state = staged();
+        state.hold(&hold(1), 5).unwrap();
+        assert_eq!(state.lease_ended(5), LeaseEnd::Release);
+        assert_eq!(
+            state.arm(&arm(), 6).unwrap_err().reason,
+            RefusalReason::NotHeld
+        );
+        assert_eq!(
+            state
+                .check_commit(&commit(), Epoch(1), None)
+                .unwrap_err()
+                .reason,
+            RefusalReason::NotHeld
+        );
+        state.hold(&hold(1), 7).unwrap();
+    }
+
+    #[test]
+    fn an_armed_switch_that_nobody_decides_is_fenced_and_can_be_decided_both_ways() {
+        let mut state = staged();
+        state.hold(&hold(1), 5).unwrap();
+        state.arm(&arm(), 6).unwrap();
+        assert_eq!(state.lease_ended(6), LeaseEnd::Fence);
+        assert_eq!(state.gate(), GateStatus::Fenced);
+        assert!(state.check_commit(&commit(), Epoch(1), None).is_ok());
+        assert_eq!(state.check_abort(&abort(), Epoch(1), None), Ok(true));
+    }
+
+    #[test]
+    fn strangers_and_ghosts_are_refused() {
+        let state = staged();
+        let reason = |result: Result<StagedSwitch, SwitchRefusal>| result.unwrap_err().reason;
+        let wrong_epoch = SwitchStage {
+            epoch: 3,
+            ..stage(1)
+        };
+        assert_eq!(
+            reason(state.check_stage(&wrong_epoch, Epoch(1), 9)),
+            RefusalReason::WrongEpoch
+        );
+        assert_eq!(
+            reason(state.check_stage(&stage(1), Epoch(1), 8)),
+            RefusalReason::LayoutDiffers
+        );
+        assert_eq!(
+            reason(state.check_stage(&stage(0), Epoch(1), 9)),
+            RefusalReason::StaleIncarnation
+        );
+        let mut other = staged();
+        let foreign = SwitchHold {
+            job: "j2".into(),
+            ..hold(1)
+        };
+        assert_eq!(reason(other.hold(&foreign, 1)), RefusalReason::OtherJob);
+        assert_eq!(
+            reason(other.hold(&hold(0), 1)),
+            RefusalReason::StaleIncarnation
+        );
+        assert!(
+            other.hold(&hold(2), 1).is_ok(),
+            "a later start of the job takes over"
+        );
+    }
+
+    #[test]
+    fn aborting_nothing_is_no_error() {
+        assert_eq!(
+            Switching::Calm.check_abort(&abort(), Epoch(1), None),
+            Ok(false)
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! What the mover is told, and every bound it keeps.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::router::moves::Moves;
+use crate::upstream::config::UpstreamConfig;
+
+/// Bytes of one lane that are sent but not answered, by default.
+pub const WINDOW_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
+/// Operations of one lane that are sent but not answered, by default.
+pub const WINDOW_OPS_DEFAULT: usize = 4096;
+/// Bytes that wait in one lane before reading of its source pauses, by default.
+pub const QUEUE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+/// Batches that wait in one lane; small batches are what an idle stream makes.
+pub const QUEUE_BATCHES_MAX: usize = 1024;
+/// A lane's batch is handed over when it holds this much.
+pub const BATCH_BYTES: usize = 64 * 1024;
+/// A lane's batch is handed over when it holds this many operations.
+pub const BATCH_OPS_MAX: usize = 512;
+/// Redis's default `proto-max-bulk-len`: a longer bulk closes the connection.
+pub const BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Keys that `OnConflict::Skip` remembers; more is an error.
+pub const SKIPPED_KEYS_MAX: usize = 1_000_000;
+/// Examples that a conflict or verification report carries.
+pub const EXAMPLES_MAX: usize = 20;
+/// Keys asked for by one SCAN step.
+pub const SCAN_COUNT: usize = 1000;
+/// Longest silence of a target that owes us replies.
+pub const TARGET_SILENCE_MS_MAX: u64 = 60_000;
+/// Longest wait for a marker to come back through the stream of its source.
+pub const MARKER_MS_MAX: u64 = 60_000;
+/// A marker that returns within this time means that the source is followed closely.
+pub const FOLLOWING_MARKER_MS_MAX: u64 = 250;
+/// Pause between two looks at the lag while waiting to follow closely.
+pub const FOLLOWING_RETRY_MS: u64 = 100;
+/// Time between two progress reports.
+pub const PROGRESS_MS: u64 = 200;
+/// Longest wait for one task to end after it was told to.
+pub const JOIN_MS_MAX: u64 = 5_000;
+
+const _: () = assert!(
+    BATCH_BYTES <= WINDOW_BYTES_DEFAULT,
+    "a full batch fits the window"
+);
+const _: () = assert!(
+    WINDOW_BYTES_DEFAULT <= QUEUE_BYTES_DEFAULT,
+    "the queue can fill the window"
+);
+
+/// What to run, between which servers, and within which bounds.
+#[derive(Debug, Clone)]
+pub struct MoverConfig {
+    /// The old and the new layout.
+    pub moves: Arc<Moves>,
+    /// How to dial sources and targets.
+    pub upstream: UpstreamConfig,
+    /// Memory and window bounds.
+    pub limits: MoverLimits,
+    /// What to do with moving keys that targets already hold.
+    pub on_conflict: OnConflict,
+    /// An earlier run of this job began to copy: moving keys found in targets are ours.
+    pub resumed: bool,
+    /// Snapshot bytes sent to all targets together; `None`: as fast as they take it.
+    pub rate_bytes_per_s: Option<u64>,
+    /// The job's id: letters, digits, `-` and `_`; it marks our messages and connections.
+    pub job: String,
+}
+
+/// Bounds of one (source, target) lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MoverLimits {
+    /// Bytes sent but not answered. One larger operation may pass alone.
+    pub window_bytes: usize,
+    /// Operations sent but not answered.
+    pub window_ops: usize,
+    /// Bytes queued behind the window; when full, the source is not read on.
+    pub queue_bytes: usize,
+}
+
+impl Default for MoverLimits {
+    fn default() -> MoverLimits {
+        MoverLimits {
+            window_bytes: WINDOW_BYTES_DEFAULT,
+            window_ops: WINDOW_OPS_DEFAULT,
+            queue_bytes: QUEUE_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// What happens when a target already holds a key that is to move to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Refuse to start; nothing is changed.
+    Fail,
+    /// Remove the target's key, then copy the source's.
+    Replace,
+    /// Keep the target's key; the source's is neither copied nor followed.
+    Skip,
+}
+
+impl fmt::Display for OnConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OnConflict::Fail => "fail",
+            OnConflict::Replace => "replace",
+            OnConflict::Skip => "skip",
+        })
+    }
+}
+
+/// A word that is no conflict policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown conflict policy `{0}`: use fail, replace or skip")]
+pub struct UnknownPolicy(String);
+
+impl FromStr for OnConflict {
+    type Err = UnknownPolicy;
+
+    fn from_str(word: &str) -> Result<OnConflict, UnknownPolicy> {
+        match word {
+            "fail" => Ok(OnConflict::Fail),
+            "replace" => Ok(OnConflict::Replace),
+            "skip" => Ok(OnConflict::Skip),
+            other => Err(UnknownPolicy(other.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_reads_back_what_it_prints() {
+        for policy in [OnConflict::Fail, OnConflict::Replace, OnConflict::Skip] {
+            assert_eq!(policy.to_string().parse(), Ok(policy));
+        }
+        assert!("merge".parse::<OnConflict>().is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! Keys that targets already hold although they are to arrive from a source.
+//!
+//! They are strays of an earlier layout, somebody else's, or what an earlier
+//! run of this job copied. They are looked for before anything moves, so that
+//! the default policy can refuse with nothing changed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::config::{EXAMPLES_MAX, MoverConfig, OnConflict, SKIPPED_KEYS_MAX};
+use super::error::{KeyAt, MoveError, Role};
+use super::keyspace::KeyWalk;
+use super::link::Link;
+use super::placement::{Placement, TargetIndex};
+use super::removal::remove_keys;
+
+/// What one target holds.
+#[derive(Default)]
+struct Found {
+    count: u64,
+    examples: Vec<KeyAt>,
+    skipped: HashSet<(u32, Vec<u8>)>,
+}
+
+/// What is done about a key found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Count,
+    Remove,
+    Remember,
+}
+
+/// Applies the conflict policy on all targets; the placement that comes back
+/// leaves the skipped keys alone.
+pub(super) async fn clear_targets(
+    cfg: &MoverConfig,
+    placement: Placement,
+) -> Result<Placement, MoveError> {
+    let act = match (cfg.resumed, cfg.on_conflict) {
+        (_, OnConflict::Replace) | (true, OnConflict::Fail) => Act::Remove,
+        (false, OnConflict::Fail) => Act::Count,
+        (false, OnConflict::Skip) => Act::Remember,
+        (true, OnConflict::Skip) => return Err(MoveError::SkipCannotResume),
+    };
+    let placement = Arc::new(placement);
+    let mut walks = JoinSet::new();
+    for target in (0..placement.targets().len()).map(TargetIndex) {
+        let (cfg, placement) = (cfg.clone(), Arc::clone(&placement));
+        walks.spawn(async move { clear_target(&cfg, &placement, target, act).await });
+    }
+    let mut all = Found::default();
+    while let Some(walk) = walks.join_next().await {
+        let found = walk.map_err(|error| MoveError::TaskLost {
+            task: "look for keys in targets".to_owned(),
+            how: error.to_string(),
+        })??;
+        all.count += found.count;
+        all.examples.extend(found.examples);
+        all.skipped.extend(found.skipped);
+    }
+    if act == Act::Count && all.count > 0 {
+        all.examples.truncate(EXAMPLES_MAX);
+        return Err(MoveError::Conflict {
+            examples: all.examples,
+            count: all.count,
+        });
+    }
+    if all.skipped.len() > SKIPPED_KEYS_MAX {
+        return Err(MoveError::TooManySkipped {
+            max: SKIPPED_KEYS_MAX,
+        });
+    }
+    let placement = Arc::into_inner(placement).unwrap_or_else(|| Placement::new(&cfg.moves));
+    Ok(placement.skipping(all.skipped))
+}
+
+async fn clear_target(
+    cfg: &MoverConfig,
+    placement: &Placement,
+    target: TargetIndex,
+    act: Act,
+) -> Result<Found, MoveError> {
+    let mut found = Found::default();
+    let Some(server) = placement.targets().get(target.0) else {
+        return Ok(found);
+    };
+    let mut link = Link::connect(Role::Target, server, &cfg.upstream).await?;
+    if act == Act::Remove {
+        end_old_lanes(&mut link, &cfg.job).await?;
+    }
+    let mut walk = KeyWalk::new(&mut link).await?;
+    while let Some(page) = walk.next(&mut link).await? {
+        let keys: Vec<Bytes> = page
+            .keys
+            .into_iter()
+            .filter(|key| placement.arrives_at(target, key).is_some())
+            .collect();
+        found.count += keys.len() as u64;
+        match act {
+            Act::Remove => remove_keys(&mut link, &keys).await?,
+            Act::Remember => {
+                found
+                    .skipped
+                    .extend(keys.iter().map(|key| (page.db, key.to_vec())));
+                if found.skipped.len() > SKIPPED_KEYS_MAX {
+                    return Err(MoveError::TooManySkipped {
+                        max: SKIPPED_KEYS_MAX,
+                    });
+                }
+            }
+            Act::Count => {
+                let room = EXAMPLES_MAX.saturating_sub(found.examples.len());
+                let at = |key: &Bytes| KeyAt {
+                    db: page.db,
+                    key: key.to_vec(),
+                    server: server.clone(),
+                };
+                found.examples.extend(keys.iter().take(room).map(at));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The name that our lanes give their connections.
+pub(super) fn lane_name(job: &str) -> String {
+    let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
+    let job: String = job.chars().map(plain).collect();
+    format!("keyferry:{job}:lane")
+}
+
+/// A run that was killed may have left requests in its sockets, which the
+/// server would still execute: end those connections before looking for keys.
+async fn end_old_lanes(link: &mut Link, job: &str) -> Result<(), MoveError> {
+    const STEP: &str = "end connections of an earlier run";
+    let list = link
+        .ask(STEP, &[b"CLIENT", b"LIST", b"TYPE", b"normal"])
+        .await?;
+    // A server that does not let us look does not let us end them either.
+    let Some(list) = list.as_bytes() else {
+        return Ok(());
+    };
+    for id in ids_named(&String::from_utf8_lossy(list), &lane_name(job)) {
+        // One that is gone by now answers with an error: as good.
+        link.ask(STEP, &[b"CLIENT", b"KILL", b"ID", id.as_bytes()])
+            .await?;
+    }
+    Ok(())
+}
+
+fn ids_named(list: &str, name: &str) -> Vec<String> {
+    let field = |line: &str, wanted: &str| {
+        let found = line.split(' ').find_map(|field| field.strip_prefix(wanted));
+        found.map(str::to_owned)
+    };
+    list.lines()
+        .filter(|line| field(line, "name=").as_deref() == Some(name))
+        .filter_map(|line| field(line, "id="))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_connections_of_the_same_job_are_ended() {
+        let list = "id=7 addr=a name=keyferry:j1:lane age=1\nid=8 addr=b name=keyferry:j2:lane age=1\nid=9 addr=c name= age=1\n";
+        assert_eq!(ids_named(list, &lane_name("j1")), ["7"]);
+    }
+}

@@ -1,0 +1,356 @@
+//! What can stop the mover: which server, at which step, whose fault, and
+//! whether the same command may simply be run again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::rdb::NotRestorable;
+use crate::replication::TapError;
+use crate::router::address::ShardAddress;
+use crate::router::commands::KeyError;
+use crate::upstream::SessionError;
+
+use super::key_text::KeyText;
+
+/// What a server is to the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An old shard: keys are read from it.
+    Source,
+    /// A new shard: keys are written to it.
+    Target,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Source => "source",
+            Role::Target => "target",
+        })
+    }
+}
+
+/// Whether the same job, started again, can be expected to get further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing will change without somebody's help.
+    AfterRepair,
+    /// A passing state (link lost, memory full, loading): run again.
+    RunAgain,
+}
+
+/// One key somewhere, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyAt {
+    /// Database number.
+    pub db: u32,
+    /// The key, binary.
+    pub key: Vec<u8>,
+    /// The server that holds it.
+    pub server: ShardAddress,
+}
+
+impl fmt::Display for KeyAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` (db {}) on {}",
+            KeyText(&self.key),
+            self.db,
+            self.server
+        )
+    }
+}
+
+/// Why the mover stopped or refused to start. Cheap to clone: every waiter of
+/// a failed mover gets the same one.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MoveError {
+    /// A layout places keys at random: nobody can say which ones move.
+    #[error(
+        "the {which} layout places keys at random, so no key has one owner: use ketama, modula or slots"
+    )]
+    NotDeterministic {
+        /// `old` or `new`.
+        which: &'static str,
+    },
+    /// A check before the start failed; nothing was changed.
+    #[error("{role} {server}: {step}: {why}")]
+    Preflight {
+        /// Old or new shard.
+        role: Role,
+        /// Its address.
+        server: ShardAddress,
+        /// What was being checked.
+        step: &'static str,
+        /// What is wrong and what to do about it.
+        why: String,
+    },
+    /// Two addresses lead to one server, so its keys would be moved onto themselves.
+    #[error(
+        "{first} and {second} are the same server (run id {run_id}): write its address the same way in both layouts"
+    )]
+    SameServer {
+        /// One address.
+        first: ShardAddress,
+        /// The other address.
+        second: ShardAddress,
+        /// The server's own id.
+        run_id: String,
+    },
+    /// A connection of ours could not be made or broke.
+    #[error("{role} {server}: {step}: {cause}")]
+    Link {
+        /// Old or new shard.
+        role: Role,
+        /// Its address.
+        server: ShardAddress,
+        /// What we were doing.
+        step: &'static str,
+        /// What the connection said.
+        #[source]
+        cause: Arc<SessionError>,
+    },
+    /// A server answered one of our own requests with an error or with something unexpected.
+    #[error("{role} {server}: {step}: {reply}")]
+    Answer {
+        /// Old or new shard.
+        role: Role,
+        /// Its address.
+        server: ShardAddress,
+        /// What we asked for.
+        step: &'static str,
+        /// The server's words, or what was odd about them.
+        reply: String,
+    },
+    /// The tap could not follow its source.
+    #[error("source {source_server}: replication: {cause}")]
+    Tap {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// What the tap said.
+        #[source]
+        cause: Arc<TapError>,
+    },
+    /// Targets already hold keys that are to move to them; nothing was changed.
+    #[error("{count} keys that are to move already exist in their targets, for example {}: look at them, then choose --on-conflict replace (the source's value wins) or skip (the target's value stays)", list(.examples))]
+    Conflict {
+        /// Some of them.
+        examples: Vec<KeyAt>,
+        /// How many there are.
+        count: u64,
+    },
+    /// `OnConflict::Skip` met more keys than it remembers.
+    #[error(
+        "more than {max} keys already exist in their targets: too many to skip, look at how the targets were filled"
+    )]
+    TooManySkipped {
+        /// The bound.
+        max: usize,
+    },
+    /// A resumed job cannot tell its own keys from those it was told to leave alone.
+    #[error(
+        "a job with --on-conflict skip cannot be resumed: which keys were in the targets before it began is not known any more; start again with --on-conflict replace (the source's values win) or after removing the copied keys"
+    )]
+    SkipCannotResume,
+    /// A target answered a key or command we sent with an error.
+    #[error("target {target}: {command} of `{}` (db {db}) from {source_server}: {reply}{}", KeyText(.key), help_for(.reply))]
+    TargetRefused {
+        /// The target's address.
+        target: ShardAddress,
+        /// The source whose data it was.
+        source_server: ShardAddress,
+        /// Database number.
+        db: u32,
+        /// The command's name.
+        command: String,
+        /// Its first moving key, or empty.
+        key: Vec<u8>,
+        /// The target's words.
+        reply: String,
+    },
+    /// A lane's connection broke, or its target fell silent.
+    #[error("target {target}: connection for keys of {source_server}: {what}")]
+    LaneLost {
+        /// The target's address.
+        target: ShardAddress,
+        /// The source whose keys went over it.
+        source_server: ShardAddress,
+        /// What happened.
+        what: String,
+    },
+    /// A value that no RESTORE can carry.
+    #[error("source {source_server}: `{}` (db {db}) cannot be restored elsewhere: {cause}", KeyText(.key))]
+    NotRestorable {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// Database number.
+        db: u32,
+        /// The key.
+        key: Vec<u8>,
+        /// Which type, and why.
+        #[source]
+        cause: NotRestorable,
+    },
+    /// A value larger than one bulk string may be.
+    #[error("source {source_server}: `{}` (db {db}) is {bytes} bytes as a RESTORE payload, more than the {max} that one bulk string may have (proto-max-bulk-len): split the value, or raise nothing and leave the key out by deleting it", KeyText(.key))]
+    ValueTooLarge {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// Database number.
+        db: u32,
+        /// The key.
+        key: Vec<u8>,
+        /// Length of the payload.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// A command in a source's stream that cannot be applied elsewhere.
+    #[error("source {source_server}: {command} at offset {offset} of its stream: {why}")]
+    Unfollowable {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// The command's name and what it touched.
+        command: String,
+        /// Offset after the command, in bytes of the replication stream.
+        offset: u64,
+        /// Why, and what to do.
+        why: Unfollowable,
+    },
+    /// A marker did not come back in time.
+    #[error("the marker sent to source {source_server} was not applied within {waited_ms} ms")]
+    MarkerLate {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// How long we waited.
+        waited_ms: u64,
+    },
+    /// A task of ours ended without an error of its own.
+    #[error("task {task} ended unexpectedly: {how}")]
+    TaskLost {
+        /// The task's name.
+        task: String,
+        /// Panicked, or closed its channel.
+        how: String,
+    },
+    /// The mover was stopped while somebody waited for it.
+    #[error("the mover was stopped")]
+    Stopped,
+}
+
+/// Why a command of the stream has no place to go.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfollowable {
+    /// Its keys belong to several new owners.
+    #[error(
+        "its keys would land on different servers ({0}): use hash tags, or stop using the command on these keys while they move"
+    )]
+    CrossesServers(String),
+    /// It changes a whole database.
+    #[error(
+        "it changes a whole database, which cannot be followed key by key: start the job again when it is over"
+    )]
+    WholeDatabase,
+    /// We do not know which keys it has.
+    #[error("unknown command: which keys it changes cannot be told")]
+    UnknownCommand,
+    /// Known by name, but its effect is not that of a plain command.
+    #[error("{0}")]
+    NotPlain(&'static str),
+    /// Its arguments do not give its keys.
+    #[error("{0}")]
+    BadArguments(KeyError),
+}
+
+impl MoveError {
+    /// Whether running the same job again may help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            MoveError::Link { .. }
+            | MoveError::LaneLost { .. }
+            | MoveError::MarkerLate { .. }
+            | MoveError::Tap { .. }
+            | MoveError::Stopped => Retry::RunAgain,
+            MoveError::TargetRefused { reply, .. } | MoveError::Answer { reply, .. }
+                if is_passing(reply) =>
+            {
+                Retry::RunAgain
+            }
+            MoveError::Unfollowable {
+                why: Unfollowable::WholeDatabase,
+                ..
+            } => Retry::RunAgain,
+            _ => Retry::AfterRepair,
+        }
+    }
+
+    /// True when nothing was written to any server before this error.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            MoveError::NotDeterministic { .. }
+                | MoveError::Preflight { .. }
+                | MoveError::SameServer { .. }
+                | MoveError::Conflict { .. }
+                | MoveError::TooManySkipped { .. }
+                | MoveError::SkipCannotResume
+        )
+    }
+}
+
+/// Error replies that go away by themselves or by giving the server what it lacks.
+const PASSING: [&str; 7] = [
+    "OOM",
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "BUSY ",
+    "TRYAGAIN",
+];
+
+/// True for error replies that say "not now".
+pub(super) fn is_passing(reply: &str) -> bool {
+    PASSING.iter().any(|word| reply.starts_with(word))
+}
+
+fn help_for(reply: &str) -> &'static str {
+    if reply.starts_with("OOM") {
+        " (give the target more memory, then run the job again)"
+    } else if reply.starts_with("BUSYKEY") {
+        " (somebody else wrote this key to the target after the job began)"
+    } else if reply.contains("DUMP payload version") || reply.contains("Bad data format") {
+        " (the target is too old for this value's type)"
+    } else {
+        ""
+    }
+}
+
+fn list(examples: &[KeyAt]) -> String {
+    let shown: Vec<String> = examples.iter().take(3).map(KeyAt::to_string).collect();
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_that_pass_are_told_from_those_that_stay() {
+        for passing in [
+            "OOM command not allowed",
+            "LOADING Redis is loading",
+            "READONLY You can't",
+        ] {
+            assert!(is_passing(passing), "{passing}");
+        }
+        for lasting in [
+            "BUSYKEY Target key name already exists.",
+            "NOPERM this user",
+            "ERR x",
+        ] {
+            assert!(!is_passing(lasting), "{lasting}");
+        }
+    }
+}

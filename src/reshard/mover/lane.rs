@@ -1,0 +1,388 @@
+//! A lane: one connection that carries everything one source has for one target.
+//!
+//! ```text
+//!  source task --Batch--> queue (bytes, batches) --> window (bytes, ops) --> target
+//!                                                       ^--- replies ----------'
+//! ```
+//!
+//! Order is the point: operations reach the target in the order the source task
+//! pushed them, so the operations of one key never overtake each other. The
+//! window is what was taken from the queue and not answered. Replies are read
+//! while requests are written, so that two full socket buffers cannot wait for
+//! each other. The first error reply ends the lane and with it the job.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use crate::resp::{ReplyScanner, Value, parse_value};
+use crate::router::address::ShardAddress;
+
+use super::config::{MoverLimits, TARGET_SILENCE_MS_MAX};
+use super::error::MoveError;
+
+/// Read buffer growth step; a reply larger than this grows it as needed.
+const READ_BYTES: usize = 64 * 1024;
+/// How often silence is looked at.
+const SILENCE_CHECK: Duration = Duration::from_secs(1);
+
+/// What was asked, in the order of the replies.
+#[derive(Debug)]
+pub(super) enum Op {
+    /// SELECT of this database.
+    Select(u32),
+    /// RESTORE of a key.
+    Key {
+        /// Database number.
+        db: u32,
+        /// The key.
+        key: Bytes,
+    },
+    /// A command of the live stream, or our part of one.
+    Command {
+        /// Database number.
+        db: u32,
+        /// The command's name.
+        name: Bytes,
+        /// Its first key that moves.
+        key: Bytes,
+    },
+    /// FUNCTION ...: several sources say the same, so "already gone" is no error.
+    Library(Bytes),
+    /// Told when everything before it was answered; has no reply of its own.
+    Barrier(mpsc::Sender<()>),
+    /// Replies to hand back; an error reply among them is a value.
+    Reads(Reads),
+}
+
+/// A run of reads whose replies somebody waits for.
+#[derive(Debug)]
+pub(super) struct Reads {
+    /// Replies still to come.
+    pub(super) left: usize,
+    /// Those that came.
+    pub(super) replies: Vec<Value>,
+    /// Who waits for them.
+    pub(super) done: oneshot::Sender<Vec<Value>>,
+}
+
+/// Encoded requests and what their replies mean.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) bytes: Vec<u8>,
+    pub(super) ops: Vec<Op>,
+    /// Stream offset that is applied once all of it is answered.
+    pub(super) offset: u64,
+    /// Its share of the queue, given back when the lane takes it.
+    pub(super) share: Option<OwnedSemaphorePermit>,
+}
+
+/// What a lane has confirmed, readable from outside.
+#[derive(Debug, Default)]
+pub(super) struct LaneMeter {
+    batches_sent: AtomicU64,
+    batches_done: AtomicU64,
+    offset: AtomicU64,
+    keys_acked: AtomicU64,
+}
+
+impl LaneMeter {
+    /// One more batch is on its way to the lane.
+    pub(super) fn sent(&self) {
+        self.batches_sent.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn done(&self, offset: u64) {
+        self.offset.store(offset, Ordering::Release);
+        self.batches_done.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn keys_acked(&self) -> u64 {
+        self.keys_acked.load(Ordering::Relaxed)
+    }
+
+    /// The offset applied here, when everything up to `read` was handed to the lane.
+    pub(super) fn applied_offset(&self, read: u64) -> u64 {
+        let done = self.batches_done.load(Ordering::Acquire);
+        if done == self.batches_sent.load(Ordering::Acquire) {
+            return read;
+        }
+        self.offset.load(Ordering::Acquire).min(read)
+    }
+}
+
+/// Whose lane it is.
+#[derive(Debug, Clone)]
+pub(super) struct LaneNames {
+    pub(super) source: ShardAddress,
+    pub(super) target: ShardAddress,
+}
+
+/// A batch that was taken and is not fully answered.
+struct Flight {
+    ops: std::vec::IntoIter<Op>,
+    head: Option<Op>,
+    bytes: usize,
+    offset: u64,
+}
+
+/// The connection's two halves and what is under way on them.
+pub(super) struct Lane<R, W> {
+    names: LaneNames,
+    reader: R,
+    writer: W,
+    limits: MoverLimits,
+    meter: Arc<LaneMeter>,
+    scanner: ReplyScanner,
+    inbox: BytesMut,
+    outbox: VecDeque<Bytes>,
+    flights: VecDeque<Flight>,
+    window_bytes: usize,
+    window_ops: usize,
+    heard: Instant,
+}
+
+/// What woke the lane.
+enum Wake {
+    Read(std::io::Result<usize>),
+    Wrote(std::io::Result<usize>),
+    Batch(Option<Batch>),
+    Tick,
+    Stop,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
+    pub(super) fn new(
+        names: LaneNames,
+        (reader, writer): (R, W),
+        limits: MoverLimits,
+        meter: Arc<LaneMeter>,
+    ) -> Lane<R, W> {
+        Lane {
+            names,
+            reader,
+            writer,
+            limits,
+            meter,
+            scanner: ReplyScanner::new(),
+            inbox: BytesMut::with_capacity(READ_BYTES),
+            outbox: VecDeque::new(),
+            flights: VecDeque::new(),
+            window_bytes: 0,
+            window_ops: 0,
+            heard: Instant::now(),
+        }
+    }
+
+    /// Carries batches until told to stop or the source task is gone and all is answered.
+    pub(super) async fn run(
+        mut self,
+        queue: &mut mpsc::Receiver<Batch>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), MoveError> {
+        let mut tick = tokio::time::interval(SILENCE_CHECK);
+        let mut open = true;
+        while open || !self.flights.is_empty() {
+            let takes = open && self.has_window();
+            let wake = {
+                let Lane {
+                    reader,
+                    writer,
+                    inbox,
+                    outbox,
+                    ..
+                } = &mut self;
+                let out = outbox.front().map_or(&[][..], |bytes| &bytes[..]);
+                inbox.reserve(READ_BYTES);
+                tokio::select! {
+                    read = reader.read_buf(inbox) => Wake::Read(read),
+                    wrote = writer.write(out), if !out.is_empty() => Wake::Wrote(wrote),
+                    batch = queue.recv(), if takes => Wake::Batch(batch),
+                    _ = tick.tick() => Wake::Tick,
+                    _ = stop.wait_for(|stop| *stop) => Wake::Stop,
+                }
+            };
+            match wake {
+                Wake::Read(read) => self.on_read(read)?,
+                Wake::Wrote(wrote) => self.on_wrote(wrote)?,
+                Wake::Batch(Some(batch)) => self.take(batch),
+                Wake::Batch(None) => open = false,
+                Wake::Tick => self.check_silence()?,
+                Wake::Stop => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_window(&self) -> bool {
+        self.window_bytes < self.limits.window_bytes && self.window_ops < self.limits.window_ops
+    }
+
+    fn take(&mut self, batch: Batch) {
+        if self.flights.is_empty() {
+            self.heard = Instant::now();
+        }
+        self.window_bytes += batch.bytes.len();
+        self.window_ops += batch.ops.len();
+        self.flights.push_back(Flight {
+            bytes: batch.bytes.len(),
+            offset: batch.offset,
+            ops: batch.ops.into_iter(),
+            head: None,
+        });
+        if !batch.bytes.is_empty() {
+            self.outbox.push_back(batch.bytes.into());
+        }
+        drop(batch.share);
+        self.settle();
+    }
+
+    fn on_wrote(&mut self, wrote: std::io::Result<usize>) -> Result<(), MoveError> {
+        let wrote = wrote.map_err(|error| self.lost(error.to_string()))?;
+        if wrote == 0 {
+            return Err(self.lost("it takes no more bytes".to_owned()));
+        }
+        if let Some(front) = self.outbox.front_mut() {
+            front.advance(wrote.min(front.len()));
+            if front.is_empty() {
+                self.outbox.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    fn on_read(&mut self, read: std::io::Result<usize>) -> Result<(), MoveError> {
+        let read = read.map_err(|error| self.lost(error.to_string()))?;
+        if read == 0 {
+            return Err(self.lost("the target closed it".to_owned()));
+        }
+        self.heard = Instant::now();
+        loop {
+            let scanned = self.scanner.scan(&self.inbox);
+            let reply = scanned.map_err(|error| self.lost(format!("not a reply: {error}")))?;
+            let Some(reply) = reply else { return Ok(()) };
+            let bytes = self.inbox.split_to(reply.len);
+            self.on_reply(reply.kind, &bytes)?;
+        }
+    }
+
+    /// One whole reply: it answers the oldest operation.
+    fn on_reply(&mut self, kind: u8, bytes: &[u8]) -> Result<(), MoveError> {
+        let Some(op) = self.next_op() else {
+            return Err(self.lost("a reply that nothing asked for".to_owned()));
+        };
+        match op {
+            Op::Reads(mut reads) => {
+                let value = parse_value(bytes);
+                reads
+                    .replies
+                    .push(value.map_err(|error| self.lost(error.to_string()))?);
+                reads.left = reads.left.saturating_sub(1);
+                if reads.left > 0 {
+                    self.put_back(Op::Reads(reads));
+                    return Ok(());
+                }
+                // Whoever asked may have given up: nothing is lost by that.
+                let _ = reads.done.send(reads.replies);
+            }
+            op if kind == b'-' || kind == b'!' => self.refused(&op, bytes)?,
+            Op::Key { .. } => {
+                self.meter.keys_acked.fetch_add(1, Ordering::Relaxed);
+            }
+            Op::Select(_) | Op::Command { .. } | Op::Library(_) | Op::Barrier(_) => {}
+        }
+        self.window_ops -= 1;
+        self.settle();
+        Ok(())
+    }
+
+    fn next_op(&mut self) -> Option<Op> {
+        let flight = self.flights.front_mut()?;
+        flight.head.take().or_else(|| flight.ops.next())
+    }
+
+    fn put_back(&mut self, op: Op) {
+        if let Some(flight) = self.flights.front_mut() {
+            flight.head = Some(op);
+        }
+    }
+
+    /// Passes barriers whose turn it is and retires batches that are answered.
+    fn settle(&mut self) {
+        while let Some(flight) = self.flights.front_mut() {
+            let head = flight.head.take().or_else(|| flight.ops.next());
+            match head {
+                Some(Op::Barrier(passed)) => {
+                    self.window_ops -= 1;
+                    // Its channel has room for every lane; a waiter that left needs no word.
+                    let _ = passed.try_send(());
+                }
+                Some(op) => {
+                    flight.head = Some(op);
+                    break;
+                }
+                None => {
+                    self.window_bytes -= flight.bytes;
+                    self.meter.done(flight.offset);
+                    self.flights.pop_front();
+                }
+            }
+        }
+    }
+
+    fn refused(&self, op: &Op, bytes: &[u8]) -> Result<(), MoveError> {
+        let reply = error_text(bytes);
+        let (db, command, key) = match op {
+            Op::Library(_) if is_repeated(&reply) => return Ok(()),
+            Op::Library(name) => (0, String::from("FUNCTION"), name.to_vec()),
+            Op::Select(db) => (*db, String::from("SELECT"), Vec::new()),
+            Op::Key { db, key } => (*db, String::from("RESTORE"), key.to_vec()),
+            Op::Command { db, name, key } => (
+                *db,
+                String::from_utf8_lossy(name).to_ascii_uppercase(),
+                key.to_vec(),
+            ),
+            Op::Barrier(_) | Op::Reads(_) => return Ok(()),
+        };
+        Err(MoveError::TargetRefused {
+            target: self.names.target.clone(),
+            source_server: self.names.source.clone(),
+            db,
+            command,
+            key,
+            reply,
+        })
+    }
+
+    fn check_silence(&self) -> Result<(), MoveError> {
+        let silent = self.heard.elapsed();
+        if self.flights.is_empty() || silent.as_millis() < u128::from(TARGET_SILENCE_MS_MAX) {
+            return Ok(());
+        }
+        Err(self.lost(format!("no reply for {} s", silent.as_secs())))
+    }
+
+    fn lost(&self, what: String) -> MoveError {
+        MoveError::LaneLost {
+            target: self.names.target.clone(),
+            source_server: self.names.source.clone(),
+            what,
+        }
+    }
+}
+
+/// The words of an error reply.
+fn error_text(bytes: &[u8]) -> String {
+    let text = bytes.strip_prefix(b"-").unwrap_or(bytes);
+    String::from_utf8_lossy(text.strip_suffix(b"\r\n").unwrap_or(text)).into_owned()
+}
+
+/// Function libraries are the same on all sources: the second to tell finds it done.
+fn is_repeated(reply: &str) -> bool {
+    reply.contains("Library not found") || reply.contains("already exists")
+}

@@ -1,0 +1,171 @@
+//! A session with a source or target whose errors name the server and the step.
+
+use std::sync::Arc;
+
+use crate::resp::Value;
+use crate::router::address::ShardAddress;
+use crate::upstream::config::UpstreamConfig;
+use crate::upstream::{Session, SessionError, SessionReader, SessionWriter};
+
+use super::error::{MoveError, Role};
+
+/// One connection for our own requests.
+pub(super) struct Link {
+    role: Role,
+    server: ShardAddress,
+    reader: SessionReader,
+    writer: SessionWriter,
+}
+
+impl Link {
+    pub(super) async fn connect(
+        role: Role,
+        server: &ShardAddress,
+        upstream: &UpstreamConfig,
+    ) -> Result<Link, MoveError> {
+        let session = Session::connect(server, upstream).await;
+        let session = session.map_err(|cause| broken(role, server, "connect", cause))?;
+        let (reader, writer) = session.split();
+        Ok(Link {
+            role,
+            server: server.clone(),
+            reader,
+            writer,
+        })
+    }
+
+    pub(super) fn server(&self) -> &ShardAddress {
+        &self.server
+    }
+
+    /// The two directions, for a pipeline. All replies must have been read.
+    pub(super) fn into_halves(self) -> (SessionReader, SessionWriter) {
+        (self.reader, self.writer)
+    }
+
+    /// One request; an error reply is a value.
+    pub(super) async fn ask(
+        &mut self,
+        step: &'static str,
+        args: &[&[u8]],
+    ) -> Result<Value, MoveError> {
+        self.queue(args);
+        self.flush(step).await?;
+        self.read(step).await
+    }
+
+    /// One request that must succeed.
+    pub(super) async fn call(
+        &mut self,
+        step: &'static str,
+        args: &[&[u8]],
+    ) -> Result<Value, MoveError> {
+        match self.ask(step, args).await? {
+            Value::Error(text) => Err(self.answered(step, &text)),
+            value => Ok(value),
+        }
+    }
+
+    /// One request whose reply is text, such as INFO.
+    pub(super) async fn text(
+        &mut self,
+        step: &'static str,
+        args: &[&[u8]],
+    ) -> Result<String, MoveError> {
+        let value = self.call(step, args).await?;
+        let bytes = value.as_bytes().ok_or_else(|| self.odd(step))?;
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// One request that is already encoded; an error reply is a value.
+    pub(super) async fn ask_encoded(
+        &mut self,
+        step: &'static str,
+        request: &[u8],
+    ) -> Result<Value, MoveError> {
+        self.queue_encoded(request);
+        self.flush(step).await?;
+        self.read(step).await
+    }
+
+    /// Adds a request to those that `flush` sends.
+    pub(super) fn queue(&mut self, args: &[&[u8]]) {
+        self.writer.queue(args);
+    }
+
+    /// Adds requests that are already encoded.
+    pub(super) fn queue_encoded(&mut self, requests: &[u8]) {
+        self.writer.output().extend_from_slice(requests);
+    }
+
+    pub(super) async fn flush(&mut self, step: &'static str) -> Result<(), MoveError> {
+        let flushed = self.writer.flush().await;
+        flushed.map_err(|cause| broken(self.role, &self.server, step, cause))
+    }
+
+    /// The next reply; an error reply is a value.
+    pub(super) async fn read(&mut self, step: &'static str) -> Result<Value, MoveError> {
+        let reply = self.reader.read_reply().await;
+        reply.map_err(|cause| broken(self.role, &self.server, step, cause))
+    }
+
+    /// The next reply, which must be no error.
+    pub(super) async fn read_ok(&mut self, step: &'static str) -> Result<Value, MoveError> {
+        match self.read(step).await? {
+            Value::Error(text) => Err(self.answered(step, &text)),
+            value => Ok(value),
+        }
+    }
+
+    /// The error for an error reply.
+    pub(super) fn answered(&self, step: &'static str, text: &[u8]) -> MoveError {
+        MoveError::Answer {
+            role: self.role,
+            server: self.server.clone(),
+            step,
+            reply: String::from_utf8_lossy(text).into_owned(),
+        }
+    }
+
+    /// The error for a reply of an unexpected shape.
+    pub(super) fn odd(&self, step: &'static str) -> MoveError {
+        self.answered(step, b"a reply of an unexpected kind")
+    }
+
+    /// The error for a failed check.
+    pub(super) fn refuse(&self, step: &'static str, why: impl Into<String>) -> MoveError {
+        MoveError::Preflight {
+            role: self.role,
+            server: self.server.clone(),
+            step,
+            why: why.into(),
+        }
+    }
+}
+
+fn broken(role: Role, server: &ShardAddress, step: &'static str, cause: SessionError) -> MoveError {
+    MoveError::Link {
+        role,
+        server: server.clone(),
+        step,
+        cause: Arc::new(cause),
+    }
+}
+
+/// One `field:value` line of an INFO text.
+pub(super) fn info_field<'t>(info: &'t str, field: &str) -> Option<&'t str> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let info = "# Server\r\nredis_version_x:1\r\nredis_version:7.0.15\r\n";
+        assert_eq!(info_field(info, "redis_version"), Some("7.0.15"));
+        assert_eq!(info_field(info, "role"), None);
+    }
+}

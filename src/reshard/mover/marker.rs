@@ -1,0 +1,86 @@
+//! Markers: unique messages published on a source and recognised in its stream.
+//!
+//! ```text
+//! who asks:     board.expect(nonce, what)   PUBLISH __keyferry job:nonce --> source
+//! source task:  sees the PUBLISH in the stream, board.take(nonce), puts `what` into its lanes
+//! ```
+//!
+//! Everything the source did before the PUBLISH is before it in the stream, so
+//! what is put into the lanes at that place is "as of the marker".
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::placement::TargetIndex;
+
+/// The channel our markers are published on.
+pub(super) const MARKER_CHANNEL: &[u8] = b"__keyferry";
+
+/// What to put into the lanes when a marker is seen.
+#[derive(Debug)]
+pub(super) enum Expected {
+    /// A barrier in every lane; the source task adds its own word.
+    Barrier(mpsc::Sender<()>),
+    /// Reads on the targets of these keys.
+    Reads { db: u32, reads: Vec<TargetReads> },
+}
+
+/// Reads for one target at the place of a marker.
+#[derive(Debug)]
+pub(super) struct TargetReads {
+    pub(super) target: TargetIndex,
+    /// Encoded requests.
+    pub(super) bytes: Vec<u8>,
+    /// How many.
+    pub(super) count: usize,
+    pub(super) done: oneshot::Sender<Vec<crate::resp::Value>>,
+}
+
+/// The markers that one source is expected to show.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Board(Arc<Mutex<HashMap<Vec<u8>, Expected>>>);
+
+impl Board {
+    /// Must be called before the marker is published.
+    pub(super) fn expect(&self, message: Vec<u8>, what: Expected) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(message, what);
+    }
+
+    /// Called by the source task for each message on our channel; `None` for
+    /// markers of other jobs and of earlier runs.
+    pub(super) fn take(&self, message: &[u8]) -> Option<Expected> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(message)
+    }
+}
+
+/// Makes messages that were never published before.
+#[derive(Debug)]
+pub(super) struct Nonces {
+    prefix: String,
+    next: AtomicU64,
+}
+
+impl Nonces {
+    /// `run` tells this run of the job from earlier ones.
+    pub(super) fn new(job: &str, run: u64) -> Nonces {
+        Nonces {
+            prefix: format!("{job}:{run:016x}"),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// `<job>:<run>:<label>:<number>`.
+    pub(super) fn next(&self, label: &str) -> Vec<u8> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{}:{label}:{number}", self.prefix).into_bytes()
+    }
+}

@@ -1,0 +1,55 @@
+//! The part of a job that moves data: copy, follow, mark, verify, purge.
+//!
+//! ```text
+//!              tap            filter               lane (one connection, in order)
+//! source S ---------> Source task ---- moving keys ----> target T
+//!    ^  PUBLISH marker        |  '---- barrier, reads ------'
+//!    '------------------ Publisher, verify
+//! ```
+//!
+//! - `preflight` looks at every server and changes nothing.
+//! - `start` applies the conflict policy, then attaches one tap to every old
+//!   shard and opens one lane from it to every new shard.
+//! - Only keys with old(k) = S and new(k) != S go into S's lanes, from the
+//!   snapshot as RESTORE, from the stream as they come (`route`).
+//! - `marker` tells when everything before a moment has reached the targets.
+//! - `verify` compares both sides as of a marker, while writes go on.
+//!
+//! Invariants: the operations of one key reach its target in the source's
+//! order, each once in a run; nothing is deleted from a source before `purge`;
+//! every task is owned by `Tasks` and ends with it.
+
+mod compare;
+mod config;
+mod conflict;
+mod error;
+mod key_text;
+mod keyspace;
+mod lane;
+mod link;
+mod marker;
+mod pace;
+mod placement;
+mod preflight;
+mod progress;
+mod publisher;
+mod queue;
+mod reads;
+mod removal;
+mod route;
+mod running;
+mod snapshot;
+mod source;
+mod start;
+mod tasks;
+mod verify;
+
+pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
+pub use config::{MoverConfig, MoverLimits, OnConflict, UnknownPolicy};
+pub use error::{KeyAt, MoveError, Retry, Role, Unfollowable};
+pub use preflight::{PreflightReport, ServerReport, preflight};
+pub use progress::{MoverProgress, Phase, SourceProgress};
+pub use removal::{PurgeReport, purge};
+pub use running::{MarkerReport, Mover};
+pub use start::start;
+pub use verify::{VerifyOptions, VerifyReport};

@@ -1,0 +1,151 @@
+//! Which keys of a source move, and where to.
+//!
+//! A server is its address. Of the keys that a source holds,
+//!
+//! ```text
+//!   stray   old(k) != source: left behind by an earlier layout, or written here
+//!           because this server is also a target; never copied from here
+//!   stays   old(k) == source == new(k)
+//!   moves   old(k) == source != new(k): goes to the lane of new(k)
+//! ```
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::router::address::ShardAddress;
+use crate::router::layout::{Layout, ShardIndex};
+use crate::router::moves::{Move, Moves};
+
+/// An old shard, by its position in `Placement::sources`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SourceIndex(pub(super) usize);
+
+/// A new shard, by its position in `Placement::targets`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct TargetIndex(pub(super) usize);
+
+/// What a key found on a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Not this source's key.
+    Stray,
+    /// This source's key before and after.
+    Stays,
+    /// This source's key, to be owned by the target.
+    Moves(TargetIndex),
+}
+
+/// The two layouts, seen as servers.
+#[derive(Debug)]
+pub(super) struct Placement {
+    moves: Arc<Moves>,
+    sources: Vec<ShardAddress>,
+    targets: Vec<ShardAddress>,
+    source_of_shard: Vec<SourceIndex>,
+    target_of_shard: Vec<TargetIndex>,
+    /// (db, key) pairs that the conflict policy leaves alone.
+    skipped: HashSet<(u32, Vec<u8>)>,
+}
+
+impl Placement {
+    pub(super) fn new(moves: &Arc<Moves>) -> Placement {
+        let (sources, source_of_shard) = servers(moves.from());
+        let (targets, target_of_shard) = servers(moves.to());
+        Placement {
+            moves: Arc::clone(moves),
+            sources,
+            targets,
+            source_of_shard: source_of_shard.into_iter().map(SourceIndex).collect(),
+            target_of_shard: target_of_shard.into_iter().map(TargetIndex).collect(),
+            skipped: HashSet::new(),
+        }
+    }
+
+    /// Leaves these keys alone from now on.
+    pub(super) fn skipping(mut self, keys: HashSet<(u32, Vec<u8>)>) -> Placement {
+        self.skipped = keys;
+        self
+    }
+
+    pub(super) fn skipped(&self) -> usize {
+        self.skipped.len()
+    }
+
+    /// The old servers, each once.
+    pub(super) fn sources(&self) -> &[ShardAddress] {
+        &self.sources
+    }
+
+    /// The new servers, each once.
+    pub(super) fn targets(&self) -> &[ShardAddress] {
+        &self.targets
+    }
+
+    /// Where the source's keys can go: every new server but itself.
+    pub(super) fn targets_of(&self, source: SourceIndex) -> impl Iterator<Item = TargetIndex> {
+        let own = self.sources.get(source.0);
+        self.targets
+            .iter()
+            .enumerate()
+            .filter(move |(_, address)| Some(*address) != own)
+            .map(|(index, _)| TargetIndex(index))
+    }
+
+    /// True for a new server that is in no old layout.
+    pub(super) fn is_new(&self, target: TargetIndex) -> bool {
+        self.targets
+            .get(target.0)
+            .is_some_and(|address| !self.sources.contains(address))
+    }
+
+    /// What `key` in database `db` is to `source`.
+    pub(super) fn place(&self, source: SourceIndex, db: u32, key: &[u8]) -> Place {
+        let place = match self.moves.of(key) {
+            Move::Stays { at } if self.source_at(at) == Some(source) => Place::Stays,
+            Move::Moves { from, to } if self.source_at(from) == Some(source) => {
+                self.target_at(to).map_or(Place::Stray, Place::Moves)
+            }
+            _ => Place::Stray,
+        };
+        match place {
+            Place::Moves(_) if !self.skipped.is_empty() && self.is_skipped(db, key) => Place::Stray,
+            place => place,
+        }
+    }
+
+    /// The key's old and new server when it is to arrive at `target`.
+    pub(super) fn arrives_at(&self, target: TargetIndex, key: &[u8]) -> Option<SourceIndex> {
+        match self.moves.of(key) {
+            Move::Moves { from, to } if self.target_at(to) == Some(target) => self.source_at(from),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_skipped(&self, db: u32, key: &[u8]) -> bool {
+        self.skipped.contains(&(db, key.to_vec()))
+    }
+
+    fn source_at(&self, shard: ShardIndex) -> Option<SourceIndex> {
+        self.source_of_shard.get(usize::from(shard.0)).copied()
+    }
+
+    fn target_at(&self, shard: ShardIndex) -> Option<TargetIndex> {
+        self.target_of_shard.get(usize::from(shard.0)).copied()
+    }
+}
+
+/// The distinct servers of a layout, and the server of each of its shards.
+fn servers(layout: &Layout) -> (Vec<ShardAddress>, Vec<usize>) {
+    let mut addresses: Vec<ShardAddress> = Vec::new();
+    let mut of_shard = Vec::new();
+    for shard in layout.shards() {
+        let known = addresses
+            .iter()
+            .position(|address| *address == shard.address);
+        of_shard.push(known.unwrap_or_else(|| {
+            addresses.push(shard.address.clone());
+            addresses.len() - 1
+        }));
+    }
+    (addresses, of_shard)
+}

@@ -1,0 +1,271 @@
+//! Looks at every server before anything is changed: reachable, a master, fit
+//! to be tapped or filled. Leaves nothing behind.
+
+use crate::rdb::{RawValue, ValueType};
+use crate::resp::Value;
+use crate::router::address::ShardAddress;
+
+use super::config::MoverConfig;
+use super::error::{MoveError, Role};
+use super::keyspace::databases;
+use super::link::{Link, info_field};
+use super::marker::MARKER_CHANNEL;
+use super::placement::Placement;
+use super::snapshot::{Overwrite, write_restore};
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreflightReport {
+    /// The old servers.
+    pub sources: Vec<ServerReport>,
+    /// The new servers; one may be a source, too.
+    pub targets: Vec<ServerReport>,
+    /// Things that may go wrong later, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerReport {
+    /// Its address.
+    pub server: ShardAddress,
+    /// As the server states it, such as `7.0.15`.
+    pub version: String,
+    /// The server's own id, new at each of its starts.
+    pub run_id: String,
+    /// Keys in all databases.
+    pub keys: u64,
+    /// Highest database that holds keys.
+    pub highest_db: u32,
+    /// `maxmemory` in bytes; 0: no limit.
+    pub maxmemory_bytes: u64,
+    /// `maxmemory-policy`.
+    pub maxmemory_policy: String,
+}
+
+impl ServerReport {
+    fn major(&self) -> u32 {
+        let number = self.version.split('.').next();
+        number.and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Checks all servers of both layouts.
+///
+/// # Errors
+/// The first problem, with the server and the step; nothing was changed.
+pub async fn preflight(cfg: &MoverConfig) -> Result<PreflightReport, MoveError> {
+    let placement = Placement::new(&cfg.moves);
+    let mut report = PreflightReport {
+        sources: Vec::new(),
+        targets: Vec::new(),
+        warnings: Vec::new(),
+    };
+    for server in placement.sources() {
+        let mut link = Link::connect(Role::Source, server, &cfg.upstream).await?;
+        let found = look(&mut link).await?;
+        check_source(&mut link, &found, &cfg.job).await?;
+        report.sources.push(found);
+    }
+    let highest_db = report
+        .sources
+        .iter()
+        .map(|source| source.highest_db)
+        .max()
+        .unwrap_or(0);
+    for server in placement.targets() {
+        let mut link = Link::connect(Role::Target, server, &cfg.upstream).await?;
+        let found = look(&mut link).await?;
+        check_target(&mut link, &found, highest_db, &cfg.job).await?;
+        report.targets.push(found);
+    }
+    check_identities(&report)?;
+    report.warnings = warnings(&report);
+    Ok(report)
+}
+
+/// What INFO says; refuses servers that are no standalone masters.
+async fn look(link: &mut Link) -> Result<ServerReport, MoveError> {
+    let info = link.text("read INFO", &[b"INFO"]).await?;
+    let field = |name: &str| info_field(&info, name).unwrap_or_default().to_owned();
+    if field("loading") == "1" {
+        return Err(link.refuse(
+            "read INFO",
+            "it is still loading its data: wait, then try again",
+        ));
+    }
+    let role = field("role");
+    if role != "master" {
+        let why = format!("its role is `{role}`: give the master's address in the layout");
+        return Err(link.refuse("check that it is a master", why));
+    }
+    if field("cluster_enabled") == "1" {
+        let why = "it runs in cluster mode, where slots belong to nodes by their own rules: use standalone servers";
+        return Err(link.refuse("check that it stands alone", why));
+    }
+    let dbs = databases(link).await?;
+    Ok(ServerReport {
+        server: link.server().clone(),
+        version: field("redis_version"),
+        run_id: field("run_id"),
+        keys: dbs.iter().map(|(_, keys)| keys).sum(),
+        highest_db: dbs.iter().map(|(db, _)| *db).max().unwrap_or(0),
+        maxmemory_bytes: field("maxmemory").parse().unwrap_or(0),
+        maxmemory_policy: field("maxmemory_policy"),
+    })
+}
+
+async fn check_source(link: &mut Link, found: &ServerReport, job: &str) -> Result<(), MoveError> {
+    const PSYNC: &str = "check PSYNC";
+    let known = link.ask(PSYNC, &[b"COMMAND", b"INFO", b"PSYNC"]).await?;
+    if matches!(&known, Value::Array(items) if matches!(items.as_slice(), [Value::Null])) {
+        let why = "the server does not offer PSYNC (renamed or disabled): allow it, or tap a replica that does";
+        return Err(link.refuse(PSYNC, why));
+    }
+    if found.major() >= 7
+        && let Some(user) = link.ask(PSYNC, &[b"ACL", b"WHOAMI"]).await?.as_bytes()
+    {
+        let user = user.to_vec();
+        let dry = link
+            .ask(PSYNC, &[b"ACL", b"DRYRUN", &user, b"PSYNC", b"?", b"-1"])
+            .await?;
+        // +OK when allowed, a sentence when not, an error when DRYRUN itself is refused.
+        if let Value::Bulk(sentence) = dry {
+            let sentence = String::from_utf8_lossy(&sentence).into_owned();
+            return Err(link.refuse(PSYNC, format!("{sentence}: allow +psync +replconf +ping")));
+        }
+    }
+    let message = format!("{job}:preflight");
+    let args: [&[u8]; 3] = [b"PUBLISH", MARKER_CHANNEL, message.as_bytes()];
+    let publish = link.ask("check PUBLISH", &args).await?;
+    accepted(
+        publish,
+        link,
+        "check PUBLISH",
+        "markers are published on each source",
+    )?;
+    let scan = link
+        .ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"])
+        .await?;
+    accepted(scan, link, "check SCAN", "verification lists the keys")
+}
+
+async fn check_target(
+    link: &mut Link,
+    found: &ServerReport,
+    highest_db: u32,
+    job: &str,
+) -> Result<(), MoveError> {
+    const RESTORE: &str = "check RESTORE";
+    const SELECT: &str = "check the number of databases (SELECT)";
+    if (1..5).contains(&found.major()) {
+        let why = format!(
+            "version {} has no RESTORE ... ABSTTL: use Redis 5.0 or later",
+            found.version
+        );
+        return Err(link.refuse(RESTORE, why));
+    }
+    let select = link
+        .ask(SELECT, &[b"SELECT", highest_db.to_string().as_bytes()])
+        .await?;
+    accepted(select, link, SELECT, "a source has keys in this database")?;
+    // Its time to live ended in 1970: the server takes all of it and keeps nothing.
+    let mut request = Vec::new();
+    let key = format!("__keyferry:{job}:preflight");
+    let value = RawValue {
+        type_id: ValueType::String,
+        bytes: &[0xc0, 0x0a],
+    };
+    if write_restore(
+        &mut request,
+        key.as_bytes(),
+        Some(1),
+        &value,
+        Overwrite::Always,
+    )
+    .is_ok()
+    {
+        let restore = link.ask_encoded(RESTORE, &request).await?;
+        accepted(
+            restore,
+            link,
+            RESTORE,
+            "every key arrives by RESTORE ... ABSTTL",
+        )?;
+    }
+    let scan = link
+        .ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"])
+        .await?;
+    accepted(
+        scan,
+        link,
+        "check SCAN",
+        "keys already there are looked for",
+    )
+}
+
+/// An error reply refuses the job, with what we need the command for.
+fn accepted(reply: Value, link: &Link, step: &'static str, need: &str) -> Result<(), MoveError> {
+    match reply {
+        Value::Error(text) => {
+            let text = String::from_utf8_lossy(&text);
+            Err(link.refuse(step, format!("{text} ({need}: allow it for our user)")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Two spellings of one server would make it move keys onto itself.
+fn check_identities(report: &PreflightReport) -> Result<(), MoveError> {
+    let all: Vec<&ServerReport> = report.sources.iter().chain(&report.targets).collect();
+    for (at, first) in all.iter().enumerate() {
+        let twin = all.iter().skip(at + 1).find(|second| {
+            !first.run_id.is_empty()
+                && first.run_id == second.run_id
+                && first.server != second.server
+        });
+        if let Some(second) = twin {
+            return Err(MoveError::SameServer {
+                first: first.server.clone(),
+                second: second.server.clone(),
+                run_id: first.run_id.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn warnings(report: &PreflightReport) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let newest = report
+        .sources
+        .iter()
+        .map(ServerReport::major)
+        .max()
+        .unwrap_or(0);
+    for source in report
+        .sources
+        .iter()
+        .filter(|source| (1..7).contains(&source.major()))
+    {
+        warnings.push(format!(
+            "source {} ({}) sends relative expiry times: those set while the job runs end later by the lag",
+            source.server, source.version
+        ));
+    }
+    for target in &report.targets {
+        if target.maxmemory_bytes > 0 && target.maxmemory_policy != "noeviction" {
+            warnings.push(format!(
+                "target {} evicts keys ({}) at {} bytes: moved keys may vanish there before the switch",
+                target.server, target.maxmemory_policy, target.maxmemory_bytes
+            ));
+        }
+        if target.major() < newest {
+            warnings.push(format!(
+                "target {} ({}) is older than a source: values of types it does not know stop the job",
+                target.server, target.version
+            ));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,157 @@
+//! How far the mover is, as others see it.
+//!
+//! Each source task writes its own row; a reporting task puts the rows together
+//! every `PROGRESS_MS` and publishes them through a watch channel.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::router::address::ShardAddress;
+
+use super::config::PROGRESS_MS;
+use super::lane::LaneMeter;
+
+/// Where a source is: each phase ends before the next begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Handshake with the source; it may be preparing its snapshot.
+    Connecting,
+    /// The snapshot is read and sent.
+    Snapshot,
+    /// The snapshot was read; targets still owe replies for it.
+    Draining,
+    /// The snapshot is applied and the live stream is followed.
+    Following,
+}
+
+/// One source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceProgress {
+    /// Its address.
+    pub source: ShardAddress,
+    /// Where it is.
+    pub phase: Phase,
+    /// Keys seen in the snapshot, whoever owns them.
+    pub keys_scanned: u64,
+    /// Keys sent to targets.
+    pub keys_sent: u64,
+    /// Keys that targets confirmed.
+    pub keys_acked: u64,
+    /// Bytes sent to targets, snapshot and stream together.
+    pub bytes_sent: u64,
+    /// Keys the source held when the mover started: what `keys_scanned` will be, about.
+    pub keys_hint: u64,
+    /// Bytes of the snapshot read so far.
+    pub snapshot_bytes: u64,
+    /// Bytes the snapshot has; a diskless one does not say.
+    pub snapshot_bytes_total: Option<u64>,
+    /// Commands of the live stream sent to targets.
+    pub commands_sent: u64,
+    /// Offset up to which the stream was read, in bytes.
+    pub offset_read: u64,
+    /// Offset up to which every target has applied what concerns it.
+    pub offset_applied: u64,
+}
+
+impl SourceProgress {
+    pub(super) fn new(source: ShardAddress, keys_hint: u64) -> SourceProgress {
+        SourceProgress {
+            source,
+            phase: Phase::Connecting,
+            keys_scanned: 0,
+            keys_sent: 0,
+            keys_acked: 0,
+            bytes_sent: 0,
+            keys_hint,
+            snapshot_bytes: 0,
+            snapshot_bytes_total: None,
+            commands_sent: 0,
+            offset_read: 0,
+            offset_applied: 0,
+        }
+    }
+
+    /// Stream bytes read but not applied.
+    pub fn lag_bytes(&self) -> u64 {
+        self.offset_read.saturating_sub(self.offset_applied)
+    }
+}
+
+/// Every source, in the order of the old layout.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MoverProgress {
+    /// One row a source.
+    pub sources: Vec<SourceProgress>,
+}
+
+impl MoverProgress {
+    /// True when every source has its snapshot applied and follows the stream.
+    pub fn is_following(&self) -> bool {
+        !self.sources.is_empty() && self.sources.iter().all(|row| row.phase == Phase::Following)
+    }
+}
+
+/// The row that a source task writes and the reporter reads.
+#[derive(Debug)]
+pub(super) struct SourceRow {
+    row: Mutex<SourceProgress>,
+    lanes: Vec<Arc<LaneMeter>>,
+}
+
+impl SourceRow {
+    pub(super) fn new(
+        source: ShardAddress,
+        keys_hint: u64,
+        lanes: Vec<Arc<LaneMeter>>,
+    ) -> SourceRow {
+        SourceRow {
+            row: Mutex::new(SourceProgress::new(source, keys_hint)),
+            lanes,
+        }
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut SourceProgress)) {
+        change(&mut self.row.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The row as of now, with what the lanes have confirmed since.
+    pub(super) fn read(&self) -> SourceProgress {
+        let mut row = self
+            .row
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        row.keys_acked = self.lanes.iter().map(|lane| lane.keys_acked()).sum();
+        row.offset_applied = applied_offset(&self.lanes, row.offset_read);
+        row
+    }
+}
+
+/// The offset that all lanes have applied, when `read` is how far we sent.
+pub(super) fn applied_offset(lanes: &[Arc<LaneMeter>], read: u64) -> u64 {
+    lanes
+        .iter()
+        .map(|lane| lane.applied_offset(read))
+        .min()
+        .unwrap_or(read)
+}
+
+/// Publishes all rows until told to stop.
+pub(super) async fn report(
+    rows: Vec<Arc<SourceRow>>,
+    out: watch::Sender<MoverProgress>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut tick = tokio::time::interval(Duration::from_millis(PROGRESS_MS));
+    loop {
+        out.send_replace(MoverProgress {
+            sources: rows.iter().map(|row| row.read()).collect(),
+        });
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Publishes markers on one source, over a connection kept open: at the switch
+//! there is no time to dial.
+
+use tokio::sync::{mpsc, watch};
+
+use super::error::MoveError;
+use super::link::Link;
+use super::marker::MARKER_CHANNEL;
+
+const STEP: &str = "publish a marker";
+/// Markers that may wait; one job rarely has two.
+pub(super) const PUBLISH_QUEUE_MAX: usize = 16;
+
+/// Publishes each message until told to stop.
+pub(super) async fn publish(
+    mut link: Link,
+    mut requests: mpsc::Receiver<Vec<u8>>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), MoveError> {
+    loop {
+        let message = tokio::select! {
+            message = requests.recv() => message,
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        let Some(message) = message else {
+            return Ok(());
+        };
+        link.call(STEP, &[b"PUBLISH", MARKER_CHANNEL, &message])
+            .await?;
+    }
+}

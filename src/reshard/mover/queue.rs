@@ -1,0 +1,125 @@
+//! The source task's end of a lane: encodes operations into batches and hands
+//! them over, waiting when the lane's queue is full.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::resp::write_command;
+
+use super::config::{BATCH_BYTES, BATCH_OPS_MAX, QUEUE_BATCHES_MAX};
+use super::error::MoveError;
+use super::lane::{Batch, LaneMeter, LaneNames, Op};
+use super::placement::TargetIndex;
+
+/// One lane, as its source task sees it.
+pub(super) struct LaneQueue {
+    pub(super) target: TargetIndex,
+    names: LaneNames,
+    bytes: Vec<u8>,
+    ops: Vec<Op>,
+    /// The database that the connection will be in after what was pushed.
+    db: Option<u32>,
+    sender: mpsc::Sender<Batch>,
+    budget: Arc<Semaphore>,
+    budget_max: u32,
+    meter: Arc<LaneMeter>,
+}
+
+impl LaneQueue {
+    /// The queue and the end that the lane's task reads.
+    pub(super) fn new(
+        target: TargetIndex,
+        names: LaneNames,
+        queue_bytes: usize,
+        meter: Arc<LaneMeter>,
+    ) -> (LaneQueue, mpsc::Receiver<Batch>) {
+        let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
+        let budget_max = u32::try_from(queue_bytes).unwrap_or(u32::MAX).max(1);
+        let queue = LaneQueue {
+            target,
+            names,
+            bytes: Vec::new(),
+            ops: Vec::new(),
+            db: None,
+            sender,
+            budget: Arc::new(Semaphore::new(budget_max as usize)),
+            budget_max,
+            meter,
+        };
+        (queue, receiver)
+    }
+
+    /// Makes `db` the database of what is pushed next.
+    pub(super) fn select(&mut self, db: u32) {
+        if self.db != Some(db) {
+            write_command(&mut self.bytes, &[b"SELECT", db.to_string().as_bytes()]);
+            self.ops.push(Op::Select(db));
+            self.db = Some(db);
+        }
+    }
+
+    /// Adds encoded bytes with what their replies mean.
+    pub(super) fn push(&mut self, bytes: &[u8], op: Op) {
+        self.bytes.extend_from_slice(bytes);
+        self.ops.push(op);
+    }
+
+    /// Adds an operation that `encode` writes; nothing is kept when it fails.
+    pub(super) fn push_with<E>(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        op: Op,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        if let Err(error) = encode(&mut self.bytes) {
+            self.bytes.truncate(start);
+            return Err(error);
+        }
+        self.ops.push(op);
+        Ok(())
+    }
+
+    /// Adds a part of a split command.
+    pub(super) fn push_args(&mut self, args: &[&[u8]], op: Op) {
+        write_command(&mut self.bytes, args);
+        self.ops.push(op);
+    }
+
+    /// True when the batch is worth handing over.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.len() >= BATCH_BYTES || self.ops.len() >= BATCH_OPS_MAX
+    }
+
+    /// Bytes that wait for the next `flush`.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Hands over what was pushed; `offset` is the stream position it reaches.
+    pub(super) async fn flush(&mut self, offset: u64) -> Result<(), MoveError> {
+        if self.ops.is_empty() {
+            return Ok(());
+        }
+        // A batch larger than the whole queue passes alone.
+        let bytes = u32::try_from(self.bytes.len())
+            .unwrap_or(u32::MAX)
+            .min(self.budget_max);
+        let budget = Arc::clone(&self.budget);
+        let share = budget.acquire_many_owned(bytes).await.ok();
+        let batch = Batch {
+            bytes: std::mem::take(&mut self.bytes),
+            ops: std::mem::take(&mut self.ops),
+            offset,
+            share,
+        };
+        self.meter.sent();
+        self.sender
+            .send(batch)
+            .await
+            .map_err(|_| MoveError::TaskLost {
+                task: format!("lane {} -> {}", self.names.source, self.names.target),
+                how: "its queue is closed".to_owned(),
+            })
+    }
+}

@@ -1,0 +1,285 @@
+//! Marker reads: the same keys, read at source and targets at the same place of
+//! the source's history.
+//!
+//! ```text
+//! to the source:   MULTI  TIME  PTTL k1..kn  DUMP k1..kn  PUBLISH __keyferry nonce  EXEC
+//! in its stream:   ...earlier writes   PUBLISH   later writes...      (reads leave no trace)
+//! to each target:  ...earlier writes   TIME PTTL.. DUMP..   later writes...
+//! ```
+//!
+//! TIME + PTTL is the moment of expiry by the server's own clock, on versions
+//! without PEXPIRETIME, too. DUMPs come last since large ones take time.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant, timeout_at};
+
+use crate::resp::{Value, write_command};
+
+use super::compare::{Seen, State};
+use super::config::MARKER_MS_MAX;
+use super::error::MoveError;
+use super::link::Link;
+use super::marker::{Board, Expected, MARKER_CHANNEL, TargetReads};
+use super::placement::TargetIndex;
+
+const STEP: &str = "read keys (MULTI, DUMP, PTTL, PUBLISH, EXEC)";
+
+/// How much of each key is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Whether it is there, and when it expires.
+    Presence,
+    /// Its value, too.
+    Content,
+}
+
+/// Keys of one database to read at one marker.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) db: u32,
+    pub(super) keys: Vec<(Bytes, TargetIndex)>,
+}
+
+/// One key, as both sides showed it.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) key: Bytes,
+    pub(super) target: TargetIndex,
+    pub(super) at_source: Seen,
+    pub(super) at_target: Seen,
+}
+
+/// A batch that was sent.
+pub(super) struct Pending {
+    batch: Batch,
+    depth: Depth,
+    selects: bool,
+    targets: Vec<(TargetIndex, Vec<usize>, oneshot::Receiver<Vec<Value>>)>,
+}
+
+/// Queues the reads of a batch on the link to its source. `selected` is the
+/// database the link is in; `message` must be new.
+pub(super) fn queue_batch(
+    link: &mut Link,
+    board: &Board,
+    selected: &mut Option<u32>,
+    message: Vec<u8>,
+    batch: Batch,
+    depth: Depth,
+) -> Pending {
+    let selects = *selected != Some(batch.db);
+    if selects {
+        link.queue(&[b"SELECT", batch.db.to_string().as_bytes()]);
+        *selected = Some(batch.db);
+    }
+    let mut requests = Vec::new();
+    write_command(&mut requests, &[b"MULTI"]);
+    write_reads(&mut requests, batch.keys.iter().map(|(key, _)| key), depth);
+    write_command(&mut requests, &[b"PUBLISH", MARKER_CHANNEL, &message]);
+    write_command(&mut requests, &[b"EXEC"]);
+    link.queue_encoded(&requests);
+
+    let mut groups: Vec<(TargetIndex, Vec<usize>)> = Vec::new();
+    for (at, (_, target)) in batch.keys.iter().enumerate() {
+        match groups.iter_mut().find(|(known, _)| known == target) {
+            Some((_, members)) => members.push(at),
+            None => groups.push((*target, vec![at])),
+        }
+    }
+    let mut reads = Vec::new();
+    let mut targets = Vec::new();
+    for (target, members) in groups {
+        let (done, replies) = oneshot::channel();
+        let mut bytes = Vec::new();
+        let keys = members
+            .iter()
+            .filter_map(|at| batch.keys.get(*at))
+            .map(|(key, _)| key);
+        write_reads(&mut bytes, keys, depth);
+        reads.push(TargetReads {
+            target,
+            bytes,
+            count: replies_of(members.len(), depth),
+            done,
+        });
+        targets.push((target, members, replies));
+    }
+    // Before anything is flushed: the marker may be back sooner than EXEC's reply.
+    board.expect(
+        message,
+        Expected::Reads {
+            db: batch.db,
+            reads,
+        },
+    );
+    Pending {
+        batch,
+        depth,
+        selects,
+        targets,
+    }
+}
+
+fn write_reads<'k>(out: &mut Vec<u8>, keys: impl Iterator<Item = &'k Bytes> + Clone, depth: Depth) {
+    write_command(out, &[b"TIME"]);
+    for key in keys.clone() {
+        write_command(out, &[b"PTTL", key]);
+    }
+    if depth == Depth::Content {
+        for key in keys {
+            write_command(out, &[b"DUMP", key]);
+        }
+    }
+}
+
+fn replies_of(keys: usize, depth: Depth) -> usize {
+    match depth {
+        Depth::Presence => 1 + keys,
+        Depth::Content => 1 + 2 * keys,
+    }
+}
+
+impl Pending {
+    /// Reads the source's replies, in the order the batches were queued.
+    pub(super) async fn read_source(&self, link: &mut Link) -> Result<Vec<Seen>, MoveError> {
+        // SELECT, MULTI, and QUEUED for each read and for PUBLISH.
+        let replies = replies_of(self.batch.keys.len(), self.depth);
+        for _ in 0..usize::from(self.selects) + 1 + replies + 1 {
+            link.read_ok(STEP).await?;
+        }
+        let Value::Array(mut values) = link.read_ok(STEP).await? else {
+            return Err(link.odd(STEP));
+        };
+        values.truncate(replies);
+        decode(values, self.batch.keys.len(), self.depth).map_err(|why| link.answered(STEP, &why))
+    }
+
+    /// Waits for the targets and puts both sides together.
+    pub(super) async fn pair(
+        self,
+        link: &Link,
+        at_source: Vec<Seen>,
+    ) -> Result<Vec<Pair>, MoveError> {
+        let deadline = Instant::now() + Duration::from_millis(MARKER_MS_MAX);
+        let mut at_source: Vec<Option<Seen>> = at_source.into_iter().map(Some).collect();
+        let mut pairs = Vec::with_capacity(self.batch.keys.len());
+        for (target, members, replies) in self.targets {
+            let late = || MoveError::MarkerLate {
+                source_server: link.server().clone(),
+                waited_ms: MARKER_MS_MAX,
+            };
+            // A closed channel means that a lane ended: its own error says why.
+            let values = timeout_at(deadline, replies).await.map_err(|_| late())?;
+            let values = values.map_err(|_| late())?;
+            let seen = decode(values, members.len(), self.depth);
+            let seen = seen.map_err(|why| link.answered("read keys at their targets", &why))?;
+            for (at, at_target) in members.into_iter().zip(seen) {
+                let key = self.batch.keys.get(at).map(|(key, _)| key.clone());
+                let at_source = at_source.get_mut(at).and_then(Option::take);
+                if let (Some(key), Some(at_source)) = (key, at_source) {
+                    pairs.push(Pair {
+                        key,
+                        target,
+                        at_source,
+                        at_target,
+                    });
+                }
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+/// Replies of TIME, PTTLs and DUMPs, as what was seen of each key.
+fn decode(values: Vec<Value>, keys: usize, depth: Depth) -> Result<Vec<Seen>, Vec<u8>> {
+    let error = values.iter().find_map(|value| match value {
+        Value::Error(text) => Some(text.clone()),
+        _ => None,
+    });
+    if let Some(error) = error {
+        return Err(error);
+    }
+    if values.len() != replies_of(keys, depth) {
+        return Err(b"fewer replies than requests".to_vec());
+    }
+    let mut values = values.into_iter();
+    let now_ms = values.next().as_ref().and_then(clock_ms);
+    let now_ms = now_ms.ok_or_else(|| b"TIME has an odd reply".to_vec())?;
+    let ttls: Vec<Value> = values.by_ref().take(keys).collect();
+    let mut seen = Vec::with_capacity(keys);
+    for ttl in ttls {
+        let Value::Integer(ttl) = ttl else {
+            return Err(b"PTTL has an odd reply".to_vec());
+        };
+        let payload = match depth {
+            Depth::Presence => None,
+            Depth::Content => values.next(),
+        };
+        let state = match (ttl, payload) {
+            (-2, _) | (_, Some(Value::Null)) => State::Missing,
+            (ttl, payload) => State::Here {
+                expires_at_ms: (ttl >= 0).then_some(now_ms.saturating_add(ttl)),
+                payload: match payload {
+                    Some(Value::Bulk(bytes)) => Some(bytes),
+                    _ => None,
+                },
+            },
+        };
+        seen.push(Seen { now_ms, state });
+    }
+    Ok(seen)
+}
+
+/// TIME's reply: seconds and microseconds.
+fn clock_ms(reply: &Value) -> Option<i64> {
+    let Value::Array(parts) = reply else {
+        return None;
+    };
+    let number = |at: usize| -> Option<i64> {
+        let text = parts.get(at)?.as_bytes()?;
+        std::str::from_utf8(text).ok()?.parse().ok()
+    };
+    number(0)?.checked_mul(1000)?.checked_add(number(1)? / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time() -> Value {
+        Value::Array(vec![
+            Value::Bulk(b"10".to_vec()),
+            Value::Bulk(b"500000".to_vec()),
+        ])
+    }
+
+    #[test]
+    fn replies_are_what_was_seen_of_each_key() {
+        let values = vec![
+            time(),
+            Value::Integer(-1),
+            Value::Integer(-2),
+            Value::Integer(250),
+            Value::Bulk(b"v".to_vec()),
+            Value::Null,
+            Value::Bulk(b"w".to_vec()),
+        ];
+        let seen = decode(values, 3, Depth::Content).unwrap();
+        let here = |expires_at_ms, bytes: &[u8]| State::Here {
+            expires_at_ms,
+            payload: Some(bytes.to_vec()),
+        };
+        let states: Vec<State> = seen.into_iter().map(|seen| seen.state).collect();
+        assert_eq!(
+            states,
+            [here(None, b"v"), State::Missing, here(Some(10_750), b"w")]
+        );
+    }
+
+    #[test]
+    fn an_error_among_the_replies_is_the_answer() {
+        let values = vec![time(), Value::Error(b"NOPERM".to_vec())];
+        assert_eq!(decode(values, 1, Depth::Presence), Err(b"NOPERM".to_vec()));
+    }
+}

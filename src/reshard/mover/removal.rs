@@ -1,0 +1,91 @@
+//! Removing keys: on targets before a copy, on old servers after the switch.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use std::sync::Arc;
+
+use crate::router::address::ShardAddress;
+use crate::router::moves::Moves;
+use crate::upstream::config::UpstreamConfig;
+
+use super::error::{MoveError, Role};
+use super::keyspace::KeyWalk;
+use super::link::Link;
+use super::placement::{Place, Placement, SourceIndex};
+
+const UNLINK: &str = "remove keys (UNLINK)";
+/// Keys of one UNLINK.
+const UNLINK_KEYS_MAX: usize = 256;
+
+/// What a purge removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PurgeReport {
+    /// Each server that stays, with how many keys it lost.
+    pub servers: Vec<(ShardAddress, u64)>,
+}
+
+impl PurgeReport {
+    /// Keys removed on all servers.
+    pub fn keys(&self) -> u64 {
+        self.servers.iter().map(|(_, keys)| keys).sum()
+    }
+}
+
+/// After the switch: removes, on every server that stays in the new layout, the
+/// keys that were its own before and are no longer. Servers that leave keep
+/// everything. `keys_per_s` spreads the work; `None`: as fast as it goes.
+///
+/// # Errors
+/// The server and the step; what was removed stays removed, run it again.
+pub async fn purge(
+    moves: &Arc<Moves>,
+    upstream: &UpstreamConfig,
+    keys_per_s: Option<u64>,
+) -> Result<PurgeReport, MoveError> {
+    let placement = Placement::new(moves);
+    let mut report = PurgeReport::default();
+    for (index, server) in placement.sources().iter().enumerate() {
+        if !placement.targets().contains(server) {
+            continue;
+        }
+        let mut link = Link::connect(Role::Source, server, upstream).await?;
+        let mut walk = KeyWalk::new(&mut link).await?;
+        let mut removed = 0;
+        while let Some(page) = walk.next(&mut link).await? {
+            let moved = |key: &Bytes| {
+                matches!(
+                    placement.place(SourceIndex(index), page.db, key),
+                    Place::Moves(_)
+                )
+            };
+            let keys: Vec<Bytes> = page.keys.into_iter().filter(moved).collect();
+            removed += keys.len() as u64;
+            remove_keys(&mut link, &keys).await?;
+            if let Some(rate) = keys_per_s {
+                let cost = keys.len() as f64 / rate.max(1) as f64;
+                tokio::time::sleep(Duration::from_secs_f64(cost)).await;
+            }
+        }
+        report.servers.push((server.clone(), removed));
+    }
+    Ok(report)
+}
+
+/// Removes keys of the database the link is in; memory is freed in the
+/// background where the server can.
+pub(super) async fn remove_keys(link: &mut Link, keys: &[Bytes]) -> Result<(), MoveError> {
+    let mut sent = 0;
+    for chunk in keys.chunks(UNLINK_KEYS_MAX) {
+        let mut args: Vec<&[u8]> = vec![b"UNLINK"];
+        args.extend(chunk.iter().map(|key| &key[..]));
+        link.queue(&args);
+        sent += 1;
+    }
+    link.flush(UNLINK).await?;
+    for _ in 0..sent {
+        link.read_ok(UNLINK).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Where a command of a source's stream goes. Pure.
+//!
+//! Only keys that the command writes decide whether it concerns us; a command
+//! that writes no moving key is dropped. One that does is forwarded as it is
+//! when every key it touches is on the same target, parted when its parts are
+//! independent (DEL, UNLINK, MSET, MSETNX), and otherwise cannot be followed.
+
+use std::collections::BTreeSet;
+
+use crate::resp::Span;
+use crate::router::commands::{
+    ArgList, KeyArg, Refusal, SplitKind, StreamEffect, resolve, stream_effect,
+};
+
+use super::error::Unfollowable;
+use super::key_text::KeyText;
+use super::placement::{Place, Placement, SourceIndex, TargetIndex};
+
+/// The arguments of one RESP array.
+#[derive(Clone, Copy)]
+pub(super) struct Args<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) spans: &'a [Span],
+}
+
+impl ArgList for Args<'_> {
+    fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn arg(&self, index: usize) -> &[u8] {
+        self.spans
+            .get(index)
+            .map_or(&[], |span| span.of(self.bytes))
+    }
+}
+
+/// A part of a command for one target: these arguments, after the name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) target: TargetIndex,
+    pub(super) args: Vec<usize>,
+}
+
+/// What to do with a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// It changes no moving key.
+    Nowhere,
+    /// Its bytes go to this target; `key` is the argument that moves there.
+    To { target: TargetIndex, key: usize },
+    /// Each target gets its part, under this name.
+    Parts {
+        name: &'static [u8],
+        parts: Vec<Part>,
+    },
+    /// To the servers that are only in the new layout.
+    NewServers,
+}
+
+/// Finds where a command goes; `scratch` is overwritten.
+pub(super) fn route(
+    placement: &Placement,
+    source: SourceIndex,
+    db: u32,
+    args: Args<'_>,
+    scratch: &mut Vec<KeyArg>,
+) -> Result<Route, Unfollowable> {
+    let command = resolve(&args).map_err(|refusal| match refusal {
+        Refusal::UnknownCommand | Refusal::UnknownSubcommand => Unfollowable::UnknownCommand,
+        Refusal::Arity(_) => Unfollowable::NotPlain("it has the wrong number of arguments"),
+    })?;
+    let at = Origin {
+        placement,
+        source,
+        db,
+        args,
+    };
+    match stream_effect(command, &args, scratch) {
+        StreamEffect::Ignored => Ok(Route::Nowhere),
+        StreamEffect::Broadcast => Ok(Route::NewServers),
+        StreamEffect::WholeDatabase => Err(Unfollowable::WholeDatabase),
+        StreamEffect::Unroutable => match command.keys(&args, scratch) {
+            Err(error) if command.has_keys() => Err(Unfollowable::BadArguments(error)),
+            _ => Err(Unfollowable::NotPlain(
+                "which keys it changes cannot be told",
+            )),
+        },
+        StreamEffect::Splittable(kind) => at.split(command.name, kind),
+        StreamEffect::Keyed if is_script(command.name) => Err(Unfollowable::NotPlain(
+            "a script sent as it is changes keys that cannot be told (servers since 5.0 send its effects)",
+        )),
+        // In a stream it has succeeded, so every pair was set.
+        StreamEffect::Keyed if command.name == "msetnx" => at.split("mset", SplitKind::Mset),
+        StreamEffect::Keyed => at.whole(scratch),
+    }
+}
+
+fn is_script(name: &str) -> bool {
+    matches!(name, "eval" | "evalsha" | "fcall")
+}
+
+/// One command at one source.
+struct Origin<'a> {
+    placement: &'a Placement,
+    source: SourceIndex,
+    db: u32,
+    args: Args<'a>,
+}
+
+impl Origin<'_> {
+    fn place(&self, index: usize) -> Place {
+        self.placement
+            .place(self.source, self.db, self.args.arg(index))
+    }
+
+    /// A command that must stay in one piece.
+    fn whole(&self, keys: &[KeyArg]) -> Result<Route, Unfollowable> {
+        let writes_moving = keys
+            .iter()
+            .filter(|key| key.writes)
+            .any(|key| matches!(self.place(key.index as usize), Place::Moves(_)));
+        if !writes_moving {
+            return Ok(Route::Nowhere);
+        }
+        let mut found: Option<(TargetIndex, usize)> = None;
+        for key in keys {
+            let index = key.index as usize;
+            match (self.place(index), found) {
+                (Place::Moves(target), None) => found = Some((target, index)),
+                (Place::Moves(target), Some((first, _))) if target == first => {}
+                _ => return Err(self.crosses(keys)),
+            }
+        }
+        // The first key may have been one that stays.
+        match found {
+            Some((target, key)) => Ok(Route::To { target, key }),
+            None => Err(self.crosses(keys)),
+        }
+    }
+
+    /// A command whose keys are independent of each other.
+    fn split(&self, name: &'static str, kind: SplitKind) -> Result<Route, Unfollowable> {
+        let step = if kind == SplitKind::Mset { 2 } else { 1 };
+        let mut parts: Vec<Part> = Vec::new();
+        let mut left_out = false;
+        for index in (1..self.args.len()).step_by(step) {
+            let Place::Moves(target) = self.place(index) else {
+                left_out = true;
+                continue;
+            };
+            let part = match parts.iter().position(|part| part.target == target) {
+                Some(at) => parts.get_mut(at),
+                None => {
+                    parts.push(Part {
+                        target,
+                        args: Vec::new(),
+                    });
+                    parts.last_mut()
+                }
+            };
+            if let Some(part) = part {
+                part.args.extend(index..index + step);
+            }
+        }
+        let renamed = !self.args.arg(0).eq_ignore_ascii_case(name.as_bytes());
+        match parts.as_slice() {
+            [] => Ok(Route::Nowhere),
+            [only] if !left_out && !renamed => Ok(Route::To {
+                target: only.target,
+                key: 1,
+            }),
+            _ => Ok(Route::Parts {
+                name: name.as_bytes(),
+                parts,
+            }),
+        }
+    }
+
+    fn crosses(&self, keys: &[KeyArg]) -> Unfollowable {
+        let owners: BTreeSet<String> = keys
+            .iter()
+            .map(|key| {
+                let index = key.index as usize;
+                let owner = match self.place(index) {
+                    Place::Moves(target) => self.placement.targets().get(target.0),
+                    Place::Stays | Place::Stray => self.placement.sources().get(self.source.0),
+                };
+                let owner = owner.map(ToString::to_string).unwrap_or_default();
+                format!("`{}` on {owner}", KeyText(self.args.arg(index)))
+            })
+            .collect();
+        let shown: Vec<String> = owners.into_iter().take(4).collect();
+        Unfollowable::CrossesServers(shown.join(", "))
+    }
+}

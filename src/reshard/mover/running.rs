@@ -1,0 +1,180 @@
+//! A mover at work: what the job can ask of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::router::address::ShardAddress;
+use crate::upstream::config::UpstreamConfig;
+
+use super::config::{FOLLOWING_MARKER_MS_MAX, FOLLOWING_RETRY_MS, MARKER_MS_MAX};
+use super::error::MoveError;
+use super::marker::{Board, Expected, Nonces};
+use super::placement::Placement;
+use super::progress::{MoverProgress, SourceRow};
+use super::tasks::{Failure, Tasks};
+use super::verify::{Verifier, VerifyOptions, VerifyReport, verify};
+
+/// How long a marker took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkerReport {
+    /// From the call to the last lane's word.
+    pub elapsed: Duration,
+    /// Each source, with the time until all its lanes had passed the marker.
+    pub sources: Vec<(ShardAddress, Duration)>,
+}
+
+/// What `start` puts together.
+pub(super) struct MoverParts {
+    pub(super) placement: Arc<Placement>,
+    pub(super) upstream: UpstreamConfig,
+    pub(super) boards: Vec<Board>,
+    pub(super) publishers: Vec<mpsc::Sender<Vec<u8>>>,
+    pub(super) lane_counts: Vec<usize>,
+    pub(super) nonces: Arc<Nonces>,
+    pub(super) rows: Vec<Arc<SourceRow>>,
+    pub(super) progress: watch::Receiver<MoverProgress>,
+    pub(super) tasks: Tasks,
+    pub(super) failure: Failure,
+}
+
+/// Taps and lanes at work. End it with [`Mover::stop`].
+pub struct Mover {
+    parts: MoverParts,
+}
+
+impl Mover {
+    pub(super) fn new(parts: MoverParts) -> Mover {
+        Mover { parts }
+    }
+
+    /// How far each source is; renewed several times a second.
+    pub fn progress(&self) -> watch::Receiver<MoverProgress> {
+        self.parts.progress.clone()
+    }
+
+    /// How far each source is, as of this call.
+    pub fn progress_now(&self) -> MoverProgress {
+        MoverProgress {
+            sources: self.parts.rows.iter().map(|row| row.read()).collect(),
+        }
+    }
+
+    /// Waits until every source has its snapshot applied and is followed
+    /// closely: a marker comes through all lanes at once.
+    ///
+    /// # Errors
+    /// Whatever made the mover fail meanwhile.
+    pub async fn wait_following(&self) -> Result<(), MoveError> {
+        let mut progress = self.progress();
+        let caught_up = async {
+            let seen = progress.wait_for(MoverProgress::is_following).await;
+            seen.map(|_| ()).map_err(|_| MoveError::Stopped)
+        };
+        self.parts.failure.or(caught_up).await?;
+        loop {
+            let marker = self.marker("following").await?;
+            if marker.elapsed <= Duration::from_millis(FOLLOWING_MARKER_MS_MAX) {
+                return Ok(());
+            }
+            let pause = tokio::time::sleep(Duration::from_millis(FOLLOWING_RETRY_MS));
+            self.parts
+                .failure
+                .or(async {
+                    pause.await;
+                    Ok(())
+                })
+                .await?;
+        }
+    }
+
+    /// Resolves when the mover has failed, with the reason.
+    pub async fn failed(&self) -> MoveError {
+        self.parts.failure.wait().await
+    }
+
+    /// Publishes a unique marker on every source; resolves when every lane has
+    /// had its target's replies for everything that came before it. `label`
+    /// shows in the marker's text. May be dropped at any time.
+    ///
+    /// # Errors
+    /// Whatever made the mover fail, or [`MoveError::MarkerLate`].
+    pub async fn marker(&self, label: &str) -> Result<MarkerReport, MoveError> {
+        let limit = Duration::from_millis(MARKER_MS_MAX);
+        let passing = async {
+            let started = Instant::now();
+            let waiting: Vec<_> = self.send_markers(label).await?;
+            let mut sources = Vec::with_capacity(waiting.len());
+            for (source, mut passed, words) in waiting {
+                let all = async {
+                    for _ in 0..words {
+                        passed.recv().await.ok_or(MoveError::Stopped)?;
+                    }
+                    Ok(())
+                };
+                let late = |_| MoveError::MarkerLate {
+                    source_server: source.clone(),
+                    waited_ms: MARKER_MS_MAX,
+                };
+                tokio::time::timeout(limit, all).await.map_err(late)??;
+                sources.push((source, started.elapsed()));
+            }
+            Ok(MarkerReport {
+                elapsed: started.elapsed(),
+                sources,
+            })
+        };
+        self.parts.failure.or(passing).await
+    }
+
+    /// Hands the marker to all publishers before waiting for any.
+    async fn send_markers(
+        &self,
+        label: &str,
+    ) -> Result<Vec<(ShardAddress, mpsc::Receiver<()>, usize)>, MoveError> {
+        let parts = &self.parts;
+        let servers = parts.placement.sources().iter();
+        let lanes = parts
+            .boards
+            .iter()
+            .zip(&parts.publishers)
+            .zip(&parts.lane_counts);
+        let mut waiting = Vec::new();
+        for (server, ((board, publisher), lanes)) in servers.zip(lanes) {
+            // Each lane's word, and the source task's own.
+            let words = lanes + 1;
+            let (passed, receiver) = mpsc::channel(words);
+            let message = parts.nonces.next(label);
+            board.expect(message.clone(), Expected::Barrier(passed));
+            let sent = publisher.send(message).await;
+            sent.map_err(|_| MoveError::Stopped)?;
+            waiting.push((server.clone(), receiver, words));
+        }
+        Ok(waiting)
+    }
+
+    /// Compares every moving key at source and target; see [`VerifyReport`].
+    /// May be called repeatedly while the stream is followed.
+    ///
+    /// # Errors
+    /// Whatever made the mover or a connection fail; differences are no error.
+    pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MoveError> {
+        let verifier = Verifier {
+            placement: Arc::clone(&self.parts.placement),
+            upstream: self.parts.upstream.clone(),
+            boards: self.parts.boards.clone(),
+            nonces: Arc::clone(&self.parts.nonces),
+            options,
+        };
+        self.parts.failure.or(verify(Arc::new(verifier))).await
+    }
+
+    /// Detaches from all sources, closes all lanes and joins all tasks.
+    ///
+    /// # Errors
+    /// [`MoveError::TaskLost`] naming the tasks that did not end in time.
+    pub async fn stop(self) -> Result<(), MoveError> {
+        self.parts.tasks.stop().await
+    }
+}

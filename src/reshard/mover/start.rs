@@ -1,0 +1,205 @@
+//! From a configuration to running tasks.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::upstream::config::UpstreamConfig;
+
+use super::config::{MoverConfig, OnConflict};
+use super::conflict::{clear_targets, lane_name};
+use super::error::{MoveError, Role};
+use super::keyspace::databases;
+use super::lane::{Lane, LaneMeter, LaneNames};
+use super::link::Link;
+use super::marker::{Board, Nonces};
+use super::pace::Pace;
+use super::placement::{Placement, SourceIndex, TargetIndex};
+use super::progress::{MoverProgress, SourceRow, report};
+use super::publisher::{PUBLISH_QUEUE_MAX, publish};
+use super::queue::LaneQueue;
+use super::running::{Mover, MoverParts};
+use super::snapshot::Overwrite;
+use super::source::{SourceParts, follow};
+use super::tasks::{Failure, TaskSet};
+
+/// Applies the conflict policy, opens all connections and begins to copy. A
+/// source that cannot be tapped shows in [`Mover::failed`].
+///
+/// # Errors
+/// With [`MoveError::is_refusal`] nothing was changed anywhere. With other
+/// errors targets may hold part of the copy; a run with `resumed` clears it.
+pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
+    let cfg = MoverConfig {
+        upstream: patient(cfg.upstream.clone()),
+        ..cfg
+    };
+    check_layouts(&cfg)?;
+    let placement = Arc::new(clear_targets(&cfg, Placement::new(&cfg.moves)).await?);
+    let failure = Failure::new();
+    let mut starter = Starter {
+        nonces: Arc::new(Nonces::new(&cfg.job, fastrand::u64(..))),
+        pace: Arc::new(Pace::new(cfg.rate_bytes_per_s)),
+        tasks: TaskSet::new(failure.clone()),
+        rows: Vec::new(),
+        boards: Vec::new(),
+        publishers: Vec::new(),
+        lane_counts: Vec::new(),
+        placement,
+        cfg,
+    };
+    for source in (0..starter.placement.sources().len()).map(SourceIndex) {
+        if let Err(error) = starter.start_source(source).await {
+            starter.tasks.supervise().stop().await?;
+            return Err(error);
+        }
+    }
+    let (progress_in, progress) = watch::channel(MoverProgress::default());
+    let reporting = report(
+        starter.rows.clone(),
+        progress_in,
+        starter.tasks.stop_signal(),
+    );
+    starter.tasks.spawn("progress".to_owned(), async move {
+        reporting.await;
+        Ok(())
+    });
+    Ok(Mover::new(MoverParts {
+        placement: starter.placement,
+        upstream: starter.cfg.upstream,
+        boards: starter.boards,
+        publishers: starter.publishers,
+        lane_counts: starter.lane_counts,
+        nonces: starter.nonces,
+        rows: starter.rows,
+        progress,
+        tasks: starter.tasks.supervise(),
+        failure,
+    }))
+}
+
+/// Copies and large reads take longer than a client's request may: the session's
+/// own bound holds instead of the pool's.
+fn patient(upstream: UpstreamConfig) -> UpstreamConfig {
+    UpstreamConfig {
+        request_timeout: None,
+        ..upstream
+    }
+}
+
+fn check_layouts(cfg: &MoverConfig) -> Result<(), MoveError> {
+    if !cfg.moves.from().is_deterministic() {
+        return Err(MoveError::NotDeterministic { which: "old" });
+    }
+    if !cfg.moves.to().is_deterministic() {
+        return Err(MoveError::NotDeterministic { which: "new" });
+    }
+    Ok(())
+}
+
+/// What is being put together.
+struct Starter {
+    cfg: MoverConfig,
+    placement: Arc<Placement>,
+    nonces: Arc<Nonces>,
+    pace: Arc<Pace>,
+    tasks: TaskSet,
+    rows: Vec<Arc<SourceRow>>,
+    boards: Vec<Board>,
+    publishers: Vec<mpsc::Sender<Vec<u8>>>,
+    lane_counts: Vec<usize>,
+}
+
+impl Starter {
+    async fn start_source(&mut self, index: SourceIndex) -> Result<(), MoveError> {
+        let Some(address) = self.placement.sources().get(index.0).cloned() else {
+            return Ok(());
+        };
+        let targets: Vec<TargetIndex> = self.placement.targets_of(index).collect();
+        let mut queues = Vec::new();
+        let mut meters = Vec::new();
+        for target in targets {
+            let Some(server) = self.placement.targets().get(target.0).cloned() else {
+                continue;
+            };
+            let names = LaneNames {
+                source: address.clone(),
+                target: server,
+            };
+            let meter = Arc::new(LaneMeter::default());
+            queues.push(self.start_lane(target, names, Arc::clone(&meter)).await?);
+            meters.push(meter);
+        }
+        let mut link = Link::connect(Role::Source, &address, &self.cfg.upstream).await?;
+        let held = databases(&mut link)
+            .await?
+            .iter()
+            .map(|(_, keys)| keys)
+            .sum();
+        let (requests, publishing) = mpsc::channel(PUBLISH_QUEUE_MAX);
+        let stop = self.tasks.stop_signal();
+        self.tasks.spawn(
+            format!("publisher {address}"),
+            publish(link, publishing, stop),
+        );
+
+        let board = Board::default();
+        let row = Arc::new(SourceRow::new(address.clone(), held, meters.clone()));
+        let overwrite = match (self.cfg.on_conflict, self.cfg.resumed) {
+            (OnConflict::Replace, _) | (_, true) => Overwrite::Always,
+            (OnConflict::Fail | OnConflict::Skip, false) => Overwrite::Never,
+        };
+        self.boards.push(board.clone());
+        self.rows.push(Arc::clone(&row));
+        self.publishers.push(requests);
+        self.lane_counts.push(queues.len());
+        let name = format!("source {address}");
+        let parts = SourceParts {
+            index,
+            address,
+            placement: Arc::clone(&self.placement),
+            queues,
+            meters,
+            board,
+            row,
+            pace: Arc::clone(&self.pace),
+            overwrite,
+        };
+        let stop = self.tasks.stop_signal();
+        self.tasks
+            .spawn(name, follow(parts, self.cfg.upstream.clone(), stop));
+        Ok(())
+    }
+
+    async fn start_lane(
+        &mut self,
+        target: TargetIndex,
+        names: LaneNames,
+        meter: Arc<LaneMeter>,
+    ) -> Result<LaneQueue, MoveError> {
+        let mut link = Link::connect(Role::Target, &names.target, &self.cfg.upstream).await?;
+        let name = lane_name(&self.cfg.job);
+        // A server without SETNAME only makes a resumed run less sure of itself.
+        link.ask(
+            "name the connection",
+            &[b"CLIENT", b"SETNAME", name.as_bytes()],
+        )
+        .await?;
+        let (reader, writer) = link.into_halves();
+        // The link was asked one thing and answered it: nothing is left in its buffer.
+        let halves = (reader.into_raw().0, writer.into_raw());
+        let limits = self.cfg.limits;
+        let (queue, mut batches) = LaneQueue::new(
+            target,
+            names.clone(),
+            limits.queue_bytes,
+            Arc::clone(&meter),
+        );
+        let task = format!("lane {} -> {}", names.source, names.target);
+        let lane = Lane::new(names, halves, limits, meter);
+        let stop = self.tasks.stop_signal();
+        self.tasks
+            .spawn(task, async move { lane.run(&mut batches, stop).await });
+        Ok(queue)
+    }
+}

@@ -1,1 +1,0 @@
-//! Vectors, order and properties of layouts as a whole.

@@ -1,0 +1,241 @@
+//! The main job as a user meets it: real servers, real proxies, writers that
+//! never stop, one `keyferry reshard`. Afterwards every key is on exactly the
+//! server of the new layout, holds what the model says, and no client saw an
+//! error or a wrong reply.
+
+mod support;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use support::stage::JOB_LIMIT;
+use support::{Shape, Signal, Stage, seeded, wait_until};
+
+/// Keys in database 0 and in the second one.
+const KEYS: (usize, usize) = (170_000, 30_000);
+
+/// Keys where the scenario is about faults, not about volume.
+const FEW_KEYS: (usize, usize) = (30_000, 5_000);
+
+/// What each writer gets done before, between and after the steps.
+const REPLIES: u64 = 3_000;
+
+/// These jobs want a whole machine: one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Preload, writers, `start --switch auto`, writers again, `complete --purge`,
+/// check.
+fn whole_way(name: &str, mut stage: Stage, keys: (usize, usize)) {
+    let mut rng = seeded(name);
+    stage.preload(&mut rng, keys.0, keys.1);
+    stage.check("old.toml", false);
+    let epoch = stage.epoch();
+    let loads = stage.start_writers(&mut rng);
+    stage.let_write(&loads, REPLIES);
+
+    let mut job = stage.start_job(&["--switch", "auto"]);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(job.state().as_deref(), Some("switched"));
+    stage.assert_epoch(epoch + 1);
+    stage.let_write(&loads, REPLIES);
+
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    assert_eq!(job.state().as_deref(), Some("completed"));
+    stage.let_write(&loads, REPLIES);
+    stage.finish_writers(loads);
+    stage.check("new.toml", false);
+}
+
+#[test]
+fn two_shards_become_three() {
+    let _alone = alone();
+    let stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    whole_way("two_shards_become_three", stage, KEYS);
+}
+
+#[test]
+fn three_shards_become_two() {
+    let _alone = alone();
+    let stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        1,
+    );
+    whole_way("three_shards_become_two", stage, KEYS);
+}
+
+#[test]
+fn modula_becomes_ketama_on_the_same_servers() {
+    let _alone = alone();
+    let stage = Stage::new(
+        &Shape("murmur", "modula", &[0, 1, 2]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    whole_way("modula_becomes_ketama_on_the_same_servers", stage, KEYS);
+}
+
+#[test]
+fn two_proxies_switch_together() {
+    let _alone = alone();
+    let stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        2,
+    );
+    whole_way("two_proxies_switch_together", stage, FEW_KEYS);
+}
+
+#[test]
+fn a_job_killed_while_it_copies_ends_well_when_started_again() {
+    let _alone = alone();
+    let name = "a_job_killed_while_it_copies_ends_well_when_started_again";
+    let mut rng = seeded(name);
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    stage.preload(&mut rng, KEYS.0, KEYS.1);
+    let epoch = stage.epoch();
+    let loads = stage.start_writers(&mut rng);
+    stage.let_write(&loads, REPLIES);
+
+    let mut job = stage.start_job(&["--switch", "auto"]);
+    wait_until("the copy has begun", JOB_LIMIT, || {
+        stage.servers[2].client().call(&["DBSIZE"]).int() > 500
+    });
+    job.kill();
+    stage.assert_epoch(epoch);
+    stage.let_write(&loads, REPLIES);
+
+    let mut job = stage.start_job(&["--switch", "auto"]);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    stage.assert_epoch(epoch + 1);
+    stage.let_write(&loads, REPLIES);
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    stage.finish_writers(loads);
+    stage.check("new.toml", false);
+}
+
+#[test]
+fn a_job_stopped_by_ctrl_c_exits_75_and_goes_on_when_started_again() {
+    let _alone = alone();
+    let name = "a_job_stopped_by_ctrl_c_exits_75_and_goes_on_when_started_again";
+    let mut rng = seeded(name);
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    let epoch = stage.epoch();
+    let loads = stage.start_writers(&mut rng);
+    let mut job = stage.start_job(&["--switch", "manual"]);
+    job.wait_state(&["following", "verified"], JOB_LIMIT);
+    job.process().signal(Signal::Int);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 75, "{stdout}\n{stderr}");
+    stage.assert_epoch(epoch);
+    stage.let_write(&loads, REPLIES);
+
+    let mut job = stage.start_job(&["--switch", "auto"]);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    stage.let_write(&loads, REPLIES);
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    stage.finish_writers(loads);
+    stage.check("new.toml", false);
+}
+
+#[test]
+fn a_switch_past_its_deadline_goes_back_to_the_old_route() {
+    let _alone = alone();
+    let name = "a_switch_past_its_deadline_goes_back_to_the_old_route";
+    let mut rng = seeded(name);
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    let epoch = stage.epoch();
+    let loads = stage.start_writers(&mut rng);
+    let mut job = stage.start_job(&["--switch", "manual", "--hold", "300ms"]);
+    job.wait_state(&["verified"], JOB_LIMIT);
+
+    // The new shard does not answer: what the writers do cannot be applied
+    // there, so the marker does not come through in time.
+    stage.servers[2].pause();
+    stage.let_write(&loads, 200);
+    let refused = job.verb("switch", &["--yes"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    // Everything is released on the old route, and the clients saw no error.
+    wait_until("the gate is open again", Duration::from_secs(20), || {
+        stage.proxies[0].epoch_and_gate() == (epoch, "open".to_owned())
+    });
+    stage.let_write(&loads, REPLIES);
+    for (_, load) in &loads {
+        assert_eq!(load.faults(), 0);
+    }
+    stage.servers[2].resume();
+    job.wait_state(&["following", "verified"], JOB_LIMIT);
+
+    job.wait_state(&["verified"], JOB_LIMIT);
+    wait_until("the second switch is taken", JOB_LIMIT, || {
+        job.verb("switch", &["--yes"]).status.success()
+    });
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    stage.assert_epoch(epoch + 1);
+    stage.let_write(&loads, REPLIES);
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    stage.finish_writers(loads);
+    stage.check("new.toml", false);
+}
+
+#[test]
+fn old_shards_keep_their_keys_until_complete_purge() {
+    let _alone = alone();
+    let mut rng = seeded("old_shards_keep_their_keys_until_complete_purge");
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    let before = stage.key_counts();
+    let mut job = stage.start_job(&["--switch", "auto"]);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    // On the new owners everything is right; the old ones still have it too.
+    stage.check("new.toml", true);
+    let after = stage.key_counts();
+    for at in [0, 1] {
+        let address = stage.servers[at].address();
+        for db in [0, 1] {
+            assert!(after[&address][db] >= before[&address][db], "{address}");
+        }
+    }
+    // The proxy started again keeps the new epoch: its config still says the old
+    // layout.
+    let epoch = stage.epoch();
+    stage.proxies[0].launch();
+    stage.assert_epoch(epoch);
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    stage.check("new.toml", false);
+}
