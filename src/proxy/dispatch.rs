@@ -159,7 +159,7 @@ impl PoolCore {
     /// be on one shard.
     fn forward_by_keys(&mut self, key: u32, command: &Command, request: &Request<'_>) -> Verdict {
         if let Err(error) = command.keys(request, &mut self.key_args) {
-            return self.answer_error(key, &ErrorReply::keys(error));
+            return self.answer_error(key, &ErrorReply::keys_of(command, request, error));
         }
         let routing = Arc::clone(&self.routing);
         let mut first: Option<(ShardIndex, &[u8])> = None;

@@ -130,9 +130,27 @@ impl ErrorReply {
         Self::new(text)
     }
 
-    /// The arguments do not say which keys are meant.
+    /// The arguments do not say which keys are meant, as COMMAND GETKEYS words it.
     pub fn keys(error: KeyError) -> Self {
         Self::new(format!("ERR {error}"))
+    }
+
+    /// The same as the command itself words it: scripts and functions say what
+    /// is wrong with their number of keys (Redis's `evalGenericCommand`).
+    pub fn keys_of(command: &Command, args: &(impl ArgList + ?Sized), error: KeyError) -> Self {
+        let is_script = matches!(
+            command.name,
+            "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro"
+        );
+        if !is_script {
+            return Self::keys(error);
+        }
+        let count = std::str::from_utf8(args.arg(2)).map(str::parse::<i64>);
+        match count {
+            Ok(Ok(count)) if count < 0 => Self::new("ERR Number of keys can't be negative"),
+            Ok(Ok(_)) => Self::new("ERR Number of keys can't be greater than number of args"),
+            _ => NOT_AN_INTEGER,
+        }
     }
 
     /// A command that Redis has and the proxy has not.
