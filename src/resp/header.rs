@@ -1,7 +1,7 @@
 //! Length headers: the `3\r\n` of `*3\r\n` and `$3\r\n`.
 //!
-//! Nearly every length on the wire has one to three digits, so those are
-//! matched as a pattern first; the rest goes digit by digit. Numbers are as
+//! Nearly every length on the wire has one to four digits, so those are
+//! tried first; the rest goes digit by digit. Numbers are as
 //! strict as Redis's `string2ll`: no sign but `-`, no leading zeros, no blanks.
 
 /// What a length header turned out to be.
@@ -18,27 +18,34 @@ pub(super) enum Header {
 /// The longest text `i64` has; a length line beyond it cannot become valid.
 const LENGTH_DIGITS_MAX: usize = 20;
 
-/// Reads `<digits>\r\n` for one to three digits. `None` says nothing: use [`parse`].
+/// Reads `<digits>\r\n` for one to four digits. `None` says nothing: use [`parse`].
 #[inline(always)]
 pub(super) fn parse_short(tail: &[u8]) -> Option<(usize, usize)> {
-    match *tail {
-        [a @ b'0'..=b'9', b'\r', b'\n', ..] => Some((digit(a), 3)),
-        [a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => Some((digit(a) * 10 + digit(b), 4)),
-        [
-            a @ b'1'..=b'9',
-            b @ b'0'..=b'9',
-            c @ b'0'..=b'9',
-            b'\r',
-            b'\n',
-            ..,
-        ] => Some((digit(a) * 100 + digit(b) * 10 + digit(c), 5)),
-        _ => None,
+    // One bounds check for all lengths. What ends before has no body yet, or is
+    // the last line of the input.
+    let &[a, b, c, d, e, f] = tail.first_chunk::<6>()?;
+    let one = digit(a)?;
+    if (b, c) == (b'\r', b'\n') {
+        return Some((one, 3));
     }
+    if one == 0 {
+        return None;
+    }
+    let two = one * 10 + digit(b)?;
+    if (c, d) == (b'\r', b'\n') {
+        return Some((two, 4));
+    }
+    let three = two * 10 + digit(c)?;
+    if (d, e) == (b'\r', b'\n') {
+        return Some((three, 5));
+    }
+    let four = three * 10 + digit(d)?;
+    ((e, f) == (b'\r', b'\n')).then_some((four, 6))
 }
 
 #[inline(always)]
-fn digit(byte: u8) -> usize {
-    usize::from(byte - b'0')
+fn digit(byte: u8) -> Option<usize> {
+    byte.is_ascii_digit().then(|| usize::from(byte - b'0'))
 }
 
 /// Reads `<number>\r\n` from the start of `tail`, in time bounded by the longest number.
@@ -136,6 +143,8 @@ mod tests {
             100,
             999,
             1000,
+            9999,
+            10_000,
             65_536,
             -1,
             i64::MAX,
