@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use support::client::encode;
 use support::keyferry::LayoutText;
+use support::load::{Load, LoadConfig};
 use support::{Client, Keyferry, RedisServer, Signal, Value, http_get, seeded, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -406,6 +407,24 @@ fn a_client_that_leaves_early_takes_no_reply_of_others() {
             assert_eq!(stays.call(&["SET", &key, &value]), Value::ok());
             assert_eq!(stays.call(&["GET", &key]), Value::bulk(&value));
         }
+    }
+}
+
+#[test]
+fn checked_writers_see_no_wrong_reply() {
+    let world = world();
+    let mut rng = seeded("checked_writers_see_no_wrong_reply");
+    let mut config = LoadConfig::new(&world.proxy.address(), rng.u64(..));
+    let zero = Load::start(&config);
+    (config.database, config.seed) = (7, rng.u64(..));
+    let seven = Load::start(&config);
+    wait_until("100,000 replies each", Duration::from_secs(120), || {
+        let both = [&zero, &seven];
+        both.iter().all(|load| load.replies() > 100_000) || both.iter().any(|load| load.has_ended())
+    });
+    for load in [zero, seven] {
+        let totals = load.finish().totals;
+        assert_eq!((totals.wrong, totals.errors), (0, 0), "{totals}");
     }
 }
 
