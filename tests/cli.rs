@@ -1,6 +1,12 @@
 //! The command line from outside: exit codes, what goes to stdout and what to
 //! stderr.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 use std::fs;

@@ -1,6 +1,12 @@
 //! `keyferry run` from its start to its end: what stops a start, what the
 //! signals do, and that neither the log nor the API tells a secret.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 use std::fs;
