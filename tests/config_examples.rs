@@ -1,6 +1,12 @@
 //! Every file in `configs/` is loaded: an example that does not load is worse
 //! than none.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 use std::path::{Path, PathBuf};
 
 use keyferry::config;

@@ -68,7 +68,7 @@ enum RunError {
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
-    Proxy(#[from] StartError),
+    Proxy(Box<StartError>),
 }
 
 impl RunError {
@@ -129,7 +129,8 @@ async fn serve(args: &RunArgs, config: Config, log: Log) -> Result<(), RunError>
         registry: Arc::clone(&registry),
     };
     let workers = settings.workers;
-    let proxy = Proxy::start(settings, config.pools.clone())?;
+    let started = Proxy::start(settings, config.pools.clone());
+    let proxy = started.map_err(|error| RunError::Proxy(Box::new(error)))?;
     let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
     let (stop_admin, stop_seen) = watch::channel(false);
     let state = AdminState::new(proxy.pools(), Arc::clone(&registry), readiness_seen);
