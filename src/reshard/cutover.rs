@@ -238,7 +238,9 @@ impl Cutover {
             (Self::Recording(_), Event::NotRecorded(why)) => {
                 Ok(Self::Aborted(AbortReason::Journal(why)))
             }
-            (Self::Recording(_), Event::GiveUp(why)) => Ok(Self::Aborted(AbortReason::GivenUp(why))),
+            (Self::Recording(_), Event::GiveUp(why)) => {
+                Ok(Self::Aborted(AbortReason::GivenUp(why)))
+            }
             (state @ (Self::Staging(_) | Self::Holding(_) | Self::Arming(_)), event) => {
                 state.step_waiting(event, out)
             }
@@ -552,7 +554,9 @@ fn abort_reason(event: Event, during: &'static str) -> Result<AbortReason, Event
 
 fn misstep(state: &'static str, event: &Event) -> Misstep {
     let event = match event {
-        Event::Answered { proxy, call, .. } => format!("answer of proxy {} to {}", proxy.0, call.name()),
+        Event::Answered { proxy, call, .. } => {
+            format!("answer of proxy {} to {}", proxy.0, call.name())
+        }
         Event::Recorded => "recorded".to_owned(),
         Event::NotRecorded(_) => "not recorded".to_owned(),
         Event::Applied(_) => "marker applied".to_owned(),

@@ -47,6 +47,22 @@ impl History {
         }))
     }
 
+    /// A job that is planned and nothing else.
+    pub fn of_plan(planned: PlannedJob, at_ms: u64) -> Self {
+        let record = Record::Planned {
+            at_ms,
+            job: planned.clone(),
+        };
+        Self {
+            planned,
+            state: JobState::Planned {
+                copied_before: false,
+            },
+            incarnation: 0,
+            records: vec![record],
+        }
+    }
+
     /// When the last record was written, milliseconds since 1970.
     pub fn last_at_ms(&self) -> u64 {
         self.records.last().map_or(0, Record::at_ms)
@@ -105,21 +121,16 @@ impl<M: Medium> JobLog<M> {
     ///
     /// # Errors
     /// [`RecordError`].
-    pub fn begin(mut journal: Journal<M>, job: PlannedJob, at_ms: u64) -> Result<Self, RecordError> {
-        let record = Record::Planned {
-            at_ms,
-            job: job.clone(),
-        };
-        journal.append_synced(&record)?;
-        Ok(Self {
-            history: History {
-                planned: job,
-                state: JobState::first(&record)?,
-                incarnation: 0,
-                records: vec![record],
-            },
-            journal,
-        })
+    pub fn begin(
+        mut journal: Journal<M>,
+        job: PlannedJob,
+        at_ms: u64,
+    ) -> Result<Self, RecordError> {
+        let history = History::of_plan(job, at_ms);
+        for record in &history.records {
+            journal.append_synced(record)?;
+        }
+        Ok(Self { history, journal })
     }
 
     /// The job so far.

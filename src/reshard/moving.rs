@@ -27,8 +27,7 @@ pub trait DataPath: Sync {
     ) -> impl Future<Output = Result<PreflightReport, MoveError>>;
 
     /// Begins to copy.
-    fn start(&self, config: MoverConfig)
-    -> impl Future<Output = Result<Self::Moving, MoveError>>;
+    fn start(&self, config: MoverConfig) -> impl Future<Output = Result<Self::Moving, MoveError>>;
 }
 
 /// A move under way: copying, then following.
@@ -36,9 +35,9 @@ pub trait Moving {
     /// How far every source is.
     fn progress(&self) -> watch::Receiver<MoverProgress>;
     /// Returns when every source is followed closely.
-    fn wait_following(&mut self) -> impl Future<Output = Result<(), MoveError>>;
+    fn wait_following(&self) -> impl Future<Output = Result<(), MoveError>>;
     /// Returns when the move cannot go on.
-    fn failed(&mut self) -> impl Future<Output = MoveError>;
+    fn failed(&self) -> impl Future<Output = MoveError>;
     /// Sends a marker through every source; returns when all before it is applied.
     fn marker(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>>;
     /// Compares moving keys at source and target.
@@ -71,11 +70,11 @@ impl Moving for Mover {
         Mover::progress(self)
     }
 
-    async fn wait_following(&mut self) -> Result<(), MoveError> {
+    async fn wait_following(&self) -> Result<(), MoveError> {
         Mover::wait_following(self).await
     }
 
-    async fn failed(&mut self) -> MoveError {
+    async fn failed(&self) -> MoveError {
         Mover::failed(self).await
     }
 
@@ -120,7 +119,7 @@ impl CleanVerify {
     pub fn of(report: &VerifyReport, at_ms: u64) -> Option<Self> {
         report.is_clean().then_some(Self {
             at_ms,
-            keys: report.keys_compared(),
+            keys: report.keys_compared,
         })
     }
 

@@ -126,7 +126,10 @@ impl Plan {
         for pair in &estimate.pairs {
             let from = input.from.shard(pair.from).address.to_string();
             let to = input.to.shard(pair.to).address.to_string();
-            match pairs.iter_mut().find(|known| known.from == from && known.to == to) {
+            match pairs
+                .iter_mut()
+                .find(|known| known.from == from && known.to == to)
+            {
                 Some(known) => known.percent += pair.percent,
                 None => pairs.push(PairPlan {
                     from,
@@ -232,7 +235,11 @@ fn warnings(input: &PlanInput<'_>) -> Vec<String> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pool {}: {:.1} % of the keys move", self.pool, self.moving_percent)?;
+        write!(
+            f,
+            "pool {}: {:.1} % of the keys move",
+            self.pool, self.moving_percent
+        )?;
         match (self.epoch, self.new_epoch) {
             (Some(epoch), Some(new)) => writeln!(f, ", epoch {epoch} -> {new}")?,
             _ => writeln!(f)?,
@@ -245,7 +252,11 @@ impl fmt::Display for Plan {
             writeln!(f, "\nmoves (percent of all keys)")?;
         }
         for pair in &self.pairs {
-            writeln!(f, "  {:<24} -> {:<24} {:5.1} %", pair.from, pair.to, pair.percent)?;
+            writeln!(
+                f,
+                "  {:<24} -> {:<24} {:5.1} %",
+                pair.from, pair.to, pair.percent
+            )?;
         }
         writeln!(f, "\n{}", self.promise)?;
         for warning in &self.warnings {

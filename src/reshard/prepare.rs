@@ -272,7 +272,10 @@ fn check_same(dir: &StateDir, history: &History, request: &StartRequest) -> Resu
     } else if to.fingerprint() != request.to.fingerprint() {
         "its new layout is another one".to_owned()
     } else if proxies != planned_proxies {
-        format!("it was planned with the proxies {}", planned_proxies.join(", "))
+        format!(
+            "it was planned with the proxies {}",
+            planned_proxies.join(", ")
+        )
     } else {
         return Ok(());
     };

@@ -97,7 +97,9 @@ pub enum ProxyError {
         known: Vec<String>,
     },
     /// It answered something that is not the admin API.
-    #[error("proxy {proxy}: {doing}: the answer makes no sense: {what}; is this keyferry's [admin].http?")]
+    #[error(
+        "proxy {proxy}: {doing}: the answer makes no sense: {what}; is this keyferry's [admin].http?"
+    )]
     BadAnswer {
         /// Its admin address.
         proxy: ProxyUrl,
@@ -347,7 +349,9 @@ pub enum Disagreement {
         layouts_differ: bool,
     },
     /// A proxy is in the middle of a switch.
-    #[error("proxy {proxy} has a switch of job {job} pending ({state}): end that job first (`keyferry reshard status` in its --state directory), or run it again")]
+    #[error(
+        "proxy {proxy} has a switch of job {job} pending ({state}): end that job first (`keyferry reshard status` in its --state directory), or run it again"
+    )]
     Busy {
         /// Which proxy.
         proxy: ProxyUrl,
@@ -456,6 +460,3 @@ fn agree(
         .map(|(agreed, _)| agreed)
         .ok_or(Disagreement::Unanswered(Vec::new()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::router::layout::LayoutSpec;
+use crate::router::spec::LayoutSpec;
 
 /// One event of a job, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,8 @@ use super::proxies::{PoolView, ProxyError};
 use super::record::PlannedJob;
 use super::state::JobState;
 use super::switching::{SwitchEnd, SwitchError, Switching};
+use crate::router::layout::Layout;
+use crate::router::spec::LayoutSpec;
 
 /// Longest time that a recovery repeats its calls before the command ends.
 pub const RECOVERY_MS_MAX: u64 = 30_000;
@@ -60,12 +62,14 @@ pub async fn recover(switching: Switching<'_>) -> Result<SwitchEnd, RecoveryErro
     let mut errors = Vec::new();
     for (at, answer) in switching.fleet.views().await.into_iter().enumerate() {
         match answer {
-            Ok(view) => views.push(view_of(&view, &planned).ok_or_else(|| {
-                RecoveryError::Foreign {
-                    proxy: planned.proxies.get(at).cloned().unwrap_or_default(),
-                    epoch: view.epoch,
-                }
-            })?),
+            Ok(view) => {
+                views.push(
+                    view_of(&view, &planned).ok_or_else(|| RecoveryError::Foreign {
+                        proxy: planned.proxies.get(at).cloned().unwrap_or_default(),
+                        epoch: view.epoch,
+                    })?,
+                )
+            }
             Err(error) => errors.push(error),
         }
     }
@@ -89,18 +93,27 @@ pub async fn recover(switching: Switching<'_>) -> Result<SwitchEnd, RecoveryErro
 }
 
 fn view_of(view: &PoolView, planned: &PlannedJob) -> Option<ProxyView> {
-    if view.epoch == planned.epoch && view.layout == planned.to {
+    if view.epoch == planned.epoch && same_layout(&view.layout, &planned.to) {
         return Some(ProxyView::Committed);
     }
     if view.epoch >= planned.epoch {
         return None;
     }
-    let ours = view.pending.as_ref().is_some_and(|pending| {
-        pending.job == planned.job && pending.epoch == planned.epoch
-    });
+    let ours = view
+        .pending
+        .as_ref()
+        .is_some_and(|pending| pending.job == planned.job && pending.epoch == planned.epoch);
     Some(if ours {
         ProxyView::Pending
     } else {
         ProxyView::Clear
     })
+}
+
+fn same_layout(one: &LayoutSpec, other: &LayoutSpec) -> bool {
+    let fingerprint = |spec: &LayoutSpec| Layout::new(spec.clone()).map(|made| made.fingerprint());
+    match (fingerprint(one), fingerprint(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
 }

@@ -370,7 +370,11 @@ impl Runner {
             None => match (self.verify(moving).await, reply.is_some()) {
                 (Ok(clean), _) => clean,
                 (Err(error @ JobError::Differences { .. }), true) => {
-                    tell(reply, Ending::Guard, &format!("a switch needs a clean verify: {error}"));
+                    tell(
+                        reply,
+                        Ending::Guard,
+                        &format!("a switch needs a clean verify: {error}"),
+                    );
                     return Ok(Some(Due::Wait));
                 }
                 (Err(error), _) => return Err(error),
@@ -378,7 +382,11 @@ impl Runner {
         };
         self.record_clean()?;
         if matches!(self.log.state(), JobState::Paused(_)) {
-            tell(reply, Ending::Guard, "the job was paused meanwhile; resume it first");
+            tell(
+                reply,
+                Ending::Guard,
+                "the job was paused meanwhile; resume it first",
+            );
             return Ok(Some(Due::Wait));
         }
         match self.switch(moving, clean).await? {

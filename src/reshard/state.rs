@@ -235,7 +235,9 @@ impl Switching {
             Record::SwitchAborted { .. } => Ok(JobState::Planned {
                 copied_before: true,
             }),
-            Record::SwitchCommitted { at_ms, .. } => Ok(JobState::Switched { at_ms: *at_ms }),
+            Record::SwitchCommitted { at_ms, .. } if self.decided || !self.live => {
+                Ok(JobState::Switched { at_ms: *at_ms })
+            }
             other => Err(Misstep {
                 state: "switching",
                 record: other.name(),

@@ -163,7 +163,10 @@ impl StateDir {
         fs::rename(&partial, self.report_path()).map_err(failed)
     }
 
-    fn replayed(&self, records: Vec<super::record::Record>) -> Result<Option<History>, StateDirError> {
+    fn replayed(
+        &self,
+        records: Vec<super::record::Record>,
+    ) -> Result<Option<History>, StateDirError> {
         History::replay(records).map_err(|misstep| StateDirError::Contradiction {
             path: self.journal_path(),
             misstep,

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::history::History;
-use super::moving::copied;
 use super::mover::{MoverProgress, SourceProgress};
+use super::moving::copied;
 use super::record::{Copied, Record};
 
 /// The answer to `status`.
@@ -55,8 +55,12 @@ pub struct SourceStatus {
     pub keys_scanned: u64,
     /// Keys that targets confirmed.
     pub keys_copied: u64,
-    /// Keys its snapshot holds, if it says so.
-    pub keys_hint: Option<u64>,
+    /// Keys it held when the job began: about what `keys_scanned` will be.
+    pub keys_hint: u64,
+    /// Bytes of its snapshot that were read.
+    pub snapshot_bytes: u64,
+    /// Bytes of its snapshot, when the server told them beforehand.
+    pub snapshot_bytes_total: Option<u64>,
     /// Bytes sent to targets.
     pub bytes_sent: u64,
     /// Stream bytes read but not applied.
@@ -126,7 +130,9 @@ impl SourceStatus {
             phase: format!("{:?}", row.phase).to_ascii_lowercase(),
             keys_scanned: row.keys_scanned,
             keys_copied: row.keys_acked,
-            keys_hint: row.snapshot_keys_hint,
+            keys_hint: row.keys_hint,
+            snapshot_bytes: row.snapshot_bytes,
+            snapshot_bytes_total: row.snapshot_bytes_total,
             bytes_sent: row.bytes_sent,
             lag_bytes: row.lag_bytes(),
         }
@@ -154,7 +160,11 @@ impl fmt::Display for JobStatus {
             write!(f, " | {}", self.doing)?;
         }
         if let Some(why) = &self.last_abort {
-            write!(f, " | switch taken back {}x, last: {why}", self.aborted_switches)?;
+            write!(
+                f,
+                " | switch taken back {}x, last: {why}",
+                self.aborted_switches
+            )?;
         }
         Ok(())
     }

@@ -91,7 +91,9 @@ impl Switching<'_> {
             for action in actions.drain(..) {
                 match action {
                     Action::Record(entry) => {
-                        waits.ready.push_back(self.record(entry, &mut journal_failure));
+                        waits
+                            .ready
+                            .push_back(self.record(entry, &mut journal_failure));
                     }
                     Action::Call {
                         proxy,
@@ -107,7 +109,9 @@ impl Switching<'_> {
             self.say(&machine);
             match &machine {
                 Cutover::Committed(pauses) => {
-                    let pauses = pauses.iter().map(|(proxy, pause)| self.pause(*proxy, *pause));
+                    let pauses = pauses
+                        .iter()
+                        .map(|(proxy, pause)| self.pause(*proxy, *pause));
                     return Ok(SwitchEnd::Committed(pauses.collect()));
                 }
                 Cutover::Aborted(why) => {
@@ -169,14 +173,20 @@ impl Switching<'_> {
             status.doing = if waiting.is_empty() {
                 format!("switch: {}", machine.name())
             } else {
-                format!("switch: {}, waiting for {}", machine.name(), waiting.join(", "))
+                format!(
+                    "switch: {}, waiting for {}",
+                    machine.name(),
+                    waiting.join(", ")
+                )
             };
         });
     }
 
     fn unconfirmed(&self, machine: &Cutover) -> Vec<String> {
         match machine {
-            Cutover::Committing(state) => state.uncommitted().map(|at| self.fleet.name(at)).collect(),
+            Cutover::Committing(state) => {
+                state.uncommitted().map(|at| self.fleet.name(at)).collect()
+            }
             Cutover::Aborting(state) => state.unreleased().map(|at| self.fleet.name(at)).collect(),
             _ => Vec::new(),
         }

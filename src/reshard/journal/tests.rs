@@ -109,7 +109,10 @@ fn any_flipped_bit_is_refused_or_costs_only_the_last_record() {
 fn another_file_is_not_taken_for_a_journal() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
-    for content in [&b"hello"[..], b"a file of somebody else, longer than a header"] {
+    for content in [
+        &b"hello"[..],
+        b"a file of somebody else, longer than a header",
+    ] {
         std::fs::write(&path, content).unwrap();
         assert!(matches!(
             Journal::open(&path),
@@ -189,4 +192,15 @@ fn the_fixture_of_version_one_opens() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal_v1.bin");
     let read = Journal::read(&path).unwrap();
     assert_eq!(read.map(|read| read.len()), Some(4));
+}
+
+#[test]
+#[ignore = "writes tests/fixtures/journal_v1.bin; the fixture of a released version never changes"]
+fn write_the_fixture_of_version_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal_v1.bin");
+    let mut bytes = header(JournalVersion::V1).to_vec();
+    for record in records() {
+        bytes.extend_from_slice(&encode(&record).unwrap());
+    }
+    std::fs::write(path, bytes).unwrap();
 }

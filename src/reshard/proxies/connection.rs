@@ -203,7 +203,9 @@ impl Connection {
             let stream = TcpStream::connect(&self.url.authority)
                 .await
                 .map_err(|error| error.to_string())?;
-            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            stream
+                .set_nodelay(true)
+                .map_err(|error| error.to_string())?;
             http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(|error| error.to_string())
@@ -216,10 +218,9 @@ impl Connection {
                 driver: tokio::spawn(async move { drop(connection.await) }),
             }),
             Ok(Err(what)) => Err(self.unreachable(doing, what)),
-            Err(_) => Err(self.unreachable(
-                doing,
-                format!("no connection within {CONNECT_MS_MAX} ms"),
-            )),
+            Err(_) => {
+                Err(self.unreachable(doing, format!("no connection within {CONNECT_MS_MAX} ms")))
+            }
         }
     }
 
