@@ -23,19 +23,3 @@ pub enum Ending {
     /// Temporary: run the same command again (75).
     Temporary,
 }
-
-impl Ending {
-    /// The exit code.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Differences => 3,
-            Self::Guard => 4,
-            Self::Undone => 5,
-            Self::AlreadyRuns => 6,
-            Self::Temporary => 75,
-        }
-    }
-}

@@ -120,8 +120,11 @@ impl JobError {
     pub fn ending(&self) -> Ending {
         match self {
             Self::StateDir(StateDirError::AlreadyRuns(_)) => Ending::AlreadyRuns,
-            Self::StateDir(StateDirError::Journal(error))
-            | Self::Record(RecordError::Journal(error))
+            // Nothing was changed yet.
+            Self::StateDir(StateDirError::Journal(_) | StateDirError::Contradiction { .. }) => {
+                Ending::Guard
+            }
+            Self::Record(RecordError::Journal(error))
             | Self::Switch(SwitchError::Record(RecordError::Journal(error)))
             | Self::Recovery(RecoveryError::Switch(SwitchError::Record(RecordError::Journal(
                 error,
@@ -132,7 +135,6 @@ impl JobError {
                     Ending::Guard
                 }
             }
-            Self::StateDir(StateDirError::Contradiction { .. }) => Ending::Guard,
             Self::StateDir(_) | Self::Control(_) | Self::Record(_) | Self::Switch(_) => {
                 Ending::Failed
             }

@@ -151,7 +151,7 @@ impl Plan {
             servers: servers(input.from, input.to, &pairs),
             pairs,
             moving_percent: estimate.moving_percent,
-            nothing_to_do: moves.is_empty(),
+            nothing_to_do: input.from.fingerprint() == input.to.fingerprint(),
             promise: Promise::ProxiesOnly,
             warnings: warnings(input),
         };
