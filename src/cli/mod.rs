@@ -9,6 +9,7 @@ mod exit;
 mod logging;
 mod output;
 mod pool_choice;
+mod reshard;
 mod route;
 mod run;
 mod signals;
@@ -37,6 +38,8 @@ enum Command {
     /// Look into configs
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Move a pool's keys to another layout while clients keep working
+    Reshard(reshard::ReshardArgs),
     /// Print which shard owns each key
     Route(route::RouteArgs),
     /// Run the proxy
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
     let status = match arguments.command {
         Command::Check(args) => check::run(&args),
         Command::Config(ConfigCommand::Diff(args)) => diff::run(&args),
+        Command::Reshard(args) => reshard::run(&args),
         Command::Route(args) => route::run(&args),
         Command::Run(args) => run::run(&args),
     };

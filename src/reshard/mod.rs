@@ -1,3 +1,37 @@
 //! The job that moves keys to another layout: plan, copy, follow, verify, switch.
+//!
+//! ```text
+//! plan.rs        from layout, to layout, who moves: pure, printed before it runs
+//! prepare.rs     directory, journal, proxies' word -> a job that can run
+//! run.rs         drives one job; serve.rs answers questions while it waits
+//!   state.rs       its life as a machine; journal.rs, record.rs, history.rs remember it
+//!   moving.rs      the seam to mover/, which copies, follows and compares
+//!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
+//!   recovery.rs    finishes a switch whose process died
+//! control.rs     the socket on which status, switch, cancel... of a running job are asked
+//! ```
+//! Invariant: what the journal does not hold did not happen. Every step with an
+//! effect outside is recorded before it (intent) or is repeatable.
 
+pub mod clock;
+pub mod control;
+pub mod cutover;
+pub mod ending;
+pub mod history;
+pub mod job_error;
+pub mod journal;
 pub mod mover;
+pub mod moving;
+pub mod plan;
+pub mod prepare;
+pub mod proxies;
+pub mod record;
+pub mod recovery;
+pub mod report;
+pub mod run;
+mod serve;
+pub mod state;
+pub mod state_dir;
+pub mod status;
+pub mod stop;
+pub mod switching;

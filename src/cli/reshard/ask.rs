@@ -1,0 +1,259 @@
+//! Verbs that ask or tell a running job over its control socket, and what they
+//! say when none runs.
+
+use std::io::Write as _;
+
+use crate::cli::exit::ExitStatus;
+use crate::cli::output::{finish, print_error, stdout};
+use crate::reshard::clock::now_ms;
+use crate::reshard::control::{Answer, Verb, ask_job};
+use crate::reshard::history::{History, JobLog, Safety};
+use crate::reshard::job_error::JobError;
+use crate::reshard::record::Record;
+use crate::reshard::state::JobState;
+use crate::reshard::state_dir::StateDir;
+use crate::reshard::status::JobStatus;
+
+use super::place::PlaceArgs;
+use super::start::{ask_for_name, can_ask};
+use super::{Failure, block_on, status_of};
+
+/// Arguments of the verbs that read.
+#[derive(Debug, clap::Args)]
+pub struct ReadArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of the verbs that tell.
+#[derive(Debug, clap::Args)]
+pub struct TellArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+    /// JSON, one object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `set`, taken so that the answer can be clear.
+#[derive(Debug, clap::Args)]
+pub struct SetArgs {
+    /// What to change
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<String>,
+}
+
+/// `set`: not yet.
+pub fn set() -> ExitStatus {
+    Failure::new(
+        ExitStatus::Refused,
+        "`reshard set` is not in this build",
+        "stop the job (Ctrl-C) and start it again with other flags: it resumes",
+    )
+    .print()
+}
+
+/// `status`.
+pub fn status(args: &ReadArgs) -> ExitStatus {
+    block_on(async {
+        let dir = args.place.dir()?;
+        if let Some(answer) = ask(&dir, Verb::Status).await?
+            && let Some(status) = answer.status
+        {
+            return Ok(print_status(&status, args.json));
+        }
+        match dir.history().map_err(JobError::from)? {
+            Some(history) => Ok(print_status(&JobStatus::of(&history), args.json)),
+            None => Err(no_job(&dir)),
+        }
+    })
+}
+
+/// `watch`.
+pub fn watch(args: &ReadArgs) -> ExitStatus {
+    block_on(async {
+        let dir = args.place.dir()?;
+        let asked = ask_job(&dir.socket_path(), Verb::Watch).await;
+        let Some(mut asked) = asked.map_err(JobError::from)? else {
+            return Err(not_running(&dir));
+        };
+        let mut told = String::new();
+        while let Some(answer) = asked.next().await.map_err(JobError::from)? {
+            let Some(status) = answer.status else {
+                continue;
+            };
+            let line = line_of(&status, args.json);
+            if line != told {
+                let mut out = stdout();
+                let written = writeln!(out, "{line}");
+                if finish(out, written, ExitStatus::Done) != ExitStatus::Done {
+                    return Ok(ExitStatus::Failed);
+                }
+                told = line;
+            }
+        }
+        Ok(ExitStatus::Done)
+    })
+}
+
+/// `verify`.
+pub fn verify(args: &ReadArgs) -> ExitStatus {
+    block_on(async {
+        let dir = args.place.dir()?;
+        let answer = ask(&dir, Verb::Verify).await?;
+        Ok(print_answer(
+            &answer.ok_or_else(|| not_running(&dir))?,
+            args.json,
+        ))
+    })
+}
+
+/// `switch`, `pause`, `resume`.
+pub fn tell(args: &TellArgs, verb: Verb) -> ExitStatus {
+    block_on(async {
+        let dir = args.place.dir()?;
+        if let Some(answer) = ask(&dir, verb).await? {
+            return Ok(print_answer(&answer, args.json));
+        }
+        Err(not_running(&dir))
+    })
+}
+
+/// `cancel`, `rollback`: of a running job, or of what its journal left.
+pub fn give_up(args: &TellArgs, verb: Verb) -> ExitStatus {
+    block_on(async {
+        let dir = args.place.dir()?;
+        let history = dir.history().map_err(JobError::from)?;
+        let history = history.ok_or_else(|| no_job(&dir))?;
+        if !args.yes {
+            if !can_ask() {
+                return Err(Failure::new(
+                    ExitStatus::Usage,
+                    "giving a job up cannot be undone, and there is no terminal to ask on",
+                    "add --yes",
+                ));
+            }
+            ask_for_name(&history.planned.pool)?;
+        }
+        match ask(&dir, verb).await? {
+            Some(answer) => Ok(print_answer(&answer, args.json)),
+            None => give_up_journal(&dir, verb),
+        }
+    })
+}
+
+/// No process runs the job: its journal is all there is to end.
+fn give_up_journal(dir: &StateDir, verb: Verb) -> Result<ExitStatus, Failure> {
+    let lock = dir.lock().map_err(JobError::from)?;
+    let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
+    let history = history.ok_or_else(|| no_job(dir))?;
+    check_can_give_up(&history)?;
+    let at_ms = now_ms();
+    let record = match verb {
+        Verb::Rollback => Record::RolledBack { at_ms },
+        _ => Record::Cancelled {
+            at_ms,
+            why: "asked to, while no process ran it".to_owned(),
+        },
+    };
+    let mut log = JobLog::new(history, journal);
+    log.record(record, Safety::Synced).map_err(JobError::from)?;
+    let how = if verb == Verb::Rollback {
+        "rolled back"
+    } else {
+        "cancelled"
+    };
+    let mut out = stdout();
+    let written = writeln!(out, "{}", JobError::Undone { how });
+    Ok(finish(out, written, ExitStatus::Done))
+}
+
+fn check_can_give_up(history: &History) -> Result<(), Failure> {
+    let (what, help) = match &history.state {
+        JobState::Switched { .. } => (
+            "the job has switched, and rollback after a switch is not in this build",
+            "move back with a job of its own (`reshard start --to` the old layout), after `reshard complete --yes`",
+        ),
+        JobState::Switching(_) => (
+            "a switch of this job was interrupted and must be finished first",
+            "run the job's `reshard start` command again: it asks every proxy and goes the one safe way",
+        ),
+        state if state.is_over() => ("the job is over already", "see `keyferry reshard report`"),
+        _ => return Ok(()),
+    };
+    Err(Failure::new(ExitStatus::Refused, what, help))
+}
+
+async fn ask(dir: &StateDir, verb: Verb) -> Result<Option<Answer>, Failure> {
+    let asked = ask_job(&dir.socket_path(), verb).await;
+    match asked.map_err(JobError::from)? {
+        Some(mut asked) => Ok(asked.next().await.map_err(JobError::from)?),
+        None => Ok(None),
+    }
+}
+
+/// There was never a job.
+pub fn no_job(dir: &StateDir) -> Failure {
+    Failure::new(
+        ExitStatus::Refused,
+        format!("there is no job in {}", dir.path().display()),
+        "give the --state directory that `reshard start` was given",
+    )
+}
+
+fn not_running(dir: &StateDir) -> Failure {
+    let state = match dir.history() {
+        Ok(Some(history)) => history.state,
+        Ok(None) => return no_job(dir),
+        Err(error) => return JobError::from(error).into(),
+    };
+    let what = format!(
+        "no process runs the job in {}; it is {}",
+        dir.path().display(),
+        state.name()
+    );
+    let help = match state {
+        JobState::Switched { .. } => "it needs nothing more but `keyferry reshard complete --yes`",
+        _ if state.is_over() => "it is over; see `keyferry reshard report`",
+        _ => "run its `reshard start` command again: it resumes",
+    };
+    Failure::new(ExitStatus::Refused, what, help)
+}
+
+fn print_status(status: &JobStatus, json: bool) -> ExitStatus {
+    let mut out = stdout();
+    let written = writeln!(out, "{}", line_of(status, json));
+    finish(out, written, ExitStatus::Done)
+}
+
+fn line_of(status: &JobStatus, json: bool) -> String {
+    if json {
+        // A status has no map with keys that JSON could refuse.
+        serde_json::to_string(status).unwrap_or_default()
+    } else {
+        status.to_string()
+    }
+}
+
+/// What was done goes to stdout, what was not to stderr; JSON always to stdout.
+fn print_answer(answer: &Answer, json: bool) -> ExitStatus {
+    let status = status_of(answer.ending);
+    if !json && status != ExitStatus::Done {
+        print_error(&format!("error: {}", answer.message));
+        return status;
+    }
+    let mut out = stdout();
+    let written = if json {
+        let text = serde_json::to_string(answer).unwrap_or_default();
+        writeln!(out, "{text}")
+    } else {
+        writeln!(out, "{}", answer.message)
+    };
+    finish(out, written, status)
+}

@@ -1,0 +1,164 @@
+//! `keyferry reshard complete`: ends a switched job; `--purge` deletes the
+//! moved keys from old shards that stay.
+//!
+//! Invariant: nothing is deleted unless every proxy routes by this very job's
+//! layout and epoch at that moment; after a later reshard the keys may live on
+//! an old shard again.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cli::exit::ExitStatus;
+use crate::cli::output::{finish, print_error, stdout};
+use crate::cli::pool_choice::choose;
+use crate::config;
+use crate::reshard::clock::now_ms;
+use crate::reshard::history::{History, JobLog, Safety};
+use crate::reshard::job_error::JobError;
+use crate::reshard::mover::purge;
+use crate::reshard::proxies::{Fleet, ProxyUrl};
+use crate::reshard::record::Record;
+use crate::reshard::report::Report;
+use crate::reshard::state::JobState;
+use crate::router::layout::Layout;
+use crate::router::moves::Moves;
+use crate::upstream::config::{Secret, UpstreamConfig};
+
+use super::ask::no_job;
+use super::place::PlaceArgs;
+use super::pool::ProxyArgs;
+use super::quantity::KeyRate;
+use super::start::{ask_for_name, can_ask};
+use super::{Failure, block_on};
+
+/// Arguments of `keyferry reshard complete`.
+#[derive(Debug, clap::Args)]
+pub struct CompleteArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    proxies: ProxyArgs,
+    /// Do it without asking for the pool's name
+    #[arg(long)]
+    yes: bool,
+    /// Delete the moved keys from old shards that stay in the pool; give -c if
+    /// the shards or the proxies want a password
+    #[arg(long)]
+    purge: bool,
+    /// Keys deleted a second
+    #[arg(long, value_name = "RATE", default_value_t = KeyRate(20_000))]
+    rate: KeyRate,
+}
+
+/// Runs `keyferry reshard complete`.
+pub fn run(args: &CompleteArgs) -> ExitStatus {
+    block_on(complete(args))
+}
+
+async fn complete(args: &CompleteArgs) -> Result<ExitStatus, Failure> {
+    let dir = args.place.dir()?;
+    let lock = dir.lock().map_err(JobError::from)?;
+    let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
+    let history = history.ok_or_else(|| no_job(&dir))?;
+    if matches!(history.state, JobState::Completed) {
+        return Ok(say("the job is completed already"));
+    }
+    if !matches!(history.state, JobState::Switched { .. }) {
+        return Err(Failure::new(
+            ExitStatus::Refused,
+            format!(
+                "the job is {}, not switched; nothing was changed",
+                history.state.name()
+            ),
+            "switch it first, or give it up with `keyferry reshard cancel --yes`",
+        ));
+    }
+    consent(args, &history)?;
+    let purged_keys = if args.purge {
+        Some(delete_moved(args, &history).await?)
+    } else {
+        None
+    };
+    let mut log = JobLog::new(history, journal);
+    let record = Record::Completed {
+        at_ms: now_ms(),
+        purged_keys,
+    };
+    log.record(record, Safety::Synced).map_err(JobError::from)?;
+    let report = Report::of(log.history());
+    dir.write_report(&lock, &report).map_err(JobError::from)?;
+    Ok(say(&report.to_string()))
+}
+
+fn say(text: &str) -> ExitStatus {
+    let mut out = stdout();
+    let written = writeln!(out, "{text}");
+    finish(out, written, ExitStatus::Done)
+}
+
+fn consent(args: &CompleteArgs, history: &History) -> Result<(), Failure> {
+    if args.yes {
+        return Ok(());
+    }
+    if !can_ask() {
+        return Err(Failure::new(
+            ExitStatus::Usage,
+            "`reshard complete` cannot be undone, and there is no terminal to ask on",
+            "add --yes",
+        ));
+    }
+    ask_for_name(&history.planned.pool)
+}
+
+async fn delete_moved(args: &CompleteArgs, history: &History) -> Result<u64, Failure> {
+    let planned = &history.planned;
+    let (upstream, configured) = settings(args.place.config(), &planned.pool)?;
+    let token = args.proxies.token(configured.as_ref())?;
+    let from = Layout::new(planned.from.clone()).map_err(JobError::from)?;
+    let to = Layout::new(planned.to.clone()).map_err(JobError::from)?;
+    check_in_force(history, &to, token).await?;
+    let moves = Moves::between(Arc::new(from), Arc::new(to)).map_err(JobError::from)?;
+    print_error(&format!("deleting moved keys, at most {}", args.rate));
+    let report = purge(&Arc::new(moves), &upstream, Some(args.rate.0)).await;
+    Ok(report.map_err(JobError::from)?.keys())
+}
+
+/// How to reach shards and proxies: the config's word, or no passwords.
+fn settings(file: Option<&Path>, pool: &str) -> Result<(UpstreamConfig, Option<Secret>), Failure> {
+    let Some(file) = file else {
+        return Ok((UpstreamConfig::default(), None));
+    };
+    let usage = |text: String| Failure::laid_out(ExitStatus::Usage, text);
+    let config = config::load(file).map_err(|error| usage(error.to_string()))?;
+    let pool = choose(&config, file, Some(pool)).map_err(|error| usage(error.to_string()))?;
+    Ok((pool.upstream.clone(), config.admin.token.clone()))
+}
+
+async fn check_in_force(
+    history: &History,
+    to: &Layout,
+    token: Option<Secret>,
+) -> Result<(), Failure> {
+    let planned = &history.planned;
+    let mut urls: Vec<ProxyUrl> = Vec::new();
+    for url in &planned.proxies {
+        let url = url.parse().map_err(|error| {
+            Failure::new(ExitStatus::Failed, error, "the journal was changed by hand")
+        })?;
+        urls.push(url);
+    }
+    let mut fleet = Fleet::new(&planned.pool, urls, token);
+    let agreed = fleet.agree(None).await.map_err(JobError::from)?;
+    if agreed.epoch == planned.epoch && agreed.layout.fingerprint() == to.fingerprint() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Refused,
+        format!(
+            "the proxies are at epoch {}, not at this job's {}; moved keys may live on the old shards again, so none was deleted",
+            agreed.epoch, planned.epoch
+        ),
+        "complete the job without --purge",
+    ))
+}

@@ -1,0 +1,75 @@
+//! `keyferry reshard plan`: what would move. Reads files and asks proxies; changes nothing.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use crate::cli::exit::ExitStatus;
+use crate::cli::output::{finish, stdout};
+use crate::reshard::job_error::JobError;
+use crate::reshard::plan::{Plan, PlanInput};
+use crate::reshard::proxies::{Agreed, Disagreement, Fleet};
+
+use super::pool::{MeantPool, PoolArgs};
+use super::{Failure, block_on};
+
+/// Arguments of `keyferry reshard plan`.
+#[derive(Debug, clap::Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pool: PoolArgs,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `keyferry reshard plan`.
+pub fn run(args: &PlanArgs) -> ExitStatus {
+    match args.pool.meant() {
+        Ok(meant) => block_on(plan(meant, args.json)),
+        Err(failure) => failure.print(),
+    }
+}
+
+async fn plan(meant: MeantPool, json: bool) -> Result<ExitStatus, Failure> {
+    let agreed = agreed(&meant).await?;
+    let epoch = agreed.as_ref().map(|agreed| agreed.epoch);
+    let from = match agreed {
+        Some(agreed) => Arc::new(agreed.layout),
+        None => Arc::clone(&meant.config_layout),
+    };
+    let (plan, _) = Plan::between(&PlanInput {
+        pool: &meant.pool.name,
+        config_layout: &meant.config_layout,
+        from: &from,
+        epoch,
+        to: &meant.to,
+    })
+    .map_err(JobError::from)?;
+    let mut out = stdout();
+    let written = if json {
+        serde_json::to_writer(&mut out, &plan)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        write!(out, "{plan}")
+    };
+    Ok(finish(out, written, ExitStatus::Done))
+}
+
+/// What the proxies agree on. Proxies that were named must answer; the one of
+/// the config may be down, then the config's layout is planned from.
+async fn agreed(meant: &MeantPool) -> Result<Option<Agreed>, Failure> {
+    if meant.proxies.is_empty() {
+        return Ok(None);
+    }
+    let mut fleet = Fleet::new(&meant.pool.name, meant.proxies.clone(), meant.token.clone());
+    match fleet.agree(None).await {
+        Ok(agreed) => Ok(Some(agreed)),
+        Err(error @ Disagreement::Unanswered(_))
+            if !meant.proxies_were_named && error.is_temporary() =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(JobError::from(error).into()),
+    }
+}

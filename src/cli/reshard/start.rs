@@ -1,0 +1,224 @@
+//! `keyferry reshard start`: runs the job in the foreground.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::exit::ExitStatus;
+use crate::cli::logging::Log;
+use crate::cli::output::{finish, print_error, stdout};
+use crate::config::LogConfig;
+use crate::reshard::mover::OnConflict;
+use crate::reshard::moving::Movers;
+use crate::reshard::plan::Plan;
+use crate::reshard::prepare::{JobOptions, Prepared, StartRequest, SwitchMode, prepare};
+use crate::reshard::report::Report;
+use crate::reshard::run::Job;
+use crate::reshard::state_dir::StateDir;
+use crate::reshard::stop::{Stop, StopSource, stop_channel};
+
+use super::pool::{MeantPool, PoolArgs};
+use super::quantity::{ByteRate, hold};
+use super::{Failure, block_on, place, progress};
+
+/// Arguments of `keyferry reshard start`.
+#[derive(Debug, clap::Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pool: PoolArgs,
+    /// Start without asking for the pool's name
+    #[arg(long)]
+    yes: bool,
+    /// Who starts the switch: `reshard switch` from elsewhere, or the job itself
+    #[arg(long, value_enum, default_value = "manual", value_name = "WHO")]
+    switch: WhoSwitches,
+    /// Directory of the job's journal [default: `reshard` in server.state_dir]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Snapshot bytes sent to all targets together, e.g. 80MB/s [default: as fast as they take it]
+    #[arg(long, value_name = "RATE")]
+    rate: Option<ByteRate>,
+    /// Longest time that requests for moving keys may wait during the switch
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = hold)]
+    hold: Duration,
+    /// A moving key that its target already has: fail, replace it, or skip it
+    #[arg(long, value_name = "WHAT", default_value_t = OnConflict::Fail)]
+    on_conflict: OnConflict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WhoSwitches {
+    /// `keyferry reshard switch`
+    Manual,
+    /// The job, as soon as it is verified
+    Auto,
+}
+
+/// Runs `keyferry reshard start`.
+pub fn run(args: &StartArgs) -> ExitStatus {
+    let meant = match check_consent(args).and_then(|()| args.pool.meant()) {
+        Ok(meant) => meant,
+        Err(failure) => return failure.print(),
+    };
+    if let Err(error) = Log::start(&LogConfig::default()) {
+        print_error(&format!("warning: no log: {error}"));
+    }
+    block_on(start(args, meant))
+}
+
+/// Without a terminal nobody can be asked: say so before anything else.
+fn check_consent(args: &StartArgs) -> Result<(), Failure> {
+    if args.yes || can_ask() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Usage,
+        "`reshard start` writes to servers, and there is no terminal to ask on",
+        "look at `keyferry reshard plan`, then add --yes",
+    ))
+}
+
+/// Whether somebody sits there to answer.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+async fn start(args: &StartArgs, meant: MeantPool) -> Result<ExitStatus, Failure> {
+    if meant.proxies.is_empty() {
+        return Err(Failure::new(
+            ExitStatus::Usage,
+            "no proxy is known",
+            "give --proxy http://HOST:PORT for each proxy of the pool, or set admin.http in the config",
+        ));
+    }
+    let dir = place::dir(args.state.as_deref(), &meant.config.server.state_dir);
+    let pool = meant.pool.name.clone();
+    match prepare(dir.clone(), request(args, meant)).await? {
+        Prepared::NothingToDo(plan) => {
+            let text = format!(
+                "pool {pool} has this layout already (epoch {})",
+                epoch(&plan)
+            );
+            Ok(say(&text))
+        }
+        Prepared::AlreadySwitched(history) => {
+            let text = format!(
+                "{}\nthe job has switched already; end it with `keyferry reshard complete --yes --state {}`",
+                Report::of(&history),
+                dir.path().display()
+            );
+            Ok(say(&text))
+        }
+        Prepared::Ready(job) => run_job(args, &pool, &dir, *job).await,
+    }
+}
+
+fn epoch(plan: &Plan) -> String {
+    plan.epoch
+        .map(|epoch| epoch.to_string())
+        .unwrap_or_default()
+}
+
+fn say(text: &str) -> ExitStatus {
+    let mut out = stdout();
+    let written = writeln!(out, "{text}");
+    finish(out, written, ExitStatus::Done)
+}
+
+fn request(args: &StartArgs, meant: MeantPool) -> StartRequest {
+    StartRequest {
+        pool: meant.pool.name,
+        config_layout: meant.config_layout,
+        to: meant.to,
+        proxies: meant.proxies,
+        proxy_token: meant.token,
+        upstream: meant.pool.upstream,
+        options: JobOptions {
+            switch: match args.switch {
+                WhoSwitches::Manual => SwitchMode::Manual,
+                WhoSwitches::Auto => SwitchMode::Auto,
+            },
+            hold: args.hold,
+            on_conflict: args.on_conflict,
+            rate_bytes_per_s: args.rate.map(|rate| rate.0),
+            ..JobOptions::default()
+        },
+    }
+}
+
+async fn run_job(
+    args: &StartArgs,
+    pool: &str,
+    dir: &StateDir,
+    job: Job,
+) -> Result<ExitStatus, Failure> {
+    print_error(&format!("{}", job.plan()));
+    if let Some(state) = job.resumed_from() {
+        print_error(&format!(
+            "resuming the job in {} ({state})",
+            dir.path().display()
+        ));
+    }
+    if !args.yes {
+        ask_for_name(pool)?;
+    }
+    let (source, stop) = stop_channel();
+    let signals = tokio::spawn(pass_signals_on(source));
+    let shown = tokio::spawn(progress::show(job.status()));
+    let ended = tokio::select! {
+        ended = job.run(&Movers, stop.clone()) => ended.map_err(Failure::from),
+        () = insisted(stop) => Err(Failure::new(
+            ExitStatus::TryAgain,
+            "stopped at once, as asked twice",
+            "run the same command again: it finds out how far it got, and goes on",
+        )),
+    };
+    signals.abort();
+    // Ends by itself when the job's status is closed; its last line comes first.
+    let _ = shown.await;
+    let report = ended?;
+    let mut out = stdout();
+    let written = writeln!(out, "{report}");
+    Ok(finish(out, written, ExitStatus::Done))
+}
+
+async fn insisted(mut stop: Stop) {
+    stop.insisted().await;
+}
+
+async fn pass_signals_on(source: StopSource) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        tracing::warn!("signals cannot be heard: Ctrl-C ends the process at once");
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        print_error("stopping; once more: at once");
+        source.request();
+    }
+}
+
+/// The name of the pool must be typed.
+pub fn ask_for_name(pool: &str) -> Result<(), Failure> {
+    let mut terminal = io::stderr();
+    let mut typed = String::new();
+    let asked = write!(terminal, "type the pool's name ({pool}) to go on: ")
+        .and_then(|()| terminal.flush())
+        .and_then(|()| io::stdin().lock().read_line(&mut typed));
+    if asked.is_ok() && typed.trim() == pool {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Refused,
+        "that is not the pool's name; nothing was changed",
+        "type it exactly, or give --yes",
+    ))
+}

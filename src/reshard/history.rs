@@ -1,0 +1,161 @@
+//! A job as its journal tells it: what it is to do, where it is, what happened.
+//!
+//! Invariant: every record was a legal step; a journal with an illegal one is
+//! refused, since it was not written by this program.
+
+use super::journal::{Journal, JournalError, Medium};
+use super::record::{PlannedJob, Record};
+use super::state::{JobState, Misstep};
+
+/// A replayed journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// What the job is to do.
+    pub planned: PlannedJob,
+    /// Where it is.
+    pub state: JobState,
+    /// The highest incarnation that spoke to proxies; 0 before the first.
+    pub incarnation: u64,
+    /// Every record, oldest first.
+    pub records: Vec<Record>,
+}
+
+impl History {
+    /// Replays records; `None` for an empty journal.
+    ///
+    /// # Errors
+    /// [`Misstep`] when the records do not follow from each other.
+    pub fn replay(records: Vec<Record>) -> Result<Option<Self>, Misstep> {
+        let Some(first) = records.first() else {
+            return Ok(None);
+        };
+        let mut state = JobState::first(first)?;
+        let Record::Planned { job, .. } = first else {
+            return Ok(None);
+        };
+        let planned = job.clone();
+        let mut incarnation = 0;
+        for record in records.iter().skip(1) {
+            state = state.step(record)?;
+            incarnation = incarnation.max(incarnation_of(record));
+        }
+        Ok(Some(Self {
+            planned,
+            state,
+            incarnation,
+            records,
+        }))
+    }
+
+    /// A job that is planned and nothing else.
+    pub fn of_plan(planned: PlannedJob, at_ms: u64) -> Self {
+        let record = Record::Planned {
+            at_ms,
+            job: planned.clone(),
+        };
+        Self {
+            planned,
+            state: JobState::Planned {
+                copied_before: false,
+            },
+            incarnation: 0,
+            records: vec![record],
+        }
+    }
+
+    /// When the last record was written, milliseconds since 1970.
+    pub fn last_at_ms(&self) -> u64 {
+        self.records.last().map_or(0, Record::at_ms)
+    }
+
+    fn step(&mut self, record: &Record) -> Result<(), Misstep> {
+        self.state = self.state.clone().step(record)?;
+        self.incarnation = self.incarnation.max(incarnation_of(record));
+        Ok(())
+    }
+}
+
+fn incarnation_of(record: &Record) -> u64 {
+    match record {
+        Record::Started { incarnation, .. } | Record::SwitchIntended { incarnation, .. } => {
+            *incarnation
+        }
+        _ => 0,
+    }
+}
+
+/// Why a record was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It does not follow from the state; a fault of this program.
+    #[error(transparent)]
+    Misstep(#[from] Misstep),
+    /// The journal could not take it.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// How safe a record must be before the job goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safety {
+    /// It survives a power cut.
+    Synced,
+    /// It survives the end of this process.
+    Written,
+}
+
+/// A job's history and the journal it is kept in.
+#[derive(Debug)]
+pub struct JobLog<M = std::fs::File> {
+    history: History,
+    journal: Journal<M>,
+}
+
+impl<M: Medium> JobLog<M> {
+    /// Goes on with a replayed journal.
+    pub fn new(history: History, journal: Journal<M>) -> Self {
+        Self { history, journal }
+    }
+
+    /// Begins an empty journal with the plan.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn begin(
+        mut journal: Journal<M>,
+        job: PlannedJob,
+        at_ms: u64,
+    ) -> Result<Self, RecordError> {
+        let history = History::of_plan(job, at_ms);
+        for record in &history.records {
+            journal.append_synced(record)?;
+        }
+        Ok(Self { history, journal })
+    }
+
+    /// The job so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Where the job is.
+    pub fn state(&self) -> &JobState {
+        &self.history.state
+    }
+
+    /// Steps the state and keeps the record; on an error the state stays what it was.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn record(&mut self, record: Record, safety: Safety) -> Result<(), RecordError> {
+        let mut next = self.history.clone();
+        next.step(&record)?;
+        match safety {
+            Safety::Synced => self.journal.append_synced(&record)?,
+            Safety::Written => self.journal.append(&record)?,
+        }
+        next.records.push(record);
+        self.history = next;
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! Why a job's command ended short of its goal, and which exit code that is.
+
+use std::path::PathBuf;
+
+use super::control::ControlError;
+use super::ending::Ending;
+use super::history::RecordError;
+use super::mover::{MoveError, Retry};
+use super::proxies::Disagreement;
+use super::recovery::RecoveryError;
+use super::state_dir::StateDirError;
+use super::switching::SwitchError;
+use crate::router::layout_error::LayoutError;
+use crate::router::moves::MovesError;
+
+/// The end of a job's process that is not "switched".
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The state directory.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The journal, or a record that does not follow.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A layout that the journal has.
+    #[error("a layout in the journal cannot be used: {0}")]
+    Layout(#[from] LayoutError),
+    /// Keys without owners.
+    #[error(transparent)]
+    Moves(#[from] MovesError),
+    /// The directory holds another job that is not over.
+    #[error(
+        "{dir} holds job {job} of pool {pool} ({state}), which is not what was asked: {what}; {help}"
+    )]
+    OtherJob {
+        /// The state directory.
+        dir: PathBuf,
+        /// The job in it.
+        job: String,
+        /// Its pool.
+        pool: String,
+        /// Its state.
+        state: &'static str,
+        /// What differs.
+        what: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// The proxies.
+    #[error("{0}")]
+    Proxies(#[from] Disagreement),
+    /// The proxies changed since the job was planned.
+    #[error(
+        "the proxies are at epoch {epoch}{}, but job {job} was planned from epoch {planned_from}: cancel it (`keyferry reshard cancel --yes`) and start again",
+        if *.layout_differs { " with another layout" } else { "" }
+    )]
+    ProxiesMovedOn {
+        /// The job.
+        job: String,
+        /// Where the proxies are.
+        epoch: u64,
+        /// Where they were.
+        planned_from: u64,
+        /// Whether the layout differs from the plan's.
+        layout_differs: bool,
+    },
+    /// The interrupted switch could not be finished.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// An interrupted switch is still not confirmed everywhere.
+    #[error("{0}; start what is missing, then run the same command again")]
+    SwitchUnfinished(String),
+    /// The switch's own failure.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
+    /// The mover.
+    #[error("{0}")]
+    Move(#[from] MoveError),
+    /// Verify found differences.
+    #[error(
+        "verify: {count} of {compared} keys differ between source and target\n{}",
+        examples.join("\n")
+    )]
+    Differences {
+        /// How many.
+        count: u64,
+        /// Of how many.
+        compared: u64,
+        /// Some of them, in words.
+        examples: Vec<String>,
+    },
+    /// All tries of an automatic switch were taken back.
+    #[error(
+        "the switch was taken back {tries} times, the last time because {why}; clients are on the old route. Run the same command again, with a longer --hold or at a quieter time"
+    )]
+    SwitchAborted {
+        /// How many.
+        tries: u32,
+        /// The last reason.
+        why: String,
+    },
+    /// SIGINT or SIGTERM.
+    #[error("stopped as asked before the switch: run the same command again to resume")]
+    Stopped,
+    /// `cancel` or `rollback` before the switch.
+    #[error(
+        "{how} before the switch: clients never left the old route. Copies already made stay in the targets; `start --on-conflict replace` overwrites them"
+    )]
+    Undone {
+        /// `cancelled` or `rolled back`.
+        how: &'static str,
+    },
+}
+
+impl JobError {
+    /// How the command ends.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::StateDir(StateDirError::AlreadyRuns(_)) => Ending::AlreadyRuns,
+            // Nothing was changed yet.
+            Self::StateDir(StateDirError::Journal(_) | StateDirError::Contradiction { .. }) => {
+                Ending::Guard
+            }
+            Self::Record(RecordError::Journal(error))
+            | Self::Switch(SwitchError::Record(RecordError::Journal(error)))
+            | Self::Recovery(RecoveryError::Switch(SwitchError::Record(RecordError::Journal(
+                error,
+            )))) => {
+                if error.is_temporary() {
+                    Ending::Temporary
+                } else {
+                    Ending::Guard
+                }
+            }
+            Self::StateDir(_) | Self::Control(_) | Self::Record(_) | Self::Switch(_) => {
+                Ending::Failed
+            }
+            Self::Layout(_) | Self::OtherJob { .. } | Self::ProxiesMovedOn { .. } => Ending::Guard,
+            Self::Moves(_) => Ending::Usage,
+            Self::Proxies(disagreement) if disagreement.is_temporary() => Ending::Temporary,
+            Self::Proxies(_) => Ending::Guard,
+            Self::Recovery(RecoveryError::Unanswered(_)) | Self::SwitchUnfinished(_) => {
+                Ending::Temporary
+            }
+            Self::Recovery(RecoveryError::Foreign { .. }) => Ending::Guard,
+            Self::Recovery(RecoveryError::Switch(_)) => Ending::Failed,
+            Self::Move(error) if error.is_refusal() => Ending::Guard,
+            Self::Move(error) if error.retry() == Retry::RunAgain => Ending::Temporary,
+            Self::Move(_) => Ending::Failed,
+            Self::Differences { .. } => Ending::Differences,
+            Self::SwitchAborted { .. } | Self::Stopped => Ending::Temporary,
+            Self::Undone { .. } => Ending::Undone,
+        }
+    }
+}

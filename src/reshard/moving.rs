@@ -1,0 +1,143 @@
+//! The seam to the part that moves data, and the proofs that only it can give.
+//!
+//! The job drives a [`DataPath`]: in production the mover, in tests of the job
+//! one that moves nothing. Two values open dangerous steps and cannot be made
+//! otherwise: [`MarkerApplied`] lets proxies be armed, [`CleanVerify`] lets a
+//! switch be intended.
+
+use std::future::Future;
+
+use tokio::sync::watch;
+
+use super::mover::{
+    self, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress, PreflightReport,
+    VerifyOptions, VerifyReport,
+};
+use super::record::Copied;
+
+/// What can move the keys of a job.
+pub trait DataPath: Sync {
+    /// A move under way.
+    type Moving: Moving;
+
+    /// Checks every server, changing nothing.
+    fn preflight(
+        &self,
+        config: &MoverConfig,
+    ) -> impl Future<Output = Result<PreflightReport, MoveError>>;
+
+    /// Begins to copy.
+    fn start(&self, config: MoverConfig) -> impl Future<Output = Result<Self::Moving, MoveError>>;
+}
+
+/// A move under way: copying, then following.
+pub trait Moving {
+    /// How far every source is.
+    fn progress(&self) -> watch::Receiver<MoverProgress>;
+    /// Returns when every source is followed closely.
+    fn wait_following(&self) -> impl Future<Output = Result<(), MoveError>>;
+    /// Returns when the move cannot go on.
+    fn failed(&self) -> impl Future<Output = MoveError>;
+    /// Sends a marker through every source; returns when all before it is applied.
+    fn marker(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>>;
+    /// Compares moving keys at source and target.
+    fn verify(
+        &self,
+        options: VerifyOptions,
+    ) -> impl Future<Output = Result<VerifyReport, MoveError>>;
+    /// Ends all connections and tasks.
+    fn stop(self) -> impl Future<Output = Result<(), MoveError>>;
+}
+
+/// The data path of production.
+#[derive(Debug, Clone, Copy)]
+pub struct Movers;
+
+impl DataPath for Movers {
+    type Moving = Mover;
+
+    async fn preflight(&self, config: &MoverConfig) -> Result<PreflightReport, MoveError> {
+        mover::preflight(config).await
+    }
+
+    async fn start(&self, config: MoverConfig) -> Result<Mover, MoveError> {
+        mover::start(config).await
+    }
+}
+
+impl Moving for Mover {
+    fn progress(&self) -> watch::Receiver<MoverProgress> {
+        Mover::progress(self)
+    }
+
+    async fn wait_following(&self) -> Result<(), MoveError> {
+        Mover::wait_following(self).await
+    }
+
+    async fn failed(&self) -> MoveError {
+        Mover::failed(self).await
+    }
+
+    async fn marker(&self, label: &str) -> Result<MarkerReport, MoveError> {
+        Mover::marker(self, label).await
+    }
+
+    async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MoveError> {
+        Mover::verify(self, options).await
+    }
+
+    async fn stop(self) -> Result<(), MoveError> {
+        Mover::stop(self).await
+    }
+}
+
+/// Proof: a marker went through every source and all before it is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkerApplied(());
+
+impl MarkerApplied {
+    /// The proof that a marker's report is.
+    pub fn of(_report: &MarkerReport) -> Self {
+        Self(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test() -> Self {
+        Self(())
+    }
+}
+
+/// Proof: a full verify compared every moving key and found no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanVerify {
+    at_ms: u64,
+    keys: u64,
+}
+
+impl CleanVerify {
+    /// The proof that a report without differences is, if it is one.
+    pub fn of(report: &VerifyReport, at_ms: u64) -> Option<Self> {
+        report.is_clean().then_some(Self {
+            at_ms,
+            keys: report.keys_compared,
+        })
+    }
+
+    /// When the verify ended, milliseconds since 1970.
+    pub fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
+    /// How many keys were compared.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+}
+
+/// Keys and bytes that targets confirmed so far, all sources together.
+pub fn copied(progress: &MoverProgress) -> Copied {
+    Copied {
+        keys: progress.sources.iter().map(|row| row.keys_acked).sum(),
+        bytes: progress.sources.iter().map(|row| row.bytes_sent).sum(),
+    }
+}

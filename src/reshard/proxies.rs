@@ -1,0 +1,462 @@
+//! The admin API of every proxy of the pool, as the job calls it.
+//!
+//! One kept-alive HTTP/1.1 connection to each proxy; calls to different
+//! proxies run at the same time, one at a time to each. A call that is asked
+//! while another is under way at that proxy takes its place: the connection is
+//! dropped, so an abort never waits behind a hold.
+//!
+//! Invariant: every wait is bounded; what was asked but not answered is
+//! reported as lost, never as refused.
+
+mod connection;
+mod wire;
+
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::cutover::{Call, CallFailure, Event, Pause, ProxyIndex};
+use crate::router::layout::Layout;
+use crate::router::spec::LayoutSpec;
+use crate::upstream::config::Secret;
+
+pub use connection::{ProxyUrl, UrlError};
+pub use wire::{GateView, PendingView, PoolView};
+
+use connection::Connection;
+
+/// Longest wait for a TCP connection to a proxy.
+pub const CONNECT_MS_MAX: u64 = 1_000;
+
+/// Longest wait for the answer to a question that changes nothing.
+pub const ASK_MS_MAX: u64 = 5_000;
+
+/// Longest wait for a stage: the proxy syncs a file before it answers.
+pub const STAGE_MS_MAX: u64 = 5_000;
+
+/// Longest wait for an arm, a commit or an abort.
+pub const CALL_MS_MAX: u64 = 2_000;
+
+/// Pause before the first repetition of a commit or an abort; it doubles.
+pub const REPEAT_MS_MIN: u64 = 50;
+
+/// Longest pause between two repetitions.
+pub const REPEAT_MS_MAX: u64 = 2_000;
+
+/// Why a proxy's answer is missing or of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// It cannot be reached or broke off.
+    #[error("proxy {proxy}: {doing}: {what}; is it running, and is [admin].http this address?")]
+    Unreachable {
+        /// Its admin address.
+        proxy: ProxyUrl,
+        /// What was asked.
+        doing: &'static str,
+        /// What the connection said.
+        what: String,
+    },
+    /// It did not answer in time.
+    #[error("proxy {proxy}: {doing}: no answer within {waited_ms} ms")]
+    Late {
+        /// Its admin address.
+        proxy: ProxyUrl,
+        /// What was asked.
+        doing: &'static str,
+        /// How long we waited.
+        waited_ms: u64,
+    },
+    /// It said no.
+    #[error("proxy {proxy}: {doing} refused: {message}{}", reason_text(.reason))]
+    Refused {
+        /// Its admin address.
+        proxy: ProxyUrl,
+        /// What was asked.
+        doing: &'static str,
+        /// Its words.
+        message: String,
+        /// Its reason, a word of the admin API; empty if it gave none.
+        reason: String,
+    },
+    /// It does not know the token.
+    #[error("proxy {proxy}: {doing}: the token is missing or wrong; give --proxy-token-file")]
+    Unauthorized {
+        /// Its admin address.
+        proxy: ProxyUrl,
+        /// What was asked.
+        doing: &'static str,
+    },
+    /// It has no such pool.
+    #[error("proxy {proxy} has no pool \"{pool}\"{}", known_pools(.known))]
+    UnknownPool {
+        /// Its admin address.
+        proxy: ProxyUrl,
+        /// What was looked for.
+        pool: String,
+        /// What it has.
+        known: Vec<String>,
+    },
+    /// It answered something that is not the admin API.
+    #[error(
+        "proxy {proxy}: {doing}: the answer makes no sense: {what}; is this keyferry's [admin].http?"
+    )]
+    BadAnswer {
+        /// Its admin address.
+        proxy: ProxyUrl,
+        /// What was asked.
+        doing: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+fn reason_text(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
+    }
+}
+
+fn known_pools(known: &[String]) -> String {
+    if known.is_empty() {
+        String::new()
+    } else {
+        format!("; it has {}", known.join(", "))
+    }
+}
+
+impl ProxyError {
+    /// Whether the same question may be answered well a little later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Late { .. })
+    }
+
+    fn into_failure(self) -> CallFailure {
+        match self {
+            Self::Refused { .. } | Self::Unauthorized { .. } | Self::UnknownPool { .. } => {
+                CallFailure::Refused(self.to_string())
+            }
+            Self::Unreachable { .. } | Self::Late { .. } | Self::BadAnswer { .. } => {
+                CallFailure::Lost(self.to_string())
+            }
+        }
+    }
+}
+
+/// What every call of one switch try says.
+#[derive(Debug, Clone)]
+pub struct SwitchTerms {
+    /// The job's name.
+    pub job: String,
+    /// Epoch of the new layout.
+    pub epoch: u64,
+    /// Which process and try is speaking; proxies refuse lower ones.
+    pub incarnation: u64,
+    /// Fingerprint of the layout that is to be left.
+    pub from_fingerprint: u64,
+    /// The new layout.
+    pub to: LayoutSpec,
+    /// How long a proxy keeps a hold, or an arm, that nobody follows up.
+    pub lease: Duration,
+}
+
+/// Every proxy of one pool.
+#[derive(Debug)]
+pub struct Fleet {
+    pool: String,
+    token: Option<Secret>,
+    seats: Vec<Seat>,
+    calls: JoinSet<Done>,
+}
+
+/// One proxy: its connection is away while a call is under way.
+#[derive(Debug)]
+struct Seat {
+    url: ProxyUrl,
+    connection: Option<Connection>,
+    call: Option<(Call, AbortHandle)>,
+}
+
+#[derive(Debug)]
+struct Done {
+    proxy: ProxyIndex,
+    call: Call,
+    connection: Connection,
+    outcome: Result<Pause, ProxyError>,
+}
+
+impl Fleet {
+    /// Proxies at `urls` that serve `pool`; nothing is dialled yet.
+    pub fn new(pool: &str, urls: Vec<ProxyUrl>, token: Option<Secret>) -> Self {
+        let seats = urls.into_iter().map(Seat::new).collect();
+        Self {
+            pool: pool.to_owned(),
+            token,
+            seats,
+            calls: JoinSet::new(),
+        }
+    }
+
+    /// How many proxies there are.
+    pub fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Whether there is no proxy at all.
+    pub fn is_empty(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    /// The admin address of a proxy; empty for an index that is none.
+    pub fn name(&self, proxy: ProxyIndex) -> String {
+        self.seats
+            .get(proxy.0)
+            .map(|seat| seat.url.to_string())
+            .unwrap_or_default()
+    }
+
+    /// What every proxy says of the pool, in the order of the list.
+    pub async fn views(&mut self) -> Vec<Result<PoolView, ProxyError>> {
+        let mut asked = JoinSet::new();
+        for (at, seat) in self.seats.iter_mut().enumerate() {
+            let mut connection = seat.take_connection(self.token.as_ref());
+            let pool = self.pool.clone();
+            asked.spawn(async move {
+                let view = connection.pool(&pool).await;
+                (at, connection, view)
+            });
+        }
+        let mut views: Vec<_> = self.seats.iter().map(Seat::unanswered).collect();
+        while let Some(joined) = asked.join_next().await {
+            let Ok((at, connection, view)) = joined else {
+                continue;
+            };
+            if let (Some(seat), Some(slot)) = (self.seats.get_mut(at), views.get_mut(at)) {
+                seat.connection = Some(connection);
+                *slot = view;
+            }
+        }
+        views
+    }
+
+    /// Asks one proxy; its answer comes out of [`Fleet::next`].
+    pub fn ask(&mut self, proxy: ProxyIndex, call: Call, attempt: u32, terms: &SwitchTerms) {
+        let Some(seat) = self.seats.get_mut(proxy.0) else {
+            return;
+        };
+        if let Some((_, running)) = seat.call.take() {
+            running.abort();
+        }
+        let mut connection = seat.take_connection(self.token.as_ref());
+        let (pool, terms) = (self.pool.clone(), terms.clone());
+        let handle = self.calls.spawn(async move {
+            tokio::time::sleep(repeat_pause(attempt)).await;
+            let outcome = connection.switch(&pool, call, &terms).await;
+            Done {
+                proxy,
+                call,
+                connection,
+                outcome,
+            }
+        });
+        seat.call = Some((call, handle));
+    }
+
+    /// The next answer of any proxy; waits for ever when nothing was asked.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            match self.calls.join_next().await {
+                Some(Ok(done)) => {
+                    if let Some(event) = self.answered(done) {
+                        return event;
+                    }
+                }
+                // Overtaken by another call; that one's answer is what counts.
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn answered(&mut self, done: Done) -> Option<Event> {
+        let seat = self.seats.get_mut(done.proxy.0)?;
+        let (asked, _) = seat.call.as_ref()?;
+        if *asked != done.call {
+            return None;
+        }
+        seat.call = None;
+        seat.connection = Some(done.connection);
+        Some(Event::Answered {
+            proxy: done.proxy,
+            call: done.call,
+            outcome: done.outcome.map_err(ProxyError::into_failure),
+        })
+    }
+}
+
+impl Seat {
+    fn new(url: ProxyUrl) -> Self {
+        Self {
+            url,
+            connection: None,
+            call: None,
+        }
+    }
+
+    fn take_connection(&mut self, token: Option<&Secret>) -> Connection {
+        self.connection
+            .take()
+            .unwrap_or_else(|| Connection::new(self.url.clone(), token.cloned()))
+    }
+
+    fn unanswered(&self) -> Result<PoolView, ProxyError> {
+        Err(ProxyError::Unreachable {
+            proxy: self.url.clone(),
+            doing: "GET pools",
+            what: "the call ended without an answer".to_owned(),
+        })
+    }
+}
+
+/// The first attempt goes out at once.
+fn repeat_pause(attempt: u32) -> Duration {
+    if attempt == 0 {
+        return Duration::ZERO;
+    }
+    let doubled = REPEAT_MS_MIN.saturating_mul(1 << (attempt - 1).min(16));
+    Duration::from_millis(doubled.min(REPEAT_MS_MAX))
+}
+
+/// Why a job cannot start with the proxies as they are.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Disagreement {
+    /// Some proxies did not answer.
+    #[error("{}", join(.0))]
+    Unanswered(Vec<ProxyError>),
+    /// Two proxies route differently.
+    #[error("proxy {first} is at epoch {first_epoch} and proxy {second} at epoch {second_epoch}{}: reload the one that is behind, then try again", if *.layouts_differ { ", with different layouts" } else { "" })]
+    Differ {
+        /// The first of the list.
+        first: ProxyUrl,
+        /// Its epoch.
+        first_epoch: u64,
+        /// One that differs.
+        second: ProxyUrl,
+        /// Its epoch.
+        second_epoch: u64,
+        /// Whether the layouts differ too.
+        layouts_differ: bool,
+    },
+    /// A proxy is in the middle of a switch.
+    #[error(
+        "proxy {proxy} has a switch of job {job} pending ({state}): end that job first (`keyferry reshard status` in its --state directory), or run it again"
+    )]
+    Busy {
+        /// Which proxy.
+        proxy: ProxyUrl,
+        /// Whose switch.
+        job: String,
+        /// How far it is.
+        state: String,
+    },
+    /// A proxy reports a layout that this program cannot read.
+    #[error("proxy {proxy} reports a layout that cannot be used: {what}")]
+    Layout {
+        /// Which proxy.
+        proxy: ProxyUrl,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+fn join(errors: &[ProxyError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join("\n")
+}
+
+impl Disagreement {
+    /// Whether the same command may go through a little later.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unanswered(errors) => errors.iter().all(ProxyError::is_temporary),
+            Self::Differ { .. } | Self::Busy { .. } | Self::Layout { .. } => false,
+        }
+    }
+}
+
+/// What all proxies agree on.
+#[derive(Debug)]
+pub struct Agreed {
+    /// Their epoch.
+    pub epoch: u64,
+    /// Their layout.
+    pub layout: Layout,
+}
+
+impl Fleet {
+    /// Asks every proxy and checks that all route alike and none is in a switch
+    /// of another job than `own_job`.
+    ///
+    /// # Errors
+    /// [`Disagreement`], naming the proxies.
+    pub async fn agree(&mut self, own_job: Option<&str>) -> Result<Agreed, Disagreement> {
+        let mut views = Vec::new();
+        let mut errors = Vec::new();
+        for view in self.views().await {
+            match view {
+                Ok(view) => views.push(view),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Disagreement::Unanswered(errors));
+        }
+        let urls: Vec<ProxyUrl> = self.seats.iter().map(|seat| seat.url.clone()).collect();
+        agree(&urls, &views, own_job)
+    }
+}
+
+fn agree(
+    urls: &[ProxyUrl],
+    views: &[PoolView],
+    own_job: Option<&str>,
+) -> Result<Agreed, Disagreement> {
+    let mut agreed: Option<(Agreed, &ProxyUrl)> = None;
+    for (url, view) in urls.iter().zip(views) {
+        if let Some(pending) = &view.pending
+            && own_job != Some(pending.job.as_str())
+        {
+            return Err(Disagreement::Busy {
+                proxy: url.clone(),
+                job: pending.job.clone(),
+                state: pending.state.clone(),
+            });
+        }
+        let layout = Layout::new(view.layout.clone()).map_err(|error| Disagreement::Layout {
+            proxy: url.clone(),
+            what: error.to_string(),
+        })?;
+        match &agreed {
+            None => {
+                let epoch = view.epoch;
+                agreed = Some((Agreed { epoch, layout }, url));
+            }
+            Some((first, first_url)) => {
+                let layouts_differ = first.layout.fingerprint() != layout.fingerprint();
+                if first.epoch != view.epoch || layouts_differ {
+                    return Err(Disagreement::Differ {
+                        first: (*first_url).clone(),
+                        first_epoch: first.epoch,
+                        second: url.clone(),
+                        second_epoch: view.epoch,
+                        layouts_differ,
+                    });
+                }
+            }
+        }
+    }
+    agreed
+        .map(|(agreed, _)| agreed)
+        .ok_or(Disagreement::Unanswered(Vec::new()))
+}

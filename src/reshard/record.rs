@@ -1,0 +1,203 @@
+//! What the journal remembers: each record is one thing that happened to the job.
+//!
+//! Records are the events of the job's state machine (`state.rs`): replaying
+//! them gives the state the job is in. Times are milliseconds since 1970 UTC.
+//! A record of an unknown kind or with an unknown field is refused, never skipped.
+
+use serde::{Deserialize, Serialize};
+
+use crate::router::spec::LayoutSpec;
+
+/// One event of a job, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Record {
+    /// The job exists: what it will do. The first record of every journal.
+    Planned {
+        /// When.
+        at_ms: u64,
+        /// What the job is to do.
+        job: PlannedJob,
+    },
+    /// A coordinator process took the job over.
+    Started {
+        /// Grows with every process and every switch try; proxies refuse lower ones.
+        incarnation: u64,
+        /// When.
+        at_ms: u64,
+    },
+    /// From here on targets may hold keys that this job wrote.
+    CopyingBegan {
+        /// When.
+        at_ms: u64,
+    },
+    /// Every source's snapshot is in its targets; the live stream is followed.
+    FollowingBegan {
+        /// When.
+        at_ms: u64,
+        /// How much was copied.
+        copied: Copied,
+    },
+    /// A full verify found every moving key equal.
+    Verified {
+        /// When this verify ended.
+        at_ms: u64,
+        /// Keys compared.
+        keys: u64,
+    },
+    /// A verify found keys that differ, or a clean one no longer holds.
+    VerifyDiffered {
+        /// When.
+        at_ms: u64,
+        /// Keys that differ.
+        differing: u64,
+    },
+    /// The operator keeps the job from switching.
+    Paused {
+        /// When.
+        at_ms: u64,
+    },
+    /// The operator lets the job switch again.
+    Resumed {
+        /// When.
+        at_ms: u64,
+    },
+    /// A switch is about to be asked of the proxies.
+    SwitchIntended {
+        /// When.
+        at_ms: u64,
+        /// The incarnation all calls of this try carry.
+        incarnation: u64,
+    },
+    /// Every proxy is armed; the next thing sent is a commit.
+    SwitchDecided {
+        /// When.
+        at_ms: u64,
+    },
+    /// Every proxy released on the old route.
+    SwitchAborted {
+        /// When.
+        at_ms: u64,
+        /// What made it impossible.
+        why: String,
+    },
+    /// Every proxy routes by the new epoch.
+    SwitchCommitted {
+        /// When.
+        at_ms: u64,
+        /// What each proxy said.
+        proxies: Vec<ProxyPause>,
+    },
+    /// The operator ended the job after its switch.
+    Completed {
+        /// When.
+        at_ms: u64,
+        /// Keys deleted from the old shards; `None` when `--purge` was not given.
+        purged_keys: Option<u64>,
+    },
+    /// The job stopped on an error; it may be resumed.
+    Failed {
+        /// When.
+        at_ms: u64,
+        /// The error's words.
+        why: String,
+    },
+    /// `rollback` before the switch: the old route was never left.
+    RolledBack {
+        /// When.
+        at_ms: u64,
+    },
+    /// The operator gave the job up before its switch, or it was refused at its start.
+    Cancelled {
+        /// When.
+        at_ms: u64,
+        /// Who or what.
+        why: String,
+    },
+}
+
+/// What a job is to do; fixed at its start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedJob {
+    /// Unique name of the job.
+    pub job: String,
+    /// The pool whose keys move.
+    pub pool: String,
+    /// The layout the proxies had.
+    pub from: LayoutSpec,
+    /// The layout they get.
+    pub to: LayoutSpec,
+    /// Epoch of the new layout: the proxies' epoch plus one.
+    pub epoch: u64,
+    /// Admin addresses of every proxy of the pool.
+    pub proxies: Vec<String>,
+}
+
+/// How much a copy wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copied {
+    /// Keys.
+    pub keys: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+}
+
+/// What one proxy's clients felt of the switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyPause {
+    /// The proxy's admin address.
+    pub proxy: String,
+    /// Requests that waited.
+    pub held_requests: u64,
+    /// Longest wait, microseconds.
+    pub held_us_max: u64,
+}
+
+impl Record {
+    /// The record in words, for messages: "recording {name} failed".
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Planned { .. } => "the plan",
+            Self::Started { .. } => "the start",
+            Self::CopyingBegan { .. } => "the start of the copy",
+            Self::FollowingBegan { .. } => "the end of the copy",
+            Self::Verified { .. } => "the clean verify",
+            Self::VerifyDiffered { .. } => "the verify's differences",
+            Self::Paused { .. } => "the pause",
+            Self::Resumed { .. } => "the end of the pause",
+            Self::SwitchIntended { .. } => "the switch's intent",
+            Self::SwitchDecided { .. } => "the switch's decision",
+            Self::SwitchAborted { .. } => "the switch's abort",
+            Self::SwitchCommitted { .. } => "the switch",
+            Self::Completed { .. } => "the completion",
+            Self::Failed { .. } => "the failure",
+            Self::RolledBack { .. } => "the rollback",
+            Self::Cancelled { .. } => "the cancel",
+        }
+    }
+
+    /// When it happened, milliseconds since 1970 UTC.
+    pub fn at_ms(&self) -> u64 {
+        match self {
+            Self::Planned { at_ms, .. }
+            | Self::Started { at_ms, .. }
+            | Self::CopyingBegan { at_ms }
+            | Self::FollowingBegan { at_ms, .. }
+            | Self::Verified { at_ms, .. }
+            | Self::VerifyDiffered { at_ms, .. }
+            | Self::Paused { at_ms }
+            | Self::Resumed { at_ms }
+            | Self::SwitchIntended { at_ms, .. }
+            | Self::SwitchDecided { at_ms }
+            | Self::SwitchAborted { at_ms, .. }
+            | Self::SwitchCommitted { at_ms, .. }
+            | Self::Completed { at_ms, .. }
+            | Self::Failed { at_ms, .. }
+            | Self::RolledBack { at_ms }
+            | Self::Cancelled { at_ms, .. } => *at_ms,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Finishes a switch whose process died: asks every proxy, then goes the one way.
+//!
+//! ```text
+//! some proxy at the new epoch            -> commit the others
+//! decision recorded, all still pending   -> commit all
+//! otherwise                              -> abort all
+//! ```
+//! Invariant: nothing is decided before every proxy has answered; until then
+//! their moving keys are refused or on the old route, never on both.
+
+use std::time::Duration;
+
+use super::cutover::{AbortReason, Cutover, Proxies, ProxyView, Recovery, recovery_of};
+use super::mover::Mover;
+use super::proxies::{PoolView, ProxyError};
+use super::record::PlannedJob;
+use super::state::JobState;
+use super::switching::{SwitchEnd, SwitchError, Switching};
+use crate::router::layout::Layout;
+use crate::router::spec::LayoutSpec;
+
+/// Longest time that a recovery repeats its calls before the command ends.
+pub const RECOVERY_MS_MAX: u64 = 30_000;
+
+/// Why a switch could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// Some proxies did not answer, and all are needed.
+    #[error(
+        "a switch of this job was interrupted, and every proxy is needed to finish it:\n{}\nstart what is missing, then run the same command again",
+        texts(.0)
+    )]
+    Unanswered(Vec<ProxyError>),
+    /// A proxy is at an epoch that this job does not explain.
+    #[error(
+        "a switch of this job was interrupted, and since then proxy {proxy} went to epoch {epoch} by other means: look at every proxy (GET /api/v1/pools) before anything else"
+    )]
+    Foreign {
+        /// Which proxy.
+        proxy: String,
+        /// Where it is.
+        epoch: u64,
+    },
+    /// The switch itself.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
+}
+
+fn texts(errors: &[ProxyError]) -> String {
+    let texts: Vec<String> = errors.iter().map(|error| format!("  {error}")).collect();
+    texts.join("\n")
+}
+
+/// Finishes the switch that the job's state says is open.
+///
+/// # Errors
+/// [`RecoveryError`]; running the same command again repeats it.
+pub async fn recover(switching: Switching<'_>) -> Result<SwitchEnd, RecoveryError> {
+    let planned = switching.log.history().planned.clone();
+    let decided = matches!(switching.log.state(), JobState::Switching(open) if open.decided);
+    let mut views = Vec::new();
+    let mut errors = Vec::new();
+    for (at, answer) in switching.fleet.views().await.into_iter().enumerate() {
+        match answer {
+            Ok(view) => {
+                views.push(
+                    view_of(&view, &planned).ok_or_else(|| RecoveryError::Foreign {
+                        proxy: planned.proxies.get(at).cloned().unwrap_or_default(),
+                        epoch: view.epoch,
+                    })?,
+                )
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(RecoveryError::Unanswered(errors));
+    }
+    let proxies = Proxies(views.len());
+    let mut actions = Vec::new();
+    let machine = match recovery_of(decided, &views) {
+        Recovery::Forward => Cutover::recover_forward(proxies, &mut actions),
+        Recovery::Back => {
+            let why = AbortReason::GivenUp("the job was interrupted while it switched".to_owned());
+            Cutover::recover_back(proxies, why, &mut actions)
+        }
+    };
+    let switching = Switching {
+        patience: Some(Duration::from_millis(RECOVERY_MS_MAX)),
+        ..switching
+    };
+    Ok(switching.drive::<Mover>(machine, actions, None).await?)
+}
+
+fn view_of(view: &PoolView, planned: &PlannedJob) -> Option<ProxyView> {
+    if view.epoch == planned.epoch && same_layout(&view.layout, &planned.to) {
+        return Some(ProxyView::Committed);
+    }
+    if view.epoch >= planned.epoch {
+        return None;
+    }
+    let ours = view
+        .pending
+        .as_ref()
+        .is_some_and(|pending| pending.job == planned.job && pending.epoch == planned.epoch);
+    Some(if ours {
+        ProxyView::Pending
+    } else {
+        ProxyView::Clear
+    })
+}
+
+fn same_layout(one: &LayoutSpec, other: &LayoutSpec) -> bool {
+    let fingerprint = |spec: &LayoutSpec| Layout::new(spec.clone()).map(|made| made.fingerprint());
+    match (fingerprint(one), fingerprint(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}

@@ -1,0 +1,173 @@
+//! What a job did: made from its journal, so it can be asked for at any time.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::history::History;
+use super::record::{Copied, ProxyPause, Record};
+
+/// The report of one job, also written to `report.json` after its switch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of this shape.
+    pub v: u32,
+    /// The job.
+    pub job: String,
+    /// The pool.
+    pub pool: String,
+    /// Its state, as the interface names it.
+    pub state: String,
+    /// Epoch that the job brings.
+    pub epoch: u64,
+    /// Keys and bytes copied by the last process that finished copying.
+    pub copied: Copied,
+    /// Keys that the last clean verify compared.
+    pub verified_keys: u64,
+    /// How often a process took the job over.
+    pub starts: u64,
+    /// Switches that were taken back.
+    pub aborted_switches: u64,
+    /// From the last start of a copy until it ended, milliseconds.
+    pub copy_ms: u64,
+    /// From the plan to the last record, milliseconds.
+    pub total_ms: u64,
+    /// From the last intent until every proxy had confirmed, milliseconds.
+    pub switch_ms: u64,
+    /// What each proxy's clients felt; empty before the switch.
+    pub proxies: Vec<ProxyPause>,
+    /// Keys deleted from old shards by `complete --purge`.
+    pub purged_keys: Option<u64>,
+    /// What the last failure said, if the job failed.
+    pub failure: Option<String>,
+}
+
+impl Report {
+    /// The report of a job so far.
+    pub fn of(history: &History) -> Self {
+        let planned = &history.planned;
+        let mut report = Self {
+            v: 1,
+            job: planned.job.clone(),
+            pool: planned.pool.clone(),
+            state: history.state.name().to_owned(),
+            epoch: planned.epoch,
+            copied: Copied::default(),
+            verified_keys: 0,
+            starts: 0,
+            aborted_switches: 0,
+            copy_ms: 0,
+            total_ms: 0,
+            switch_ms: 0,
+            proxies: Vec::new(),
+            purged_keys: None,
+            failure: None,
+        };
+        let mut since = Since::default();
+        for record in &history.records {
+            report.take(record, &mut since);
+        }
+        report
+    }
+
+    fn take(&mut self, record: &Record, since: &mut Since) {
+        let at_ms = record.at_ms();
+        self.total_ms = at_ms.saturating_sub(*since.planned.get_or_insert(at_ms));
+        match record {
+            Record::Started { .. } => self.starts += 1,
+            Record::CopyingBegan { .. } => since.copying = at_ms,
+            Record::FollowingBegan { copied, .. } => {
+                self.copied = *copied;
+                self.copy_ms = at_ms.saturating_sub(since.copying);
+            }
+            Record::Verified { keys, .. } => self.verified_keys = *keys,
+            Record::SwitchIntended { .. } => since.switching = at_ms,
+            Record::SwitchAborted { .. } => self.aborted_switches += 1,
+            Record::SwitchCommitted { proxies, .. } => {
+                self.proxies.clone_from(proxies);
+                self.switch_ms = at_ms.saturating_sub(since.switching);
+            }
+            Record::Completed { purged_keys, .. } => self.purged_keys = *purged_keys,
+            Record::Failed { why, .. } => self.failure = Some(why.clone()),
+            _ => {}
+        }
+    }
+
+    /// Requests that waited at all proxies together.
+    pub fn held_requests(&self) -> u64 {
+        self.proxies.iter().map(|pause| pause.held_requests).sum()
+    }
+
+    /// The longest wait of any request, microseconds.
+    pub fn held_us_max(&self) -> u64 {
+        let longest = self.proxies.iter().map(|pause| pause.held_us_max).max();
+        longest.unwrap_or(0)
+    }
+}
+
+#[derive(Default)]
+struct Since {
+    planned: Option<u64>,
+    copying: u64,
+    switching: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "job {} of pool {}: {}", self.job, self.pool, self.state)?;
+        writeln!(
+            f,
+            "  copied    {} keys, {} bytes in {}",
+            self.copied.keys,
+            self.copied.bytes,
+            Millis(self.copy_ms)
+        )?;
+        writeln!(f, "  verified  {} keys", self.verified_keys)?;
+        if !self.proxies.is_empty() {
+            writeln!(
+                f,
+                "  switched  to epoch {} in {}; {} requests waited, the longest {:.1} ms",
+                self.epoch,
+                Millis(self.switch_ms),
+                self.held_requests(),
+                self.held_us_max() as f64 / 1000.0
+            )?;
+            for pause in &self.proxies {
+                writeln!(
+                    f,
+                    "            {}: {} requests, at most {:.1} ms",
+                    pause.proxy,
+                    pause.held_requests,
+                    pause.held_us_max as f64 / 1000.0
+                )?;
+            }
+        }
+        if let Some(keys) = self.purged_keys {
+            writeln!(f, "  purged    {keys} keys from the old shards")?;
+        }
+        if let Some(why) = &self.failure {
+            writeln!(f, "  last failure: {why}")?;
+        }
+        write!(
+            f,
+            "  in all    {}, {} starts, {} switches taken back",
+            Millis(self.total_ms),
+            self.starts,
+            self.aborted_switches
+        )
+    }
+}
+
+/// A span in words: `0.4 s`, `2 m 05 s`.
+struct Millis(u64);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1000;
+        if seconds < 60 {
+            write!(f, "{:.1} s", self.0 as f64 / 1000.0)
+        } else {
+            write!(f, "{} m {:02} s", seconds / 60, seconds % 60)
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! Runs one job from its plan to its switch.
+//!
+//! ```text
+//! settle an open switch -> preflight -> journal -> copy -> follow -> verify -> switch -> report
+//!                                                            ^  ready: waits for `switch` |
+//!                                                            `------- taken back ---------'
+//! ```
+//! Invariant: the mover is stopped on every way out, and its end is awaited.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::clock::now_ms;
+use super::control::{ControlSocket, QUESTIONS_MAX, Reply, Request};
+use super::cutover::{Cutover, Proxies};
+use super::ending::Ending;
+use super::history::{History, JobLog, Safety};
+use super::job_error::JobError;
+use super::journal::Journal;
+use super::mover::{MoverConfig, MoverProgress, VerifyOptions, VerifyReport};
+use super::moving::{CleanVerify, DataPath, Moving, copied};
+use super::plan::Plan;
+use super::prepare::{AUTO_TRIES_MAX, Begun, JobOptions, SwitchMode, check_proxies};
+use super::proxies::{Fleet, SwitchTerms};
+use super::record::{ProxyPause, Record};
+use super::recovery::recover;
+use super::report::Report;
+use super::serve::{Stage, Undo, Wish};
+use super::state::JobState;
+use super::state_dir::{Lock, StateDir};
+use super::status::JobStatus;
+use super::stop::Stop;
+use super::switching::{SwitchEnd, Switching};
+use crate::router::moves::Moves;
+use crate::upstream::config::UpstreamConfig;
+
+/// A job that was prepared and can run.
+#[derive(Debug)]
+pub struct Job {
+    pub(super) dir: StateDir,
+    pub(super) lock: Lock,
+    pub(super) journal: Journal,
+    pub(super) begun: Begun,
+    pub(super) fleet: Fleet,
+    pub(super) moves: Arc<Moves>,
+    pub(super) plan: Plan,
+    pub(super) upstream: UpstreamConfig,
+    pub(super) options: JobOptions,
+    pub(super) status: watch::Sender<JobStatus>,
+}
+
+impl Job {
+    /// What it will do.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The earlier state of a job that is taken up again; `None` for a new one.
+    pub fn resumed_from(&self) -> Option<&'static str> {
+        match &self.begun {
+            Begun::Fresh { .. } => None,
+            Begun::Earlier(history) => Some(history.state.name()),
+        }
+    }
+
+    /// Follows the job; the channel closes when it ends.
+    pub fn status(&self) -> watch::Receiver<JobStatus> {
+        self.status.subscribe()
+    }
+
+    /// Runs it until it is switched.
+    ///
+    /// # Errors
+    /// [`JobError`]; its `ending` says whether the same command resumes.
+    pub async fn run<D: DataPath>(self, data: &D, stop: Stop) -> Result<Report, JobError> {
+        let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
+        let path = self.dir.socket_path();
+        let socket = ControlSocket::listen(&path, questions, self.status.subscribe())?;
+        let mut config = MoverConfig {
+            moves: Arc::clone(&self.moves),
+            upstream: self.upstream,
+            limits: self.options.limits,
+            on_conflict: self.options.on_conflict,
+            resumed: false,
+            rate_bytes_per_s: self.options.rate_bytes_per_s,
+            job: self.status.borrow().job.clone(),
+        };
+        let log = match self.begun {
+            Begun::Earlier(history) => JobLog::new(history, self.journal),
+            Begun::Fresh { planned, over } => {
+                until_stopped(&stop, data.preflight(&config)).await??;
+                let journal = match over {
+                    Some(over) => self.dir.put_aside(&self.lock, &over)?,
+                    None => self.journal,
+                };
+                JobLog::begin(journal, planned, now_ms())?
+            }
+        };
+        config.resumed = log.state().copied_before();
+        let mut runner = Runner {
+            log,
+            fleet: self.fleet,
+            moves: self.moves,
+            options: self.options,
+            questions: receiver,
+            stop,
+            status: self.status,
+            progress: None,
+            doing: "starting",
+            undo: None,
+            clean: None,
+        };
+        let ended = runner.run(data, config).await;
+        let report = Report::of(runner.log.history());
+        let written = self.dir.write_report(&self.lock, &report);
+        // Dropping the runner closes the status, which lets the socket's clients go.
+        drop(runner);
+        socket.close().await;
+        ended?;
+        written?;
+        Ok(report)
+    }
+}
+
+async fn until_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Result<T, JobError> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        done = work => Ok(done),
+        () = stop.requested() => Err(JobError::Stopped),
+    }
+}
+
+/// A job at work.
+pub(super) struct Runner {
+    pub(super) log: JobLog,
+    pub(super) fleet: Fleet,
+    moves: Arc<Moves>,
+    options: JobOptions,
+    pub(super) questions: mpsc::Receiver<Request>,
+    pub(super) stop: Stop,
+    status: watch::Sender<JobStatus>,
+    pub(super) progress: Option<watch::Receiver<MoverProgress>>,
+    doing: &'static str,
+    pub(super) undo: Option<Undo>,
+    clean: Option<CleanVerify>,
+}
+
+/// What a job that follows does next.
+enum Due {
+    Verify(Option<Reply>),
+    Switch(Option<Reply>),
+    Wait,
+}
+
+impl Runner {
+    async fn run<D: DataPath>(&mut self, data: &D, config: MoverConfig) -> Result<(), JobError> {
+        let incarnation = self.log.history().incarnation + 1;
+        let at_ms = now_ms();
+        self.record(Record::Started { incarnation, at_ms })?;
+        if matches!(self.log.state(), JobState::Switching(_)) && self.settle().await? {
+            return Ok(());
+        }
+        let resumed = config.resumed;
+        match self.move_and_switch(data, config).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.ended_by(error, resumed)),
+        }
+    }
+
+    async fn move_and_switch<D: DataPath>(
+        &mut self,
+        data: &D,
+        config: MoverConfig,
+    ) -> Result<(), JobError> {
+        if config.resumed {
+            let checked = data.preflight(&config);
+            self.within(Stage::Starting, checked).await??;
+        }
+        self.record(Record::CopyingBegan { at_ms: now_ms() })?;
+        let starting = data.start(config);
+        let moving = self.within(Stage::Starting, starting).await??;
+        self.progress = Some(moving.progress());
+        let ended = self.copy_and_switch(&moving).await;
+        self.progress = None;
+        self.say("closing connections");
+        // A task that would not end does not change what the job did.
+        if let Err(error) = moving.stop().await {
+            tracing::warn!(%error, "the mover did not end cleanly");
+        }
+        ended
+    }
+
+    /// Puts down why the job did not get to its switch.
+    fn ended_by(&mut self, error: JobError, resumed: bool) -> JobError {
+        let at_ms = now_ms();
+        let why = error.to_string();
+        let undo = self.undo.take();
+        let record = match &error {
+            JobError::Undone { .. } if undo.as_ref().is_some_and(Undo::is_rollback) => {
+                Record::RolledBack { at_ms }
+            }
+            JobError::Undone { .. } => Record::Cancelled { at_ms, why },
+            // Refused before anything was written: nothing is left to resume.
+            JobError::Move(refusal) if refusal.is_refusal() && !resumed => {
+                Record::Cancelled { at_ms, why }
+            }
+            JobError::Move(_) => Record::Failed { at_ms, why },
+            _ => return error,
+        };
+        match (self.record(record), undo) {
+            (Ok(()), undo) => {
+                if let Some(undo) = undo {
+                    undo.done();
+                }
+                error
+            }
+            (Err(not_kept), Some(_)) => not_kept,
+            (Err(_), None) => error,
+        }
+    }
+
+    /// Finishes a switch that an earlier process left open; whether it is committed.
+    async fn settle(&mut self) -> Result<bool, JobError> {
+        self.say("finishing an interrupted switch");
+        let terms = self.terms();
+        let mut stop = self.stop.clone();
+        match recover(self.switching(&terms, &mut stop)).await? {
+            SwitchEnd::Committed(proxies) => {
+                self.committed(proxies)?;
+                Ok(true)
+            }
+            SwitchEnd::Aborted { why } => {
+                let at_ms = now_ms();
+                self.record(Record::SwitchAborted { at_ms, why })?;
+                let from = Arc::clone(self.moves.from());
+                check_proxies(&mut self.fleet, self.log.history(), &from).await?;
+                Ok(false)
+            }
+            SwitchEnd::Unfinished { waiting } => Err(JobError::SwitchUnfinished(waiting)),
+        }
+    }
+
+    async fn copy_and_switch<M: Moving>(&mut self, moving: &M) -> Result<(), JobError> {
+        self.say("copying");
+        let following = moving.wait_following();
+        self.within(Stage::Copying, following).await??;
+        let progress = self.progress.as_ref().map(|seen| seen.borrow().clone());
+        self.record(Record::FollowingBegan {
+            at_ms: now_ms(),
+            copied: progress.map(|seen| copied(&seen)).unwrap_or_default(),
+        })?;
+        let mut due = Due::Verify(None);
+        loop {
+            due = match due {
+                Due::Verify(reply) => self.verify_and_tell(moving, reply).await?,
+                Due::Switch(reply) => match self.try_switch(moving, reply).await? {
+                    Some(due) => due,
+                    None => return Ok(()),
+                },
+                Due::Wait => self.wait(moving).await?,
+            };
+        }
+    }
+
+    fn due_by_itself(&self) -> Due {
+        let paused = matches!(self.log.state(), JobState::Paused(_));
+        match self.options.switch {
+            SwitchMode::Auto if !paused => Due::Switch(None),
+            _ => Due::Wait,
+        }
+    }
+
+    /// Ready, or not: until somebody wants something or the mover fails.
+    async fn wait<M: Moving>(&mut self, moving: &M) -> Result<Due, JobError> {
+        self.say(match self.log.state() {
+            JobState::Paused(_) => "paused: no switch until `keyferry reshard resume`",
+            JobState::Verified { .. } => "ready: waiting for `keyferry reshard switch`",
+            _ => "following: waiting for `keyferry reshard verify` or `switch`",
+        });
+        let wish = match self.serve(Stage::Ready, moving.failed()).await? {
+            Ok(error) => return Err(error.into()),
+            Err(wish) => wish,
+        };
+        match wish {
+            Wish::Switch(reply) => Ok(Due::Switch(Some(reply))),
+            Wish::Verify(reply) => Ok(Due::Verify(Some(reply))),
+            Wish::Unpaused => {
+                self.record_clean()?;
+                Ok(self.due_by_itself())
+            }
+            wish => Err(self.unwind(wish)),
+        }
+    }
+
+    async fn verify_and_tell<M: Moving>(
+        &mut self,
+        moving: &M,
+        reply: Option<Reply>,
+    ) -> Result<Due, JobError> {
+        match (self.verify(moving).await, reply) {
+            (Ok(clean), reply) => {
+                self.record_clean()?;
+                if let Some(reply) = reply {
+                    let text = format!("{} keys compared, none differs", clean.keys());
+                    reply.send(Ending::Done, text);
+                }
+                Ok(self.due_by_itself())
+            }
+            // Whoever asked is told; the job holds at following for them to look.
+            (Err(error @ JobError::Differences { .. }), Some(reply)) => {
+                reply.send(error.ending(), error.to_string());
+                Ok(Due::Wait)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn verify<M: Moving>(&mut self, moving: &M) -> Result<CleanVerify, JobError> {
+        self.say("verifying every moving key");
+        self.clean = None;
+        let verifying = moving.verify(VerifyOptions::default());
+        let report = self.within(Stage::Verifying, verifying).await??;
+        let at_ms = now_ms();
+        match CleanVerify::of(&report, at_ms) {
+            Some(clean) => {
+                self.clean = Some(clean);
+                Ok(clean)
+            }
+            None => {
+                let differing = report.differences;
+                self.record(Record::VerifyDiffered { at_ms, differing })?;
+                Err(differences(&report))
+            }
+        }
+    }
+
+    /// Puts the clean verify down, unless a pause stands before it.
+    fn record_clean(&mut self) -> Result<(), JobError> {
+        let Some(clean) = self.clean else {
+            return Ok(());
+        };
+        let known = match self.log.state() {
+            JobState::Following { .. } => false,
+            JobState::Verified { verified_at_ms, .. } => *verified_at_ms == clean.at_ms(),
+            _ => true,
+        };
+        if !known {
+            self.record(Record::Verified {
+                at_ms: clean.at_ms(),
+                keys: clean.keys(),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn fresh_clean(&self) -> Option<CleanVerify> {
+        let oldest = now_ms().saturating_sub(self.options.verify_age_max.as_millis() as u64);
+        self.clean.filter(|clean| clean.at_ms() >= oldest)
+    }
+
+    /// One try; `None` when it is committed.
+    async fn try_switch<M: Moving>(
+        &mut self,
+        moving: &M,
+        reply: Option<Reply>,
+    ) -> Result<Option<Due>, JobError> {
+        let clean = match self.fresh_clean() {
+            Some(clean) => clean,
+            None => match (self.verify(moving).await, reply.is_some()) {
+                (Ok(clean), _) => clean,
+                (Err(error @ JobError::Differences { .. }), true) => {
+                    tell(
+                        reply,
+                        Ending::Guard,
+                        &format!("a switch needs a clean verify: {error}"),
+                    );
+                    return Ok(Some(Due::Wait));
+                }
+                (Err(error), _) => return Err(error),
+            },
+        };
+        self.record_clean()?;
+        if matches!(self.log.state(), JobState::Paused(_)) {
+            tell(
+                reply,
+                Ending::Guard,
+                "the job was paused meanwhile; resume it first",
+            );
+            return Ok(Some(Due::Wait));
+        }
+        match self.switch(moving, clean).await? {
+            SwitchEnd::Committed(proxies) => {
+                self.committed(proxies)?;
+                let report = Report::of(self.log.history());
+                tell(reply, Ending::Done, &report.to_string());
+                Ok(None)
+            }
+            SwitchEnd::Aborted { why } | SwitchEnd::Unfinished { waiting: why } => {
+                let record = Record::SwitchAborted {
+                    at_ms: now_ms(),
+                    why: why.clone(),
+                };
+                self.record(record)?;
+                self.after_abort(moving, reply, why).await.map(Some)
+            }
+        }
+    }
+
+    /// The proof is demanded here: no intent is recorded without a clean verify.
+    async fn switch<M: Moving>(
+        &mut self,
+        moving: &M,
+        _proof: CleanVerify,
+    ) -> Result<SwitchEnd, JobError> {
+        self.say("switching");
+        let terms = SwitchTerms {
+            incarnation: self.log.history().incarnation + 1,
+            ..self.terms()
+        };
+        let mut actions = Vec::new();
+        let machine = Cutover::begin(Proxies(self.fleet.len()), &mut actions);
+        let mut stop = self.stop.clone();
+        let switching = self.switching(&terms, &mut stop);
+        Ok(switching.drive(machine, actions, Some(moving)).await?)
+    }
+
+    async fn after_abort<M: Moving>(
+        &mut self,
+        moving: &M,
+        reply: Option<Reply>,
+        why: String,
+    ) -> Result<Due, JobError> {
+        tracing::warn!(why, "the switch was taken back");
+        if reply.is_some() {
+            let text = format!("the switch was taken back, clients are on the old route: {why}");
+            tell(reply, Ending::Temporary, &text);
+            self.record_clean()?;
+            return Ok(Due::Wait);
+        }
+        let tries = match self.log.state() {
+            JobState::Following { aborted_switches } => *aborted_switches,
+            _ => AUTO_TRIES_MAX,
+        };
+        if tries >= AUTO_TRIES_MAX {
+            return Err(JobError::SwitchAborted { tries, why });
+        }
+        self.say("the switch was taken back; waiting before the next try");
+        let pause = self.options.back_off * 2_u32.saturating_pow(tries.saturating_sub(1));
+        let backing_off = async {
+            tokio::select! {
+                error = moving.failed() => Err(error),
+                () = tokio::time::sleep(pause) => Ok(()),
+            }
+        };
+        self.within(Stage::BackingOff, backing_off).await??;
+        Ok(self.due_by_itself())
+    }
+
+    fn committed(&mut self, proxies: Vec<ProxyPause>) -> Result<(), JobError> {
+        let at_ms = now_ms();
+        self.record(Record::SwitchCommitted { at_ms, proxies })
+    }
+
+    fn terms(&self) -> SwitchTerms {
+        let history: &History = self.log.history();
+        SwitchTerms {
+            job: history.planned.job.clone(),
+            epoch: history.planned.epoch,
+            incarnation: history.incarnation,
+            from_fingerprint: self.moves.from().fingerprint(),
+            to: history.planned.to.clone(),
+            lease: self.options.hold,
+        }
+    }
+
+    fn switching<'a>(&'a mut self, terms: &'a SwitchTerms, stop: &'a mut Stop) -> Switching<'a> {
+        Switching {
+            fleet: &mut self.fleet,
+            terms,
+            log: &mut self.log,
+            stop,
+            status: &self.status,
+            hold: self.options.hold,
+            patience: None,
+        }
+    }
+
+    pub(super) fn record(&mut self, record: Record) -> Result<(), JobError> {
+        self.log.record(record, Safety::Synced)?;
+        self.publish();
+        Ok(())
+    }
+
+    pub(super) fn say(&mut self, doing: &'static str) {
+        self.doing = doing;
+        self.publish();
+    }
+
+    pub(super) fn publish(&self) {
+        let progress = self.progress.as_ref().map(|seen| seen.borrow().clone());
+        let status = JobStatus::running(self.log.history(), self.doing, progress.as_ref());
+        self.status.send_replace(status);
+    }
+}
+
+fn tell(reply: Option<Reply>, ending: Ending, text: &str) {
+    if let Some(reply) = reply {
+        reply.send(ending, text);
+    }
+}
+
+fn differences(report: &VerifyReport) -> JobError {
+    JobError::Differences {
+        count: report.differences,
+        compared: report.keys_compared,
+        examples: report
+            .examples
+            .iter()
+            .map(|example| format!("  {example}"))
+            .collect(),
+    }
+}

@@ -1,0 +1,193 @@
+use super::*;
+use crate::reshard::record::{Copied, PlannedJob};
+use crate::router::spec::LayoutSpec;
+
+fn planned() -> Record {
+    Record::Planned {
+        at_ms: 0,
+        job: PlannedJob {
+            job: "job-1".to_owned(),
+            pool: "cache".to_owned(),
+            from: LayoutSpec::default(),
+            to: LayoutSpec::default(),
+            epoch: 2,
+            proxies: Vec::new(),
+        },
+    }
+}
+
+fn every_record() -> Vec<Record> {
+    let why = || "why".to_owned();
+    vec![
+        planned(),
+        Record::Started {
+            incarnation: 1,
+            at_ms: 1,
+        },
+        Record::CopyingBegan { at_ms: 2 },
+        Record::FollowingBegan {
+            at_ms: 3,
+            copied: Copied::default(),
+        },
+        Record::Verified { at_ms: 4, keys: 9 },
+        Record::VerifyDiffered {
+            at_ms: 5,
+            differing: 1,
+        },
+        Record::Paused { at_ms: 6 },
+        Record::Resumed { at_ms: 7 },
+        Record::SwitchIntended {
+            at_ms: 8,
+            incarnation: 2,
+        },
+        Record::SwitchDecided { at_ms: 9 },
+        Record::SwitchAborted {
+            at_ms: 10,
+            why: why(),
+        },
+        Record::SwitchCommitted {
+            at_ms: 11,
+            proxies: Vec::new(),
+        },
+        Record::Completed {
+            at_ms: 12,
+            purged_keys: None,
+        },
+        Record::Failed {
+            at_ms: 13,
+            why: why(),
+        },
+        Record::RolledBack { at_ms: 14 },
+        Record::Cancelled {
+            at_ms: 15,
+            why: why(),
+        },
+    ]
+}
+
+fn after(names: &[&str]) -> JobState {
+    let mut state = JobState::first(&planned()).unwrap();
+    for name in names {
+        let record = every_record()
+            .into_iter()
+            .find(|record| record.name() == *name)
+            .unwrap_or_else(|| panic!("no record {name}"));
+        state = state.step(&record).unwrap();
+    }
+    state
+}
+
+const TO_VERIFIED: [&str; 4] = [
+    "the start",
+    "the start of the copy",
+    "the end of the copy",
+    "the clean verify",
+];
+
+#[test]
+fn the_whole_way_to_completed() {
+    let mut names = TO_VERIFIED.to_vec();
+    assert_eq!(after(&names).name(), "verified");
+    names.extend(["the switch's intent", "the switch's decision"]);
+    assert_eq!(after(&names).name(), "switching");
+    names.push("the switch");
+    assert_eq!(after(&names), JobState::Switched { at_ms: 11 });
+    names.push("the completion");
+    assert!(after(&names).is_over());
+}
+
+#[test]
+fn an_abort_goes_back_to_following_and_counts() {
+    let mut names = TO_VERIFIED.to_vec();
+    names.extend(["the switch's intent", "the switch's abort"]);
+    assert_eq!(
+        after(&names),
+        JobState::Following {
+            aborted_switches: 1
+        }
+    );
+}
+
+#[test]
+fn a_restart_copies_again_but_never_forgets_an_open_switch() {
+    let copied = JobState::Planned {
+        copied_before: true,
+    };
+    assert_eq!(
+        after(&["the start", "the start of the copy", "the start"]),
+        copied
+    );
+    let mut names = TO_VERIFIED.to_vec();
+    names.extend(["the switch's intent", "the start"]);
+    let open = after(&names);
+    assert!(
+        matches!(open, JobState::Switching(open) if !open.live && !open.decided),
+        "{open:?}"
+    );
+    names.push("the switch's abort");
+    assert_eq!(after(&names), copied);
+}
+
+#[test]
+fn a_running_process_commits_only_what_it_decided() {
+    let mut names = TO_VERIFIED.to_vec();
+    names.push("the switch's intent");
+    let committed = Record::SwitchCommitted {
+        at_ms: 1,
+        proxies: Vec::new(),
+    };
+    assert!(after(&names).step(&committed).is_err());
+    names.push("the start");
+    assert!(after(&names).step(&committed).is_ok());
+}
+
+/// Every state that records can reach: no pair panics, and the drawing's
+/// invariants hold for each step.
+#[test]
+fn every_pair_of_state_and_record_is_legal_or_refused() {
+    let mut seen = vec![JobState::first(&planned()).unwrap()];
+    let mut at = 0;
+    while at < seen.len() {
+        let state = seen[at].clone();
+        at += 1;
+        for record in every_record() {
+            let Ok(next) = state.clone().step(&record) else {
+                continue;
+            };
+            check_step(&state, &record, &next);
+            let tries = match &next {
+                JobState::Following { aborted_switches }
+                | JobState::Verified {
+                    aborted_switches, ..
+                } => *aborted_switches,
+                _ => 0,
+            };
+            if tries < 3 && !seen.contains(&next) {
+                seen.push(next);
+            }
+        }
+    }
+    let names: std::collections::BTreeSet<&str> = seen.iter().map(JobState::name).collect();
+    assert_eq!(names.len(), 11, "every state is reached: {names:?}");
+}
+
+fn check_step(state: &JobState, record: &Record, next: &JobState) {
+    assert!(!state.is_over(), "{state:?} left by {}", record.name());
+    if matches!(record, Record::SwitchIntended { .. }) {
+        assert!(matches!(state, JobState::Verified { .. }), "{state:?}");
+    }
+    if matches!(state, JobState::Switched { .. }) {
+        assert_eq!(*next, JobState::Completed);
+    }
+    if let JobState::Switching(_) = state {
+        let stays = matches!(next, JobState::Switching(_));
+        let settled = matches!(
+            record,
+            Record::SwitchAborted { .. } | Record::SwitchCommitted { .. }
+        );
+        assert!(stays || settled, "{state:?} left by {}", record.name());
+    }
+    if state.copied_before() {
+        assert!(next.copied_before(), "{state:?} -> {next:?}");
+    }
+}

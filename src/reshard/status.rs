@@ -1,0 +1,185 @@
+//! What a job says of itself while it runs, and what its journal says otherwise.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::history::History;
+use super::mover::{MoverProgress, SourceProgress};
+use super::moving::copied;
+use super::record::{Copied, Record};
+
+/// The answer to `status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Version of this shape.
+    pub v: u32,
+    /// The job.
+    pub job: String,
+    /// Its pool.
+    pub pool: String,
+    /// One of the interface's states.
+    pub state: String,
+    /// Whether a process runs the job now.
+    pub running: bool,
+    /// What is being done or waited for, in words.
+    pub doing: String,
+    /// Epoch that the job brings.
+    pub epoch: u64,
+    /// Admin addresses of the proxies.
+    pub proxies: Vec<String>,
+    /// Keys and bytes that targets have confirmed.
+    pub copied: Copied,
+    /// Stream bytes read but not applied, all sources together.
+    pub lag_bytes: u64,
+    /// One row a source; empty when no process runs the job.
+    pub sources: Vec<SourceStatus>,
+    /// When the last clean verify ended, milliseconds since 1970.
+    pub verified_at_ms: Option<u64>,
+    /// Switches taken back.
+    pub aborted_switches: u64,
+    /// Why the last one was.
+    pub last_abort: Option<String>,
+    /// What the last failure said.
+    pub last_failure: Option<String>,
+}
+
+/// One source in a status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its address.
+    pub addr: String,
+    /// `connecting`, `snapshot`, `draining` or `following`.
+    pub phase: String,
+    /// Keys seen in its snapshot.
+    pub keys_scanned: u64,
+    /// Keys that targets confirmed.
+    pub keys_copied: u64,
+    /// Keys it held when the job began: about what `keys_scanned` will be.
+    pub keys_hint: u64,
+    /// Bytes of its snapshot that were read.
+    pub snapshot_bytes: u64,
+    /// Bytes of its snapshot, when the server told them beforehand.
+    pub snapshot_bytes_total: Option<u64>,
+    /// Bytes sent to targets.
+    pub bytes_sent: u64,
+    /// Stream bytes read but not applied.
+    pub lag_bytes: u64,
+}
+
+impl JobStatus {
+    /// A job that no process runs now.
+    pub fn of(history: &History) -> Self {
+        let mut status = Self {
+            v: 1,
+            job: history.planned.job.clone(),
+            pool: history.planned.pool.clone(),
+            state: history.state.name().to_owned(),
+            running: false,
+            doing: String::new(),
+            epoch: history.planned.epoch,
+            proxies: history.planned.proxies.clone(),
+            copied: Copied::default(),
+            lag_bytes: 0,
+            sources: Vec::new(),
+            verified_at_ms: None,
+            aborted_switches: 0,
+            last_abort: None,
+            last_failure: None,
+        };
+        for record in &history.records {
+            status.take(record);
+        }
+        status
+    }
+
+    /// A job that this process runs.
+    pub fn running(history: &History, doing: &str, progress: Option<&MoverProgress>) -> Self {
+        let mut status = Self {
+            running: true,
+            doing: doing.to_owned(),
+            ..Self::of(history)
+        };
+        if let Some(progress) = progress {
+            status.copied = copied(progress);
+            status.lag_bytes = progress.sources.iter().map(SourceProgress::lag_bytes).sum();
+            status.sources = progress.sources.iter().map(SourceStatus::of).collect();
+        }
+        status
+    }
+
+    fn take(&mut self, record: &Record) {
+        match record {
+            Record::FollowingBegan { copied, .. } => self.copied = *copied,
+            Record::Verified { at_ms, .. } => self.verified_at_ms = Some(*at_ms),
+            Record::VerifyDiffered { .. } | Record::Started { .. } => self.verified_at_ms = None,
+            Record::SwitchAborted { why, .. } => {
+                self.aborted_switches += 1;
+                self.last_abort = Some(why.clone());
+            }
+            Record::Failed { why, .. } => self.last_failure = Some(why.clone()),
+            _ => {}
+        }
+    }
+}
+
+impl SourceStatus {
+    fn of(row: &SourceProgress) -> Self {
+        Self {
+            addr: row.source.to_string(),
+            phase: format!("{:?}", row.phase).to_ascii_lowercase(),
+            keys_scanned: row.keys_scanned,
+            keys_copied: row.keys_acked,
+            keys_hint: row.keys_hint,
+            snapshot_bytes: row.snapshot_bytes,
+            snapshot_bytes_total: row.snapshot_bytes_total,
+            bytes_sent: row.bytes_sent,
+            lag_bytes: row.lag_bytes(),
+        }
+    }
+}
+
+/// One line, as `status`, `watch` and the status line print it.
+impl fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}: {} keys, {} copied",
+            self.job,
+            self.state,
+            self.copied.keys,
+            Bytes(self.copied.bytes)
+        )?;
+        if !self.sources.is_empty() {
+            write!(f, ", lag {}", Bytes(self.lag_bytes))?;
+        }
+        if !self.running {
+            return write!(f, " (no process runs it)");
+        }
+        if !self.doing.is_empty() {
+            write!(f, " | {}", self.doing)?;
+        }
+        if let Some(why) = &self.last_abort {
+            write!(
+                f,
+                " | switch taken back {}x, last: {why}",
+                self.aborted_switches
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A size in the largest unit that leaves a digit before the point.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (shift, unit) in [(30, "GB"), (20, "MB"), (10, "KB")] {
+            if self.0 >> shift > 0 {
+                return write!(f, "{:.1} {unit}", self.0 as f64 / (1_u64 << shift) as f64);
+            }
+        }
+        write!(f, "{} B", self.0)
+    }
+}
