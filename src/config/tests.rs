@@ -471,3 +471,27 @@ fn a_file_that_cannot_be_read_is_told() {
         "error: cannot read the config: No such file or directory (os error 2)\n  /nowhere/a.toml\n  help: check the path after -c"
     );
 }
+
+proptest::proptest! {
+    /// Whatever is cut out of an example or typed into it, reading it ends
+    /// with a config or with places that are in the file.
+    #[test]
+    fn no_damage_makes_reading_panic(
+        cut in 0usize..4000,
+        length in 0usize..40,
+        typed in "[ -~\n\u{e9}]{0,6}",
+    ) {
+        let example = include_str!("../../configs/slots.toml");
+        let (start, end) = (cut % example.len(), (cut % example.len() + length).min(example.len()));
+        if let (Some(before), Some(after)) = (example.get(..start), example.get(end..)) {
+            let text = format!("{before}{typed}{after}");
+            let lines = text.lines().count().max(1);
+            if let Err(ConfigError::Wrong(problems)) = parse(Path::new("a.toml"), &text, &|_| None) {
+                assert!(!problems.is_empty());
+                for problem in problems {
+                    assert!((1..=lines + 1).contains(&problem.at.line), "{problem}\nin:\n{text}");
+                }
+            }
+        }
+    }
+}
