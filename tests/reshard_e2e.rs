@@ -96,6 +96,17 @@ fn two_proxies_switch_together() {
 }
 
 #[test]
+fn shards_behind_a_password() {
+    let _alone = alone();
+    let stage = Stage::with_password(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        "secret",
+    );
+    whole_way("shards_behind_a_password", stage, FEW_KEYS);
+}
+
+#[test]
 fn a_job_killed_while_it_copies_ends_well_when_started_again() {
     let _alone = alone();
     let name = "a_job_killed_while_it_copies_ends_well_when_started_again";
