@@ -43,7 +43,9 @@ fn whole_way(name: &str, mut stage: Stage, keys: (usize, usize)) {
     stage.assert_epoch(epoch + 1);
     stage.let_write(&loads, REPLIES);
 
-    let complete = job.verb("complete", &["--yes", "--purge"]);
+    // With -c it knows the shards' password, if they want one.
+    let config = stage.proxies[0].config().display().to_string();
+    let complete = job.verb("complete", &["--yes", "--purge", "-c", &config]);
     assert!(complete.status.success(), "{complete:?}");
     assert_eq!(job.state().as_deref(), Some("completed"));
     stage.let_write(&loads, REPLIES);
