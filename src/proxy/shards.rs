@@ -158,9 +158,12 @@ impl PoolCore {
     /// Whether [`PoolCore::tick`] is needed soon although no socket has an event.
     pub fn needs_clock(&self) -> bool {
         let has_request_timeout = self.config.timeouts.request.is_some();
-        self.pipes
-            .iter()
-            .any(|(_, place)| place.pipe.needs_clock(has_request_timeout))
+        let may_close_idle = self.config.timeouts.idle.is_some() && !self.clients.is_empty();
+        may_close_idle
+            || self
+                .pipes
+                .iter()
+                .any(|(_, place)| place.pipe.needs_clock(has_request_timeout))
     }
 }
 
