@@ -202,9 +202,9 @@ async fn stopped_by(world: &World, mover: &Mover) -> (String, Unfollowable) {
 async fn a_command_across_two_servers_stops_the_job() {
     let world = World::ketama(2, 3);
     let moving = world.find("moving", |key| world.moves(key));
-    let port = world.old(moving.as_bytes()).port();
+    let port = world.old_owner(moving.as_bytes()).port();
     let stays = world.find("stays", |key| {
-        !world.moves(key) && world.old(key).port() == port
+        !world.moves(key) && world.old_owner(key).port() == port
     });
     let mut client = world.old_client(0, moving.as_bytes());
     client.call(&["SADD", &moving, "a"]);

@@ -65,11 +65,11 @@ async fn planted_differences_are_found_and_named() {
         assert_eq!(found.db, db);
         assert_eq!(
             found.source.to_string(),
-            world.old(key.as_bytes()).address()
+            world.old_owner(key.as_bytes()).address()
         );
         assert_eq!(
             found.target.to_string(),
-            world.new(key.as_bytes()).address()
+            world.new_owner(key.as_bytes()).address()
         );
         found.what.clone()
     };

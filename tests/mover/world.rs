@@ -76,13 +76,13 @@ impl World {
     }
 
     /// The old owner.
-    pub fn old(&self, key: &[u8]) -> &RedisServer {
+    pub fn old_owner(&self, key: &[u8]) -> &RedisServer {
         let layout = self.moves.from();
         self.server(&layout.shard(layout.owner(key)).address.to_string())
     }
 
     /// The new owner.
-    pub fn new(&self, key: &[u8]) -> &RedisServer {
+    pub fn new_owner(&self, key: &[u8]) -> &RedisServer {
         let layout = self.moves.to();
         self.server(&layout.shard(layout.owner(key)).address.to_string())
     }
@@ -102,11 +102,11 @@ impl World {
 
     /// A connection to the old owner, in that database.
     pub fn old_client(&self, db: u32, key: &[u8]) -> Client {
-        in_db(self.old(key), db)
+        in_db(self.old_owner(key), db)
     }
 
     pub fn new_client(&self, db: u32, key: &[u8]) -> Client {
-        in_db(self.new(key), db)
+        in_db(self.new_owner(key), db)
     }
 
     /// One client a server, in that database, to be picked by key.
@@ -118,7 +118,7 @@ impl World {
     }
 
     pub fn old_at(&self, key: &[u8]) -> usize {
-        let port = self.old(key).port();
+        let port = self.old_owner(key).port();
         self.servers
             .iter()
             .position(|server| server.port() == port)
@@ -126,7 +126,7 @@ impl World {
     }
 
     pub fn new_at(&self, key: &[u8]) -> usize {
-        let port = self.new(key).port();
+        let port = self.new_owner(key).port();
         self.servers
             .iter()
             .position(|server| server.port() == port)

@@ -157,21 +157,38 @@ impl Verifier {
         let mut walking = Link::connect(Role::Source, server, &self.upstream).await?;
         let mut reader = self.reader(source, server).await?;
         let mut walk = KeyWalk::new(&mut walking).await?;
-        while let Some(page) = walk.next(&mut walking).await? {
-            let moving = self.moving(source, &page);
-            if moving.is_empty() {
-                continue;
-            }
-            let sizes = sizes(&mut walking, &moving).await?;
-            let batches = batches(page.db, moving, &sizes);
+        let mut page = self.next_batches(&mut walk, &mut walking, source).await?;
+        while let Some(batches) = page {
             report.keys_compared += batches
                 .iter()
                 .map(|(batch, _)| batch.keys.len() as u64)
                 .sum::<u64>();
-            self.check(&mut reader, batches, Depth::Content, &mut report)
-                .await?;
+            // The next page is listed while this one is compared.
+            let (next, checked) = tokio::join!(
+                self.next_batches(&mut walk, &mut walking, source),
+                self.check(&mut reader, batches, Depth::Content, &mut report),
+            );
+            checked?;
+            page = next?;
         }
         Ok(report)
+    }
+
+    /// The next page that has moving keys, in batches; `None` at the end.
+    async fn next_batches(
+        &self,
+        walk: &mut KeyWalk,
+        link: &mut Link,
+        source: SourceIndex,
+    ) -> Result<Option<Vec<(Batch, u64)>>, MoveError> {
+        while let Some(page) = walk.next(link).await? {
+            let moving = self.moving(source, &page);
+            if !moving.is_empty() {
+                let sizes = sizes(link, &moving).await?;
+                return Ok(Some(batches(page.db, moving, &sizes)));
+            }
+        }
+        Ok(None)
     }
 
     fn moving(&self, source: SourceIndex, page: &Page) -> Vec<(Bytes, TargetIndex)> {
