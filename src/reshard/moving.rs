@@ -38,8 +38,11 @@ pub trait Moving {
     fn wait_following(&self) -> impl Future<Output = Result<(), MoveError>>;
     /// Returns when the move cannot go on.
     fn failed(&self) -> impl Future<Output = MoveError>;
-    /// Sends a marker through every source; returns when all before it is applied.
-    fn marker(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>>;
+    /// Sends a marker through every source; returns when all before it is
+    /// applied. What comes after it waits for [`Moving::uncut`].
+    fn cut(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>>;
+    /// Applies again what comes, after a cut that led to no switch.
+    fn uncut(&self);
     /// Compares moving keys at source and target.
     fn verify(
         &self,
@@ -78,8 +81,12 @@ impl Moving for Mover {
         Mover::failed(self).await
     }
 
-    async fn marker(&self, label: &str) -> Result<MarkerReport, MoveError> {
-        Mover::marker(self, label).await
+    async fn cut(&self, label: &str) -> Result<MarkerReport, MoveError> {
+        Mover::cut(self, label).await
+    }
+
+    fn uncut(&self) {
+        Mover::uncut(self);
     }
 
     async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MoveError> {

@@ -169,9 +169,10 @@ impl Place {
     fn job(self, begun: Begun, plan: Plan, moves: Moves, request: StartRequest) -> Box<Job> {
         let status = match &begun {
             Begun::Fresh { planned, .. } => {
-                JobStatus::of(&History::of_plan(planned.clone(), now_ms()))
+                let history = History::of_plan(planned.clone(), now_ms());
+                JobStatus::running(&history, "looking at every server", None)
             }
-            Begun::Earlier(history) => JobStatus::of(history),
+            Begun::Earlier(history) => JobStatus::running(history, "starting", None),
         };
         Box::new(Job {
             status: watch::Sender::new(status),

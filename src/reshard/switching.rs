@@ -5,6 +5,9 @@
 //! after which a commit could still be on its way. After a power cut nothing of
 //! ours is on its way any more, and what the proxies say is enough (`recovery.rs`).
 //!
+//! From the marker on the mover applies nothing more, until an abort: a key that
+//! expires at its old owner after the switch must not be deleted at its new one.
+//!
 //! Invariant: once the machine is past its return nothing here gives up; a stop
 //! is only offered to it as a wish.
 
@@ -122,7 +125,12 @@ impl Switching<'_> {
                         }),
                     };
                 }
-                Cutover::Aborting(_) => waits.forget_marker_and_deadline(),
+                Cutover::Aborting(_) => {
+                    waits.forget_marker_and_deadline();
+                    if let Some(moving) = moving {
+                        moving.uncut();
+                    }
+                }
                 _ => {}
             }
             let Some(event) = waits.next(&mut *self.fleet, &mut *self.stop).await else {
@@ -228,7 +236,7 @@ type MarkerWait<'m> = Pin<Box<dyn Future<Output = Result<MarkerReport, MoveError
 
 fn marker<'m, M: Moving>(moving: &'m M, terms: &SwitchTerms) -> MarkerWait<'m> {
     let label = format!("switch-{}", terms.incarnation);
-    Box::pin(async move { moving.marker(&label).await })
+    Box::pin(async move { moving.cut(&label).await })
 }
 
 /// Everything a switch may be waiting for.

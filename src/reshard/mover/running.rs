@@ -32,6 +32,7 @@ pub(super) struct MoverParts {
     pub(super) boards: Vec<Board>,
     pub(super) publishers: Vec<mpsc::Sender<Vec<u8>>>,
     pub(super) lane_counts: Vec<usize>,
+    pub(super) cut: watch::Sender<bool>,
     pub(super) nonces: Arc<Nonces>,
     pub(super) rows: Vec<Arc<SourceRow>>,
     pub(super) progress: watch::Receiver<MoverProgress>,
@@ -101,10 +102,35 @@ impl Mover {
     /// # Errors
     /// Whatever made the mover fail, or [`MoveError::MarkerLate`].
     pub async fn marker(&self, label: &str) -> Result<MarkerReport, MoveError> {
+        self.pass(label, Expected::Barrier).await
+    }
+
+    /// As [`Mover::marker`], but no source is read on behind it: until
+    /// [`Mover::uncut`] nothing that came after the marker reaches a target.
+    /// Once clients write to the new owners, a key that expires or is evicted
+    /// at its old one must not be deleted at the new one too.
+    ///
+    /// # Errors
+    /// As [`Mover::marker`]; the cut stays until [`Mover::uncut`].
+    pub async fn cut(&self, label: &str) -> Result<MarkerReport, MoveError> {
+        self.parts.cut.send_replace(true);
+        self.pass(label, Expected::Cut).await
+    }
+
+    /// Reads the sources on.
+    pub fn uncut(&self) {
+        self.parts.cut.send_replace(false);
+    }
+
+    async fn pass(
+        &self,
+        label: &str,
+        what: fn(mpsc::Sender<()>) -> Expected,
+    ) -> Result<MarkerReport, MoveError> {
         let limit = Duration::from_millis(MARKER_MS_MAX);
         let passing = async {
             let started = Instant::now();
-            let waiting: Vec<_> = self.send_markers(label).await?;
+            let waiting: Vec<_> = self.send_markers(label, what).await?;
             let mut sources = Vec::with_capacity(waiting.len());
             for (source, mut passed, words) in waiting {
                 let all = async {
@@ -132,6 +158,7 @@ impl Mover {
     async fn send_markers(
         &self,
         label: &str,
+        what: fn(mpsc::Sender<()>) -> Expected,
     ) -> Result<Vec<(ShardAddress, mpsc::Receiver<()>, usize)>, MoveError> {
         let parts = &self.parts;
         let servers = parts.placement.sources().iter();
@@ -146,7 +173,7 @@ impl Mover {
             let words = lanes + 1;
             let (passed, receiver) = mpsc::channel(words);
             let message = parts.nonces.next(label);
-            board.expect(message.clone(), Expected::Barrier(passed));
+            board.expect(message.clone(), what(passed));
             let sent = publisher.send(message).await;
             sent.map_err(|_| MoveError::Stopped)?;
             waiting.push((server.clone(), receiver, words));

@@ -46,6 +46,7 @@ pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
         boards: Vec::new(),
         publishers: Vec::new(),
         lane_counts: Vec::new(),
+        cut: watch::Sender::new(false),
         placement,
         cfg,
     };
@@ -71,6 +72,7 @@ pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
         boards: starter.boards,
         publishers: starter.publishers,
         lane_counts: starter.lane_counts,
+        cut: starter.cut,
         nonces: starter.nonces,
         rows: starter.rows,
         progress,
@@ -109,6 +111,7 @@ struct Starter {
     boards: Vec<Board>,
     publishers: Vec<mpsc::Sender<Vec<u8>>>,
     lane_counts: Vec<usize>,
+    cut: watch::Sender<bool>,
 }
 
 impl Starter {
@@ -172,6 +175,7 @@ impl Starter {
             queues,
             meters,
             board,
+            cut: self.cut.subscribe(),
             row,
             pace: Arc::clone(&self.pace),
             overwrite,
