@@ -17,6 +17,8 @@ pub mod clock;
 pub mod control;
 pub mod cutover;
 pub mod ending;
+#[cfg(test)]
+mod fakes;
 pub mod history;
 pub mod job_error;
 pub mod journal;

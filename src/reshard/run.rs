@@ -521,3 +521,6 @@ fn differences(report: &VerifyReport) -> JobError {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -354,6 +354,7 @@ impl World {
             let mut cut = world.clone();
             cut.decided = false;
             cut.calls.clear();
+            cut.commit_sent = cut.proxies.iter().any(|proxy| proxy.epoch_new);
             next.push(cut.recovered());
         }
         next.push(world.recovered());
