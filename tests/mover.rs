@@ -10,6 +10,8 @@
 mod conflicts;
 #[path = "mover/copying.rs"]
 mod copying;
+#[path = "mover/expiring.rs"]
+mod expiring;
 #[path = "mover/refusals.rs"]
 mod refusals;
 mod support;

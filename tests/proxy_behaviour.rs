@@ -502,6 +502,14 @@ fn a_shard_that_hangs_times_out_alone() {
 }
 
 #[test]
+fn a_client_that_says_nothing_for_too_long_is_closed() {
+    let world = world_with("timeout = { idle = \"300ms\" }");
+    let mut client = world.proxy.client();
+    assert_eq!(client.call(&["PING"]), Value::Simple("PONG".into()));
+    assert_eq!(client.read_to_end().unwrap(), b"");
+}
+
+#[test]
 fn a_reload_keeps_connections_and_routes_anew() {
     let mut world = world();
     let mut client = world.proxy.client();

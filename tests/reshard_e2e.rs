@@ -43,7 +43,9 @@ fn whole_way(name: &str, mut stage: Stage, keys: (usize, usize)) {
     stage.assert_epoch(epoch + 1);
     stage.let_write(&loads, REPLIES);
 
-    let complete = job.verb("complete", &["--yes", "--purge"]);
+    // With -c it knows the shards' password, if they want one.
+    let config = stage.proxies[0].config().display().to_string();
+    let complete = job.verb("complete", &["--yes", "--purge", "-c", &config]);
     assert!(complete.status.success(), "{complete:?}");
     assert_eq!(job.state().as_deref(), Some("completed"));
     stage.let_write(&loads, REPLIES);
@@ -93,6 +95,17 @@ fn two_proxies_switch_together() {
         2,
     );
     whole_way("two_proxies_switch_together", stage, FEW_KEYS);
+}
+
+#[test]
+fn shards_behind_a_password() {
+    let _alone = alone();
+    let stage = Stage::with_password(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        "secret",
+    );
+    whole_way("shards_behind_a_password", stage, FEW_KEYS);
 }
 
 #[test]

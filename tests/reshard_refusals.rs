@@ -90,30 +90,26 @@ fn a_source_without_psync() {
 }
 
 #[test]
-fn a_source_that_wants_another_password() {
-    let none: &[&str] = &[];
-    let mut stage = stage_of([none; 3]);
-    stage.preload(
-        &mut seeded("a_source_that_wants_another_password"),
-        KEYS,
-        KEYS,
-    );
+fn a_wrong_password() {
+    let mut stage = Stage::with_password(&OLD, &NEW, "right-one");
+    stage.preload(&mut seeded("a_wrong_password"), KEYS, KEYS);
     let counts = stage.key_counts();
-    let epoch = stage.epoch();
-    let mut admin = stage.servers[0].client();
-    admin.call(&["CONFIG", "SET", "requirepass", "other"]);
-    let output = start(&stage, &["--yes"]);
-    let said = text(&output);
-    assert!(
-        [Some(FAILED), Some(GUARD)].contains(&output.status.code()),
-        "{said}"
-    );
-    assert!(said.contains(&stage.servers[0].address()), "{said}");
-    assert!(said.to_lowercase().contains("password"), "{said}");
-    assert!(!said.contains("other"), "a secret is never printed: {said}");
-    admin.call(&["CONFIG", "SET", "requirepass", ""]);
+    let config = stage.proxies[0].config();
+    let right = fs::read_to_string(&config).expect("our own file");
+    for (wrong, says) in [
+        (right.replace("right-one", "wrong-one"), "WRONGPASS"),
+        (right.replace("upstream = ", "# "), "NOAUTH"),
+    ] {
+        fs::write(&config, wrong).expect("our own file");
+        let source = stage.servers[0].address();
+        expect_refusal(&stage, &[FAILED, GUARD], &[&source, says], &["--yes"]);
+        let said = text(&start(&stage, &["--yes"]));
+        assert!(
+            !said.contains("wrong-one"),
+            "a secret is never printed: {said}"
+        );
+    }
     assert_eq!(stage.key_counts(), counts);
-    stage.assert_epoch(epoch);
 }
 
 #[test]

@@ -146,8 +146,9 @@ fn a_stop_ends_with_0_and_so_does_a_second_one() {
     assert_eq!(waiting.call(&["GET", "k"]), Value::bulk("v"));
     servers[0].pause();
     waiting.send(&["GET", "k"]);
-    wait_until("the request was read", LIMIT, || {
-        metric(&proxy, "keyferry_requests_total{pool=\"cache\"} 2")
+    let in_flight = "keyferry_shard_in_flight_requests{pool=\"cache\",shard=\"s1\"} 1";
+    wait_until("the request is in flight", LIMIT, || {
+        metric(&proxy, in_flight)
     });
     proxy.signal(Signal::Term);
     wait_until("it is draining", LIMIT, || {

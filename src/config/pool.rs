@@ -13,6 +13,9 @@ use super::secret::{Environment, resolve};
 /// Longest name of a pool: it becomes part of file names and URLs.
 const NAME_BYTES_MAX: usize = 64;
 
+/// Most connections of one worker to one shard.
+const CONNECTIONS_MAX: u64 = 64;
+
 const KIB: usize = 1024;
 const GIB: usize = 1024 * 1024 * KIB;
 
@@ -168,15 +171,9 @@ fn upstream(
     let Some(section) = section else {
         return default;
     };
-    if let Some(item) = section.take("connections")
-        && item.integer(1..1025).is_some_and(|n| n > 1)
-    {
-        not_yet(
-            &item,
-            "more than one connection to a shard",
-            "connections = 1",
-        );
-    }
+    let connections = section
+        .take("connections")
+        .and_then(|item| item.integer(1..CONNECTIONS_MAX + 1));
     let preconnect = section.take("preconnect").and_then(|item| item.boolean());
     let tcp_keepalive = section
         .take("tcp_keepalive")
@@ -184,6 +181,9 @@ fn upstream(
     let credentials = credentials(section, environment);
     section.close();
     UpstreamConfig {
+        connections: connections
+            .and_then(|n| u16::try_from(n).ok())
+            .unwrap_or(default.connections),
         preconnect: preconnect.unwrap_or(default.preconnect),
         tcp_keepalive: tcp_keepalive.unwrap_or(default.tcp_keepalive),
         credentials,

@@ -88,7 +88,7 @@ fn every_key_means_what_was_typed() {
         hash_tag = "{}"
         timeout = { connect = "250ms", request = "2s", idle = "1m 30s" }
         eject = { enabled = false, failures = 2, retry_after = "30s" }
-        upstream = { connections = 1, preconnect = true, tcp_keepalive = false, username = "u", password = "p" }
+        upstream = { connections = 4, preconnect = true, tcp_keepalive = false, username = "u", password = "p" }
         limits = { max_request = "1MB", max_client_buffer = "2MB" }
         compat = "redis"
         [[pool.b.shard]]
@@ -116,6 +116,7 @@ fn every_key_means_what_was_typed() {
     assert_eq!(b.timeouts.idle, Some(Duration::from_secs(90)));
     assert_eq!(b.upstream.request_timeout, Some(Duration::from_secs(2)));
     assert!(b.upstream.preconnect && !b.upstream.tcp_keepalive);
+    assert_eq!(b.upstream.connections, 4);
     assert_eq!(b.limits.request_bytes_max, (1 << 20) + (64 << 10));
     assert_eq!(b.limits.client_buffer_bytes_max, 2 << 20);
     assert_eq!(a.layout.shards.first().map(|shard| shard.weight), Some(2));
@@ -204,10 +205,6 @@ fn what_is_not_in_this_build_is_refused() {
             (
                 "compat = \"twemproxy\"",
                 "error: behaving as twemproxy is not in this build yet\n  a.toml:3:10  pool.cache.compat = \"twemproxy\"\n  help: write compat = \"redis\", or leave it out",
-            ),
-            (
-                "upstream = { connections = 2 }",
-                "error: more than one connection to a shard is not in this build yet\n  a.toml:3:28  pool.cache.upstream.connections = 2\n  help: write connections = 1, or leave it out",
             ),
             (
                 "[admin]\nnutcracker_stats = \"127.0.0.1:22222\"",
@@ -473,4 +470,28 @@ fn a_file_that_cannot_be_read_is_told() {
         error.to_string(),
         "error: cannot read the config: No such file or directory (os error 2)\n  /nowhere/a.toml\n  help: check the path after -c"
     );
+}
+
+proptest::proptest! {
+    /// Whatever is cut out of an example or typed into it, reading it ends
+    /// with a config or with places that are in the file.
+    #[test]
+    fn no_damage_makes_reading_panic(
+        cut in 0usize..4000,
+        length in 0usize..40,
+        typed in "[ -~\n\u{e9}]{0,6}",
+    ) {
+        let example = include_str!("../../configs/slots.toml");
+        let (start, end) = (cut % example.len(), (cut % example.len() + length).min(example.len()));
+        if let (Some(before), Some(after)) = (example.get(..start), example.get(end..)) {
+            let text = format!("{before}{typed}{after}");
+            let lines = text.lines().count().max(1);
+            if let Err(ConfigError::Wrong(problems)) = parse(Path::new("a.toml"), &text, &|_| None) {
+                assert!(!problems.is_empty());
+                for problem in problems {
+                    assert!((1..=lines + 1).contains(&problem.at.line), "{problem}\nin:\n{text}");
+                }
+            }
+        }
+    }
 }

@@ -246,6 +246,8 @@ impl PoolCore {
         if self.stopping {
             self.finish_quiet_clients();
         }
+        self.counters.held_requests.set(self.held_requests);
+        self.counters.held_bytes.set(self.held_bytes as u64);
     }
 
     /// Takes the list of chores; give it back by [`PoolCore::recycle`].

@@ -31,6 +31,8 @@ pub struct PipePlace {
     pub counters: Arc<ShardCounters>,
     /// Requests already counted.
     pub counted: u64,
+    /// Requests in flight that the gauge shows for this pipe.
+    pub gauged_in_flight: u64,
     /// Whether it is on the list of pipes to write to.
     pub dirty: bool,
     /// No layout in use has it: it goes when it owes nothing.
@@ -130,6 +132,7 @@ impl PoolCore {
             connection,
             counters: self.shard_counters(&shard.name),
             counted: 0,
+            gauged_in_flight: 0,
             dirty: false,
             retired: false,
         }) as u32

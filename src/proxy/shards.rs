@@ -56,6 +56,7 @@ impl PoolCore {
             deliver(clients, chores, ticket, reply, hard_bytes_max);
         });
         place.counters.replies_total.add(replies);
+        place.gauge_in_flight();
         self.counters.replies_total.add(replies);
         match received {
             Err(error) => self.pipe_failed(key, error),
@@ -89,6 +90,7 @@ impl PoolCore {
             };
             place.counters.failures_total.inc();
             let tickets = place.pipe.fail(error, now_ms);
+            place.gauge_in_flight();
             self.counters.errors.of(kind).add(tickets.len() as u64);
             self.refuse(&tickets, &text);
         }
@@ -156,9 +158,12 @@ impl PoolCore {
     /// Whether [`PoolCore::tick`] is needed soon although no socket has an event.
     pub fn needs_clock(&self) -> bool {
         let has_request_timeout = self.config.timeouts.request.is_some();
-        self.pipes
-            .iter()
-            .any(|(_, place)| place.pipe.needs_clock(has_request_timeout))
+        let may_close_idle = self.config.timeouts.idle.is_some() && !self.clients.is_empty();
+        may_close_idle
+            || self
+                .pipes
+                .iter()
+                .any(|(_, place)| place.pipe.needs_clock(has_request_timeout))
     }
 }
 
@@ -195,6 +200,16 @@ impl PipePlace {
         let sent = self.pipe.sent();
         self.counters.requests_total.add(sent - self.counted);
         self.counted = sent;
+        self.gauge_in_flight();
+    }
+
+    /// The block is shared by all pipes of this worker to the shard, so a pipe
+    /// only adds its difference.
+    fn gauge_in_flight(&mut self) {
+        let in_flight = self.pipe.in_flight() as u64;
+        self.counters.in_flight.sub(self.gauged_in_flight);
+        self.counters.in_flight.add(in_flight);
+        self.gauged_in_flight = in_flight;
     }
 
     /// The words a client gets when this shard can't answer.

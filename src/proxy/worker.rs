@@ -167,11 +167,18 @@ impl Worker {
     fn patience(&self) -> Option<Duration> {
         if !self.again.is_empty() || !self.accept.is_empty() {
             Some(Duration::ZERO)
-        } else if self.needs_clock {
+        } else if self.needs_clock || self.awaits_deadline() {
             Some(TICK)
         } else {
             None
         }
+    }
+
+    /// Asked before every wait: what was sent since the last tick may be the only
+    /// thing that still happens.
+    fn awaits_deadline(&self) -> bool {
+        let mut pools = self.pools.iter().flatten();
+        pools.any(|pool| pool.core.needs_clock())
     }
 
     fn is_empty(&self) -> bool {

@@ -47,12 +47,9 @@ impl LayoutText {
         }
     }
 
-    /// Index of the shard at `address`.
-    pub fn index_of(&self, address: &str) -> usize {
-        self.shards
-            .iter()
-            .position(|shard| shard.addr == address)
-            .unwrap_or_else(|| panic!("no shard at {address}"))
+    /// Whether a shard of this layout is at `address`.
+    pub fn has(&self, address: &str) -> bool {
+        self.shards.iter().any(|shard| shard.addr == address)
     }
 
     /// A layout file, as `--to` takes it.

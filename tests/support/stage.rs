@@ -44,6 +44,7 @@ pub struct Stage {
     pub proxies: Vec<Keyferry>,
     /// What the servers must hold, without the writers' keys.
     pub expected: Databases,
+    password: Option<String>,
     dir: TempDir,
 }
 
@@ -88,8 +89,19 @@ impl Stage {
             new,
             proxies,
             expected: Databases::new(),
+            password: None,
             dir,
         }
+    }
+
+    /// The same with servers that all want this password; the proxies know it.
+    pub fn with_password(old: &Shape<'_>, new: &Shape<'_>, password: &str) -> Stage {
+        let count = 1 + old.2.iter().chain(new.2).max().expect("at least one shard");
+        let servers = RedisServer::start_many(count, &["--requirepass", password]);
+        let upstream = format!("upstream = {{ password = \"{password}\" }}");
+        let mut stage = Stage::with_servers(servers, old, new, 1, &upstream);
+        stage.password = Some(password.to_owned());
+        stage
     }
 
     /// A file of the stage's directory.
@@ -115,7 +127,7 @@ impl Stage {
             of_server.entry(address).or_default().push(key);
         }
         for (address, keys) in of_server {
-            let mut client = select(&address, SECOND_DB);
+            let mut client = self.select(&address, SECOND_DB);
             write_entries(&mut client, keys.iter().map(|key| (*key, &entries[*key])));
         }
         self.expected.insert(SECOND_DB, entries);
@@ -245,7 +257,7 @@ impl Stage {
             for server in &self.servers {
                 let address = server.address();
                 let wanted = wanted.remove(&address).unwrap_or_default();
-                let mut client = select(&address, *db);
+                let mut client = self.select(&address, *db);
                 let there = all_keys(&mut client);
                 for key in wanted.difference(&there) {
                     faults.push(format!(
@@ -253,7 +265,9 @@ impl Stage {
                         key.escape_ascii()
                     ));
                 }
-                for key in there.difference(&wanted).filter(|_| !leftovers) {
+                // A server that left the layout keeps what it had.
+                let left = layout == "new.toml" && !self.new.has(&address);
+                for key in there.difference(&wanted).filter(|_| !leftovers && !left) {
                     faults.push(format!(
                         "db {db}: {} does not belong on {address}",
                         key.escape_ascii()
@@ -278,10 +292,20 @@ impl Stage {
         );
     }
 
+    fn select(&self, address: &str, db: u32) -> Client {
+        let mut client = Client::connect(address);
+        if let Some(password) = &self.password {
+            client.call(&["AUTH", password]);
+        }
+        let reply = client.call(&["SELECT", &db.to_string()]);
+        assert!(!reply.is_error(), "SELECT {db} at {address}: {reply:?}");
+        client
+    }
+
     /// Database 0 on every server, and [`SECOND_DB`], by address: to see that
     /// nothing changed.
     pub fn key_counts(&self) -> BTreeMap<String, [i64; 2]> {
-        let count = |address: &str, db| select(address, db).call(&["DBSIZE"]).int();
+        let count = |address: &str, db| self.select(address, db).call(&["DBSIZE"]).int();
         let servers = self.servers.iter().map(RedisServer::address);
         servers
             .map(|address| {
@@ -290,13 +314,6 @@ impl Stage {
             })
             .collect()
     }
-}
-
-fn select(address: &str, db: u32) -> Client {
-    let mut client = Client::connect(address);
-    let reply = client.call(&["SELECT", &db.to_string()]);
-    assert!(!reply.is_error(), "SELECT {db} at {address}: {reply:?}");
-    client
 }
 
 /// Lower-case hexadecimal.

@@ -8,7 +8,7 @@ use crate::rdb::NotRestorable;
 use crate::replication::TapError;
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyError;
-use crate::upstream::SessionError;
+use crate::upstream::{Blame, SessionError};
 
 use super::key_text::KeyText;
 
@@ -263,6 +263,10 @@ impl MoveError {
     /// Whether running the same job again may help.
     pub fn retry(&self) -> Retry {
         match self {
+            // A wrong password is still wrong the next time.
+            MoveError::Link { cause, .. } if cause.blame() == Blame::Configuration => {
+                Retry::AfterRepair
+            }
             MoveError::Link { .. }
             | MoveError::LaneLost { .. }
             | MoveError::MarkerLate { .. }

@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::guard::Guarded;
 use super::placement::TargetIndex;
+use super::settle::Fix;
 
 /// The channel our markers are published on.
 pub(super) const MARKER_CHANNEL: &[u8] = b"__keyferry";
@@ -28,6 +30,15 @@ pub(super) enum Expected {
     Cut(mpsc::Sender<()>),
     /// Reads on the targets of these keys.
     Reads { db: u32, reads: Vec<TargetReads> },
+    /// The end of the guard: what it remembered goes to the settler.
+    Lift(oneshot::Sender<Guarded>),
+    /// Exact expiry times, read from the source together with the marker.
+    Fixes {
+        db: u32,
+        fixes: oneshot::Receiver<Vec<Fix>>,
+    },
+    /// All times are right: the source is followed.
+    Settled,
 }
 
 /// Reads for one target at the place of a marker.

@@ -34,6 +34,97 @@ pub(super) enum Depth {
     Content,
 }
 
+/// How a server is asked when a key ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// PEXPIRETIME: exact, since Redis 7.0.
+    Absolute,
+    /// TIME + PTTL: exact to the time between the two.
+    Relative,
+}
+
+impl Clock {
+    pub(super) fn of_version(version: &str) -> Clock {
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        if major.is_some_and(|major: u32| major >= 7) {
+            Clock::Absolute
+        } else {
+            Clock::Relative
+        }
+    }
+
+    fn command(self) -> &'static [u8] {
+        match self {
+            Clock::Absolute => b"PEXPIRETIME",
+            Clock::Relative => b"PTTL",
+        }
+    }
+
+    fn expires_at_ms(self, now_ms: i64, reply: i64) -> Option<i64> {
+        match self {
+            _ if reply < 0 => None,
+            Clock::Absolute => Some(reply),
+            Clock::Relative => Some(now_ms.saturating_add(reply)),
+        }
+    }
+}
+
+/// Reads when keys end, together with a marker, from a link that is in their
+/// database.
+pub(super) async fn read_times(
+    link: &mut Link,
+    keys: &[&Bytes],
+    message: &[u8],
+    clock: Clock,
+) -> Result<Vec<Seen>, MoveError> {
+    let mut requests = Vec::new();
+    write_transaction(
+        &mut requests,
+        keys.iter().copied(),
+        message,
+        Depth::Presence,
+        clock,
+    );
+    link.queue_encoded(&requests);
+    link.flush(STEP).await?;
+    read_transaction(link, keys.len(), Depth::Presence, clock).await
+}
+
+fn write_transaction<'k>(
+    out: &mut Vec<u8>,
+    keys: impl Iterator<Item = &'k Bytes> + Clone,
+    message: &[u8],
+    depth: Depth,
+    clock: Clock,
+) {
+    write_command(out, &[b"MULTI"]);
+    write_reads(out, keys, depth, clock);
+    write_command(out, &[b"PUBLISH", MARKER_CHANNEL, message]);
+    write_command(out, &[b"EXEC"]);
+}
+
+/// Reads the replies of MULTI, of each request in it, and of EXEC.
+async fn read_transaction(
+    link: &mut Link,
+    keys: usize,
+    depth: Depth,
+    clock: Clock,
+) -> Result<Vec<Seen>, MoveError> {
+    let replies = replies_of(keys, depth);
+    // MULTI, and QUEUED for each read and for PUBLISH.
+    for _ in 0..1 + replies + 1 {
+        link.read_ok(STEP).await?;
+    }
+    let Value::Array(mut values) = link.read_ok(STEP).await? else {
+        return Err(link.odd(STEP));
+    };
+    values.truncate(replies);
+    decode(values, keys, depth, clock).map_err(|why| link.answered(STEP, &why))
+}
+
 /// Keys of one database to read at one marker.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -74,10 +165,8 @@ pub(super) fn queue_batch(
         *selected = Some(batch.db);
     }
     let mut requests = Vec::new();
-    write_command(&mut requests, &[b"MULTI"]);
-    write_reads(&mut requests, batch.keys.iter().map(|(key, _)| key), depth);
-    write_command(&mut requests, &[b"PUBLISH", MARKER_CHANNEL, &message]);
-    write_command(&mut requests, &[b"EXEC"]);
+    let keys = batch.keys.iter().map(|(key, _)| key);
+    write_transaction(&mut requests, keys, &message, depth, Clock::Relative);
     link.queue_encoded(&requests);
 
     let mut groups: Vec<(TargetIndex, Vec<usize>)> = Vec::new();
@@ -96,7 +185,7 @@ pub(super) fn queue_batch(
             .iter()
             .filter_map(|at| batch.keys.get(*at))
             .map(|(key, _)| key);
-        write_reads(&mut bytes, keys, depth);
+        write_reads(&mut bytes, keys, depth, Clock::Relative);
         reads.push(TargetReads {
             target,
             bytes,
@@ -121,10 +210,15 @@ pub(super) fn queue_batch(
     }
 }
 
-fn write_reads<'k>(out: &mut Vec<u8>, keys: impl Iterator<Item = &'k Bytes> + Clone, depth: Depth) {
+fn write_reads<'k>(
+    out: &mut Vec<u8>,
+    keys: impl Iterator<Item = &'k Bytes> + Clone,
+    depth: Depth,
+    clock: Clock,
+) {
     write_command(out, &[b"TIME"]);
     for key in keys.clone() {
-        write_command(out, &[b"PTTL", key]);
+        write_command(out, &[clock.command(), key]);
     }
     if depth == Depth::Content {
         for key in keys {
@@ -143,16 +237,10 @@ fn replies_of(keys: usize, depth: Depth) -> usize {
 impl Pending {
     /// Reads the source's replies, in the order the batches were queued.
     pub(super) async fn read_source(&self, link: &mut Link) -> Result<Vec<Seen>, MoveError> {
-        // SELECT, MULTI, and QUEUED for each read and for PUBLISH.
-        let replies = replies_of(self.batch.keys.len(), self.depth);
-        for _ in 0..usize::from(self.selects) + 1 + replies + 1 {
+        if self.selects {
             link.read_ok(STEP).await?;
         }
-        let Value::Array(mut values) = link.read_ok(STEP).await? else {
-            return Err(link.odd(STEP));
-        };
-        values.truncate(replies);
-        decode(values, self.batch.keys.len(), self.depth).map_err(|why| link.answered(STEP, &why))
+        read_transaction(link, self.batch.keys.len(), self.depth, Clock::Relative).await
     }
 
     /// Waits for the targets and puts both sides together.
@@ -172,7 +260,7 @@ impl Pending {
             // A closed channel means that a lane ended: its own error says why.
             let values = timeout_at(deadline, replies).await.map_err(|_| late())?;
             let values = values.map_err(|_| late())?;
-            let seen = decode(values, members.len(), self.depth);
+            let seen = decode(values, members.len(), self.depth, Clock::Relative);
             let seen = seen.map_err(|why| link.answered("read keys at their targets", &why))?;
             for (at, at_target) in members.into_iter().zip(seen) {
                 let key = self.batch.keys.get(at).map(|(key, _)| key.clone());
@@ -192,7 +280,12 @@ impl Pending {
 }
 
 /// Replies of TIME, PTTLs and DUMPs, as what was seen of each key.
-fn decode(values: Vec<Value>, keys: usize, depth: Depth) -> Result<Vec<Seen>, Vec<u8>> {
+fn decode(
+    values: Vec<Value>,
+    keys: usize,
+    depth: Depth,
+    clock: Clock,
+) -> Result<Vec<Seen>, Vec<u8>> {
     let error = values.iter().find_map(|value| match value {
         Value::Error(text) => Some(text.clone()),
         _ => None,
@@ -219,7 +312,7 @@ fn decode(values: Vec<Value>, keys: usize, depth: Depth) -> Result<Vec<Seen>, Ve
         let state = match (ttl, payload) {
             (-2, _) | (_, Some(Value::Null)) => State::Missing,
             (ttl, payload) => State::Here {
-                expires_at_ms: (ttl >= 0).then_some(now_ms.saturating_add(ttl)),
+                expires_at_ms: clock.expires_at_ms(now_ms, ttl),
                 payload: match payload {
                     Some(Value::Bulk(bytes)) => Some(bytes),
                     _ => None,
@@ -265,7 +358,7 @@ mod tests {
             Value::Null,
             Value::Bulk(b"w".to_vec()),
         ];
-        let seen = decode(values, 3, Depth::Content).unwrap();
+        let seen = decode(values, 3, Depth::Content, Clock::Relative).unwrap();
         let here = |expires_at_ms, bytes: &[u8]| State::Here {
             expires_at_ms,
             payload: Some(bytes.to_vec()),
@@ -280,6 +373,9 @@ mod tests {
     #[test]
     fn an_error_among_the_replies_is_the_answer() {
         let values = vec![time(), Value::Error(b"NOPERM".to_vec())];
-        assert_eq!(decode(values, 1, Depth::Presence), Err(b"NOPERM".to_vec()));
+        assert_eq!(
+            decode(values, 1, Depth::Presence, Clock::Relative),
+            Err(b"NOPERM".to_vec())
+        );
     }
 }

@@ -1,8 +1,11 @@
 //! One source: reads its tap and puts what concerns others into their lanes.
 //!
 //! ```text
-//! Connecting --FullResync--> Snapshot --SnapshotEnd--> Draining --all lanes answered--> Following
+//! Connecting --FullResync--> Snapshot --SnapshotEnd--> Draining --settled--> Following
 //! ```
+//!
+//! Draining ends when all lanes have answered for the snapshot, the stream is
+//! followed closely, and guarded expiry times are right (`guard`, `settle`).
 //!
 //! Batches go out when they are full, or when the tap has nothing more to say
 //! at this moment. The stream that follows the snapshot queues behind it in
@@ -17,10 +20,10 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval};
 
 use crate::replication::{SnapshotRecord, StreamCommand, Tap, TapConfig, TapError, TapEvent};
@@ -31,6 +34,7 @@ use crate::upstream::config::UpstreamConfig;
 
 use super::config::BULK_BYTES_MAX;
 use super::error::{MoveError, Unfollowable};
+use super::guard::Guard;
 use super::key_text::KeyText;
 use super::lane::{LaneMeter, Op, Reads};
 use super::marker::{Board, Expected, MARKER_CHANNEL};
@@ -72,6 +76,9 @@ struct Source {
     bytes: u64,
     /// Barriers of the snapshot's end that are still to pass.
     draining: Option<(mpsc::Receiver<()>, usize)>,
+    /// Told when they have.
+    drained: Option<oneshot::Sender<()>>,
+    guard: Guard,
     scratch: Vec<KeyArg>,
 }
 
@@ -79,6 +86,7 @@ struct Source {
 pub(super) async fn follow(
     parts: SourceParts,
     upstream: UpstreamConfig,
+    drained: oneshot::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
     let attaching = Tap::attach(TapConfig::new(parts.address.clone(), upstream), None);
@@ -98,6 +106,8 @@ pub(super) async fn follow(
         commands: 0,
         bytes: 0,
         draining: None,
+        drained: Some(drained),
+        guard: Guard::new(),
         scratch: Vec::new(),
     };
     let done = tokio::select! {
@@ -171,16 +181,14 @@ impl Source {
             return Ok(());
         };
         let overwrite = self.parts.overwrite;
+        let ends = record.expires_at_ms.map(|at| {
+            let guard = &mut self.guard;
+            guard.snapshot_time(record.db, &record.key, target, at, unix_ms())
+        });
         let queue = self.queue(target)?;
         queue.select(record.db);
         let encode = |out: &mut Vec<u8>| {
-            write_restore(
-                out,
-                &record.key,
-                record.expires_at_ms,
-                &record.raw_value(),
-                overwrite,
-            )
+            write_restore(out, &record.key, ends, &record.raw_value(), overwrite)
         };
         let op = Op::Key {
             db: record.db,
@@ -264,9 +272,16 @@ impl Source {
             Route::Nowhere => {}
             Route::To { target, key } => {
                 let op = command_op(command, key);
+                let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
                 let queue = self.queue(target)?;
                 queue.select(command.db);
-                queue.push(&command.bytes, op);
+                match guarded {
+                    Some(args) => {
+                        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                        queue.push_args(&args, op);
+                    }
+                    None => queue.push(&command.bytes, op),
+                }
                 self.commands += 1;
                 self.flush_if_full(target).await?;
             }
@@ -313,14 +328,16 @@ impl Source {
     }
 
     async fn on_marker(&mut self, message: &[u8]) -> Result<(), MoveError> {
-        match self.parts.board.take(message) {
-            None => return Ok(()),
-            Some(Expected::Barrier(passed)) => {
+        let Some(expected) = self.parts.board.take(message) else {
+            return Ok(());
+        };
+        match expected {
+            Expected::Barrier(passed) => {
                 self.barrier(&passed);
                 // Our own word: a source without lanes has shown the marker, too.
                 let _ = passed.try_send(());
             }
-            Some(Expected::Cut(passed)) => {
+            Expected::Cut(passed) => {
                 self.barrier(&passed);
                 let _ = passed.try_send(());
                 self.flush_all().await?;
@@ -328,7 +345,7 @@ impl Source {
                 // Ended by `uncut`, or with the mover.
                 let _ = cut.wait_for(|cut| !*cut).await;
             }
-            Some(Expected::Reads { db, reads }) => {
+            Expected::Reads { db, reads } => {
                 for read in reads {
                     let queue = self.queue(read.target)?;
                     queue.select(db);
@@ -341,6 +358,19 @@ impl Source {
                     queue.push(&read.bytes, Op::Reads(reads));
                 }
             }
+            Expected::Lift(lifted) => {
+                // A settler that ended has its own reason.
+                let _ = lifted.send(self.guard.lift());
+            }
+            Expected::Fixes { db, fixes } => {
+                for fix in fixes.await.unwrap_or_default() {
+                    let queue = self.queue(fix.target)?;
+                    queue.select(db);
+                    let (name, key) = (Bytes::from_static(fix.name), fix.key);
+                    queue.push(&fix.request, Op::Command { db, name, key });
+                }
+            }
+            Expected::Settled => self.phase = Phase::Following,
         }
         self.flush_all().await
     }
@@ -357,7 +387,8 @@ impl Source {
             }
             if *left == 0 {
                 self.draining = None;
-                self.phase = Phase::Following;
+                // A settler that ended has its own reason.
+                let _ = self.drained.take().map(|drained| drained.send(()));
             }
         }
         if self.phase >= Phase::Draining {
@@ -437,6 +468,14 @@ fn command_op(command: &StreamCommand, key: usize) -> Op {
         name: command.bytes.slice_ref(command.name()),
         key: command.bytes.slice_ref(command.arg(key)),
     }
+}
+
+/// The clock, for the guard of expiry times.
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }
 
 /// The output of `work` if it is there without waiting. `work` is dropped

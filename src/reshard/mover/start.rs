@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::upstream::config::UpstreamConfig;
 
@@ -19,6 +19,7 @@ use super::progress::{MoverProgress, SourceRow, report};
 use super::publisher::{PUBLISH_QUEUE_MAX, publish};
 use super::queue::LaneQueue;
 use super::running::{Mover, MoverParts};
+use super::settle::{Settler, settle};
 use super::snapshot::Overwrite;
 use super::source::{SourceParts, follow};
 use super::tasks::{Failure, TaskSet};
@@ -147,6 +148,16 @@ impl Starter {
         );
 
         let board = Board::default();
+        let (drained, settling) = oneshot::channel();
+        let settler = Settler {
+            link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
+            board: board.clone(),
+            nonces: Arc::clone(&self.nonces),
+            lanes: queues.len(),
+        };
+        let stop = self.tasks.stop_signal();
+        let name = format!("settler {address}");
+        self.tasks.spawn(name, settle(settler, settling, stop));
         let row = Arc::new(SourceRow::new(address.clone(), held, meters.clone()));
         let overwrite = match (self.cfg.on_conflict, self.cfg.resumed) {
             (OnConflict::Replace, _) | (_, true) => Overwrite::Always,
@@ -170,8 +181,10 @@ impl Starter {
             overwrite,
         };
         let stop = self.tasks.stop_signal();
-        self.tasks
-            .spawn(name, follow(parts, self.cfg.upstream.clone(), stop));
+        self.tasks.spawn(
+            name,
+            follow(parts, self.cfg.upstream.clone(), drained, stop),
+        );
         Ok(())
     }
 

@@ -1,0 +1,183 @@
+//! Gives guarded keys their exact expiry times, once their source is followed
+//! closely (see `guard`).
+//!
+//! ```text
+//! Drained --barrier comes back fast--> Lifted --each batch: times as of a marker--> Settled
+//! ```
+//!
+//! The times are read from the source together with a marker, and set on the
+//! targets at that marker's place in the lanes: whatever changed the key before
+//! is before, whatever changes it after is after.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::resp::write_command;
+
+use super::compare::State;
+use super::config::{FOLLOWING_MARKER_MS_MAX, FOLLOWING_RETRY_MS};
+use super::error::MoveError;
+use super::guard::Guarded;
+use super::link::{Link, info_field};
+use super::marker::{Board, Expected, MARKER_CHANNEL, Nonces};
+use super::placement::TargetIndex;
+use super::reads::{Clock, read_times};
+
+const STEP: &str = "publish a marker";
+/// Keys whose times are read at one marker.
+const SETTLE_KEYS_MAX: usize = 256;
+
+/// One key's time, as a request for its target.
+#[derive(Debug)]
+pub(super) struct Fix {
+    pub(super) target: TargetIndex,
+    pub(super) name: &'static [u8],
+    pub(super) key: Bytes,
+    pub(super) request: Vec<u8>,
+}
+
+/// What the settling of one source needs.
+pub(super) struct Settler {
+    pub(super) link: Link,
+    pub(super) board: Board,
+    pub(super) nonces: std::sync::Arc<Nonces>,
+    /// Lanes of the source: so many words does a barrier get, and one more.
+    pub(super) lanes: usize,
+}
+
+/// Waits until the snapshot is drained, settles, and says so in the stream.
+pub(super) async fn settle(
+    mut settler: Settler,
+    drained: oneshot::Receiver<()>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), MoveError> {
+    let work = async {
+        // A source task that ended has its own reason.
+        if drained.await.is_err() {
+            return Ok(());
+        }
+        settler.catch_up().await?;
+        let Some(guarded) = settler.lift().await? else {
+            return Ok(());
+        };
+        settler.fix_all(guarded).await?;
+        settler.say(Expected::Settled).await
+    };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => Ok(()),
+        done = work => done,
+    }
+}
+
+impl Settler {
+    async fn say(&mut self, what: Expected) -> Result<(), MoveError> {
+        let message = self.nonces.next("settle");
+        self.board.expect(message.clone(), what);
+        self.link
+            .call(STEP, &[b"PUBLISH", MARKER_CHANNEL, &message])
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until a marker comes through all lanes at once.
+    async fn catch_up(&mut self) -> Result<(), MoveError> {
+        loop {
+            let (passed, mut words) = mpsc::channel(self.lanes + 1);
+            let asked = Instant::now();
+            self.say(Expected::Barrier(passed)).await?;
+            for _ in 0..=self.lanes {
+                words.recv().await.ok_or(MoveError::Stopped)?;
+            }
+            if asked.elapsed() <= Duration::from_millis(FOLLOWING_MARKER_MS_MAX) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(FOLLOWING_RETRY_MS)).await;
+        }
+    }
+
+    async fn lift(&mut self) -> Result<Option<Guarded>, MoveError> {
+        let (lifted, guarded) = oneshot::channel();
+        self.say(Expected::Lift(lifted)).await?;
+        Ok(guarded.await.ok())
+    }
+
+    async fn fix_all(&mut self, guarded: Guarded) -> Result<(), MoveError> {
+        let info = self.link.text("read INFO", &[b"INFO", b"server"]).await?;
+        let clock = Clock::of_version(info_field(&info, "redis_version").unwrap_or_default());
+        let mut keys: Vec<(u32, Bytes, TargetIndex)> = guarded
+            .into_iter()
+            .map(|((db, key), target)| (db, Bytes::from(key), target))
+            .collect();
+        keys.sort_by_key(|(db, _, _)| *db);
+        for of_db in keys.chunk_by(|(one, _, _), (other, _, _)| one == other) {
+            let db = of_db.first().map_or(0, |(db, _, _)| *db);
+            self.link
+                .call(
+                    "choose a database (SELECT)",
+                    &[b"SELECT", db.to_string().as_bytes()],
+                )
+                .await?;
+            for chunk in of_db.chunks(SETTLE_KEYS_MAX) {
+                self.fix(db, chunk, clock).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn fix(
+        &mut self,
+        db: u32,
+        keys: &[(u32, Bytes, TargetIndex)],
+        clock: Clock,
+    ) -> Result<(), MoveError> {
+        let message = self.nonces.next("settle");
+        let (ready, fixes) = oneshot::channel();
+        self.board
+            .expect(message.clone(), Expected::Fixes { db, fixes });
+        let names: Vec<&Bytes> = keys.iter().map(|(_, key, _)| key).collect();
+        let seen = read_times(&mut self.link, &names, &message, clock).await?;
+        let made = keys
+            .iter()
+            .zip(seen)
+            .map(|((_, key, target), seen)| fix(*target, key, &seen.state));
+        // The source task waits for them at the marker; if it is gone, so is the need.
+        let _ = ready.send(made.collect());
+        Ok(())
+    }
+}
+
+fn fix(target: TargetIndex, key: &Bytes, at_source: &State) -> Fix {
+    let mut request = Vec::new();
+    let name: &'static [u8] = match at_source {
+        State::Missing => {
+            write_command(&mut request, &[b"DEL", key]);
+            b"DEL"
+        }
+        State::Here {
+            expires_at_ms: None,
+            ..
+        } => {
+            write_command(&mut request, &[b"PERSIST", key]);
+            b"PERSIST"
+        }
+        State::Here {
+            expires_at_ms: Some(at),
+            ..
+        } => {
+            write_command(
+                &mut request,
+                &[b"PEXPIREAT", key, at.to_string().as_bytes()],
+            );
+            b"PEXPIREAT"
+        }
+    };
+    Fix {
+        target,
+        name,
+        key: key.clone(),
+        request,
+    }
+}
