@@ -349,7 +349,7 @@ async fn another_job_in_the_directory_is_refused() {
         ..world.request()
     };
     let error = prepare(world.state_dir(), other).await.unwrap_err();
-    assert!(matches!(error, JobError::OtherJob { .. }), "{error}");
+    assert!(matches!(error, JobError::OtherJob(_)), "{error}");
     assert_eq!(error.ending(), Ending::Guard);
 }
 
