@@ -15,13 +15,13 @@ use tokio::sync::watch;
 
 use super::clock::now_ms;
 use super::history::History;
+use super::job::Job;
 use super::job_error::{JobError, OtherJob};
 use super::journal::Journal;
 use super::mover::{MoverLimits, OnConflict};
 use super::plan::{Plan, PlanInput};
 use super::proxies::{Fleet, ProxyUrl};
 use super::record::PlannedJob;
-use super::run::Job;
 use super::state::JobState;
 use super::state_dir::{Lock, StateDir};
 use super::status::JobStatus;

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::reshard::recovery::{ProxyView, Recovery, recovery_of};
 
 const PROXIES: Proxies = Proxies(2);
 

@@ -6,14 +6,16 @@ use super::*;
 use crate::reshard::control::{Answer, Verb, ask_job};
 use crate::reshard::ending::Ending;
 use crate::reshard::fakes::{FakeData, FakeProxy, Fault};
-use crate::reshard::history::JobLog;
+use crate::reshard::job::Job;
 use crate::reshard::prepare::{Prepared, StartRequest, prepare};
 use crate::reshard::proxies::GateView;
 use crate::reshard::record::{Copied, PlannedJob};
+use crate::reshard::state_dir::StateDir;
 use crate::reshard::stop::{StopSource, stop_channel};
 use crate::router::address::ShardAddress;
 use crate::router::layout::Layout;
 use crate::router::spec::{LayoutSpec, ShardSpec};
+use crate::upstream::config::UpstreamConfig;
 
 fn layout(shards: u16) -> Arc<Layout> {
     let shards = (0..shards).map(|at| {
