@@ -22,133 +22,13 @@
 //! no abort is; hence no two proxies ever release on different routes.
 //! `cutover/tests.rs` walks every order of events to show it.
 
+mod exchange;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::moving::MarkerApplied;
 
-/// A proxy's place in the job's list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProxyIndex(pub usize);
-
-/// What a proxy is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Call {
-    /// Write the new layout down.
-    Stage,
-    /// Park requests for moving keys and drain.
-    Hold,
-    /// Never release on the old route without being told.
-    Arm,
-    /// Release on the new route.
-    Commit,
-    /// Release on the old route.
-    Abort,
-}
-
-/// How long clients waited at one proxy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Pause {
-    /// Requests that were held.
-    pub held_requests: u64,
-    /// Longest hold, microseconds.
-    pub held_us_max: u64,
-}
-
-/// Why a call was not done.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum CallFailure {
-    /// The proxy answered that it will not.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// No answer: it may or may not have been done.
-    #[error("no answer: {0}")]
-    Lost(String),
-}
-
-/// Why a switch was taken back.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum AbortReason {
-    /// A proxy did not do its part.
-    #[error("proxy {} {}: {failure}", proxy.0, call.name())]
-    Proxy {
-        /// Which proxy.
-        proxy: ProxyIndex,
-        /// What it was asked.
-        call: Call,
-        /// What it answered.
-        failure: CallFailure,
-    },
-    /// The bound on the hold ran out.
-    #[error("it took longer than --hold allows ({during})")]
-    Deadline {
-        /// What was being waited for.
-        during: &'static str,
-    },
-    /// The marker did not come through.
-    #[error("the marker failed: {0}")]
-    Marker(String),
-    /// The journal took no record.
-    #[error("{0}")]
-    Journal(String),
-    /// The job, its operator or a recovery gave up.
-    #[error("{0}")]
-    GivenUp(String),
-}
-
-/// What happened outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The journal holds what the last [`Action::Record`] asked for.
-    Recorded,
-    /// The journal could not take it.
-    NotRecorded(String),
-    /// A proxy's answer to a call.
-    Answered {
-        /// Which proxy.
-        proxy: ProxyIndex,
-        /// What it was asked.
-        call: Call,
-        /// What came of it; the pause is only meaningful for commits.
-        outcome: Result<Pause, CallFailure>,
-    },
-    /// Every source's marker is applied at every target.
-    Applied(MarkerApplied),
-    /// A marker was lost or late.
-    MarkerFailed(String),
-    /// `--hold` ran out, counted from [`Action::StartDeadline`].
-    Deadline,
-    /// Whoever drives the switch wants out, if there still is a way out.
-    GiveUp(String),
-}
-
-/// What the driver has to do, in this order.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Put it in the journal, then report [`Event::Recorded`] or [`Event::NotRecorded`].
-    Record(Entry),
-    /// Ask a proxy; `attempt` counts from 0 and sets the pause before it.
-    Call {
-        /// Which proxy.
-        proxy: ProxyIndex,
-        /// What to ask.
-        call: Call,
-        /// How often this was asked in vain before.
-        attempt: u32,
-    },
-    /// Start counting `--hold`.
-    StartDeadline,
-    /// Send a marker through every source.
-    PublishMarker,
-}
-
-/// Journal entries that a switch waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Entry {
-    /// Synced before the first call.
-    Intent,
-    /// Written before the first commit; not synced, see `switching.rs`.
-    Decision,
-}
+pub use exchange::{AbortReason, Action, Call, CallFailure, Entry, Event, Pause, ProxyIndex};
 
 /// The switch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -467,54 +347,6 @@ impl Committing {
     /// Proxies that have not confirmed their commit yet.
     pub fn uncommitted(&self) -> impl Iterator<Item = ProxyIndex> {
         self.attempts.keys().copied()
-    }
-}
-
-impl Call {
-    /// The call's name in the admin API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stage => "stage",
-            Self::Hold => "hold",
-            Self::Arm => "arm",
-            Self::Commit => "commit",
-            Self::Abort => "abort",
-        }
-    }
-}
-
-/// What a proxy says of the switch when its coordinator was restarted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyView {
-    /// It routes by the new epoch.
-    Committed,
-    /// It has the new layout staged by this job and the old epoch in force.
-    Pending,
-    /// It has the old epoch in force and nothing staged by this job.
-    Clear,
-}
-
-/// Which way an interrupted switch is finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recovery {
-    /// Commit every proxy.
-    Forward,
-    /// Abort every proxy.
-    Back,
-}
-
-/// How to finish a switch that was intended, given what **every** proxy says.
-///
-/// The decision is written before the first commit is sent, so without it, and
-/// with no proxy on the new epoch, nobody committed. With it, a commit may be
-/// on its way; then all were armed and have it pending still, unless the
-/// decision could not be trusted and aborts had begun.
-pub fn recovery_of(decided: bool, views: &[ProxyView]) -> Recovery {
-    let all_pending = views.iter().all(|view| *view == ProxyView::Pending);
-    if views.contains(&ProxyView::Committed) || (decided && all_pending) {
-        Recovery::Forward
-    } else {
-        Recovery::Back
     }
 }
 

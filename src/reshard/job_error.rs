@@ -27,28 +27,13 @@ pub enum JobError {
     Record(#[from] RecordError),
     /// A layout that the journal has.
     #[error("a layout in the journal cannot be used: {0}")]
-    Layout(#[from] LayoutError),
+    Layout(Box<LayoutError>),
     /// Keys without owners.
     #[error(transparent)]
     Moves(#[from] MovesError),
     /// The directory holds another job that is not over.
-    #[error(
-        "{dir} holds job {job} of pool {pool} ({state}), which is not what was asked: {what}; {help}"
-    )]
-    OtherJob {
-        /// The state directory.
-        dir: PathBuf,
-        /// The job in it.
-        job: String,
-        /// Its pool.
-        pool: String,
-        /// Its state.
-        state: &'static str,
-        /// What differs.
-        what: String,
-        /// What to do.
-        help: &'static str,
-    },
+    #[error(transparent)]
+    OtherJob(Box<OtherJob>),
     /// The proxies.
     #[error("{0}")]
     Proxies(#[from] Disagreement),
@@ -115,6 +100,32 @@ pub enum JobError {
     },
 }
 
+/// What lies in the state directory, and what was asked instead.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{dir} holds job {job} of pool {pool} ({state}), which is not what was asked: {what}; {help}"
+)]
+pub struct OtherJob {
+    /// The state directory.
+    pub dir: PathBuf,
+    /// The job in it.
+    pub job: String,
+    /// Its pool.
+    pub pool: String,
+    /// Its state.
+    pub state: &'static str,
+    /// What differs.
+    pub what: String,
+    /// What to do.
+    pub help: &'static str,
+}
+
+impl From<LayoutError> for JobError {
+    fn from(error: LayoutError) -> Self {
+        Self::Layout(Box::new(error))
+    }
+}
+
 impl JobError {
     /// How the command ends.
     pub fn ending(&self) -> Ending {
@@ -138,7 +149,7 @@ impl JobError {
             Self::StateDir(_) | Self::Control(_) | Self::Record(_) | Self::Switch(_) => {
                 Ending::Failed
             }
-            Self::Layout(_) | Self::OtherJob { .. } | Self::ProxiesMovedOn { .. } => Ending::Guard,
+            Self::Layout(_) | Self::OtherJob(_) | Self::ProxiesMovedOn { .. } => Ending::Guard,
             Self::Moves(_) => Ending::Usage,
             Self::Proxies(disagreement) if disagreement.is_temporary() => Ending::Temporary,
             Self::Proxies(_) => Ending::Guard,

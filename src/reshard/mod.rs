@@ -3,7 +3,8 @@
 //! ```text
 //! plan.rs        from layout, to layout, who moves: pure, printed before it runs
 //! prepare.rs     directory, journal, proxies' word -> a job that can run
-//! run.rs         drives one job; serve.rs answers questions while it waits
+//! job.rs         its socket, preflight and report; run.rs drives it;
+//!                serve.rs answers questions while it waits
 //!   state.rs       its life as a machine; journal.rs, record.rs, history.rs remember it
 //!   moving.rs      the seam to mover/, which copies, follows and compares
 //!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
@@ -17,7 +18,10 @@ pub mod clock;
 pub mod control;
 pub mod cutover;
 pub mod ending;
+#[cfg(test)]
+mod fakes;
 pub mod history;
+pub mod job;
 pub mod job_error;
 pub mod journal;
 pub mod mover;
@@ -28,7 +32,7 @@ pub mod proxies;
 pub mod record;
 pub mod recovery;
 pub mod report;
-pub mod run;
+mod run;
 mod serve;
 pub mod state;
 pub mod state_dir;

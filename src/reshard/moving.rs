@@ -24,32 +24,35 @@ pub trait DataPath: Sync {
     fn preflight(
         &self,
         config: &MoverConfig,
-    ) -> impl Future<Output = Result<PreflightReport, MoveError>>;
+    ) -> impl Future<Output = Result<PreflightReport, MoveError>> + Send;
 
     /// Begins to copy.
-    fn start(&self, config: MoverConfig) -> impl Future<Output = Result<Self::Moving, MoveError>>;
+    fn start(
+        &self,
+        config: MoverConfig,
+    ) -> impl Future<Output = Result<Self::Moving, MoveError>> + Send;
 }
 
 /// A move under way: copying, then following.
-pub trait Moving {
+pub trait Moving: Send + Sync {
     /// How far every source is.
     fn progress(&self) -> watch::Receiver<MoverProgress>;
     /// Returns when every source is followed closely.
-    fn wait_following(&self) -> impl Future<Output = Result<(), MoveError>>;
+    fn wait_following(&self) -> impl Future<Output = Result<(), MoveError>> + Send;
     /// Returns when the move cannot go on.
-    fn failed(&self) -> impl Future<Output = MoveError>;
+    fn failed(&self) -> impl Future<Output = MoveError> + Send;
     /// Sends a marker through every source; returns when all before it is
     /// applied. What comes after it waits for [`Moving::uncut`].
-    fn cut(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>>;
+    fn cut(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
     /// Applies again what comes, after a cut that led to no switch.
     fn uncut(&self);
     /// Compares moving keys at source and target.
     fn verify(
         &self,
         options: VerifyOptions,
-    ) -> impl Future<Output = Result<VerifyReport, MoveError>>;
+    ) -> impl Future<Output = Result<VerifyReport, MoveError>> + Send;
     /// Ends all connections and tasks.
-    fn stop(self) -> impl Future<Output = Result<(), MoveError>>;
+    fn stop(self) -> impl Future<Output = Result<(), MoveError>> + Send;
 }
 
 /// The data path of production.

@@ -15,13 +15,13 @@ use tokio::sync::watch;
 
 use super::clock::now_ms;
 use super::history::History;
-use super::job_error::JobError;
+use super::job::Job;
+use super::job_error::{JobError, OtherJob};
 use super::journal::Journal;
 use super::mover::{MoverLimits, OnConflict};
 use super::plan::{Plan, PlanInput};
 use super::proxies::{Fleet, ProxyUrl};
 use super::record::PlannedJob;
-use super::run::Job;
 use super::state::JobState;
 use super::state_dir::{Lock, StateDir};
 use super::status::JobStatus;
@@ -280,7 +280,7 @@ fn check_same(dir: &StateDir, history: &History, request: &StartRequest) -> Resu
     } else {
         return Ok(());
     };
-    Err(JobError::OtherJob {
+    Err(JobError::OtherJob(Box::new(OtherJob {
         dir: dir.path().to_path_buf(),
         job: planned.job.clone(),
         pool: planned.pool.clone(),
@@ -291,7 +291,7 @@ fn check_same(dir: &StateDir, history: &History, request: &StartRequest) -> Resu
         } else {
             "resume it with its own arguments, end it with `keyferry reshard cancel --yes`, or use another --state directory"
         },
-    })
+    })))
 }
 
 /// Letters, digits and `-`: it goes into markers, file names and messages.

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::cutover::{AbortReason, Cutover, Proxies, ProxyView, Recovery, recovery_of};
+use super::cutover::{AbortReason, Cutover, Proxies};
 use super::mover::Mover;
 use super::proxies::{PoolView, ProxyError};
 use super::record::PlannedJob;
@@ -18,6 +18,41 @@ use super::state::JobState;
 use super::switching::{SwitchEnd, SwitchError, Switching};
 use crate::router::layout::Layout;
 use crate::router::spec::LayoutSpec;
+
+/// What a proxy says of the switch when its coordinator was restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyView {
+    /// It routes by the new epoch.
+    Committed,
+    /// It has the new layout staged by this job and the old epoch in force.
+    Pending,
+    /// It has the old epoch in force and nothing staged by this job.
+    Clear,
+}
+
+/// Which way an interrupted switch is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// Commit every proxy.
+    Forward,
+    /// Abort every proxy.
+    Back,
+}
+
+/// How to finish a switch that was intended, given what **every** proxy says.
+///
+/// The decision is written before the first commit is sent, so without it, and
+/// with no proxy on the new epoch, nobody committed. With it, a commit may be
+/// on its way; then all were armed and have it pending still, unless the
+/// decision could not be trusted and aborts had begun.
+pub fn recovery_of(decided: bool, views: &[ProxyView]) -> Recovery {
+    let all_pending = views.iter().all(|view| *view == ProxyView::Pending);
+    if views.contains(&ProxyView::Committed) || (decided && all_pending) {
+        Recovery::Forward
+    } else {
+        Recovery::Back
+    }
+}
 
 /// Longest time that a recovery repeats its calls before the command ends.
 pub const RECOVERY_MS_MAX: u64 = 30_000;

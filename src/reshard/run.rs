@@ -12,138 +12,38 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::clock::now_ms;
-use super::control::{ControlSocket, QUESTIONS_MAX, Reply, Request};
+use super::control::{Reply, Request};
 use super::cutover::{Cutover, Proxies};
 use super::ending::Ending;
 use super::history::{History, JobLog, Safety};
 use super::job_error::JobError;
-use super::journal::Journal;
 use super::mover::{MoverConfig, MoverProgress, VerifyOptions, VerifyReport};
 use super::moving::{CleanVerify, DataPath, Moving, copied};
-use super::plan::Plan;
-use super::prepare::{AUTO_TRIES_MAX, Begun, JobOptions, SwitchMode, check_proxies};
+use super::prepare::{AUTO_TRIES_MAX, JobOptions, SwitchMode, check_proxies};
 use super::proxies::{Fleet, SwitchTerms};
 use super::record::{ProxyPause, Record};
 use super::recovery::recover;
 use super::report::Report;
 use super::serve::{Stage, Undo, Wish};
 use super::state::JobState;
-use super::state_dir::{Lock, StateDir};
 use super::status::JobStatus;
 use super::stop::Stop;
 use super::switching::{SwitchEnd, Switching};
 use crate::router::moves::Moves;
-use crate::upstream::config::UpstreamConfig;
-
-/// A job that was prepared and can run.
-#[derive(Debug)]
-pub struct Job {
-    pub(super) dir: StateDir,
-    pub(super) lock: Lock,
-    pub(super) journal: Journal,
-    pub(super) begun: Begun,
-    pub(super) fleet: Fleet,
-    pub(super) moves: Arc<Moves>,
-    pub(super) plan: Plan,
-    pub(super) upstream: UpstreamConfig,
-    pub(super) options: JobOptions,
-    pub(super) status: watch::Sender<JobStatus>,
-}
-
-impl Job {
-    /// What it will do.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// The earlier state of a job that is taken up again; `None` for a new one.
-    pub fn resumed_from(&self) -> Option<&'static str> {
-        match &self.begun {
-            Begun::Fresh { .. } => None,
-            Begun::Earlier(history) => Some(history.state.name()),
-        }
-    }
-
-    /// Follows the job; the channel closes when it ends.
-    pub fn status(&self) -> watch::Receiver<JobStatus> {
-        self.status.subscribe()
-    }
-
-    /// Runs it until it is switched.
-    ///
-    /// # Errors
-    /// [`JobError`]; its `ending` says whether the same command resumes.
-    pub async fn run<D: DataPath>(self, data: &D, stop: Stop) -> Result<Report, JobError> {
-        let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
-        let path = self.dir.socket_path();
-        let socket = ControlSocket::listen(&path, questions, self.status.subscribe())?;
-        let mut config = MoverConfig {
-            moves: Arc::clone(&self.moves),
-            upstream: self.upstream,
-            limits: self.options.limits,
-            on_conflict: self.options.on_conflict,
-            resumed: false,
-            rate_bytes_per_s: self.options.rate_bytes_per_s,
-            job: self.status.borrow().job.clone(),
-        };
-        let log = match self.begun {
-            Begun::Earlier(history) => JobLog::new(history, self.journal),
-            Begun::Fresh { planned, over } => {
-                until_stopped(&stop, data.preflight(&config)).await??;
-                let journal = match over {
-                    Some(over) => self.dir.put_aside(&self.lock, &over)?,
-                    None => self.journal,
-                };
-                JobLog::begin(journal, planned, now_ms())?
-            }
-        };
-        config.resumed = log.state().copied_before();
-        let mut runner = Runner {
-            log,
-            fleet: self.fleet,
-            moves: self.moves,
-            options: self.options,
-            questions: receiver,
-            stop,
-            status: self.status,
-            progress: None,
-            doing: "starting",
-            undo: None,
-            clean: None,
-        };
-        let ended = runner.run(data, config).await;
-        let report = Report::of(runner.log.history());
-        let written = self.dir.write_report(&self.lock, &report);
-        // Dropping the runner closes the status, which lets the socket's clients go.
-        drop(runner);
-        socket.close().await;
-        ended?;
-        written?;
-        Ok(report)
-    }
-}
-
-async fn until_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Result<T, JobError> {
-    let mut stop = stop.clone();
-    tokio::select! {
-        done = work => Ok(done),
-        () = stop.requested() => Err(JobError::Stopped),
-    }
-}
 
 /// A job at work.
 pub(super) struct Runner {
     pub(super) log: JobLog,
     pub(super) fleet: Fleet,
-    moves: Arc<Moves>,
-    options: JobOptions,
+    pub(super) moves: Arc<Moves>,
+    pub(super) options: JobOptions,
     pub(super) questions: mpsc::Receiver<Request>,
     pub(super) stop: Stop,
-    status: watch::Sender<JobStatus>,
+    pub(super) status: watch::Sender<JobStatus>,
     pub(super) progress: Option<watch::Receiver<MoverProgress>>,
-    doing: &'static str,
+    pub(super) doing: &'static str,
     pub(super) undo: Option<Undo>,
-    clean: Option<CleanVerify>,
+    pub(super) clean: Option<CleanVerify>,
 }
 
 /// What a job that follows does next.
@@ -154,7 +54,12 @@ enum Due {
 }
 
 impl Runner {
-    async fn run<D: DataPath>(&mut self, data: &D, config: MoverConfig) -> Result<(), JobError> {
+    /// From the start's record to the switch, or to a recorded end.
+    pub(super) async fn run<D: DataPath>(
+        &mut self,
+        data: &D,
+        config: MoverConfig,
+    ) -> Result<(), JobError> {
         let incarnation = self.log.history().incarnation + 1;
         let at_ms = now_ms();
         self.record(Record::Started { incarnation, at_ms })?;
@@ -521,3 +426,6 @@ fn differences(report: &VerifyReport) -> JobError {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,7 +232,7 @@ impl Switching<'_> {
     }
 }
 
-type MarkerWait<'m> = Pin<Box<dyn Future<Output = Result<MarkerReport, MoveError>> + 'm>>;
+type MarkerWait<'m> = Pin<Box<dyn Future<Output = Result<MarkerReport, MoveError>> + Send + 'm>>;
 
 fn marker<'m, M: Moving>(moving: &'m M, terms: &SwitchTerms) -> MarkerWait<'m> {
     let label = format!("switch-{}", terms.incarnation);

@@ -10,12 +10,12 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::logging::Log;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::config::LogConfig;
+use crate::reshard::job::Job;
 use crate::reshard::mover::OnConflict;
 use crate::reshard::moving::Movers;
 use crate::reshard::plan::Plan;
 use crate::reshard::prepare::{JobOptions, Prepared, StartRequest, SwitchMode, prepare};
 use crate::reshard::report::Report;
-use crate::reshard::run::Job;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::stop::{Stop, StopSource, stop_channel};
 

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::reshard::recovery::{ProxyView, Recovery, recovery_of};
 
 const PROXIES: Proxies = Proxies(2);
 
@@ -354,6 +355,7 @@ impl World {
             let mut cut = world.clone();
             cut.decided = false;
             cut.calls.clear();
+            cut.commit_sent = cut.proxies.iter().any(|proxy| proxy.epoch_new);
             next.push(cut.recovered());
         }
         next.push(world.recovered());

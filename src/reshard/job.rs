@@ -1,0 +1,120 @@
+//! A prepared job, and what is around its run: the control socket, the
+//! preflight before anything is recorded, the report at the end.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::clock::now_ms;
+use super::control::{ControlSocket, QUESTIONS_MAX};
+use super::history::JobLog;
+use super::job_error::JobError;
+use super::journal::Journal;
+use super::mover::MoverConfig;
+use super::moving::DataPath;
+use super::plan::Plan;
+use super::prepare::{Begun, JobOptions};
+use super::proxies::Fleet;
+use super::report::Report;
+use super::run::Runner;
+use super::state_dir::{Lock, StateDir};
+use super::status::JobStatus;
+use super::stop::Stop;
+use crate::router::moves::Moves;
+use crate::upstream::config::UpstreamConfig;
+
+/// A job that was prepared and can run.
+#[derive(Debug)]
+pub struct Job {
+    pub(super) dir: StateDir,
+    pub(super) lock: Lock,
+    pub(super) journal: Journal,
+    pub(super) begun: Begun,
+    pub(super) fleet: Fleet,
+    pub(super) moves: Arc<Moves>,
+    pub(super) plan: Plan,
+    pub(super) upstream: UpstreamConfig,
+    pub(super) options: JobOptions,
+    pub(super) status: watch::Sender<JobStatus>,
+}
+
+impl Job {
+    /// What it will do.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The earlier state of a job that is taken up again; `None` for a new one.
+    pub fn resumed_from(&self) -> Option<&'static str> {
+        match &self.begun {
+            Begun::Fresh { .. } => None,
+            Begun::Earlier(history) => Some(history.state.name()),
+        }
+    }
+
+    /// Follows the job; the channel closes when it ends.
+    pub fn status(&self) -> watch::Receiver<JobStatus> {
+        self.status.subscribe()
+    }
+
+    /// Runs it until it is switched.
+    ///
+    /// # Errors
+    /// [`JobError`]; its `ending` says whether the same command resumes.
+    pub async fn run<D: DataPath>(self, data: &D, stop: Stop) -> Result<Report, JobError> {
+        let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
+        let path = self.dir.socket_path();
+        let socket = ControlSocket::listen(&path, questions, self.status.subscribe())?;
+        let mut config = MoverConfig {
+            moves: Arc::clone(&self.moves),
+            upstream: self.upstream,
+            limits: self.options.limits,
+            on_conflict: self.options.on_conflict,
+            resumed: false,
+            rate_bytes_per_s: self.options.rate_bytes_per_s,
+            job: self.status.borrow().job.clone(),
+        };
+        let log = match self.begun {
+            Begun::Earlier(history) => JobLog::new(history, self.journal),
+            Begun::Fresh { planned, over } => {
+                until_stopped(&stop, data.preflight(&config)).await??;
+                let journal = match over {
+                    Some(over) => self.dir.put_aside(&self.lock, &over)?,
+                    None => self.journal,
+                };
+                JobLog::begin(journal, planned, now_ms())?
+            }
+        };
+        config.resumed = log.state().copied_before();
+        let mut runner = Runner {
+            log,
+            fleet: self.fleet,
+            moves: self.moves,
+            options: self.options,
+            questions: receiver,
+            stop,
+            status: self.status,
+            progress: None,
+            doing: "starting",
+            undo: None,
+            clean: None,
+        };
+        let ended = runner.run(data, config).await;
+        let report = Report::of(runner.log.history());
+        let written = self.dir.write_report(&self.lock, &report);
+        // Dropping the runner closes the status, which lets the socket's clients go.
+        drop(runner);
+        socket.close().await;
+        ended?;
+        written?;
+        Ok(report)
+    }
+}
+
+async fn until_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Result<T, JobError> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        done = work => Ok(done),
+        () = stop.requested() => Err(JobError::Stopped),
+    }
+}

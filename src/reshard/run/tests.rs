@@ -1,0 +1,486 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use super::*;
+use crate::reshard::control::{Answer, Verb, ask_job};
+use crate::reshard::ending::Ending;
+use crate::reshard::fakes::{FakeData, FakeProxy, Fault};
+use crate::reshard::job::Job;
+use crate::reshard::prepare::{Prepared, StartRequest, prepare};
+use crate::reshard::proxies::GateView;
+use crate::reshard::record::{Copied, PlannedJob};
+use crate::reshard::state_dir::StateDir;
+use crate::reshard::stop::{StopSource, stop_channel};
+use crate::router::address::ShardAddress;
+use crate::router::layout::Layout;
+use crate::router::spec::{LayoutSpec, ShardSpec};
+use crate::upstream::config::UpstreamConfig;
+
+fn layout(shards: u16) -> Arc<Layout> {
+    let shards = (0..shards).map(|at| {
+        let address: ShardAddress = format!("127.0.0.1:{}", 7000 + at).parse().unwrap();
+        ShardSpec::named(&format!("s{at}"), &address)
+    });
+    let spec = LayoutSpec {
+        shards: shards.collect(),
+        ..LayoutSpec::default()
+    };
+    Arc::new(Layout::new(spec).unwrap())
+}
+
+/// Two proxies at epoch 4 with two shards; jobs go to three.
+struct World {
+    dir: tempfile::TempDir,
+    proxies: Vec<FakeProxy>,
+    data: FakeData,
+    options: JobOptions,
+}
+
+impl World {
+    async fn new(switch: SwitchMode) -> Self {
+        let mut proxies = Vec::new();
+        for _ in 0..2 {
+            proxies.push(FakeProxy::start(4, layout(2).spec()).await);
+        }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            proxies,
+            data: FakeData::default(),
+            options: JobOptions {
+                switch,
+                back_off: Duration::from_millis(1),
+                ..JobOptions::default()
+            },
+        }
+    }
+
+    fn state_dir(&self) -> StateDir {
+        StateDir::at(self.dir.path())
+    }
+
+    fn request(&self) -> StartRequest {
+        StartRequest {
+            pool: "cache".to_owned(),
+            config_layout: layout(2),
+            to: layout(3),
+            proxies: self.proxies.iter().map(|proxy| proxy.url.clone()).collect(),
+            proxy_token: None,
+            upstream: UpstreamConfig::default(),
+            options: self.options.clone(),
+        }
+    }
+
+    async fn prepared(&self) -> Box<Job> {
+        match prepare(self.state_dir(), self.request()).await.unwrap() {
+            Prepared::Ready(job) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn run(&self) -> Result<Report, JobError> {
+        let (_source, stop) = stop_channel();
+        self.prepared().await.run(&self.data, stop).await
+    }
+
+    /// Runs a job beside the test, which talks to it.
+    async fn spawn(&self) -> Running {
+        let job = self.prepared().await;
+        let (source, stop) = stop_channel();
+        let data = self.data.clone();
+        Running {
+            dir: self.state_dir(),
+            status: job.status(),
+            source,
+            ended: tokio::spawn(async move { job.run(&data, stop).await }),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        self.state_dir().history().unwrap().unwrap().state.name()
+    }
+
+    fn assert_all_at(&self, epoch: u64) {
+        for proxy in &self.proxies {
+            proxy.assert_open(epoch);
+        }
+    }
+
+    /// The journal of a process that died while it switched.
+    fn died_switching(&self, decided: bool) {
+        let dir = self.state_dir();
+        let lock = dir.lock().unwrap();
+        let (_, journal) = dir.open(&lock).unwrap();
+        let planned = PlannedJob {
+            job: "job-dead".to_owned(),
+            pool: "cache".to_owned(),
+            from: layout(2).spec().clone(),
+            to: layout(3).spec().clone(),
+            epoch: 5,
+            proxies: self
+                .proxies
+                .iter()
+                .map(|proxy| proxy.url.to_string())
+                .collect(),
+        };
+        let mut log = JobLog::begin(journal, planned, 1).unwrap();
+        let mut records = vec![
+            Record::Started {
+                incarnation: 1,
+                at_ms: 2,
+            },
+            Record::CopyingBegan { at_ms: 3 },
+            Record::FollowingBegan {
+                at_ms: 4,
+                copied: Copied::default(),
+            },
+            Record::Verified { at_ms: 5, keys: 7 },
+            Record::SwitchIntended {
+                at_ms: 6,
+                incarnation: 2,
+            },
+        ];
+        if decided {
+            records.push(Record::SwitchDecided { at_ms: 7 });
+        }
+        for record in records {
+            log.record(record, Safety::Synced).unwrap();
+        }
+    }
+
+    fn pend(&self, proxy: usize, gate: GateView) {
+        self.proxies[proxy].pend("job-dead", 5, layout(3).spec(), gate);
+    }
+}
+
+struct Running {
+    dir: StateDir,
+    status: watch::Receiver<JobStatus>,
+    source: StopSource,
+    ended: tokio::task::JoinHandle<Result<Report, JobError>>,
+}
+
+impl Running {
+    async fn until(&mut self, state: &str, doing: &str) {
+        self.status
+            .wait_for(|status| status.state == state && status.doing.contains(doing))
+            .await
+            .unwrap();
+    }
+
+    async fn ask(&self, verb: Verb) -> Answer {
+        let mut asked = ask_job(&self.dir.socket_path(), verb)
+            .await
+            .unwrap()
+            .unwrap();
+        asked.next().await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn it_switches_every_proxy_and_reports() {
+    let world = World::new(SwitchMode::Auto).await;
+    let report = world.run().await.unwrap();
+    world.assert_all_at(5);
+    assert_eq!(world.state(), "switched");
+    assert_eq!((report.held_requests(), report.held_us_max()), (6, 1500));
+    assert_eq!(report.verified_keys, 7);
+    assert!(world.state_dir().report_path().exists());
+    assert!(!world.state_dir().socket_path().exists());
+    let calls = world.proxies[0].state().calls.clone();
+    assert_eq!(calls, ["stage", "hold", "arm", "commit"]);
+    let moves = world.data.seen();
+    assert!(
+        moves.is_cut.load(SeqCst),
+        "nothing is applied after the switch"
+    );
+    assert_eq!(moves.stops.load(SeqCst), 1);
+    assert!(matches!(
+        prepare(world.state_dir(), world.request()).await.unwrap(),
+        Prepared::AlreadySwitched(_)
+    ));
+}
+
+#[tokio::test]
+async fn a_try_that_a_proxy_refuses_is_taken_back_and_repeated() {
+    for call in ["stage", "hold", "arm"] {
+        let world = World::new(SwitchMode::Auto).await;
+        world.proxies[1].fail(call, Fault::Refuse);
+        let report = world.run().await.unwrap();
+        world.assert_all_at(5);
+        assert_eq!(report.aborted_switches, 1, "{call}");
+        assert!(world.proxies[0].state().calls.contains(&"abort".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_hold_that_never_answers_ends_at_the_deadline() {
+    let mut world = World::new(SwitchMode::Auto).await;
+    world.options.hold = Duration::from_millis(50);
+    for fault in [Fault::Silent, Fault::DoneButSilent] {
+        world.proxies[0].fail("hold", fault);
+    }
+    let report = world.run().await.unwrap();
+    assert_eq!(report.aborted_switches, 2);
+    world.assert_all_at(5);
+}
+
+#[tokio::test]
+async fn a_marker_that_never_comes_leaves_everything_on_the_old_route() {
+    let mut world = World::new(SwitchMode::Auto).await;
+    world.options.hold = Duration::from_millis(20);
+    world.data.seen().marker_is_lost.store(true, SeqCst);
+    let error = world.run().await.unwrap_err();
+    assert!(
+        matches!(error, JobError::SwitchAborted { tries: 3, .. }),
+        "{error}"
+    );
+    assert_eq!(error.ending(), Ending::Temporary);
+    world.assert_all_at(4);
+    assert_eq!(world.state(), "following");
+    assert!(!world.data.seen().is_cut.load(SeqCst), "following goes on");
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_repeated_until_confirmed() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.proxies[0].fail("commit", Fault::DoneButSilent);
+    world.proxies[1].fail("commit", Fault::Silent);
+    world.run().await.unwrap();
+    world.assert_all_at(5);
+    for proxy in &world.proxies {
+        let calls = proxy.state().calls.clone();
+        assert_eq!(calls.iter().filter(|call| *call == "commit").count(), 2);
+        assert!(!calls.contains(&"abort".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn differences_end_an_automatic_job_before_it_switches() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().differences.store(2, SeqCst);
+    let error = world.run().await.unwrap_err();
+    assert_eq!(error.ending(), Ending::Differences);
+    world.assert_all_at(4);
+    assert!(world.proxies[0].state().calls.is_empty());
+    assert_eq!(world.data.seen().stops.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn it_holds_at_ready_and_heeds_pause_verify_and_switch() {
+    let world = World::new(SwitchMode::Manual).await;
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    assert_eq!(
+        job.ask(Verb::Status).await.status.unwrap().state,
+        "verified"
+    );
+    assert_eq!(job.ask(Verb::Pause).await.ending, Ending::Done);
+    assert_eq!(job.ask(Verb::Switch).await.ending, Ending::Guard);
+    assert_eq!(job.ask(Verb::Resume).await.ending, Ending::Done);
+    job.until("verified", "ready").await;
+
+    world.data.seen().differences.store(1, SeqCst);
+    assert_eq!(job.ask(Verb::Verify).await.ending, Ending::Differences);
+    job.until("following", "waiting").await;
+    // The next switch verifies again by itself, since the last one was not clean.
+    world.data.seen().differences.store(1, SeqCst);
+    assert_eq!(job.ask(Verb::Switch).await.ending, Ending::Guard);
+    job.until("following", "waiting").await;
+    world.assert_all_at(4);
+
+    let answer = job.ask(Verb::Switch).await;
+    assert_eq!(answer.ending, Ending::Done, "{}", answer.message);
+    job.ended.await.unwrap().unwrap();
+    world.assert_all_at(5);
+}
+
+#[tokio::test]
+async fn cancel_gives_the_job_up_and_frees_the_directory() {
+    let world = World::new(SwitchMode::Manual).await;
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    assert_eq!(job.ask(Verb::Cancel).await.ending, Ending::Done);
+    let error = job.ended.await.unwrap().unwrap_err();
+    assert_eq!(error.ending(), Ending::Undone);
+    assert_eq!(world.state(), "cancelled");
+    world.assert_all_at(4);
+    assert_eq!(world.prepared().await.resumed_from(), None);
+}
+
+#[tokio::test]
+async fn a_stopped_job_is_resumed_by_the_same_command() {
+    let mut world = World::new(SwitchMode::Manual).await;
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    job.source.request();
+    let error = job.ended.await.unwrap().unwrap_err();
+    assert_eq!(error.ending(), Ending::Temporary);
+    world.options.switch = SwitchMode::Auto;
+    let report = world.run().await.unwrap();
+    assert_eq!(report.starts, 2);
+    assert!(
+        world.data.seen().resumed.load(SeqCst),
+        "targets hold our keys"
+    );
+    world.assert_all_at(5);
+}
+
+#[tokio::test]
+async fn only_one_process_runs_a_job() {
+    let world = World::new(SwitchMode::Manual).await;
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    let error = prepare(world.state_dir(), world.request())
+        .await
+        .unwrap_err();
+    assert_eq!(error.ending(), Ending::AlreadyRuns);
+    job.ask(Verb::Cancel).await;
+    job.ended.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn another_job_in_the_directory_is_refused() {
+    let world = World::new(SwitchMode::Manual).await;
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    job.source.request();
+    job.ended.await.unwrap().unwrap_err();
+    let other = StartRequest {
+        to: layout(4),
+        ..world.request()
+    };
+    let error = prepare(world.state_dir(), other).await.unwrap_err();
+    assert!(matches!(error, JobError::OtherJob(_)), "{error}");
+    assert_eq!(error.ending(), Ending::Guard);
+}
+
+#[tokio::test]
+async fn a_conflict_leaves_nothing_to_resume() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().conflict.store(true, SeqCst);
+    let error = world.run().await.unwrap_err();
+    assert_eq!(error.ending(), Ending::Guard);
+    assert_eq!(world.state(), "cancelled");
+    world.data.seen().conflict.store(false, SeqCst);
+    world.run().await.unwrap();
+    assert!(!world.data.seen().resumed.load(SeqCst));
+    world.assert_all_at(5);
+}
+
+#[tokio::test]
+async fn proxies_that_disagree_or_are_dead_are_named() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.proxies[1].state().epoch = 9;
+    let error = prepare(world.state_dir(), world.request())
+        .await
+        .unwrap_err();
+    assert_eq!(error.ending(), Ending::Guard);
+    assert!(
+        error
+            .to_string()
+            .contains(&world.proxies[1].url.to_string())
+    );
+
+    let mut request = world.request();
+    request.proxies[1] = "http://127.0.0.1:1".parse().unwrap();
+    let error = prepare(world.state_dir(), request).await.unwrap_err();
+    assert_eq!(error.ending(), Ending::Temporary);
+    assert!(error.to_string().contains("http://127.0.0.1:1"));
+    assert_eq!(world.state_dir().history().unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_proxy_that_wants_a_token_gets_it() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.proxies[0].state().token = Some("0123456789abcdef".to_owned());
+    let error = prepare(world.state_dir(), world.request())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("--proxy-token-file"), "{error}");
+    let token = crate::upstream::config::Secret::new("0123456789abcdef");
+    let request = StartRequest {
+        proxy_token: Some(token),
+        ..world.request()
+    };
+    assert!(matches!(
+        prepare(world.state_dir(), request).await,
+        Ok(Prepared::Ready(_))
+    ));
+}
+
+#[tokio::test]
+async fn nothing_to_do_when_the_proxies_have_the_layout() {
+    let world = World::new(SwitchMode::Auto).await;
+    let request = StartRequest {
+        to: layout(2),
+        ..world.request()
+    };
+    assert!(matches!(
+        prepare(world.state_dir(), request).await.unwrap(),
+        Prepared::NothingToDo(_)
+    ));
+}
+
+#[tokio::test]
+async fn died_after_a_commit_goes_forward() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.died_switching(true);
+    {
+        let mut first = world.proxies[0].state();
+        first.epoch = 5;
+        first.layout = layout(3).spec().clone();
+    }
+    world.pend(1, GateView::Fenced);
+    world.run().await.unwrap();
+    world.assert_all_at(5);
+    assert_eq!(world.state(), "switched");
+    assert_eq!(
+        world.data.seen().starts.load(SeqCst),
+        0,
+        "nothing is copied any more"
+    );
+}
+
+#[tokio::test]
+async fn died_after_its_decision_goes_forward() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.died_switching(true);
+    world.pend(0, GateView::Armed);
+    world.pend(1, GateView::Fenced);
+    world.run().await.unwrap();
+    world.assert_all_at(5);
+    assert_eq!(world.data.seen().starts.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn died_before_its_decision_goes_back_and_copies_again() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.died_switching(false);
+    world.pend(0, GateView::Fenced);
+    world.pend(1, GateView::Open);
+    let report = world.run().await.unwrap();
+    world.assert_all_at(5);
+    assert_eq!((report.aborted_switches, report.starts), (1, 2));
+    assert!(world.data.seen().resumed.load(SeqCst));
+    let calls = world.proxies[0].state().calls.clone();
+    assert_eq!(calls, ["abort", "stage", "hold", "arm", "commit"]);
+}
+
+#[tokio::test]
+async fn an_interrupted_switch_waits_for_every_proxy() {
+    let mut world = World::new(SwitchMode::Auto).await;
+    let dead: crate::reshard::proxies::ProxyUrl = "http://127.0.0.1:1".parse().unwrap();
+    let alive = std::mem::replace(&mut world.proxies[1].url, dead);
+    world.died_switching(true);
+    world.pend(0, GateView::Armed);
+    let error = world.run().await.unwrap_err();
+    assert_eq!(error.ending(), Ending::Temporary, "{error}");
+    assert!(error.to_string().contains("http://127.0.0.1:1"), "{error}");
+    assert!(
+        world.proxies[0].state().calls.is_empty(),
+        "nothing was decided"
+    );
+    assert_eq!(world.state(), "switching");
+    world.proxies[1].url = alive;
+}
