@@ -47,6 +47,7 @@ pub async fn step<T: SwitchTarget>(
         )));
     };
     match step.as_str() {
+        "announce" => target.announce(read(&body)?).await?,
         "stage" => target.stage(read(&body)?).await?,
         "hold" => target.hold(read(&body)?).await?,
         "arm" => target.arm(read(&body)?).await?,
@@ -57,7 +58,7 @@ pub async fn step<T: SwitchTarget>(
         }
         _ => {
             return Err(not_found(
-                "the steps of a switch are stage, hold, arm, commit, abort",
+                "the steps of a switch are announce, stage, hold, arm, commit, abort",
             ));
         }
     }

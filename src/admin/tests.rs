@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::*;
 use crate::metrics::registry::Registry;
 use crate::proxy::control::{
-    CommitReport, GateStatus, PoolStatus, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit,
-    SwitchHold, SwitchRefusal, SwitchStage, SwitchTarget,
+    CommitReport, GateStatus, JobAnnounce, PoolStatus, RefusalReason, SwitchAbort, SwitchArm,
+    SwitchCommit, SwitchHold, SwitchRefusal, SwitchStage, SwitchTarget,
 };
 use crate::router::spec::LayoutSpec;
 
@@ -45,8 +45,14 @@ impl SwitchTarget for FakePool {
             layout: LayoutSpec::default(),
             gate: GateStatus::Open,
             pending: None,
+            job: None,
             workers: 2,
         }
+    }
+
+    async fn announce(&self, ask: JobAnnounce) -> Result<(), SwitchRefusal> {
+        self.note("announce", &ask);
+        Ok(())
     }
 
     async fn stage(&self, ask: SwitchStage) -> Result<(), SwitchRefusal> {
