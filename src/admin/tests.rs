@@ -211,7 +211,7 @@ fn pools_are_listed() {
     assert_eq!(
         body,
         "{\"v\":1,\"pools\":[{\"name\":\"cache\",\"epoch\":4,\"layout\":{\"hash\":\"fnv1a_64\",\
-         \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"workers\":2}]}\n"
+         \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"job\":null,\"workers\":2}]}\n"
     );
 }
 
@@ -286,7 +286,7 @@ fn refusals_carry_their_reason() {
         served.post("/api/v1/pools/cache/switch/jump", "{}"),
         (
             404,
-            "{\"v\":1,\"error\":\"the steps of a switch are stage, hold, arm, commit, abort\"}\n"
+            "{\"v\":1,\"error\":\"the steps of a switch are announce, stage, hold, arm, commit, abort\"}\n"
                 .to_owned()
         )
     );
