@@ -3,7 +3,8 @@
 //! One kept-alive HTTP/1.1 connection to each proxy; calls to different
 //! proxies run at the same time, one at a time to each. A call that is asked
 //! while another is under way at that proxy takes its place: the connection is
-//! dropped, so an abort never waits behind a hold.
+//! dropped, so an abort never waits behind a hold (only behind a stage, see
+//! [`Fleet::ask`]).
 //!
 //! Invariant: every wait is bounded; what was asked but not answered is
 //! reported as lost, never as refused.
@@ -176,6 +177,8 @@ struct Seat {
     url: ProxyUrl,
     connection: Option<Connection>,
     call: Option<(Call, AbortHandle)>,
+    /// What is asked as soon as the stage under way is answered.
+    deferred: Option<(Call, u32, SwitchTerms)>,
 }
 
 #[derive(Debug)]
@@ -241,15 +244,33 @@ impl Fleet {
     }
 
     /// Asks one proxy; its answer comes out of [`Fleet::next`].
+    ///
+    /// What is under way at that proxy is given up, but for a stage: its answer
+    /// is awaited first, or a stage that arrives late would stay behind the
+    /// abort. Nobody is held while a proxy stages, so there is no hurry.
     pub fn ask(&mut self, proxy: ProxyIndex, call: Call, attempt: u32, terms: &SwitchTerms) {
         let Some(seat) = self.seats.get_mut(proxy.0) else {
             return;
         };
-        if let Some((_, running)) = seat.call.take() {
-            running.abort();
+        match seat.call.take() {
+            Some((Call::Stage, running)) => {
+                seat.call = Some((Call::Stage, running));
+                seat.deferred = Some((call, attempt, terms.clone()));
+            }
+            Some((_, running)) => {
+                running.abort();
+                self.begin(proxy, call, attempt, terms.clone());
+            }
+            None => self.begin(proxy, call, attempt, terms.clone()),
         }
+    }
+
+    fn begin(&mut self, proxy: ProxyIndex, call: Call, attempt: u32, terms: SwitchTerms) {
+        let Some(seat) = self.seats.get_mut(proxy.0) else {
+            return;
+        };
         let mut connection = seat.take_connection(self.token.as_ref());
-        let (pool, terms) = (self.pool.clone(), terms.clone());
+        let pool = self.pool.clone();
         let handle = self.calls.spawn(async move {
             tokio::time::sleep(repeat_pause(attempt)).await;
             let outcome = connection.switch(&pool, call, &terms).await;
@@ -287,6 +308,10 @@ impl Fleet {
         }
         seat.call = None;
         seat.connection = Some(done.connection);
+        if let Some((call, attempt, terms)) = seat.deferred.take() {
+            self.begin(done.proxy, call, attempt, terms);
+            return None;
+        }
         Some(Event::Answered {
             proxy: done.proxy,
             call: done.call,
@@ -301,6 +326,7 @@ impl Seat {
             url,
             connection: None,
             call: None,
+            deferred: None,
         }
     }
 
