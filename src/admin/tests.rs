@@ -286,7 +286,7 @@ fn refusals_carry_their_reason() {
         served.post("/api/v1/pools/cache/switch/jump", "{}"),
         (
             404,
-            "{\"v\":1,\"error\":\"the steps of a switch are announce, stage, hold, arm, commit, abort\"}\n"
+            "{\"v\":1,\"error\":\"the steps of a switch are stage, hold, arm, commit, abort\"}\n"
                 .to_owned()
         )
     );
