@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use support::keyferry::{Keyferry, LayoutText};
 use support::process::{Process, Signal, free_port};
-use support::{RedisServer, Value, http_get, wait_until};
+use support::{RedisServer, Value, http_get, http_post, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -130,6 +130,36 @@ fn a_reload_of_a_wrong_config_changes_nothing_and_is_counted() {
         !client.call(&["GET", "other"]).is_error(),
         "the same connection goes on"
     );
+}
+
+#[test]
+fn a_reload_leaves_the_layout_of_a_pool_that_a_job_works_on() {
+    let servers = RedisServer::start_many(2, &[]);
+    let (one, two) = (layout(&servers[..1]), layout(&servers));
+    let mut proxy = Keyferry::start(&one);
+    let path = "/api/v1/pools/cache/job";
+    let announce = |job: &str, lease_ms: u32| {
+        let body = format!("{{\"job\":\"{job}\",\"incarnation\":1,\"lease_ms\":{lease_ms}}}");
+        http_post(&proxy.admin(), path, &body).expect("an answer")
+    };
+    assert_eq!(announce("j1", 60_000).0, 200);
+    let (status, text) = announce("j2", 60_000);
+    assert_eq!(status, 409, "{text}");
+    assert!(text.contains("other_job") && text.contains("job j1"), "{text}");
+
+    proxy.write_config(&two, 2, "");
+    proxy.signal(Signal::Hup);
+    wait_until("the refusal is counted", LIMIT, || {
+        metric(&proxy, "keyferry_config_reload_failures_total 1")
+    });
+    assert_eq!(proxy.epoch_and_gate().0, 1);
+
+    let body = "{\"job\":\"j1\",\"incarnation\":1,\"lease_ms\":0}";
+    assert_eq!(http_post(&proxy.admin(), path, body).expect("an answer").0, 200);
+    proxy.signal(Signal::Hup);
+    wait_until("the new layout is in use", LIMIT, || {
+        proxy.epoch_and_gate().0 == 2
+    });
 }
 
 #[test]
