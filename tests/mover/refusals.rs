@@ -178,6 +178,50 @@ async fn a_target_that_dies_stops_the_job_for_now() {
     mover.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_stops_the_job_for_now() {
+    let mut world = World::ketama(2, 3);
+    world.fill(&mut seeded("source dies"), 200);
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    let address = world.servers[0].address();
+    world.servers[0].kill();
+    let error = mover.failed().await;
+    assert!(error.to_string().contains(&address), "{error}");
+    assert_eq!(error.retry(), Retry::RunAgain, "{error}");
+    mover.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_target_holds_the_marker_and_lets_the_job_stop() {
+    let mut world = World::ketama(2, 3);
+    world.fill(&mut seeded("frozen"), 200);
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    world.servers[2].pause();
+    let keys = (0..).map(|n| format!("frozen{n}"));
+    let key = keys
+        .into_iter()
+        .find(|key| world.moves(key.as_bytes()) && world.new_at(key.as_bytes()) == 2);
+    let key = key.unwrap();
+    world
+        .old_client(0, key.as_bytes())
+        .call(&["SET", &key, "v"]);
+    // Held as long as the target is: giving up on it is the caller's choice.
+    let marker = tokio::time::timeout(Duration::from_millis(100), mover.marker("held"));
+    assert!(marker.await.is_err(), "a frozen target has answered");
+    world.servers[2].resume();
+    mover.marker("thawed").await.unwrap();
+    let mut target = world.servers[2].client();
+    assert_eq!(target.call(&["GET", &key]), Value::bulk("v"));
+    world.servers[2].pause();
+    world
+        .old_client(0, key.as_bytes())
+        .call(&["SET", &key, "w"]);
+    mover.stop().await.unwrap();
+    world.servers[2].resume();
+}
+
 async fn stopped_by(world: &World, mover: &Mover) -> (String, Unfollowable) {
     let failed = tokio::time::timeout(Duration::from_secs(20), mover.failed());
     let error = failed.await.expect("the job goes on");

@@ -390,3 +390,6 @@ fn error_text(bytes: &[u8]) -> String {
 fn is_repeated(reply: &str) -> bool {
     reply.contains("Library not found") || reply.contains("already exists")
 }
+
+#[cfg(test)]
+mod tests;

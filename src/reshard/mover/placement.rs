@@ -149,3 +149,80 @@ fn servers(layout: &Layout) -> (Vec<ShardAddress>, Vec<usize>) {
     }
     (addresses, of_shard)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
+
+    fn layout(ports: &[u16]) -> Arc<Layout> {
+        let shards = ports.iter().map(|port| {
+            let address: ShardAddress = format!("h:{port}").parse().unwrap();
+            ShardSpec::at(&address)
+        });
+        let spec = LayoutSpec {
+            distribution: DistributionKind::Ketama,
+            shards: shards.collect(),
+            ..LayoutSpec::default()
+        };
+        Arc::new(Layout::new(spec).unwrap())
+    }
+
+    /// Two servers become four; one of the two leaves.
+    pub(in crate::reshard::mover) fn placement() -> Placement {
+        let moves = Moves::between(layout(&[1, 2]), layout(&[2, 3, 4])).unwrap();
+        Placement::new(&Arc::new(moves))
+    }
+
+    pub(in crate::reshard::mover) fn keys() -> impl Iterator<Item = Vec<u8>> {
+        (0..20_000).map(|n: u32| format!("key:{n}").into_bytes())
+    }
+
+    #[test]
+    fn every_key_has_one_source_and_arrives_where_it_moves() {
+        let placement = placement();
+        for key in keys().take(2000) {
+            let places: Vec<Place> = (0..2)
+                .map(|at| placement.place(SourceIndex(at), 0, &key))
+                .collect();
+            let strays = places
+                .iter()
+                .filter(|place| **place == Place::Stray)
+                .count();
+            assert_eq!(strays, 1, "{places:?}");
+            for (at, place) in places.iter().enumerate() {
+                let arriving = (0..3).find(|to| {
+                    placement.arrives_at(TargetIndex(*to), &key) == Some(SourceIndex(at))
+                });
+                match place {
+                    Place::Moves(target) => assert_eq!(arriving, Some(target.0)),
+                    Place::Stays | Place::Stray => assert_eq!(arriving, None),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_has_no_lane_to_itself_and_newcomers_are_known() {
+        let placement = placement();
+        let leaving = placement.targets_of(SourceIndex(0)).count();
+        let staying = placement.targets_of(SourceIndex(1)).count();
+        assert_eq!((leaving, staying), (3, 2));
+        let new: Vec<bool> = (0..3).map(|at| placement.is_new(TargetIndex(at))).collect();
+        assert_eq!(new, [false, true, true]);
+    }
+
+    #[test]
+    fn skipped_keys_are_strays_in_their_database_only() {
+        let moving = |placement: &Placement, key: &Vec<u8>| {
+            matches!(placement.place(SourceIndex(0), 1, key), Place::Moves(_))
+        };
+        let key = keys().find(|key| moving(&placement(), key)).unwrap();
+        let placement = placement().skipping(HashSet::from([(1, key.clone())]));
+        assert_eq!(placement.place(SourceIndex(0), 1, &key), Place::Stray);
+        assert!(matches!(
+            placement.place(SourceIndex(0), 0, &key),
+            Place::Moves(_)
+        ));
+    }
+}

@@ -194,3 +194,154 @@ impl Origin<'_> {
         Unfollowable::CrossesServers(shown.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reshard::mover::placement::tests::{keys, placement};
+    use crate::resp::{RequestLimits, RequestScanner, write_command};
+
+    /// The server that stays in the layout.
+    const SOURCE: SourceIndex = SourceIndex(1);
+
+    fn routed(words: &[&[u8]]) -> Result<Route, Unfollowable> {
+        let mut bytes = Vec::new();
+        write_command(&mut bytes, words);
+        let mut scanner = RequestScanner::new(RequestLimits::default());
+        let request = scanner.scan(&bytes).unwrap().unwrap();
+        let args = Args {
+            bytes: request.bytes,
+            spans: request.args,
+        };
+        route(&placement(), SOURCE, 0, args, &mut Vec::new())
+    }
+
+    /// One key for each case: stays, stray, moves to one target, to another.
+    struct Cast {
+        stays: Vec<u8>,
+        stray: Vec<u8>,
+        one: (Vec<u8>, TargetIndex),
+        other: (Vec<u8>, TargetIndex),
+    }
+
+    fn cast() -> Cast {
+        let placement = placement();
+        let place = |key: &Vec<u8>| placement.place(SOURCE, 0, key);
+        let find = |wanted: Place| keys().find(|key| place(key) == wanted).unwrap();
+        let moving = |not: Option<TargetIndex>| {
+            let mut found = keys().filter_map(|key| match place(&key) {
+                Place::Moves(target) if Some(target) != not => Some((key, target)),
+                _ => None,
+            });
+            found.next().unwrap()
+        };
+        let one = moving(None);
+        let other = moving(Some(one.1));
+        Cast {
+            stays: find(Place::Stays),
+            stray: find(Place::Stray),
+            one,
+            other,
+        }
+    }
+
+    #[test]
+    fn commands_follow_the_keys_they_write() {
+        let Cast {
+            stays,
+            stray,
+            one: (key, target),
+            ..
+        } = cast();
+        assert_eq!(routed(&[b"SET", &stays, b"v"]), Ok(Route::Nowhere));
+        assert_eq!(routed(&[b"INCR", &stray]), Ok(Route::Nowhere));
+        assert_eq!(routed(&[b"INCR", &key]), Ok(Route::To { target, key: 1 }));
+        // Reads a moving key, writes one that stays.
+        assert_eq!(routed(&[b"SUNIONSTORE", &stays, &key]), Ok(Route::Nowhere));
+        assert_eq!(
+            routed(&[b"LMOVE", &key, &key, b"LEFT", b"RIGHT"]),
+            Ok(Route::To { target, key: 1 })
+        );
+    }
+
+    #[test]
+    fn independent_keys_are_parted() {
+        let Cast {
+            stays,
+            stray,
+            one,
+            other,
+        } = cast();
+        let part = |target, args: &[usize]| Part {
+            target,
+            args: args.to_vec(),
+        };
+        assert_eq!(
+            routed(&[b"DEL", &one.0, &stays, &other.0, &stray]),
+            Ok(Route::Parts {
+                name: b"del",
+                parts: vec![part(one.1, &[1]), part(other.1, &[3])]
+            })
+        );
+        assert_eq!(
+            routed(&[b"MSETNX", &one.0, b"1", &other.0, b"2"]),
+            Ok(Route::Parts {
+                name: b"mset",
+                parts: vec![part(one.1, &[1, 2]), part(other.1, &[3, 4])],
+            })
+        );
+        assert_eq!(
+            routed(&[b"UNLINK", &one.0]),
+            Ok(Route::To {
+                target: one.1,
+                key: 1
+            })
+        );
+        assert_eq!(routed(&[b"DEL", &stays, &stray]), Ok(Route::Nowhere));
+    }
+
+    #[test]
+    fn what_has_no_one_place_is_an_error() {
+        let Cast {
+            stays,
+            stray,
+            one,
+            other,
+        } = cast();
+        for words in [
+            [&b"RENAME"[..], &one.0, &other.0],
+            [b"RENAME", &stays, &one.0],
+            [b"RENAME", &one.0, &stays],
+            [b"SUNIONSTORE", &one.0, &stray],
+            [b"PFMERGE", &one.0, &other.0],
+        ] {
+            assert!(
+                matches!(routed(&words), Err(Unfollowable::CrossesServers(_))),
+                "{words:?}"
+            );
+        }
+        assert_eq!(routed(&[b"FLUSHALL"]), Err(Unfollowable::WholeDatabase));
+        assert_eq!(
+            routed(&[b"SWAPDB", b"0", b"1"]),
+            Err(Unfollowable::WholeDatabase)
+        );
+        assert_eq!(
+            routed(&[b"FROBNICATE", b"k"]),
+            Err(Unfollowable::UnknownCommand)
+        );
+        assert!(matches!(
+            routed(&[b"EVAL", b"s", b"1", &one.0]),
+            Err(Unfollowable::NotPlain(_))
+        ));
+        assert!(routed(&[b"GET"]).is_err());
+    }
+
+    #[test]
+    fn messages_and_libraries_are_no_keys() {
+        assert_eq!(routed(&[b"PUBLISH", b"c", b"m"]), Ok(Route::Nowhere));
+        assert_eq!(
+            routed(&[b"FUNCTION", b"DELETE", b"lib"]),
+            Ok(Route::NewServers)
+        );
+    }
+}
