@@ -4,6 +4,7 @@
 //! cargo run --example load -- fill   ADDRESS COUNT [SEED]     writes COUNT keys of all types
 //! cargo run --example load -- write  ADDRESS [WRITERS] [RATE] until stdin ends; prints the totals
 //! cargo run --example load -- count  ADDRESS...               keys on each server, and keys on two
+//! cargo run --example load -- keys   ADDRESS                  prints its keys in hex, for `keyferry route`
 //! cargo run --example load -- ready  ADDRESS...               waits until each answers PING
 //! cargo run --example load -- ports  COUNT                    prints free TCP ports
 //! ```
@@ -18,6 +19,7 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::io::Read;
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -57,12 +59,13 @@ fn main() -> ExitCode {
             write(address, writers, rate)
         }
         ["count", addresses @ ..] if !addresses.is_empty() => count(addresses),
+        ["keys", address] => keys(address),
         ["ready", addresses @ ..] => ready(addresses),
         ["ports", count] => ports(number(count)),
         _ => {
             eprintln!(
                 "usage: load fill ADDRESS COUNT [SEED] | write ADDRESS [WRITERS] [RATE] | \
-                 count ADDRESS... | ready ADDRESS... | ports COUNT"
+                 count ADDRESS... | keys ADDRESS | ready ADDRESS... | ports COUNT"
             );
             ExitCode::from(2)
         }
@@ -150,6 +153,18 @@ fn count(addresses: &[&str]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn keys(address: &str) -> ExitCode {
+    let mut out = String::new();
+    for key in contents::all_keys(&mut Client::connect(address)) {
+        for byte in key {
+            let _ = write!(out, "{byte:02x}");
+        }
+        out.push('\n');
+    }
+    print!("{out}");
+    ExitCode::SUCCESS
 }
 
 fn ready(addresses: &[&str]) -> ExitCode {

@@ -5,11 +5,12 @@
 
 mod support;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use support::stage::JOB_LIMIT;
-use support::{Shape, Signal, Stage, seeded, wait_until};
+use support::{Client, Shape, Signal, Stage, Value, seeded, wait_until};
 
 /// Keys in database 0 and in the second one.
 const KEYS: (usize, usize) = (170_000, 30_000);
@@ -250,5 +251,172 @@ fn old_shards_keep_their_keys_until_complete_purge() {
     stage.assert_epoch(epoch);
     let complete = job.verb("complete", &["--yes", "--purge"]);
     assert!(complete.status.success(), "{complete:?}");
+    stage.check("new.toml", false);
+}
+
+#[test]
+fn a_job_killed_while_the_proxies_hold_leaves_them_on_the_old_route() {
+    let _alone = alone();
+    let name = "a_job_killed_while_the_proxies_hold_leaves_them_on_the_old_route";
+    let mut rng = seeded(name);
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        2,
+    );
+    stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    let epoch = stage.epoch();
+    let loads = stage.start_writers(&mut rng);
+    let mut job = stage.start_job(&["--switch", "manual", "--hold", "3s"]);
+    job.wait_state(&["verified"], JOB_LIMIT);
+
+    // The target stands still, so the switch stays where the proxies hold.
+    stage.servers[2].pause();
+    stage.let_write(&loads, 200);
+    let mut switch = job.verb_in_background("switch", &["--yes"]);
+    wait_until("a proxy holds", JOB_LIMIT, || {
+        let mut proxies = stage.proxies.iter();
+        proxies.any(|proxy| proxy.epoch_and_gate().1 == "held")
+    });
+    job.kill();
+    assert_ne!(switch.wait_code(JOB_LIMIT), 0);
+    stage.servers[2].resume();
+    wait_until("all proxies let go by themselves", JOB_LIMIT, || {
+        let mut proxies = stage.proxies.iter();
+        proxies.all(|proxy| proxy.epoch_and_gate() == (epoch, "open".to_owned()))
+    });
+    stage.let_write(&loads, REPLIES);
+
+    let mut job = stage.start_job(&["--switch", "auto"]);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    stage.assert_epoch(epoch + 1);
+    stage.let_write(&loads, REPLIES);
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    stage.finish_writers(loads);
+    stage.check("new.toml", false);
+}
+
+#[test]
+fn a_proxy_that_hangs_takes_the_switch_back_for_all() {
+    let _alone = alone();
+    let mut rng = seeded("a_proxy_that_hangs_takes_the_switch_back_for_all");
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        2,
+    );
+    stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    let epoch = stage.epoch();
+    let loads = stage.start_writers(&mut rng);
+    let mut job = stage.start_job(&["--switch", "manual"]);
+    job.wait_state(&["verified"], JOB_LIMIT);
+
+    stage.proxies[1].signal(Signal::Stop);
+    let mut switch = job.verb_in_background("switch", &["--yes"]);
+    let hung = stage.proxies[1].admin_url();
+    wait_until("the job names who does not answer", JOB_LIMIT, || {
+        let status = job.verb("status", &[]);
+        let said = String::from_utf8_lossy(&status.stdout).into_owned();
+        said.contains("aborting") && said.contains(&hung)
+    });
+    // The other one does not wait for it.
+    wait_until("the other one is open again", JOB_LIMIT, || {
+        stage.proxies[0].epoch_and_gate() == (epoch, "open".to_owned())
+    });
+    stage.proxies[1].signal(Signal::Cont);
+    assert_ne!(switch.wait_code(JOB_LIMIT), 0);
+    wait_until("and this one", JOB_LIMIT, || {
+        stage.proxies[1].epoch_and_gate() == (epoch, "open".to_owned())
+    });
+    stage.let_write(&loads, REPLIES);
+
+    job.wait_state(&["verified"], JOB_LIMIT);
+    wait_until("the second switch is taken", JOB_LIMIT, || {
+        job.verb("switch", &["--yes"]).status.success()
+    });
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    stage.assert_epoch(epoch + 1);
+    stage.let_write(&loads, REPLIES);
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    stage.finish_writers(loads);
+    stage.check("new.toml", false);
+}
+
+/// Counters whose TTL is renewed by every increment: losing one key for a moment
+/// starts its count again. A gap between two increments that comes near the TTL
+/// is the machine's, and forgives the next reply.
+#[test]
+fn keys_that_expire_go_and_keys_that_are_renewed_stay() {
+    const TTL: Duration = Duration::from_secs(2);
+    let _alone = alone();
+    let mut rng = seeded("keys_that_expire_go_and_keys_that_are_renewed_stay");
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    let address = stage.proxies[0].address();
+    let mut client = stage.proxies[0].client();
+    for number in 0..2_000 {
+        let (key, ttl) = (format!("brief:{number}"), rng.u32(500..6_000).to_string());
+        client.send(&["SET", &key, "gone soon", "PX", &ttl]);
+    }
+    for _ in 0..2_000 {
+        assert_eq!(client.read(), Value::ok());
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let renewing = stop.clone();
+    let renewer = std::thread::spawn(move || {
+        let mut client = Client::connect(&address);
+        let ttl = TTL.as_millis().to_string();
+        let mut counts = vec![(0, Instant::now()); 200];
+        let mut faults = Vec::new();
+        while !renewing.load(Ordering::Relaxed) {
+            for (number, (count, last)) in counts.iter_mut().enumerate() {
+                let key = format!("renewed:{number}");
+                let began = *last;
+                *last = Instant::now();
+                client.send(&["INCR", &key]);
+                client.send(&["PEXPIRE", &key, &ttl]);
+                let (value, renewed) = (client.read(), client.read());
+                let forgiven = began.elapsed() > TTL / 2;
+                *count = match value {
+                    Value::Int(value) if value == *count + 1 || forgiven => value,
+                    other => {
+                        faults.push(format!("{key}: {other:?} after {count}"));
+                        *count + 1
+                    }
+                };
+                if renewed != Value::Int(1) && !forgiven {
+                    faults.push(format!("{key}: PEXPIRE was answered {renewed:?}"));
+                }
+            }
+        }
+        faults
+    });
+    let mut job = stage.start_job(&["--switch", "auto"]);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    stop.store(true, Ordering::Relaxed);
+    let faults = renewer.join().expect("no panic");
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert!(
+        faults.is_empty(),
+        "{} faults: {:?}",
+        faults.len(),
+        &faults[..1]
+    );
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    // All of them go by themselves; nothing keeps or revives a copy.
+    wait_until("the brief and the renewed keys are gone", JOB_LIMIT, || {
+        let counts = stage.key_counts();
+        let sum: i64 = counts.values().map(|[first, _]| first).sum();
+        sum == FEW_KEYS.0 as i64
+    });
     stage.check("new.toml", false);
 }

@@ -291,6 +291,77 @@ fn a_second_job_while_one_runs() {
     assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
+/// Two keys of one old shard whose new owners differ.
+fn keys_that_part(stage: &Stage) -> [Vec<u8>; 2] {
+    let keys: Vec<Vec<u8>> = stage.expected[&0].keys().cloned().collect();
+    let (old, new) = (
+        stage.routes("old.toml", &keys),
+        stage.routes("new.toml", &keys),
+    );
+    let moves = |at: usize| new[at] != old[at];
+    let first = (0..keys.len()).find(|at| moves(*at)).expect("one moves");
+    let second = (0..keys.len()).find(|at| !moves(*at) && old[*at] == old[first]);
+    let second = second.expect("one stays");
+    [keys[first].clone(), keys[second].clone()]
+}
+
+/// While a job follows, `disturb` does what cannot be followed; the job ends with
+/// a message that has all of `parts`, and the proxy is where it was.
+fn expect_stop(name: &str, parts: &[&str], disturb: impl FnOnce(&Stage)) {
+    let none: &[&str] = &[];
+    let stage = stage_with_keys(name, [none; 3]);
+    let epoch = stage.epoch();
+    let mut job = stage.start_job(&["--switch", "manual"]);
+    job.wait_state(&["verified"], JOB_LIMIT);
+    disturb(&stage);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    let said = format!("{stdout}{stderr}");
+    assert_ne!(code, 0, "{said}");
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    stage.assert_epoch(epoch);
+}
+
+#[test]
+fn a_command_whose_keys_would_part_stops_the_job() {
+    let name = "a_command_whose_keys_would_part_stops_the_job";
+    expect_stop(name, &["error", "RENAME"], |stage| {
+        let [from, to] = keys_that_part(stage);
+        let mut client = stage.proxies[0].client();
+        let reply = client.call(&[b"RENAME".as_slice(), &from, &to]);
+        assert_eq!(reply, Value::ok());
+    });
+}
+
+#[test]
+fn an_emptied_source_stops_the_job() {
+    expect_stop(
+        "an_emptied_source_stops_the_job",
+        &["error", "FLUSHALL"],
+        |stage| {
+            let reply = stage.servers[0].client().call(&["FLUSHALL"]);
+            assert_eq!(reply, Value::ok());
+        },
+    );
+}
+
+#[test]
+fn a_source_that_dies_stops_the_job() {
+    let none: &[&str] = &[];
+    let mut stage = stage_with_keys("a_source_that_dies_stops_the_job", [none; 3]);
+    let epoch = stage.epoch();
+    let mut job = stage.start_job(&["--switch", "manual"]);
+    job.wait_state(&["verified"], JOB_LIMIT);
+    let address = stage.servers[1].address();
+    stage.servers[1].kill();
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    let said = format!("{stdout}{stderr}");
+    assert!([1, 75].contains(&code), "{code}: {said}");
+    assert!(said.contains(&address), "{said}");
+    stage.assert_epoch(epoch);
+}
+
 #[test]
 fn a_plan_changes_nothing() {
     let none: &[&str] = &[];

@@ -139,6 +139,7 @@ impl Admin {
             .route("/readyz", get(readyz::<T>))
             .route("/metrics", get(metrics::<T>))
             .route("/api/v1/pools", get(switch::list::<T>))
+            .route("/api/v1/pools/{pool}/job", post(switch::announce::<T>))
             .route(
                 "/api/v1/pools/{pool}/switch/{step}",
                 post(switch::step::<T>),

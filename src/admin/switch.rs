@@ -1,4 +1,4 @@
-//! `/api/v1/pools`: the pools, and the steps of a switch.
+//! `/api/v1/pools`: the pools, the job that works on one, the steps of a switch.
 
 use std::sync::Arc;
 
@@ -38,14 +38,7 @@ pub async fn step<T: SwitchTarget>(
 ) -> Result<Response, Refused> {
     let Path((pool, step)) = path.map_err(|bad| Refused::new(bad.status(), bad.body_text()))?;
     let body = body.map_err(|bad| Refused::new(bad.status(), bad.body_text()))?;
-    let targets = state.pools();
-    let Some(target) = targets.iter().find(|target| target.name() == pool) else {
-        let names: Vec<_> = targets.iter().map(SwitchTarget::name).collect();
-        return Err(not_found(format!(
-            "there is no pool `{pool}`; there is {}",
-            names.join(", ")
-        )));
-    };
+    let target = find(&state, &pool)?;
     match step.as_str() {
         "stage" => target.stage(read(&body)?).await?,
         "hold" => target.hold(read(&body)?).await?,
@@ -62,6 +55,30 @@ pub async fn step<T: SwitchTarget>(
         }
     }
     Ok(json(StatusCode::OK, Done {}))
+}
+
+/// `POST /api/v1/pools/{pool}/job`.
+pub async fn announce<T: SwitchTarget>(
+    State(state): State<Arc<AdminState<T>>>,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refused> {
+    let Path(pool) = path.map_err(|bad| Refused::new(bad.status(), bad.body_text()))?;
+    let body = body.map_err(|bad| Refused::new(bad.status(), bad.body_text()))?;
+    find(&state, &pool)?.announce(read(&body)?).await?;
+    Ok(json(StatusCode::OK, Done {}))
+}
+
+fn find<T: SwitchTarget>(state: &AdminState<T>, pool: &str) -> Result<T, Refused> {
+    let targets = state.pools();
+    let found = targets.iter().find(|target| target.name() == pool);
+    found.cloned().ok_or_else(|| {
+        let names: Vec<_> = targets.iter().map(SwitchTarget::name).collect();
+        not_found(format!(
+            "there is no pool `{pool}`; there is {}",
+            names.join(", ")
+        ))
+    })
 }
 
 fn not_found(error: impl Into<String>) -> Refused {

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::*;
 use crate::metrics::registry::Registry;
 use crate::proxy::control::{
-    CommitReport, GateStatus, PoolStatus, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit,
-    SwitchHold, SwitchRefusal, SwitchStage, SwitchTarget,
+    CommitReport, GateStatus, JobAnnounce, PoolStatus, RefusalReason, SwitchAbort, SwitchArm,
+    SwitchCommit, SwitchHold, SwitchRefusal, SwitchStage, SwitchTarget,
 };
 use crate::router::spec::LayoutSpec;
 
@@ -45,8 +45,14 @@ impl SwitchTarget for FakePool {
             layout: LayoutSpec::default(),
             gate: GateStatus::Open,
             pending: None,
+            job: None,
             workers: 2,
         }
+    }
+
+    async fn announce(&self, ask: JobAnnounce) -> Result<(), SwitchRefusal> {
+        self.note("announce", &ask);
+        Ok(())
     }
 
     async fn stage(&self, ask: SwitchStage) -> Result<(), SwitchRefusal> {
@@ -205,7 +211,7 @@ fn pools_are_listed() {
     assert_eq!(
         body,
         "{\"v\":1,\"pools\":[{\"name\":\"cache\",\"epoch\":4,\"layout\":{\"hash\":\"fnv1a_64\",\
-         \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"workers\":2}]}\n"
+         \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"job\":null,\"workers\":2}]}\n"
     );
 }
 

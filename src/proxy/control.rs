@@ -16,6 +16,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::router::spec::LayoutSpec;
 
+/// Tells a proxy that a job works on the pool: until the lease ends, no other
+/// job may, and a reload may not change the layout. Kept in memory only; the
+/// job repeats it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobAnnounce {
+    /// The job.
+    pub job: String,
+    /// Which start of the job speaks.
+    pub incarnation: u64,
+    /// How long this holds without being repeated; 0: the job is over.
+    pub lease_ms: u64,
+}
+
 /// Asks a proxy to write down that a switch to `to` is coming.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +154,8 @@ pub struct PoolStatus {
     pub gate: GateStatus,
     /// The switch that was staged and is not decided.
     pub pending: Option<PendingSwitch>,
+    /// The job that works on the pool, as far as it said so lately.
+    pub job: Option<String>,
     /// Worker threads that serve the pool.
     pub workers: usize,
 }
@@ -189,6 +205,8 @@ pub trait SwitchTarget: Clone + Send + Sync + 'static {
     fn name(&self) -> &str;
     /// The pool now.
     fn status(&self) -> impl Future<Output = PoolStatus> + Send;
+    /// A job works on the pool, or is over.
+    fn announce(&self, ask: JobAnnounce) -> impl Future<Output = Result<(), SwitchRefusal>> + Send;
     /// Writes the switch to disk before it answers.
     fn stage(&self, ask: SwitchStage) -> impl Future<Output = Result<(), SwitchRefusal>> + Send;
     /// Answers when no request for a moving key sent before is unanswered.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use mio::Waker;
@@ -21,13 +21,16 @@ use crate::router::moves::Moves;
 
 use super::config::PoolConfig;
 use super::control::{
-    CommitReport, PoolStatus, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit, SwitchHold,
-    SwitchRefusal, SwitchStage, SwitchTarget,
+    CommitReport, JobAnnounce, PoolStatus, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit,
+    SwitchHold, SwitchRefusal, SwitchStage, SwitchTarget,
 };
 use super::epochs::{EpochFile, EpochFileError, EpochRecord, StagedSwitch};
 use super::gate::HoldReport;
 use super::orders::Order;
 use super::switching::{CommitStep, LeaseEnd, Switching};
+
+/// Longest time a job is believed to work on a pool without saying so again.
+const ANNOUNCE_MS_MAX: u64 = 60_000;
 
 /// Where a worker takes its orders.
 #[derive(Clone)]
@@ -54,8 +57,24 @@ pub(super) struct PoolCoreState {
     pub(super) config: Arc<PoolConfig>,
     pub(super) record: EpochRecord,
     pub(super) switching: Switching,
+    announced: Option<Announced>,
     lease: Option<JoinHandle<()>>,
     turn: u64,
+}
+
+/// A job that works on the pool.
+struct Announced {
+    job: String,
+    incarnation: u64,
+    until: Instant,
+}
+
+impl PoolCoreState {
+    /// The job that works on the pool now.
+    pub(super) fn job(&self) -> Option<&str> {
+        let announced = self.announced.as_ref()?;
+        (Instant::now() < announced.until).then_some(announced.job.as_str())
+    }
 }
 
 pub(super) struct PoolShared {
@@ -98,6 +117,7 @@ impl PoolHandle {
                     config,
                     record,
                     switching,
+                    announced: None,
                     lease: None,
                     turn: 0,
                 }),
@@ -290,8 +310,31 @@ impl SwitchTarget for PoolHandle {
             layout: routing.layout.spec().clone(),
             gate: state.switching.gate(),
             pending: state.switching.status(),
+            job: state.job().map(str::to_owned),
             workers: self.shared.workers.len(),
         }
+    }
+
+    async fn announce(&self, ask: JobAnnounce) -> Result<(), SwitchRefusal> {
+        let mut state = self.shared.state.lock().await;
+        let refuse = |reason, error: String| Err(SwitchRefusal { reason, error });
+        if let Some(other) = state.job().filter(|job| *job != ask.job) {
+            let error = format!("job {other} works on pool {}", self.shared.name);
+            return refuse(RefusalReason::OtherJob, error);
+        }
+        if let Some(known) = &state.announced
+            && known.job == ask.job
+            && ask.incarnation < known.incarnation
+        {
+            let error = format!("a later start of job {} has spoken already", ask.job);
+            return refuse(RefusalReason::StaleIncarnation, error);
+        }
+        state.announced = Some(Announced {
+            job: ask.job,
+            incarnation: ask.incarnation,
+            until: Instant::now() + Duration::from_millis(ask.lease_ms.min(ANNOUNCE_MS_MAX)),
+        });
+        Ok(())
     }
 
     async fn stage(&self, ask: SwitchStage) -> Result<(), SwitchRefusal> {

@@ -33,14 +33,16 @@ pub struct ReloadReport {
 /// Why a reload was not applied, or not wholly.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// A job's switch is pending on the pool.
+    /// A job works on the pool, or its switch is not decided.
     #[error(
-        "pool {pool}: its layout can't be changed while a reshard is at its switch; finish or \
-         cancel the job first"
+        "pool {pool}: its layout can't be changed while job {job} works on it; finish or cancel \
+         the job first"
     )]
-    SwitchPending {
+    JobRuns {
         /// The pool.
         pool: String,
+        /// The job.
+        job: String,
     },
     /// A pool could not be opened or bound.
     #[error(transparent)]
@@ -164,8 +166,12 @@ impl PoolHandle {
             return Ok(false);
         }
         let routing = self.routing();
-        if state.switching != Switching::Calm {
-            return Err(ReloadError::SwitchPending { pool: pool() });
+        if state.switching != Switching::Calm || state.job().is_some() {
+            let job = state
+                .job()
+                .or(state.switching.pending().map(|switch| switch.job.as_str()));
+            let job = job.unwrap_or_default().to_owned();
+            return Err(ReloadError::JobRuns { pool: pool(), job });
         }
         let same_layout = routing.layout.fingerprint() == fingerprint;
         let record = EpochRecord {

@@ -10,6 +10,9 @@ use super::client::{Client, Ending};
 use super::core::{Chores, PoolCore, Ticket};
 use super::lanes::PipePlace;
 
+/// How often every client's last activity is compared with `timeout.idle`.
+const IDLE_LOOK_MS: u64 = 1_000;
+
 impl PoolCore {
     /// What may be written to a pipe's socket.
     pub fn pipe_output(&self, key: u32) -> &[u8] {
@@ -134,7 +137,10 @@ impl PoolCore {
         for (key, error) in overdue {
             self.pipe_failed(key, error);
         }
-        if let Some(idle) = self.config.timeouts.idle {
+        if let Some(idle) = self.config.timeouts.idle
+            && now_ms.saturating_sub(self.last_idle_look_ms) >= IDLE_LOOK_MS
+        {
+            self.last_idle_look_ms = now_ms;
             self.close_idle(now_ms, idle.as_millis() as u64);
         }
     }

@@ -34,6 +34,8 @@ const READS_PER_TURN: usize = 4;
 const EVENTS_PER_WAIT: usize = 512;
 /// Granularity of deadlines.
 const TICK: Duration = Duration::from_millis(10);
+/// How often idle clients are looked for when nothing else happens.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// Rounds of chores in one turn before sockets are looked at again.
 const CHORE_ROUNDS_MAX: usize = 64;
 
@@ -167,18 +169,13 @@ impl Worker {
     fn patience(&self) -> Option<Duration> {
         if !self.again.is_empty() || !self.accept.is_empty() {
             Some(Duration::ZERO)
-        } else if self.needs_clock || self.awaits_deadline() {
+        } else if self.needs_clock {
             Some(TICK)
         } else {
-            None
+            let idles = |pool: &PoolRun| pool.config.timeouts.idle.is_some();
+            let mut pools = self.pools.iter().flatten();
+            pools.any(idles).then_some(IDLE_LOOK)
         }
-    }
-
-    /// Asked before every wait: what was sent since the last tick may be the only
-    /// thing that still happens.
-    fn awaits_deadline(&self) -> bool {
-        let mut pools = self.pools.iter().flatten();
-        pools.any(|pool| pool.core.needs_clock())
     }
 
     fn is_empty(&self) -> bool {
@@ -361,6 +358,13 @@ impl Worker {
                     break;
                 }
                 let chores = pool.core.take_chores();
+                // A deadline may begin here that no event will announce.
+                let has_deadline = pool.config.timeouts.request.is_some();
+                if !chores.close_pipes.is_empty()
+                    || (has_deadline && !chores.write_pipes.is_empty())
+                {
+                    self.needs_clock = true;
+                }
                 for &key in &chores.close_clients {
                     self.close_client(pool_index, key);
                 }

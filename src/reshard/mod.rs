@@ -9,11 +9,13 @@
 //!   moving.rs      the seam to mover/, which copies, follows and compares
 //!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
 //!   recovery.rs    finishes a switch whose process died
+//! announce.rs    proxies know that the job works on the pool
 //! control.rs     the socket on which status, switch, cancel... of a running job are asked
 //! ```
 //! Invariant: what the journal does not hold did not happen. Every step with an
 //! effect outside is recorded before it (intent) or is repeatable.
 
+mod announce;
 pub mod clock;
 pub mod control;
 pub mod cutover;

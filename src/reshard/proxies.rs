@@ -9,6 +9,7 @@
 //! Invariant: every wait is bounded; what was asked but not answered is
 //! reported as lost, never as refused.
 
+mod agreement;
 mod connection;
 mod wire;
 
@@ -17,14 +18,14 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::cutover::{Call, CallFailure, Event, Pause, ProxyIndex};
-use crate::router::layout::Layout;
 use crate::router::spec::LayoutSpec;
 use crate::upstream::config::Secret;
 
+pub use agreement::{Agreed, Disagreement};
 pub use connection::{ProxyUrl, UrlError};
 pub use wire::{GateView, PendingView, PoolView};
 
-use connection::Connection;
+pub(super) use connection::Connection;
 
 /// Longest wait for a TCP connection to a proxy.
 pub const CONNECT_MS_MAX: u64 = 1_000;
@@ -133,6 +134,11 @@ impl ProxyError {
         matches!(self, Self::Unreachable { .. } | Self::Late { .. })
     }
 
+    /// Whether the proxy refused because it does not know the path at all.
+    pub(super) fn is_unknown_path(&self) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason.is_empty())
+    }
+
     fn into_failure(self) -> CallFailure {
         match self {
             Self::Refused { .. } | Self::Unauthorized { .. } | Self::UnknownPool { .. } => {
@@ -217,6 +223,13 @@ impl Fleet {
             .get(proxy.0)
             .map(|seat| seat.url.to_string())
             .unwrap_or_default()
+    }
+
+    /// A connection of its own to each proxy, and the pool's name.
+    pub(super) fn connections(&self) -> (String, Vec<Connection>) {
+        let seats = self.seats.iter();
+        let connections = seats.map(|seat| Connection::new(seat.url.clone(), self.token.clone()));
+        (self.pool.clone(), connections.collect())
     }
 
     /// What every proxy says of the pool, in the order of the list.
@@ -352,137 +365,4 @@ fn repeat_pause(attempt: u32) -> Duration {
     }
     let doubled = REPEAT_MS_MIN.saturating_mul(1 << (attempt - 1).min(16));
     Duration::from_millis(doubled.min(REPEAT_MS_MAX))
-}
-
-/// Why a job cannot start with the proxies as they are.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Disagreement {
-    /// Some proxies did not answer.
-    #[error("{}", join(.0))]
-    Unanswered(Vec<ProxyError>),
-    /// Two proxies route differently.
-    #[error("proxy {first} is at epoch {first_epoch} and proxy {second} at epoch {second_epoch}{}: reload the one that is behind, then try again", if *.layouts_differ { ", with different layouts" } else { "" })]
-    Differ {
-        /// The first of the list.
-        first: ProxyUrl,
-        /// Its epoch.
-        first_epoch: u64,
-        /// One that differs.
-        second: ProxyUrl,
-        /// Its epoch.
-        second_epoch: u64,
-        /// Whether the layouts differ too.
-        layouts_differ: bool,
-    },
-    /// A proxy is in the middle of a switch.
-    #[error(
-        "proxy {proxy} has a switch of job {job} pending ({state}): end that job first (`keyferry reshard status` in its --state directory), or run it again"
-    )]
-    Busy {
-        /// Which proxy.
-        proxy: ProxyUrl,
-        /// Whose switch.
-        job: String,
-        /// How far it is.
-        state: String,
-    },
-    /// A proxy reports a layout that this program cannot read.
-    #[error("proxy {proxy} reports a layout that cannot be used: {what}")]
-    Layout {
-        /// Which proxy.
-        proxy: ProxyUrl,
-        /// What is wrong.
-        what: String,
-    },
-}
-
-fn join(errors: &[ProxyError]) -> String {
-    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    texts.join("\n")
-}
-
-impl Disagreement {
-    /// Whether the same command may go through a little later.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            Self::Unanswered(errors) => errors.iter().all(ProxyError::is_temporary),
-            Self::Differ { .. } | Self::Busy { .. } | Self::Layout { .. } => false,
-        }
-    }
-}
-
-/// What all proxies agree on.
-#[derive(Debug)]
-pub struct Agreed {
-    /// Their epoch.
-    pub epoch: u64,
-    /// Their layout.
-    pub layout: Layout,
-}
-
-impl Fleet {
-    /// Asks every proxy and checks that all route alike and none is in a switch
-    /// of another job than `own_job`.
-    ///
-    /// # Errors
-    /// [`Disagreement`], naming the proxies.
-    pub async fn agree(&mut self, own_job: Option<&str>) -> Result<Agreed, Disagreement> {
-        let mut views = Vec::new();
-        let mut errors = Vec::new();
-        for view in self.views().await {
-            match view {
-                Ok(view) => views.push(view),
-                Err(error) => errors.push(error),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(Disagreement::Unanswered(errors));
-        }
-        let urls: Vec<ProxyUrl> = self.seats.iter().map(|seat| seat.url.clone()).collect();
-        agree(&urls, &views, own_job)
-    }
-}
-
-fn agree(
-    urls: &[ProxyUrl],
-    views: &[PoolView],
-    own_job: Option<&str>,
-) -> Result<Agreed, Disagreement> {
-    let mut agreed: Option<(Agreed, &ProxyUrl)> = None;
-    for (url, view) in urls.iter().zip(views) {
-        if let Some(pending) = &view.pending
-            && own_job != Some(pending.job.as_str())
-        {
-            return Err(Disagreement::Busy {
-                proxy: url.clone(),
-                job: pending.job.clone(),
-                state: pending.state.clone(),
-            });
-        }
-        let layout = Layout::new(view.layout.clone()).map_err(|error| Disagreement::Layout {
-            proxy: url.clone(),
-            what: error.to_string(),
-        })?;
-        match &agreed {
-            None => {
-                let epoch = view.epoch;
-                agreed = Some((Agreed { epoch, layout }, url));
-            }
-            Some((first, first_url)) => {
-                let layouts_differ = first.layout.fingerprint() != layout.fingerprint();
-                if first.epoch != view.epoch || layouts_differ {
-                    return Err(Disagreement::Differ {
-                        first: (*first_url).clone(),
-                        first_epoch: first.epoch,
-                        second: url.clone(),
-                        second_epoch: view.epoch,
-                        layouts_differ,
-                    });
-                }
-            }
-        }
-    }
-    agreed
-        .map(|(agreed, _)| agreed)
-        .ok_or(Disagreement::Unanswered(Vec::new()))
 }

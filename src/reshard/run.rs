@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::announce::Announced;
 use super::clock::now_ms;
 use super::control::{Reply, Request};
 use super::cutover::{Cutover, Proxies};
@@ -67,7 +68,10 @@ impl Runner {
             return Ok(());
         }
         let resumed = config.resumed;
-        match self.move_and_switch(data, config).await {
+        let announced = Announced::begin(&self.fleet, &config.job, incarnation).await?;
+        let ended = self.move_and_switch(data, config).await;
+        announced.end().await;
+        match ended {
             Ok(()) => Ok(()),
             Err(error) => Err(self.ended_by(error, resumed)),
         }

@@ -57,6 +57,17 @@ impl Job {
             .expect("the binary under test")
     }
 
+    /// The same without waiting for its end.
+    pub fn verb_in_background(&self, verb: &str, args: &[&str]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyferry"));
+        command
+            .args(["reshard", verb, "--state"])
+            .arg(&self.state)
+            .args(args);
+        let dir = self.state.parent().expect("it is below the stage's");
+        Process::spawn(verb, "keyferry", dir, &mut command)
+    }
+
     /// The state that `reshard status --json` names, if it answers.
     pub fn state(&self) -> Option<String> {
         let output = self.verb("status", &["--json"]);

@@ -163,6 +163,26 @@ impl Connection {
         Ok(answer.into())
     }
 
+    /// Tells the proxy that a job works on `pool` for the next `lease`; zero: no more.
+    ///
+    /// # Errors
+    /// [`ProxyError`]; `Refused` with reason `other_job` when another one does.
+    pub async fn announce(
+        &mut self,
+        pool: &str,
+        (job, incarnation): (&str, u64),
+        lease: Duration,
+    ) -> Result<(), ProxyError> {
+        let doing = "job";
+        let body = wire::announcement(job, incarnation, lease)
+            .map_err(|error| self.bad_answer(doing, format!("the question: {error}")))?;
+        let path = format!("/api/v1/pools/{pool}/job");
+        let wait = Duration::from_millis(ASK_MS_MAX);
+        self.ask(Method::POST, &path, body.into(), doing, wait)
+            .await
+            .map(drop)
+    }
+
     async fn ask(
         &mut self,
         method: Method,

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! GET  /api/v1/pools                          -> {"v":1,"pools":[PoolView, ...]}
+//! POST /api/v1/pools/POOL/job {"job","incarnation","lease_ms"} -> 200 {...} | 4xx
 //! POST /api/v1/pools/POOL/switch/{stage|hold|arm|commit|abort}
 //!      {"job","epoch","incarnation", ...}     -> 200 {...} | 4xx {"v":1,"error","reason"}
 //! ```
 //! Fields we do not know are left alone: a newer proxy may say more.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +102,29 @@ struct SwitchBody<'a> {
     to: Option<&'a LayoutSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_ms: Option<u64>,
+}
+
+/// The body of an announcement.
+///
+/// # Errors
+/// What JSON cannot carry.
+pub fn announcement(
+    job: &str,
+    incarnation: u64,
+    lease: Duration,
+) -> Result<Vec<u8>, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Announcement<'a> {
+        job: &'a str,
+        incarnation: u64,
+        lease_ms: u64,
+    }
+    let lease_ms = lease.as_millis() as u64;
+    serde_json::to_vec(&Announcement {
+        job,
+        incarnation,
+        lease_ms,
+    })
 }
 
 /// The body of one call.

@@ -28,7 +28,8 @@ impl Model {
     pub(super) fn counter(&mut self, key: &[u8]) -> Step {
         let by = self.rng.i64(-1000..1000);
         let (command, by) = match self.rng.u32(..10) {
-            0 => return self.delete(key),
+            0 if self.rng.bool() => return self.delete(key),
+            0 => return self.scripted(key, by),
             1 => return step(args(&[b"GET", key]), self.text_value(key)),
             2..6 => (args(&[b"INCR", key]), 1),
             6 => (args(&[b"DECR", key]), -1),
@@ -42,6 +43,22 @@ impl Model {
         };
         *text = number(value + by);
         step(command, Value::Int(value + by))
+    }
+
+    /// A script that writes twice: it reaches a replica as a transaction.
+    fn scripted(&mut self, key: &[u8], by: i64) -> Step {
+        let seconds = TTL_SECONDS_MIN + self.rng.i64(0..1000);
+        let text = self.text_mut(key);
+        let sum = by + String::from_utf8_lossy(text).parse::<i64>().unwrap_or(0);
+        *text = number(sum);
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.expiry = about(seconds);
+        }
+        let script = b"redis.call('INCRBY', KEYS[1], ARGV[1]) \
+            redis.call('EXPIRE', KEYS[1], ARGV[2]) return redis.call('GET', KEYS[1])";
+        let (by, seconds) = (number(by), number(seconds));
+        let command = args(&[b"EVAL".as_slice(), script, b"1", key, &by, &seconds]);
+        step(command, Value::Bulk(number(sum)))
     }
 
     pub(super) fn text(&mut self, key: &[u8]) -> Step {

@@ -1,0 +1,140 @@
+//! Do all proxies of a pool route alike, and is the pool free for a job?
+
+use super::{Fleet, PoolView, ProxyError, ProxyUrl};
+use crate::router::layout::Layout;
+
+/// Why a job cannot start with the proxies as they are.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Disagreement {
+    /// Some proxies did not answer.
+    #[error("{}", join(.0))]
+    Unanswered(Vec<ProxyError>),
+    /// Two proxies route differently.
+    #[error("proxy {first} is at epoch {first_epoch} and proxy {second} at epoch {second_epoch}{}: reload the one that is behind, then try again", if *.layouts_differ { ", with different layouts" } else { "" })]
+    Differ {
+        /// The first of the list.
+        first: ProxyUrl,
+        /// Its epoch.
+        first_epoch: u64,
+        /// One that differs.
+        second: ProxyUrl,
+        /// Its epoch.
+        second_epoch: u64,
+        /// Whether the layouts differ too.
+        layouts_differ: bool,
+    },
+    /// A proxy knows of another job that works on the pool.
+    #[error("{0}: end that job first, or wait until its announcement runs out")]
+    Taken(ProxyError),
+    /// A proxy is in the middle of a switch.
+    #[error(
+        "proxy {proxy} has a switch of job {job} pending ({state}): end that job first (`keyferry reshard status` in its --state directory), or run it again"
+    )]
+    Busy {
+        /// Which proxy.
+        proxy: ProxyUrl,
+        /// Whose switch.
+        job: String,
+        /// How far it is.
+        state: String,
+    },
+    /// A proxy reports a layout that this program cannot read.
+    #[error("proxy {proxy} reports a layout that cannot be used: {what}")]
+    Layout {
+        /// Which proxy.
+        proxy: ProxyUrl,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+fn join(errors: &[ProxyError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join("\n")
+}
+
+impl Disagreement {
+    /// Whether the same command may go through a little later.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unanswered(errors) => errors.iter().all(ProxyError::is_temporary),
+            Self::Differ { .. } | Self::Taken(_) | Self::Busy { .. } | Self::Layout { .. } => false,
+        }
+    }
+}
+
+/// What all proxies agree on.
+#[derive(Debug)]
+pub struct Agreed {
+    /// Their epoch.
+    pub epoch: u64,
+    /// Their layout.
+    pub layout: Layout,
+}
+
+impl Fleet {
+    /// Asks every proxy and checks that all route alike and none is in a switch
+    /// of another job than `own_job`.
+    ///
+    /// # Errors
+    /// [`Disagreement`], naming the proxies.
+    pub async fn agree(&mut self, own_job: Option<&str>) -> Result<Agreed, Disagreement> {
+        let mut views = Vec::new();
+        let mut errors = Vec::new();
+        for view in self.views().await {
+            match view {
+                Ok(view) => views.push(view),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Disagreement::Unanswered(errors));
+        }
+        let urls: Vec<ProxyUrl> = self.seats.iter().map(|seat| seat.url.clone()).collect();
+        agree(&urls, &views, own_job)
+    }
+}
+
+fn agree(
+    urls: &[ProxyUrl],
+    views: &[PoolView],
+    own_job: Option<&str>,
+) -> Result<Agreed, Disagreement> {
+    let mut agreed: Option<(Agreed, &ProxyUrl)> = None;
+    for (url, view) in urls.iter().zip(views) {
+        if let Some(pending) = &view.pending
+            && own_job != Some(pending.job.as_str())
+        {
+            return Err(Disagreement::Busy {
+                proxy: url.clone(),
+                job: pending.job.clone(),
+                state: pending.state.clone(),
+            });
+        }
+        let layout = Layout::new(view.layout.clone()).map_err(|error| Disagreement::Layout {
+            proxy: url.clone(),
+            what: error.to_string(),
+        })?;
+        match &agreed {
+            None => {
+                let epoch = view.epoch;
+                agreed = Some((Agreed { epoch, layout }, url));
+            }
+            Some((first, first_url)) => {
+                let layouts_differ = first.layout.fingerprint() != layout.fingerprint();
+                if first.epoch != view.epoch || layouts_differ {
+                    return Err(Disagreement::Differ {
+                        first: (*first_url).clone(),
+                        first_epoch: first.epoch,
+                        second: url.clone(),
+                        second_epoch: view.epoch,
+                        layouts_differ,
+                    });
+                }
+            }
+        }
+    }
+    agreed
+        .map(|(agreed, _)| agreed)
+        .ok_or(Disagreement::Unanswered(Vec::new()))
+}
