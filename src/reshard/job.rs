@@ -77,7 +77,10 @@ impl Job {
         let log = match self.begun {
             Begun::Earlier(history) => JobLog::new(history, self.journal),
             Begun::Fresh { planned, over } => {
-                until_stopped(&stop, data.preflight(&config)).await??;
+                let checked = until_stopped(&stop, data.preflight(&config)).await??;
+                for warning in &checked.warnings {
+                    tracing::warn!("{warning}");
+                }
                 let journal = match over {
                     Some(over) => self.dir.put_aside(&self.lock, &over)?,
                     None => self.journal,
@@ -101,13 +104,14 @@ impl Job {
         };
         let ended = runner.run(data, config).await;
         let report = Report::of(runner.log.history());
-        let written = self.dir.write_report(&self.lock, &report);
+        // The journal has all of it; `reshard report` makes it again.
+        if let Err(error) = self.dir.write_report(&self.lock, &report) {
+            tracing::warn!(%error, "report.json was not written");
+        }
         // Dropping the runner closes the status, which lets the socket's clients go.
         drop(runner);
         socket.close().await;
-        ended?;
-        written?;
-        Ok(report)
+        ended.map(|()| report)
     }
 }
 
