@@ -14,7 +14,7 @@ use std::time::Duration;
 use support::client::encode;
 use support::keyferry::LayoutText;
 use support::load::{Load, LoadConfig};
-use support::{Client, Keyferry, RedisServer, Signal, Value, http_get, seeded, wait_until};
+use support::{Client, Keyferry, RedisServer, Signal, Value, seeded, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -519,17 +519,9 @@ fn a_reload_keeps_connections_and_routes_anew() {
     let config = world.proxy.config();
     let good = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, good.replace("ketama", "ketema")).unwrap();
-    let failures = |proxy: &Keyferry| {
-        let (_, metrics) = http_get(&proxy.admin(), "/metrics").unwrap();
-        let line = metrics
-            .lines()
-            .find(|line| !line.starts_with('#') && line.contains("config_reload_failures"));
-        let number = line.and_then(|line| line.split(' ').nth(1)?.parse::<f64>().ok());
-        number.unwrap_or(0.0)
-    };
     world.proxy.signal(Signal::Hup);
     wait_until("the failed reload is counted", LIMIT, || {
-        failures(&world.proxy) > 0.0
+        world.proxy.metric("config_reload_failures") > 0.0
     });
     assert_eq!(client.call(&["GET", "k"]), Value::bulk("v"));
     // One shard fewer.

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use support::stage::JOB_LIMIT;
-use support::{RedisServer, Shape, Stage, Value, keyferry_command, seeded};
+use support::{RedisServer, Shape, Signal, Stage, Value, keyferry_command, seeded, wait_until};
 
 const OLD: Shape<'_> = Shape("fnv1a_64", "ketama", &[0, 1]);
 const NEW: Shape<'_> = Shape("fnv1a_64", "ketama", &[0, 1, 2]);
@@ -360,6 +360,31 @@ fn a_source_that_dies_stops_the_job() {
     assert!([1, 75].contains(&code), "{code}: {said}");
     assert!(said.contains(&address), "{said}");
     stage.assert_epoch(epoch);
+}
+
+#[test]
+fn a_reload_leaves_the_layout_while_a_job_works_on_it() {
+    let none: &[&str] = &[];
+    let mut stage = stage_with_keys(
+        "a_reload_leaves_the_layout_while_a_job_works_on_it",
+        [none; 3],
+    );
+    let epoch = stage.epoch();
+    let mut job = stage.start_job(&["--switch", "manual"]);
+    job.wait_state(&["verified"], JOB_LIMIT);
+    stage.proxies[0].write_config(&stage.new, 2, "");
+    let before = stage.proxies[0].metric("config_reload_failures");
+    stage.proxies[0].signal(Signal::Hup);
+    wait_until("the reload is refused", JOB_LIMIT, || {
+        stage.proxies[0].metric("config_reload_failures") > before
+    });
+    stage.assert_epoch(epoch);
+    let switch = job.verb("switch", &["--yes"]);
+    assert!(switch.status.success(), "{}", text(&switch));
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    stage.assert_epoch(epoch + 1);
+    stage.check("new.toml", true);
 }
 
 #[test]

@@ -204,6 +204,17 @@ impl Keyferry {
         serde_json::from_str(&body).expect("JSON")
     }
 
+    /// The first sample of `/metrics` whose name contains `name`; 0 if none.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, metrics) = http_get(&self.admin(), "/metrics").expect("the admin API");
+        let samples = metrics.lines().filter(|line| !line.starts_with('#'));
+        let mut samples = samples.filter(|line| line.contains(name));
+        let value = samples
+            .next()
+            .and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        value.unwrap_or(0.0)
+    }
+
     /// The epoch and gate of the pool.
     pub fn epoch_and_gate(&self) -> (u64, String) {
         let pools = self.pools();
