@@ -1,6 +1,11 @@
 //! What `keyferry reshard` does with bad input: one clear error that names the
 //! server and the step, the exit code of the contract, and nothing changed.
 
+#![allow(
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 use std::fs;

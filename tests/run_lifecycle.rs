@@ -145,7 +145,10 @@ fn a_reload_leaves_the_layout_of_a_pool_that_a_job_works_on() {
     assert_eq!(announce("j1", 60_000).0, 200);
     let (status, text) = announce("j2", 60_000);
     assert_eq!(status, 409, "{text}");
-    assert!(text.contains("other_job") && text.contains("job j1"), "{text}");
+    assert!(
+        text.contains("other_job") && text.contains("job j1"),
+        "{text}"
+    );
 
     proxy.write_config(&two, 2, "");
     proxy.signal(Signal::Hup);
@@ -155,7 +158,10 @@ fn a_reload_leaves_the_layout_of_a_pool_that_a_job_works_on() {
     assert_eq!(proxy.epoch_and_gate().0, 1);
 
     let body = "{\"job\":\"j1\",\"incarnation\":1,\"lease_ms\":0}";
-    assert_eq!(http_post(&proxy.admin(), path, body).expect("an answer").0, 200);
+    assert_eq!(
+        http_post(&proxy.admin(), path, body).expect("an answer").0,
+        200
+    );
     proxy.signal(Signal::Hup);
     wait_until("the new layout is in use", LIMIT, || {
         proxy.epoch_and_gate().0 == 2
