@@ -45,6 +45,7 @@ impl SwitchTarget for FakePool {
             layout: LayoutSpec::default(),
             gate: GateStatus::Open,
             pending: None,
+            decided_by: None,
             job: None,
             workers: 2,
         }
@@ -211,7 +212,7 @@ fn pools_are_listed() {
     assert_eq!(
         body,
         "{\"v\":1,\"pools\":[{\"name\":\"cache\",\"epoch\":4,\"layout\":{\"hash\":\"fnv1a_64\",\
-         \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"job\":null,\"workers\":2}]}\n"
+         \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"decided_by\":null,\"job\":null,\"workers\":2}]}\n"
     );
 }
 

@@ -51,6 +51,9 @@ pub enum Pause {
     },
     /// It is owed too many replies, or does not read them.
     Owed,
+    /// It chose another database or protocol while replies are owed: what
+    /// follows goes out on other connections and must not overtake.
+    Lane,
     /// The shard of its next request has too many unwritten bytes.
     Shard {
         /// The pipe to wait for.
@@ -163,9 +166,10 @@ impl Client {
         self.parked_bytes
     }
 
-    /// Whether it is owed nothing and has sent nothing that waits.
+    /// Whether it is owed nothing, and no whole request of it waits. (Half a
+    /// request may.)
     pub fn is_quiet(&self) -> bool {
-        self.slots.is_empty() && self.unwritten() == 0 && self.unread.is_none()
+        self.slots.is_empty() && self.unwritten() == 0 && self.pause.is_none()
     }
 
     /// What may be written to the socket now.
@@ -226,10 +230,13 @@ impl Client {
                 *slot = Slot::Ready(reply.to_vec());
             }
             Slot::Merge(merge) => {
-                if merge.add(part, reply) {
+                let before = merge.bytes();
+                let is_whole = merge.add(part, reply);
+                self.parked_bytes += merge.bytes() - before;
+                if is_whole {
                     let mut whole = Vec::new();
                     merge.finish(&mut whole);
-                    self.parked_bytes += whole.len();
+                    self.parked_bytes = self.parked_bytes - merge.bytes() + whole.len();
                     *slot = Slot::Ready(whole);
                     self.advance();
                 }

@@ -154,6 +154,8 @@ pub struct PoolStatus {
     pub gate: GateStatus,
     /// The switch that was staged and is not decided.
     pub pending: Option<PendingSwitch>,
+    /// The job whose commit brought this epoch, if one did.
+    pub decided_by: Option<String>,
     /// The job that works on the pool, as far as it said so lately.
     pub job: Option<String>,
     /// Worker threads that serve the pool.

@@ -145,7 +145,17 @@ impl PoolCore {
 
     /// Settings that are not the layout change (reload).
     pub fn set_config(&mut self, config: Arc<PoolConfig>) {
-        self.config = config;
+        let old = mem::replace(&mut self.config, config);
+        let upstream = &self.config.upstream;
+        if old.upstream.credentials != upstream.credentials {
+            for (_, place) in &mut self.pipes {
+                place.pipe.set_credentials(upstream.credentials.clone());
+            }
+        }
+        if old.upstream.connections != upstream.connections {
+            self.fill_lanes();
+        }
+        self.scanners.clear(); // they have the old limits
     }
 
     /// A client connected; its place in the table is its name from now on.
@@ -183,7 +193,9 @@ impl PoolCore {
     /// The socket took `n` bytes.
     pub fn client_written(&mut self, key: u32, n: usize) {
         self.counters.client_bytes_out.add(n as u64);
+        let now_ms = self.now_ms();
         if let Some(client) = self.clients.get_mut(key as usize) {
+            client.active_ms = now_ms;
             client.written(n);
             if client.is_finished() {
                 self.close_client(key);

@@ -123,7 +123,7 @@ impl PoolCore {
                     .as_ref()
                     .map_or(0, |unread| unread.bytes.len());
             }
-            Some(Pause::Owed | Pause::Shard { .. }) => self.paused.push(key),
+            Some(Pause::Owed | Pause::Lane | Pause::Shard { .. }) => self.paused.push(key),
         }
     }
 
@@ -207,6 +207,7 @@ impl PoolCore {
                     .pipes
                     .get(pipe as usize)
                     .is_none_or(|place| place.pipe.unwritten() <= PIPE_UNWRITTEN_BYTES_MAX / 2),
+                Some(Pause::Lane) => client.owed() == 0,
                 Some(Pause::Held { .. }) | None => continue,
             };
             if may_go_on {

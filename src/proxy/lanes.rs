@@ -47,6 +47,8 @@ pub struct Lane {
     pub database: u16,
     /// `shard * connections + connection` -> place in the table of pipes.
     pub pipes: Vec<u32>,
+    /// Connections to each shard when `pipes` was filled.
+    pub connections: usize,
 }
 
 impl PoolCore {
@@ -67,6 +69,7 @@ impl PoolCore {
             protocol,
             database,
             pipes: Vec::new(),
+            connections: self.connections(),
         });
         let index = self.lanes.len() - 1;
         let layout = Arc::clone(&self.routing.layout);
@@ -81,10 +84,13 @@ impl PoolCore {
         };
         let (protocol, database) = (lane.protocol, lane.database);
         let old: Vec<u32> = lane.pipes.clone();
-        let mut pipes = Vec::with_capacity(layout.shards().len() * self.connections());
+        let connections = self.connections();
+        let mut pipes: Vec<u32> = Vec::with_capacity(layout.shards().len() * connections);
         for shard in layout.shards() {
-            for connection in 0..self.connections() as u16 {
-                let known = old.iter().copied().find(|&key| {
+            for connection in 0..connections as u16 {
+                // Two names of one server share its connection, so that a key
+                // that changes only its shard's name keeps its order.
+                let known = pipes.iter().chain(&old).copied().find(|&key| {
                     self.pipes.get(key as usize).is_some_and(|place| {
                         place.address == shard.address && place.connection == connection
                     })
@@ -108,6 +114,7 @@ impl PoolCore {
         }
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.pipes = pipes;
+            lane.connections = connections;
         }
     }
 
@@ -194,11 +201,10 @@ impl PoolCore {
     /// The pipe a client's request for `shard` takes.
     #[inline]
     pub(super) fn pipe_for(&self, lane: u32, shard: ShardIndex, client_key: u32) -> Option<u32> {
-        let connections = self.connections();
-        let pick = client_key as usize % connections;
         let lane = self.lanes.get(lane as usize)?;
+        let pick = client_key as usize % lane.connections;
         lane.pipes
-            .get(usize::from(shard.0) * connections + pick)
+            .get(usize::from(shard.0) * lane.connections + pick)
             .copied()
     }
 
@@ -220,6 +226,12 @@ impl PoolCore {
             .get(key as usize)
             .is_some_and(|place| place.retired && place.pipe.in_flight() == 0);
         if done && !self.gone_pipes.contains(&key) {
+            if let Some(place) = self.pipes.get_mut(key as usize)
+                && place.pipe.is_ready()
+            {
+                place.counters.connections.sub(1);
+                place.pipe.rest();
+            }
             self.gone_pipes.push(key); // its place is reused after this turn
             self.chores.close_pipes.push(key);
         }

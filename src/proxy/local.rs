@@ -11,7 +11,7 @@ use crate::router::errors::{
     PROTOCOL_VERSION_NOT_INTEGER, SYNTAX, WRONGPASS,
 };
 
-use super::client::{Client, Introduction};
+use super::client::{Client, Introduction, Pause};
 use super::core::PoolCore;
 use super::describe;
 use super::dispatch::Verdict;
@@ -29,6 +29,18 @@ impl PoolCore {
         command: &Command,
         args: &Request<'_>,
     ) -> Verdict {
+        let changes_lane = matches!(
+            local,
+            LocalCommand::Select | LocalCommand::Hello | LocalCommand::Reset
+        );
+        if changes_lane
+            && self
+                .clients
+                .get(key as usize)
+                .is_some_and(|client| client.owed() > 0)
+        {
+            return Verdict::Wait(Pause::Lane);
+        }
         let mut out = Vec::new();
         match local {
             LocalCommand::Ping => match args.len() {

@@ -22,6 +22,7 @@ pub struct Merge {
     kind: MergeKind,
     parts: Vec<Option<Vec<u8>>>,
     missing: usize,
+    bytes: usize,
 }
 
 impl Merge {
@@ -31,6 +32,7 @@ impl Merge {
             kind,
             parts: vec![None; parts],
             missing: parts,
+            bytes: 0,
         }
     }
 
@@ -38,9 +40,15 @@ impl Merge {
     pub fn add(&mut self, part: u32, reply: &[u8]) -> bool {
         if let Some(place @ None) = self.parts.get_mut(part as usize) {
             *place = Some(reply.to_vec());
+            self.bytes += reply.len();
             self.missing -= 1;
         }
         self.missing == 0
+    }
+
+    /// Bytes of the parts that are here.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Appends the whole reply to `out`.
@@ -53,7 +61,7 @@ impl Merge {
         match &self.kind {
             MergeKind::AllOk => out.extend_from_slice(b"+OK\r\n"),
             MergeKind::Sum => {
-                let sum = replies().try_fold(0_i64, |sum, reply| Some(sum + integer(reply)?));
+                let sum = replies().try_fold(0_i64, |sum, reply| sum.checked_add(integer(reply)?));
                 match sum {
                     Some(sum) => write_integer(out, sum),
                     None => write_unexpected(out),

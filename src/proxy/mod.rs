@@ -18,6 +18,7 @@ pub mod process;
 pub mod reload;
 mod shards;
 mod sockets;
+mod steps;
 mod stream;
 pub mod switching;
 mod worker;

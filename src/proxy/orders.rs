@@ -9,6 +9,7 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry as PollRegistry, Token, Waker};
+use socket2::SockRef;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -17,6 +18,7 @@ use crate::metrics::registry::Registry;
 use crate::reuseport::address::ListenAddress;
 use crate::reuseport::listener::Listener as BoundListener;
 use crate::router::epoch::Routing;
+use crate::upstream::pipe::PipeError;
 
 use super::config::PoolConfig;
 use super::core::PoolCore;
@@ -120,6 +122,17 @@ pub struct PoolRun {
     removed: bool,
 }
 
+impl PoolRun {
+    /// The socket goes at once: later events of the same turn must not find it
+    /// in the place of the next connection.
+    pub fn pipe_failed(&mut self, key: u32, error: PipeError) {
+        if let Some(place) = self.pipes.get_mut(key as usize) {
+            *place = None;
+        }
+        self.core.pipe_failed(key, error);
+    }
+}
+
 /// A listening socket registered with the worker's poll.
 pub enum Listener {
     /// `IP:PORT`.
@@ -150,6 +163,8 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
                 stream.set_nodelay(true)?;
+                // A peer that vanished is found out in time, not never.
+                SockRef::from(&stream).set_keepalive(true)?;
                 Ok((Stream::Tcp(stream), peer.to_string().into()))
             }
             Self::Unix(listener) => {

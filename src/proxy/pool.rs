@@ -12,10 +12,10 @@ use arc_swap::ArcSwap;
 use mio::Waker;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::metrics::registry::PoolState;
-use crate::router::epoch::{Epoch, Gate, Routing};
+use crate::router::epoch::{Gate, Routing};
 use crate::router::layout::Layout;
 use crate::router::moves::Moves;
 
@@ -27,7 +27,7 @@ use super::control::{
 use super::epochs::{EpochFile, EpochFileError, EpochRecord, StagedSwitch};
 use super::gate::HoldReport;
 use super::orders::Order;
-use super::switching::{CommitStep, LeaseEnd, Switching};
+use super::switching::{Heard, LeaseEnd, Switching};
 
 /// Longest time a job is believed to work on a pool without saying so again.
 const ANNOUNCE_MS_MAX: u64 = 60_000;
@@ -57,9 +57,12 @@ pub(super) struct PoolCoreState {
     pub(super) config: Arc<PoolConfig>,
     pub(super) record: EpochRecord,
     pub(super) switching: Switching,
+    pub(super) heard: Heard,
+    /// What is on disk may differ from `record`.
+    pub(super) unsaved: bool,
     announced: Option<Announced>,
     lease: Option<JoinHandle<()>>,
-    turn: u64,
+    pub(super) turn: u64,
 }
 
 /// A job that works on the pool.
@@ -117,6 +120,8 @@ impl PoolHandle {
                     config,
                     record,
                     switching,
+                    heard: Heard::default(),
+                    unsaved: false,
                     announced: None,
                     lease: None,
                     turn: 0,
@@ -160,15 +165,18 @@ impl PoolHandle {
     }
 
     /// Saves the record without stopping the runtime's thread.
-    pub(super) async fn save(&self, record: EpochRecord) -> Result<(), EpochFileError> {
-        let file = self.shared.file.clone();
+    pub(super) async fn save(&self, state: &mut PoolCoreState) -> Result<(), EpochFileError> {
+        state.unsaved = true;
+        let (file, record) = (self.shared.file.clone(), state.record.clone());
         match tokio::task::spawn_blocking(move || file.save(&record)).await {
-            Ok(saved) => saved,
+            Ok(saved) => saved?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
+        state.unsaved = false;
+        Ok(())
     }
 
-    fn moves_to(&self, switch: &StagedSwitch) -> Result<Arc<Moves>, SwitchRefusal> {
+    pub(super) fn moves_to(&self, switch: &StagedSwitch) -> Result<Arc<Moves>, SwitchRefusal> {
         let bad = |error: String| SwitchRefusal {
             reason: RefusalReason::BadLayout,
             error,
@@ -180,7 +188,7 @@ impl PoolHandle {
     }
 
     /// Starts the clock of a lease; the one before stops.
-    fn start_lease(&self, state: &mut PoolCoreState, lease_ms: u64) {
+    pub(super) fn start_lease(&self, state: &mut PoolCoreState, lease_ms: u64) {
         let (pool, turn) = (self.clone(), state.turn);
         let lease = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(lease_ms)).await;
@@ -221,78 +229,16 @@ impl PoolHandle {
             }
         }
     }
+}
 
-    fn not_written(error: &EpochFileError) -> SwitchRefusal {
-        SwitchRefusal {
-            reason: RefusalReason::StateNotWritten,
-            error: error.to_string(),
-        }
-    }
-
-    async fn decide(
-        &self,
-        state: &mut PoolCoreState,
-        switch: StagedSwitch,
-    ) -> Result<CommitReport, SwitchRefusal> {
-        let moves = self.moves_to(&switch)?;
-        let layout = Arc::clone(moves.to());
-        state.switching.settle();
-        let held = self
-            .publish(Routing::open(Epoch(switch.epoch), layout))
-            .await;
-        state.record = EpochRecord {
-            epoch: switch.epoch,
-            layout: switch.to,
-            decided_by: Some(switch.job),
-            pending: None,
-            ..state.record.clone()
-        };
-        if let Err(error) = self.save(state.record.clone()).await {
-            // The new route is in use and stays; a restart would find the
-            // staged switch and be fenced until the job commits again.
-            error!(pool = self.shared.name, %error, "the new epoch is in use but not on disk");
-            return Err(Self::not_written(&error));
-        }
-        info!(
-            pool = self.shared.name,
-            epoch = state.record.epoch,
-            held_requests = held.held_requests,
-            held_us_max = held.held_us_max,
-            "switched to the new layout"
-        );
-        Ok(CommitReport {
-            held_requests: held.held_requests,
-            held_us_max: held.held_us_max,
-        })
-    }
-
-    /// Waits until every worker has had its replies.
-    async fn drained(
-        &self,
-        routing: &Arc<Routing>,
-        lease_ms: u64,
-        answers: Vec<oneshot::Receiver<()>>,
-    ) -> Result<(), SwitchRefusal> {
-        let all = async {
-            for answer in answers {
-                answer.await?;
-            }
-            Ok::<(), oneshot::error::RecvError>(())
-        };
-        match tokio::time::timeout(Duration::from_millis(lease_ms), all).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(SwitchRefusal {
-                reason: RefusalReason::NotHeld,
-                error: "the hold ended while requests were still in flight".into(),
-            }),
-            Err(_) => Err(SwitchRefusal {
-                reason: RefusalReason::NotDrained,
-                error: format!(
-                    "pool {} at epoch {}: requests sent before the hold were not answered within {lease_ms} ms",
-                    self.shared.name, routing.epoch
-                ),
-            }),
-        }
+/// A step that was begun is done to its end, also when the caller hangs up and
+/// its request is dropped half-way.
+async fn to_its_end<T: Send + 'static>(step: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(step).await {
+        Ok(done) => done,
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        // Only the end of the runtime cancels it, and that ends us, too.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -310,6 +256,7 @@ impl SwitchTarget for PoolHandle {
             layout: routing.layout.spec().clone(),
             gate: state.switching.gate(),
             pending: state.switching.status(),
+            decided_by: state.record.decided_by.clone(),
             job: state.job().map(str::to_owned),
             workers: self.shared.workers.len(),
         }
@@ -338,118 +285,27 @@ impl SwitchTarget for PoolHandle {
     }
 
     async fn stage(&self, ask: SwitchStage) -> Result<(), SwitchRefusal> {
-        let mut state = self.shared.state.lock().await;
-        let routing = self.routing();
-        let fingerprint = routing.layout.fingerprint();
-        let switch = state
-            .switching
-            .check_stage(&ask, routing.epoch, fingerprint)?;
-        let moves = self.moves_to(&switch)?;
-        let record = EpochRecord {
-            pending: Some(switch.clone()),
-            ..state.record.clone()
-        };
-        self.save(record.clone())
-            .await
-            .map_err(|error| Self::not_written(&error))?;
-        state.record = record;
-        state.switching.staged(switch);
-        let coming = Arc::new(Routing::open(routing.epoch.next(), Arc::clone(moves.to())));
-        for worker in self.shared.workers.iter() {
-            let routing = Arc::clone(&coming);
-            worker.send(Order::Prepare {
-                pool: self.shared.place,
-                routing,
-            });
-        }
-        Ok(())
+        let pool = self.clone();
+        to_its_end(async move { pool.take_stage(ask).await }).await
     }
 
     async fn hold(&self, ask: SwitchHold) -> Result<(), SwitchRefusal> {
-        let mut state = self.shared.state.lock().await;
-        state.turn += 1;
-        let turn = state.turn;
-        let pending = state.switching.pending().cloned();
-        let moves = pending.map(|switch| self.moves_to(&switch)).transpose()?;
-        state.switching.hold(&ask, turn)?;
-        let routing = self.routing();
-        let Some(moves) = moves else {
-            return Err(SwitchRefusal {
-                reason: RefusalReason::NotHeld,
-                error: "no switch is staged here".into(),
-            });
-        };
-        let held = Arc::new(Routing {
-            gate: Gate::Held(moves),
-            ..Routing::clone(&routing)
-        });
-        self.shared.routing.store(Arc::clone(&held));
-        let mut answers = Vec::with_capacity(self.shared.workers.len());
-        for worker in self.shared.workers.iter() {
-            let (done, answer) = oneshot::channel();
-            let routing = Arc::clone(&held);
-            worker.send(Order::Hold {
-                pool: self.shared.place,
-                routing,
-                done,
-            });
-            answers.push(answer);
-        }
-        self.start_lease(&mut state, ask.lease_ms);
-        drop(state); // an abort must not wait for replies
-        self.drained(&held, ask.lease_ms, answers).await
+        let pool = self.clone();
+        to_its_end(async move { pool.take_hold(ask).await }).await
     }
 
     async fn arm(&self, ask: SwitchArm) -> Result<(), SwitchRefusal> {
-        let mut state = self.shared.state.lock().await;
-        state.turn += 1;
-        let turn = state.turn;
-        state.switching.arm(&ask, turn)?;
-        self.start_lease(&mut state, ask.lease_ms);
-        Ok(())
+        let pool = self.clone();
+        to_its_end(async move { pool.take_arm(ask).await }).await
     }
 
     async fn commit(&self, ask: SwitchCommit) -> Result<CommitReport, SwitchRefusal> {
-        let mut state = self.shared.state.lock().await;
-        let epoch = self.routing().epoch;
-        let decided_by = state.record.decided_by.clone();
-        match state
-            .switching
-            .check_commit(&ask, epoch, decided_by.as_deref())?
-        {
-            CommitStep::AlreadyDone => {
-                self.save(state.record.clone())
-                    .await
-                    .map_err(|error| Self::not_written(&error))?;
-                Ok(CommitReport::default())
-            }
-            CommitStep::Switch(switch) => self.decide(&mut state, switch).await,
-        }
+        let pool = self.clone();
+        to_its_end(async move { pool.take_commit(ask).await }).await
     }
 
     async fn abort(&self, ask: SwitchAbort) -> Result<(), SwitchRefusal> {
-        let mut state = self.shared.state.lock().await;
-        let routing = self.routing();
-        let decided_by = state.record.decided_by.clone();
-        if !state
-            .switching
-            .check_abort(&ask, routing.epoch, decided_by.as_deref())?
-        {
-            return Ok(());
-        }
-        state.switching.settle();
-        let held = self
-            .publish(Routing::open(routing.epoch, Arc::clone(&routing.layout)))
-            .await;
-        info!(
-            pool = self.shared.name,
-            held_requests = held.held_requests,
-            held_us_max = held.held_us_max,
-            "switch aborted: the old layout stays"
-        );
-        state.record.pending = None;
-        self.save(state.record.clone())
-            .await
-            .map_err(|error| Self::not_written(&error))
+        let pool = self.clone();
+        to_its_end(async move { pool.take_abort(ask).await }).await
     }
 }

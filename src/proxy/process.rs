@@ -93,6 +93,14 @@ pub struct Proxy {
     next_place: AtomicUsize,
 }
 
+/// Sockets that are bound and not given to the workers yet.
+pub(super) struct Sockets {
+    /// Where, with the ports that the system chose; in the order asked for.
+    pub(super) bound: Vec<ListenAddress>,
+    /// For each worker.
+    pub(super) of_workers: Vec<Vec<NamedListener>>,
+}
+
 /// A pool and where it really listens.
 pub(super) struct PoolEntry {
     pub(super) handle: PoolHandle,
@@ -128,7 +136,10 @@ impl Proxy {
             next_place: AtomicUsize::new(0),
         };
         for config in pools {
-            if let Err(error) = proxy.open_pool(config) {
+            let opened = proxy
+                .bind(&config.name, &config.listen, &[])
+                .and_then(|sockets| proxy.open_pool(config, sockets));
+            if let Err(error) = opened {
                 proxy.abandon();
                 return Err(error);
             }
@@ -136,12 +147,15 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Binds a pool's addresses and gives it to every worker.
-    pub(super) fn open_pool(&self, config: PoolConfig) -> Result<PoolHandle, StartError> {
+    /// Gives a pool to every worker.
+    pub(super) fn open_pool(
+        &self,
+        config: PoolConfig,
+        sockets: Sockets,
+    ) -> Result<PoolHandle, StartError> {
         let name = config.name.clone();
         let file = EpochFile::new(&self.settings.state_dir, &name);
         let (record, routing) = starting_point(&config, &file)?;
-        let (bound, sockets) = self.bind(&name, &config.listen)?;
         let config_listen = config.listen.clone();
         let config = Arc::new(config);
         let place = self
@@ -150,7 +164,7 @@ impl Proxy {
         let registry = &self.settings.registry;
         let gauge = registry.pool_state(&name);
         let shared = Arc::new(routing.clone());
-        for (worker, listeners) in self.ports.iter().zip(sockets) {
+        for (worker, listeners) in self.ports.iter().zip(sockets.of_workers) {
             worker.send(Order::AddPool {
                 pool: place,
                 config: Arc::clone(&config),
@@ -159,12 +173,12 @@ impl Proxy {
                 listeners,
             });
         }
-        for address in &bound {
+        for address in &sockets.bound {
             info!(pool = name, %address, epoch = %routing.epoch, "listening");
         }
         let ports = Arc::clone(&self.ports);
         let handle = PoolHandle::new(place, ports, config, (file, record), routing, gauge);
-        let listen = config_listen.into_iter().zip(bound).collect();
+        let listen = config_listen.into_iter().zip(sockets.bound).collect();
         let entry = PoolEntry {
             handle: handle.clone(),
             listen,
@@ -174,17 +188,20 @@ impl Proxy {
     }
 
     /// Every worker's sockets for a list of addresses, each with the address
-    /// as the config has it; and the addresses that were really bound.
+    /// as the config has it; and the addresses that were really bound. `own`
+    /// are those that this process listens on already.
     pub(super) fn bind(
         &self,
         pool: &str,
         addresses: &[ListenAddress],
-    ) -> Result<(Vec<ListenAddress>, Vec<Vec<NamedListener>>), StartError> {
+        own: &[ListenAddress],
+    ) -> Result<Sockets, StartError> {
         let mut sockets: Vec<Vec<NamedListener>> = self.ports.iter().map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
         for address in addresses {
+            let ours = own.iter().any(|known| known.clashes_with(address));
             let (at, listeners) =
-                bind(address, self.ports.len()).map_err(|source| StartError::Bind {
+                bind(address, self.ports.len(), ours).map_err(|source| StartError::Bind {
                     pool: pool.to_owned(),
                     source,
                 })?;
@@ -193,7 +210,10 @@ impl Proxy {
                 worker.push((address.clone(), listener));
             }
         }
-        Ok((bound, sockets))
+        Ok(Sockets {
+            bound,
+            of_workers: sockets,
+        })
     }
 
     pub(super) fn lock_pools(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PoolEntry>> {
@@ -304,14 +324,26 @@ fn starting_point(
         return Ok((record, Routing::open(Epoch(1), Arc::new(configured))));
     };
     let in_use = layout(record.layout.clone())?;
-    if record.configured == fingerprint || in_use.fingerprint() == fingerprint {
-        if in_use.fingerprint() != fingerprint {
-            warn!(
-                pool = config.name,
-                epoch = record.epoch,
-                "the layout in use is a later one than the config's; write it into the config"
-            );
+    if let Some(switch) = &record.pending {
+        // Whatever the config says by now: the job decides between two layouts,
+        // and this proxy must not use either before it did.
+        let to = Arc::new(layout(switch.to.clone())?);
+        return fenced(&config.name, record, Arc::new(in_use), to);
+    }
+    if in_use.fingerprint() == fingerprint {
+        if record.configured != fingerprint {
+            record.configured = fingerprint; // the operator has followed the switch
+            file.save(&record).map_err(|source| StartError::State {
+                pool: pool(),
+                source,
+            })?;
         }
+    } else if record.configured == fingerprint {
+        warn!(
+            pool = config.name,
+            epoch = record.epoch,
+            "the layout in use is a later one than the config's; write it into the config"
+        );
     } else {
         warn!(
             pool = config.name,
@@ -334,21 +366,30 @@ fn starting_point(
         let routing = Routing::open(Epoch(record.epoch), Arc::new(configured));
         return Ok((record, routing));
     }
-    let in_use = Arc::new(in_use);
-    let mut routing = Routing::open(Epoch(record.epoch), Arc::clone(&in_use));
-    if let Some(switch) = &record.pending {
-        let to = Arc::new(layout(switch.to.clone())?);
-        let moves = Moves::between(in_use, to).map_err(|source| StartError::Staged {
-            pool: pool(),
-            source,
-        })?;
-        routing.gate = Gate::Fenced(Arc::new(moves));
-        warn!(
-            pool = config.name,
-            job = switch.job,
-            "a switch was staged and is not decided: requests for moving keys get -TRYAGAIN \
-             until the job commits or aborts it"
-        );
-    }
+    Ok((
+        record.clone(),
+        Routing::open(Epoch(record.epoch), Arc::new(in_use)),
+    ))
+}
+
+/// A pool whose switch was staged and is not decided starts fenced.
+fn fenced(
+    pool: &str,
+    record: EpochRecord,
+    in_use: Arc<Layout>,
+    to: Arc<Layout>,
+) -> Result<(EpochRecord, Routing), StartError> {
+    let moves = Moves::between(Arc::clone(&in_use), to).map_err(|source| StartError::Staged {
+        pool: pool.to_owned(),
+        source,
+    })?;
+    warn!(
+        pool,
+        job = record.pending.as_ref().map(|switch| switch.job.as_str()),
+        "a switch was staged and is not decided: requests for moving keys get -TRYAGAIN \
+         until the job commits or aborts it"
+    );
+    let mut routing = Routing::open(Epoch(record.epoch), in_use);
+    routing.gate = Gate::Fenced(Arc::new(moves));
     Ok((record, routing))
 }

@@ -11,11 +11,10 @@ use crate::router::layout::Layout;
 use crate::router::moves::{ESTIMATE_SAMPLES, Moves};
 
 use super::config::PoolConfig;
-use super::epochs::{EpochFileError, EpochRecord};
+use super::epochs::EpochFileError;
 use super::orders::Order;
 use super::pool::PoolHandle;
-use super::process::{Proxy, StartError};
-use super::switching::Switching;
+use super::process::{Proxy, Sockets, StartError};
 
 /// What a reload did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,29 +57,56 @@ pub enum ReloadError {
 }
 
 impl Proxy {
-    /// Brings the pools to what the config says now.
+    /// Brings the pools to what the config says now. Whatever can be refused is
+    /// looked at first: new addresses are bound and layouts checked before
+    /// anything changes.
     ///
     /// # Errors
-    /// The first pool that can't be changed; pools handled before it are changed.
+    /// The first pool that can't be changed. Only a disk or a state file that
+    /// fails then can leave a part of the pools changed.
     pub async fn reload(&self, configs: Vec<PoolConfig>) -> Result<ReloadReport, ReloadError> {
         let mut report = ReloadReport::default();
-        let names: Vec<String> = configs.iter().map(|config| config.name.clone()).collect();
-        self.close_missing(&names, &mut report);
+        let own: Vec<ListenAddress> = self.addresses().into_iter().map(|(_, at)| at).collect();
+        let mut changes = Vec::with_capacity(configs.len());
         for config in configs {
-            let name = config.name.clone();
-            let known = self
-                .lock_pools()
-                .get(&name)
-                .map(|entry| entry.handle.clone());
+            let known = self.handle(&config.name);
+            let before = match &known {
+                Some(handle) => {
+                    handle.check_relayout(&config).await?;
+                    handle.shared.state.lock().await.config.listen.clone()
+                }
+                None => Vec::new(),
+            };
+            let come: Vec<ListenAddress> = config
+                .listen
+                .iter()
+                .filter(|at| !before.contains(at))
+                .cloned()
+                .collect();
+            let sockets = self.bind(&config.name, &come, &own)?;
+            changes.push((config, known, come, sockets));
+        }
+        let names: Vec<String> = changes.iter().map(|change| change.0.name.clone()).collect();
+        self.close_missing(&names, &mut report);
+        for (config, known, come, sockets) in changes {
             match known {
-                Some(handle) => self.reconfigure(&handle, config, &mut report).await?,
+                Some(handle) => {
+                    self.reconfigure(&handle, config, (come, sockets), &mut report)
+                        .await?;
+                }
                 None => {
-                    self.open_pool(config)?;
-                    report.opened.push(name);
+                    report.opened.push(config.name.clone());
+                    self.open_pool(config, sockets)?;
                 }
             }
         }
         Ok(report)
+    }
+
+    fn handle(&self, name: &str) -> Option<PoolHandle> {
+        self.lock_pools()
+            .get(name)
+            .map(|entry| entry.handle.clone())
     }
 
     fn close_missing(&self, names: &[String], report: &mut ReloadReport) {
@@ -103,6 +129,7 @@ impl Proxy {
         &self,
         handle: &PoolHandle,
         config: PoolConfig,
+        (come, sockets): (Vec<ListenAddress>, Sockets),
         report: &mut ReloadReport,
     ) -> Result<(), ReloadError> {
         let name = config.name.clone();
@@ -126,20 +153,13 @@ impl Proxy {
             .filter(|at| !config.listen.contains(at))
             .cloned()
             .collect();
-        let come: Vec<ListenAddress> = config
-            .listen
-            .iter()
-            .filter(|at| !old.listen.contains(at))
-            .cloned()
-            .collect();
-        let (bound, sockets) = self.bind(&name, &come)?;
         if let Some(entry) = self.lock_pools().get_mut(&name) {
             entry.listen.retain(|(at, _)| !leave.contains(at));
-            entry.listen.extend(come.into_iter().zip(bound));
+            entry.listen.extend(come.into_iter().zip(sockets.bound));
         }
         let config = Arc::new(config);
         handle.shared.state.lock().await.config = Arc::clone(&config);
-        for (worker, listen) in handle.shared.workers.iter().zip(sockets) {
+        for (worker, listen) in handle.shared.workers.iter().zip(sockets.of_workers) {
             worker.send(Order::Configure {
                 pool: handle.shared.place,
                 config: Arc::clone(&config),
@@ -152,9 +172,31 @@ impl Proxy {
 }
 
 impl PoolHandle {
+    /// Whether the config's layout could be taken now.
+    async fn check_relayout(&self, config: &PoolConfig) -> Result<(), ReloadError> {
+        let pool = || config.name.clone();
+        let layout = Layout::new(config.layout.clone()).map_err(|source| StartError::Layout {
+            pool: pool(),
+            source,
+        })?;
+        let fingerprint = layout.fingerprint();
+        let state = self.shared.state.lock().await;
+        let is_new = state.record.configured != fingerprint
+            && self.routing().layout.fingerprint() != fingerprint;
+        let pending = state.switching.pending().map(|switch| switch.job.as_str());
+        match state.job().or(pending) {
+            Some(job) if is_new => Err(ReloadError::JobRuns {
+                pool: pool(),
+                job: job.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the config's layout if the operator changed it since the state
     /// file was written; true when a new epoch began.
     async fn relayout(&self, config: &PoolConfig) -> Result<bool, ReloadError> {
+        self.check_relayout(config).await?;
         let pool = || config.name.clone();
         let layout = Layout::new(config.layout.clone()).map_err(|source| StartError::Layout {
             pool: pool(),
@@ -166,36 +208,21 @@ impl PoolHandle {
             return Ok(false);
         }
         let routing = self.routing();
-        if state.switching != Switching::Calm || state.job().is_some() {
-            let job = state
-                .job()
-                .or(state.switching.pending().map(|switch| switch.job.as_str()));
-            let job = job.unwrap_or_default().to_owned();
-            return Err(ReloadError::JobRuns { pool: pool(), job });
-        }
         let same_layout = routing.layout.fingerprint() == fingerprint;
-        let record = EpochRecord {
-            epoch: if same_layout {
-                state.record.epoch
-            } else {
-                state.record.epoch + 1
-            },
-            layout: config.layout.clone(),
-            configured: fingerprint,
-            decided_by: if same_layout {
-                state.record.decided_by.clone()
-            } else {
-                None
-            },
-            ..state.record.clone()
-        };
-        self.save(record.clone())
-            .await
-            .map_err(|source| ReloadError::State {
+        let before = state.record.clone();
+        state.record.configured = fingerprint;
+        if !same_layout {
+            state.record.epoch += 1;
+            state.record.layout = config.layout.clone();
+            state.record.decided_by = None;
+        }
+        if let Err(source) = self.save(&mut state).await {
+            state.record = before;
+            return Err(ReloadError::State {
                 pool: pool(),
                 source,
-            })?;
-        state.record = record;
+            });
+        }
         if same_layout {
             return Ok(false);
         }

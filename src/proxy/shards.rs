@@ -79,11 +79,14 @@ impl PoolCore {
         let Some(place) = self.pipes.get_mut(key as usize) else {
             return;
         };
+        if !place.pipe.is_open() {
+            return; // one end of a connection may be reported twice
+        }
         self.chores.close_pipes.push(key);
         if place.pipe.is_ready() {
             place.counters.connections.sub(1);
         }
-        if error == PipeError::Closed && place.pipe.is_ready() && place.pipe.in_flight() == 0 {
+        if error == PipeError::Closed && place.pipe.is_at_rest() {
             place.pipe.rest();
         } else {
             let text = place.refusal_text(&error);
@@ -150,7 +153,8 @@ impl PoolCore {
             .clients
             .iter()
             .filter(|(_, c)| {
-                c.ending == Ending::Open
+                // Also one that closed its side and does not read what it is sent.
+                c.ending != Ending::Closed
                     && c.owed() == 0
                     && now_ms.saturating_sub(c.active_ms) >= idle_ms
             })

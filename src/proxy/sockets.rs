@@ -59,7 +59,7 @@ impl Worker {
         let keepalive = pool.config.upstream.tcp_keepalive;
         match found {
             Ok(address) => self.dialled(pool_index, key, Stream::dial_tcp(address, keepalive)),
-            Err(text) => pool.core.pipe_failed(key, PipeError::Link(text)),
+            Err(text) => pool.pipe_failed(key, PipeError::Link(text)),
         }
     }
 
@@ -78,7 +78,7 @@ impl Worker {
         };
         match registered {
             Ok(stream) => put(&mut pool.pipes, key, stream),
-            Err(error) => pool.core.pipe_failed(key, link_error(&error)),
+            Err(error) => pool.pipe_failed(key, link_error(&error)),
         }
     }
 
@@ -101,6 +101,8 @@ impl Worker {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
                         warn!(worker = self.index, %error, "accepting a client failed");
+                        self.accept_later.push((pool_index, index));
+                        self.needs_clock = true;
                         break;
                     }
                 }

@@ -57,6 +57,54 @@ pub enum Switching {
     Fenced(StagedSwitch),
 }
 
+/// The last job that spoke of a switch, and its highest incarnation: what an
+/// earlier start of it said comes too late, whenever it arrives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    job: String,
+    incarnation: u64,
+    aborted: bool,
+}
+
+impl Heard {
+    /// Checks a message of `job`. A job that was not heard of yet takes the place
+    /// of the one before.
+    ///
+    /// # Errors
+    /// If a later incarnation of the same job has spoken.
+    pub fn hear(&mut self, job: &str, incarnation: u64) -> Result<(), SwitchRefusal> {
+        if self.job != job {
+            *self = Self {
+                job: job.to_owned(),
+                incarnation,
+                aborted: false,
+            };
+        } else if incarnation < self.incarnation {
+            return Err(stale(self.incarnation));
+        } else if incarnation > self.incarnation {
+            (self.incarnation, self.aborted) = (incarnation, false);
+        }
+        Ok(())
+    }
+
+    /// Checks a stage: one that was sent before its own abort may arrive after it.
+    ///
+    /// # Errors
+    /// As [`Heard::hear`], and if this incarnation has aborted.
+    pub fn hear_stage(&mut self, job: &str, incarnation: u64) -> Result<(), SwitchRefusal> {
+        self.hear(job, incarnation)?;
+        if self.aborted {
+            return Err(stale(self.incarnation));
+        }
+        Ok(())
+    }
+
+    /// The message was an abort.
+    pub fn aborted(&mut self) {
+        self.aborted = true;
+    }
+}
+
 /// What a commit has to do.
 #[derive(Debug, PartialEq)]
 pub enum CommitStep {
@@ -467,6 +515,21 @@ mod tests {
             other.hold(&hold(2), 1).is_ok(),
             "a later start of the job takes over"
         );
+    }
+
+    #[test]
+    fn what_an_earlier_start_said_comes_too_late() {
+        let mut heard = Heard::default();
+        heard.hear_stage(JOB, 1).unwrap();
+        heard.hear(JOB, 2).unwrap();
+        let late = heard.hear(JOB, 1).unwrap_err();
+        assert_eq!(late.reason, RefusalReason::StaleIncarnation);
+        heard.aborted();
+        heard.hear(JOB, 2).unwrap();
+        let after_its_abort = heard.hear_stage(JOB, 2).unwrap_err();
+        assert_eq!(after_its_abort.reason, RefusalReason::StaleIncarnation);
+        heard.hear_stage(JOB, 3).unwrap();
+        heard.hear_stage("j2", 1).unwrap();
     }
 
     #[test]

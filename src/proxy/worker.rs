@@ -90,6 +90,9 @@ pub struct Worker {
     /// Read again in the next turn without waiting for an event.
     again: Vec<Place>,
     pub(super) accept: Vec<(usize, u32)>,
+    /// Listeners that could not accept for want of descriptors or memory.
+    pub(super) accept_later: Vec<(usize, u32)>,
+    unfinished: bool,
     scratch: Vec<u8>,
     started: Instant,
     last_tick: Instant,
@@ -119,6 +122,8 @@ impl Worker {
             stopping: false,
             again: Vec::new(),
             accept: Vec::new(),
+            accept_later: Vec::new(),
+            unfinished: false,
             scratch: vec![0; SCRATCH_BYTES],
             started: now,
             last_tick: now,
@@ -159,6 +164,7 @@ impl Worker {
             }
             self.tick();
             self.do_chores();
+            self.drop_removed();
             self.accept_waiting();
             if self.stopping && self.is_empty() {
                 return;
@@ -167,7 +173,7 @@ impl Worker {
     }
 
     fn patience(&self) -> Option<Duration> {
-        if !self.again.is_empty() || !self.accept.is_empty() {
+        if !self.again.is_empty() || !self.accept.is_empty() || self.unfinished {
             Some(Duration::ZERO)
         } else if self.needs_clock {
             Some(TICK)
@@ -206,7 +212,7 @@ impl Worker {
             pool.core.tick();
             self.needs_clock |= pool.core.needs_clock();
         }
-        self.drop_removed();
+        self.accept.append(&mut self.accept_later);
     }
 
     /// False when the control side is gone: the worker ends at once.
@@ -273,7 +279,7 @@ impl Worker {
                 return;
             };
             match stream.read(&mut self.scratch) {
-                Ok(0) => return pool.core.pipe_failed(key, PipeError::Closed),
+                Ok(0) => return pool.pipe_failed(key, PipeError::Closed),
                 Ok(n) => {
                     pool.core
                         .pipe_bytes(key, self.scratch.get(..n).unwrap_or_default());
@@ -285,7 +291,7 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Also what a socket says that is not connected yet.
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
-                Err(error) => return pool.core.pipe_failed(key, link_error(&error)),
+                Err(error) => return pool.pipe_failed(key, link_error(&error)),
             }
         }
         self.again.push(Place::Pipe {
@@ -330,7 +336,7 @@ impl Worker {
             match stream.is_connected() {
                 Ok(true) => pool.core.pipe_connected(key),
                 Ok(false) => return,
-                Err(error) => return pool.core.pipe_failed(key, link_error(&error)),
+                Err(error) => return pool.pipe_failed(key, link_error(&error)),
             }
         }
         while !pool.core.pipe_output(key).is_empty() {
@@ -341,15 +347,20 @@ impl Worker {
                 Ok(n) => pool.core.pipe_written(key, n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return pool.core.pipe_failed(key, link_error(&error)),
+                Err(error) => return pool.pipe_failed(key, link_error(&error)),
             }
         }
     }
 
     /// Settles the cores and does what they ask for, until they ask for nothing.
     fn do_chores(&mut self) {
+        self.unfinished = false;
         for pool_index in 0..self.pools.len() {
-            for _ in 0..CHORE_ROUNDS_MAX {
+            for round in 0..=CHORE_ROUNDS_MAX {
+                if round == CHORE_ROUNDS_MAX {
+                    self.unfinished = true; // the next turn goes on without waiting
+                    break;
+                }
                 let Some(pool) = self.pool(pool_index) else {
                     break;
                 };

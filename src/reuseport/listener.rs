@@ -39,12 +39,15 @@ pub struct BindError {
 
 /// Binds `address` for `workers` workers. A port of 0 is chosen by the system
 /// and is the same for all; the address that was really bound comes back.
+/// `ours`: this process listens on (a part of) it already, so that being in
+/// use says nothing.
 ///
 /// # Errors
 /// Names the address. Nothing stays bound then.
 pub fn bind(
     address: &ListenAddress,
     workers: usize,
+    ours: bool,
 ) -> Result<(ListenAddress, Vec<Listener>), BindError> {
     let error = |source| BindError {
         address: address.clone(),
@@ -52,18 +55,24 @@ pub fn bind(
     };
     match address {
         ListenAddress::Tcp(tcp) => {
-            let (bound, listeners) = bind_tcp(*tcp, workers).map_err(error)?;
+            let (bound, listeners) = bind_tcp(*tcp, workers, ours).map_err(error)?;
             Ok((ListenAddress::Tcp(bound), listeners))
         }
         ListenAddress::Unix { path, mode } => {
-            let listeners = bind_unix(path, *mode, workers).map_err(error)?;
+            let listeners = bind_unix(path, *mode, workers, ours).map_err(error)?;
             Ok((address.clone(), listeners))
         }
     }
 }
 
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Listener>)> {
-    refuse_foreign_listener(address)?;
+fn bind_tcp(
+    address: SocketAddr,
+    workers: usize,
+    ours: bool,
+) -> io::Result<(SocketAddr, Vec<Listener>)> {
+    if !ours {
+        refuse_foreign_listener(address)?;
+    }
     let mut bound = address;
     let mut listeners = Vec::with_capacity(workers);
     for _ in 0..workers {
@@ -105,8 +114,12 @@ fn refuse_foreign_listener(address: SocketAddr) -> io::Result<()> {
     probe.bind(&address.into())
 }
 
-fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listener>> {
-    remove_stale_socket(path)?;
+fn bind_unix(path: &Path, mode: u32, workers: usize, ours: bool) -> io::Result<Vec<Listener>> {
+    if ours {
+        fs::remove_file(path)?;
+    } else {
+        remove_stale_socket(path)?;
+    }
     let first = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     first.set_nonblocking(true)?;
@@ -141,10 +154,11 @@ mod tests {
     #[test]
     fn workers_share_a_port_and_strangers_are_refused() {
         let any: ListenAddress = "127.0.0.1:0".parse().unwrap();
-        let (bound, listeners) = bind(&any, 3).unwrap();
+        let (bound, listeners) = bind(&any, 3, false).unwrap();
         assert_eq!(listeners.len(), 3);
-        let error = bind(&bound, 1).unwrap_err();
+        let error = bind(&bound, 1, false).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse, "{error}");
+        bind(&bound, 1, true).unwrap();
     }
 
     #[test]
@@ -155,17 +169,17 @@ mod tests {
             path: path.clone(),
             mode: 0o600,
         };
-        let (_, listeners) = bind(&address, 2).unwrap();
-        assert!(bind(&address, 1).is_err());
+        let (_, listeners) = bind(&address, 2, false).unwrap();
+        assert!(bind(&address, 1, false).is_err());
         drop(listeners);
-        bind(&address, 1).unwrap();
+        bind(&address, 1, false).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
         fs::remove_file(&path).unwrap();
         fs::write(&path, b"data").unwrap();
-        assert!(bind(&address, 1).is_err());
+        assert!(bind(&address, 1, false).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"data");
     }
 }

@@ -377,8 +377,23 @@ impl<T> Pipe<T> {
     /// next request dials again.
     pub fn rest(&mut self) {
         self.state = State::Idle;
+        self.greeting_out.clear();
+        self.out.clear();
+        self.out_start = 0;
         self.partial.clear();
         self.scanner.reset();
+    }
+
+    /// Whether the shard may close the connection now without a request being
+    /// hurt: nothing is owed, and no byte of a request is left that the next
+    /// connection would begin with.
+    pub fn is_at_rest(&self) -> bool {
+        self.is_ready() && self.in_flight.is_empty() && self.unwritten() == 0
+    }
+
+    /// What the next connection says in AUTH.
+    pub fn set_credentials(&mut self, credentials: Option<Credentials>) {
+        self.greeting.credentials = credentials;
     }
 
     /// The connection is gone: gives back every unanswered ticket, oldest first.

@@ -414,6 +414,99 @@ fn databases_and_protocols_have_pipes_of_their_own() {
 }
 
 #[test]
+fn another_database_waits_for_the_replies_that_are_owed() {
+    let mut world = World::new(&[1]);
+    let client = world.client();
+    world.say(
+        client,
+        &[&["SET", "k", "1"], &["SELECT", "1"], &["GET", "k"]],
+    );
+    assert_eq!(world.core.lanes.len(), 1, "the SET must not be overtaken");
+    world.reply(1, b"+OK\r\n");
+    assert_eq!(world.got(client), "+OK\r\n+OK\r\n");
+    assert_eq!(world.core.lanes.len(), 2);
+}
+
+#[test]
+fn another_number_of_connections_keeps_keys_on_their_shards() {
+    let mut world = World::new(&[1, 2, 3]);
+    for connections in [2, 1, 3] {
+        let mut config = PoolConfig::clone(&world.core.config);
+        config.upstream.connections = connections;
+        world.core.set_config(Arc::new(config));
+        world.turn();
+        assert_eq!(world.core.pipes.len(), 3 * usize::from(connections));
+        for _ in 0..4 {
+            let client = world.client();
+            for port in [1, 2, 3] {
+                let key = world.key_on(port);
+                world.say(client, &[&["GET", &key]]);
+                let (&pipe, _) = world.sent.iter().next().expect("it was sent");
+                world.sent.clear();
+                let address = world.core.pipe_address(pipe).expect("a pipe").to_string();
+                assert_eq!(address, format!("h:{port}"));
+                world.core.pipe_bytes(pipe, b"$-1\r\n");
+                world.turn();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_ends_with_half_a_request_unsent_is_no_quiet_end() {
+    let mut world = World::new(&[1]);
+    let client = world.client();
+    world.say(client, &[&["GET", "a"]]);
+    let pipe = world.pipe_to(1);
+    world.reply(1, b"$-1\r\n");
+    world
+        .core
+        .client_bytes(client, b"*2\r\n$3\r\nGET\r\n$1\r\nb\r\n");
+    world
+        .core
+        .pipe_bytes(pipe, b"-ERR closing before it was read\r\n");
+    world.core.pipe_failed(pipe, PipeError::Closed);
+    world.core.pipe_failed(pipe, PipeError::Closed);
+    world.turn();
+    world.sent.clear();
+    world.core.set_clock(2_000_000);
+    world.core.tick();
+    world.turn();
+    world.say(client, &[&["PING"], &["GET", "c"]]);
+    assert_eq!(
+        world.sent_to(1),
+        "*2\r\n$3\r\nGET\r\n$1\r\nc\r\n",
+        "and nothing of before"
+    );
+}
+
+#[test]
+fn parts_of_a_merge_count_as_owed_bytes() {
+    let mut world = World::new(&[1, 2]);
+    let (a, b) = (world.key_on(1), world.key_on(2));
+    let client = world.client();
+    world.say(client, &[&["MGET", &a, &b]]);
+    let value = vec![b'x'; 100_000];
+    let reply = [b"*1\r\n$100000\r\n", value.as_slice(), b"\r\n"].concat();
+    world.reply(2, &reply);
+    let parked = world
+        .core
+        .clients
+        .get(client as usize)
+        .expect("it")
+        .parked();
+    assert_eq!(parked, reply.len());
+    world.reply(1, b"*1\r\n$-1\r\n");
+    let parked = world
+        .core
+        .clients
+        .get(client as usize)
+        .expect("it")
+        .parked();
+    assert_eq!(parked, 0);
+}
+
+#[test]
 fn stopping_closes_each_client_when_it_is_owed_nothing() {
     let mut world = World::new(&[1]);
     let (idle, busy) = (world.client(), world.client());
