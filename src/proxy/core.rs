@@ -9,7 +9,7 @@
 //!
 //! A driver (`worker.rs`; the simulator later) owns the sockets and the clock.
 //! It hands in bytes, and at the end of a turn takes what [`PoolCore::settle`]
-//! leaves in [`PoolCore::chores`]: whom to write to, dial, close or read again.
+//! leaves in `PoolCore::chores`: whom to write to, dial, close or read again.
 //!
 //! Invariants
 //! - A request is forwarded at most once; a failed pipe answers it by an error.
