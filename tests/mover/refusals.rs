@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use keyferry::reshard::mover::{MoveError, Mover, Retry, Role, Unfollowable, preflight, start};
+use keyferry::reshard::mover::{MoveError, Mover, Retry, Role, Unfollowable, preflight};
 use keyferry::router::spec::DistributionKind;
 use keyferry::upstream::config::{Credentials, Secret, UpstreamConfig};
 
 use crate::support::{RedisServer, Value, seeded};
-use crate::world::World;
+use crate::world::{World, start};
 
 fn with_last(extra: &[&str]) -> World {
     let mut servers = RedisServer::start_many(2, &[]);

@@ -1,5 +1,6 @@
 //! A mover at work: what the job can ask of it.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,20 +74,18 @@ impl Mover {
             let seen = progress.wait_for(MoverProgress::is_following).await;
             seen.map(|_| ()).map_err(|_| MoveError::Stopped)
         };
-        self.parts.failure.or(caught_up).await?;
+        self.at_work(caught_up).await?;
         loop {
             let marker = self.marker("following").await?;
             if marker.elapsed <= Duration::from_millis(FOLLOWING_MARKER_MS_MAX) {
                 return Ok(());
             }
             let pause = tokio::time::sleep(Duration::from_millis(FOLLOWING_RETRY_MS));
-            self.parts
-                .failure
-                .or(async {
-                    pause.await;
-                    Ok(())
-                })
-                .await?;
+            self.at_work(async {
+                pause.await;
+                Ok(())
+            })
+            .await?;
         }
     }
 
@@ -151,7 +150,7 @@ impl Mover {
                 sources,
             })
         };
-        self.parts.failure.or(passing).await
+        self.at_work(passing).await
     }
 
     /// Hands the marker to all publishers before waiting for any.
@@ -194,7 +193,30 @@ impl Mover {
             nonces: Arc::clone(&self.parts.nonces),
             options,
         };
-        self.parts.failure.or(verify(Arc::new(verifier))).await
+        self.at_work(verify(Arc::new(verifier))).await
+    }
+
+    /// Lets go of all servers at once: taps and lanes end, sources buffer no
+    /// more for us, and markers or verifications under way end with
+    /// [`MoveError::Stopped`]. For when a switch is decided. May be called
+    /// again; [`Mover::stop`] is still to follow.
+    pub fn detach(&self) {
+        self.parts.tasks.tell();
+    }
+
+    /// Runs `work` unless the mover fails or is told to stop first.
+    async fn at_work<T>(
+        &self,
+        work: impl Future<Output = Result<T, MoveError>>,
+    ) -> Result<T, MoveError> {
+        let work = async {
+            tokio::select! {
+                biased;
+                () = self.parts.tasks.told() => Err(MoveError::Stopped),
+                done = work => done,
+            }
+        };
+        self.parts.failure.or(work).await
     }
 
     /// Detaches from all sources, closes all lanes and joins all tasks.
