@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -33,7 +34,7 @@ pub(super) struct MoverParts {
     pub(super) boards: Vec<Board>,
     pub(super) publishers: Vec<mpsc::Sender<Vec<u8>>>,
     pub(super) lane_counts: Vec<usize>,
-    pub(super) cut: watch::Sender<bool>,
+    pub(super) cut: watch::Sender<Option<u64>>,
     pub(super) nonces: Arc<Nonces>,
     pub(super) rows: Vec<Arc<SourceRow>>,
     pub(super) progress: watch::Receiver<MoverProgress>,
@@ -44,11 +45,16 @@ pub(super) struct MoverParts {
 /// Taps and lanes at work. End it with [`Mover::stop`].
 pub struct Mover {
     parts: MoverParts,
+    /// How many cuts there were: the number of the next.
+    cuts: AtomicU64,
 }
 
 impl Mover {
     pub(super) fn new(parts: MoverParts) -> Mover {
-        Mover { parts }
+        Mover {
+            parts,
+            cuts: AtomicU64::new(0),
+        }
     }
 
     /// How far each source is; renewed several times a second.
@@ -112,19 +118,21 @@ impl Mover {
     /// # Errors
     /// As [`Mover::marker`]; the cut stays until [`Mover::uncut`].
     pub async fn cut(&self, label: &str) -> Result<MarkerReport, MoveError> {
-        self.parts.cut.send_replace(true);
-        self.pass(label, Expected::Cut).await
+        let number = self.cuts.fetch_add(1, Ordering::Relaxed);
+        self.parts.cut.send_replace(Some(number));
+        self.pass(label, |passed| Expected::Cut { number, passed })
+            .await
     }
 
     /// Reads the sources on.
     pub fn uncut(&self) {
-        self.parts.cut.send_replace(false);
+        self.parts.cut.send_replace(None);
     }
 
     async fn pass(
         &self,
         label: &str,
-        what: fn(mpsc::Sender<()>) -> Expected,
+        what: impl Fn(mpsc::Sender<()>) -> Expected,
     ) -> Result<MarkerReport, MoveError> {
         let limit = Duration::from_millis(MARKER_MS_MAX);
         let passing = async {
@@ -157,7 +165,7 @@ impl Mover {
     async fn send_markers(
         &self,
         label: &str,
-        what: fn(mpsc::Sender<()>) -> Expected,
+        what: impl Fn(mpsc::Sender<()>) -> Expected,
     ) -> Result<Vec<(ShardAddress, mpsc::Receiver<()>, usize)>, MoveError> {
         let parts = &self.parts;
         let servers = parts.placement.sources().iter();

@@ -56,8 +56,8 @@ pub(super) struct SourceParts {
     pub(super) queues: Vec<LaneQueue>,
     pub(super) meters: Vec<Arc<LaneMeter>>,
     pub(super) board: Board,
-    /// Whether what comes behind a cut's marker has to wait.
-    pub(super) cut: watch::Receiver<bool>,
+    /// The cut in force: what comes behind its marker has to wait.
+    pub(super) cut: watch::Receiver<Option<u64>>,
     pub(super) row: Arc<SourceRow>,
     pub(super) pace: Arc<Pace>,
     pub(super) overwrite: Overwrite,
@@ -337,13 +337,13 @@ impl Source {
                 // Our own word: a source without lanes has shown the marker, too.
                 let _ = passed.try_send(());
             }
-            Expected::Cut(passed) => {
+            Expected::Cut { number, passed } => {
                 self.barrier(&passed);
                 let _ = passed.try_send(());
                 self.flush_all().await?;
                 let mut cut = self.parts.cut.clone();
-                // Ended by `uncut`, or with the mover.
-                let _ = cut.wait_for(|cut| !*cut).await;
+                // Ended by `uncut`, by the next cut, or with the mover.
+                let _ = cut.wait_for(|cut| *cut != Some(number)).await;
             }
             Expected::Reads { db, reads } => {
                 for read in reads {

@@ -40,7 +40,7 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         boards: Vec::new(),
         publishers: Vec::new(),
         lane_counts: Vec::new(),
-        cut: watch::Sender::new(false),
+        cut: watch::Sender::new(None),
         placement,
         overwrite: checked.overwrite,
         cfg,
@@ -88,7 +88,7 @@ struct Starter {
     boards: Vec<Board>,
     publishers: Vec<mpsc::Sender<Vec<u8>>>,
     lane_counts: Vec<usize>,
-    cut: watch::Sender<bool>,
+    cut: watch::Sender<Option<u64>>,
 }
 
 impl Starter {
