@@ -35,14 +35,13 @@ use crate::upstream::config::UpstreamConfig;
 use super::config::BULK_BYTES_MAX;
 use super::error::{MoveError, Unfollowable};
 use super::guard::Guard;
-use super::key_text::KeyText;
 use super::lane::{LaneMeter, Op, Reads};
 use super::marker::{Board, Expected, MARKER_CHANNEL};
 use super::pace::Pace;
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
-use super::route::{Args, Part, Route, route};
+use super::route::{Args, Part, Route, name_and_keys, route};
 use super::snapshot::{Overwrite, Unsendable, write_restore};
 
 /// How often offsets are acknowledged while nothing happens.
@@ -447,15 +446,13 @@ impl Source {
     }
 
     fn unfollowable(&self, command: &StreamCommand, why: Unfollowable) -> MoveError {
-        let shown: Vec<String> = command
-            .args()
-            .take(4)
-            .map(|arg| KeyText(arg).to_string())
-            .collect();
-        let more = if command.args.len() > 4 { " ..." } else { "" };
+        let args = Args {
+            bytes: &command.bytes,
+            spans: &command.args,
+        };
         MoveError::Unfollowable {
             source_server: self.parts.address.clone(),
-            command: format!("`{}{more}`", shown.join(" ")),
+            command: name_and_keys(args),
             offset: command.offset_end,
             why,
         }
