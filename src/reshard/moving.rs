@@ -67,7 +67,8 @@ impl DataPath for Movers {
     }
 
     async fn start(&self, config: MoverConfig) -> Result<Mover, MoveError> {
-        mover::start(config).await
+        let checked = mover::check_targets(&config).await?;
+        mover::start(config, checked).await
     }
 }
 

@@ -1,9 +1,9 @@
 //! Keys that targets hold before the job begins, and jobs that begin again.
 
-use keyferry::reshard::mover::{MoveError, OnConflict, VerifyOptions, start};
+use keyferry::reshard::mover::{MoveError, OnConflict, VerifyOptions, check_targets};
 
 use crate::support::{Value, seeded};
-use crate::world::World;
+use crate::world::{World, start};
 
 struct Conflict {
     world: World,
@@ -101,7 +101,7 @@ async fn a_resumed_job_removes_what_it_copied_and_copies_again() {
     world
         .old_client(0, moving[1])
         .call(&[&b"SET"[..], &moving[1][..], b"again"]);
-    let refused = start(world.config()).await;
+    let refused = check_targets(&world.config()).await;
     assert!(matches!(refused.err(), Some(MoveError::Conflict { .. })));
     let mut config = world.config();
     config.resumed = true;

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
-use keyferry::reshard::mover::{Mover, MoverLimits, VerifyOptions, purge, start};
+use keyferry::reshard::mover::{MoveError, Mover, MoverLimits, VerifyOptions, purge};
 use keyferry::router::spec::DistributionKind;
 use keyferry::upstream::config::UpstreamConfig;
 
-use crate::support::{RedisServer, Value, seeded};
-use crate::world::{DBS, World, all_keys, contents, now_ms};
+use crate::support::{RedisServer, Value, seeded, wait_until};
+use crate::world::{DBS, World, all_keys, contents, now_ms, start};
 
 /// Names of the keys that the writer changes; `{n}` is their hash tag.
 const HOT_KEYS: usize = 300;
@@ -250,5 +250,28 @@ async fn functions_reach_the_servers_that_are_new() {
     }
     mover.marker("deleted").await.unwrap();
     assert!(fresh.call(&["FCALL", "f", "0"]).is_error());
+    mover.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detached_mover_leaves_its_servers_and_can_still_be_stopped() {
+    let world = World::ketama(2, 3);
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    mover.cut("decided").await.unwrap();
+    mover.detach();
+    mover.detach();
+    for server in &world.servers {
+        let mut client = server.client();
+        wait_until("tap and lanes are gone", Duration::from_secs(20), || {
+            let info = client.call(&["INFO", "replication"]).text();
+            let list = client.call(&["CLIENT", "LIST"]).text();
+            info.contains("connected_slaves:0") && !list.contains("name=keyferry")
+        });
+    }
+    let error = mover.marker("late").await.unwrap_err();
+    assert!(matches!(error, MoveError::Stopped), "{error}");
+    let failed = tokio::time::timeout(Duration::from_millis(50), mover.failed());
+    assert!(failed.await.is_err(), "detaching is no failure");
     mover.stop().await.unwrap();
 }

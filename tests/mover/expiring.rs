@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use keyferry::reshard::mover::{Phase, VerifyOptions, start};
+use keyferry::reshard::mover::{Phase, VerifyOptions};
 
 use crate::support::{Value, seeded, wait_until};
-use crate::world::{DBS, World, contents, in_db, now_ms};
+use crate::world::{DBS, World, contents, in_db, now_ms, start};
 
 /// Longer than the renewals take, shorter than the copy.
 const TTL_MS: u64 = 3_000;

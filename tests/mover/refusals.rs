@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use keyferry::reshard::mover::{MoveError, Mover, Retry, Role, Unfollowable, preflight, start};
+use keyferry::reshard::mover::{MoveError, Mover, Retry, Role, Unfollowable, preflight};
 use keyferry::router::spec::DistributionKind;
 use keyferry::upstream::config::{Credentials, Secret, UpstreamConfig};
 
 use crate::support::{RedisServer, Value, seeded};
-use crate::world::World;
+use crate::world::{World, start};
 
 fn with_last(extra: &[&str]) -> World {
     let mut servers = RedisServer::start_many(2, &[]);
@@ -220,6 +220,26 @@ async fn a_frozen_target_holds_the_marker_and_lets_the_job_stop() {
         .call(&["SET", &key, "w"]);
     mover.stop().await.unwrap();
     world.servers[2].resume();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_late_marker_of_a_cut_taken_back_does_not_hold_up_the_next() {
+    let mut world = World::ketama(2, 3);
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    world.servers[0].pause();
+    let first = tokio::time::timeout(Duration::from_millis(100), mover.cut("first"));
+    assert!(first.await.is_err(), "a frozen source has answered");
+    mover.uncut();
+    // The second cut is in force before the frozen source shows the first marker.
+    let second = tokio::time::timeout(Duration::from_secs(20), mover.cut("second"));
+    let (second, ()) = tokio::join!(second, async { world.servers[0].resume() });
+    second
+        .expect("a source waits for the end of the cut before")
+        .unwrap();
+    mover.uncut();
+    mover.marker("after").await.unwrap();
+    mover.stop().await.unwrap();
 }
 
 async fn stopped_by(world: &World, mover: &Mover) -> (String, Unfollowable) {

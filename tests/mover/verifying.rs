@@ -1,9 +1,9 @@
 //! Verification finds what differs and nothing else.
 
-use keyferry::reshard::mover::{Difference, DifferenceKind, Mover, VerifyOptions, start};
+use keyferry::reshard::mover::{Difference, DifferenceKind, Mover, VerifyOptions};
 
 use crate::support::seeded;
-use crate::world::{DBS, World};
+use crate::world::{DBS, World, start};
 
 async fn differences(mover: &Mover) -> Vec<Difference> {
     let report = mover.verify(VerifyOptions::default()).await.unwrap();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
-use keyferry::reshard::mover::{MoverConfig, MoverLimits, OnConflict};
+use keyferry::reshard::mover::{
+    self, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, check_targets,
+};
 use keyferry::router::layout::Layout;
 use keyferry::router::moves::{Move, Moves};
 use keyferry::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
@@ -18,6 +20,12 @@ pub const DBS: [u32; 2] = [0, 3];
 pub struct World {
     pub servers: Vec<RedisServer>,
     pub moves: Arc<Moves>,
+}
+
+/// Checks the targets, then begins to copy.
+pub async fn start(config: MoverConfig) -> Result<Mover, MoveError> {
+    let checked = check_targets(&config).await?;
+    mover::start(config, checked).await
 }
 
 pub fn layout(servers: &[&RedisServer], distribution: DistributionKind) -> Arc<Layout> {

@@ -68,6 +68,18 @@ pub struct MoverConfig {
     pub job: String,
 }
 
+impl MoverConfig {
+    /// Copies and large reads take longer than a client's request may: the
+    /// session's own bound holds instead of the pool's.
+    pub(super) fn patient(self) -> MoverConfig {
+        let upstream = UpstreamConfig {
+            request_timeout: None,
+            ..self.upstream
+        };
+        MoverConfig { upstream, ..self }
+    }
+}
+
 /// Bounds of one (source, target) lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MoverLimits {

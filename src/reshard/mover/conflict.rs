@@ -16,6 +16,7 @@ use super::keyspace::KeyWalk;
 use super::link::Link;
 use super::placement::{Placement, TargetIndex};
 use super::removal::remove_keys;
+use super::snapshot::Overwrite;
 
 /// What one target holds.
 #[derive(Default)]
@@ -33,12 +34,48 @@ enum Act {
     Remember,
 }
 
+/// Proof: the conflict policy was applied on every target. Only
+/// [`check_targets`] makes it, and `start` copies nothing without it.
+pub struct TargetsChecked {
+    pub(super) placement: Placement,
+    pub(super) overwrite: Overwrite,
+}
+
+/// Looks for moving keys that targets already hold, and does with them what
+/// the policy says: refuse (`fail`), remove (`replace`, or a resumed job, whose
+/// own they are), or remember (`skip`). Keys found from here on are the job's
+/// own, so a job notes that it copies between this and `start`.
+///
+/// # Errors
+/// With [`MoveError::is_refusal`] nothing was changed anywhere. After other
+/// errors some of the keys that the policy removes may be gone.
+pub async fn check_targets(cfg: &MoverConfig) -> Result<TargetsChecked, MoveError> {
+    let cfg = cfg.clone().patient();
+    check_layouts(&cfg)?;
+    let placement = clear_targets(&cfg, Placement::new(&cfg.moves)).await?;
+    let overwrite = match (cfg.on_conflict, cfg.resumed) {
+        (OnConflict::Replace, _) | (_, true) => Overwrite::Always,
+        (OnConflict::Fail | OnConflict::Skip, false) => Overwrite::Never,
+    };
+    Ok(TargetsChecked {
+        placement,
+        overwrite,
+    })
+}
+
+fn check_layouts(cfg: &MoverConfig) -> Result<(), MoveError> {
+    if !cfg.moves.from().is_deterministic() {
+        return Err(MoveError::NotDeterministic { which: "old" });
+    }
+    if !cfg.moves.to().is_deterministic() {
+        return Err(MoveError::NotDeterministic { which: "new" });
+    }
+    Ok(())
+}
+
 /// Applies the conflict policy on all targets; the placement that comes back
 /// leaves the skipped keys alone.
-pub(super) async fn clear_targets(
-    cfg: &MoverConfig,
-    placement: Placement,
-) -> Result<Placement, MoveError> {
+async fn clear_targets(cfg: &MoverConfig, placement: Placement) -> Result<Placement, MoveError> {
     let act = match (cfg.resumed, cfg.on_conflict) {
         (_, OnConflict::Replace) | (true, OnConflict::Fail) => Act::Remove,
         (false, OnConflict::Fail) => Act::Count,

@@ -8,7 +8,7 @@ use crate::rdb::NotRestorable;
 use crate::replication::TapError;
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyError;
-use crate::upstream::{Blame, SessionError};
+use crate::upstream::{self, Blame, SessionError};
 
 use super::key_text::KeyText;
 
@@ -267,6 +267,10 @@ impl MoveError {
             MoveError::Link { cause, .. } if cause.blame() == Blame::Configuration => {
                 Retry::AfterRepair
             }
+            // So is what a tap cannot read or is not allowed to.
+            MoveError::Tap { cause, .. } if cause.retry() == upstream::Retry::Never => {
+                Retry::AfterRepair
+            }
             MoveError::Link { .. }
             | MoveError::LaneLost { .. }
             | MoveError::MarkerLate { .. }
@@ -335,6 +339,42 @@ fn list(examples: &[KeyAt]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::{TapErrorKind, TapStep};
+
+    #[test]
+    fn a_tap_that_can_never_go_on_is_not_run_again() {
+        let retry = |kind: TapErrorKind| {
+            let address: ShardAddress = "s:1".parse().unwrap();
+            let cause = TapError {
+                address: address.clone(),
+                step: TapStep::Stream,
+                kind,
+            };
+            let error = MoveError::Tap {
+                source_server: address,
+                cause: Arc::new(cause),
+            };
+            error.retry()
+        };
+        for lasting in [
+            TapErrorKind::WrongPassword("WRONGPASS".to_owned()),
+            TapErrorKind::PsyncNotAvailable("ERR unknown command".to_owned()),
+            TapErrorKind::NotACommand {
+                offset: 7,
+                byte: b'+',
+            },
+        ] {
+            let text = lasting.to_string();
+            assert_eq!(retry(lasting), Retry::AfterRepair, "{text}");
+        }
+        for passing in [
+            TapErrorKind::Closed,
+            TapErrorKind::NotNow("LOADING".to_owned()),
+        ] {
+            let text = passing.to_string();
+            assert_eq!(retry(passing), Retry::RunAgain, "{text}");
+        }
+    }
 
     #[test]
     fn replies_that_pass_are_told_from_those_that_stay() {

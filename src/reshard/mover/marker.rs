@@ -26,8 +26,12 @@ pub(super) const MARKER_CHANNEL: &[u8] = b"__keyferry";
 pub(super) enum Expected {
     /// A barrier in every lane; the source task adds its own word.
     Barrier(mpsc::Sender<()>),
-    /// The same, and the source is not read on until the cut ends.
-    Cut(mpsc::Sender<()>),
+    /// The same, and the source is not read on while this cut is in force. One
+    /// that comes late, after its cut was taken back, is a mere barrier.
+    Cut {
+        number: u64,
+        passed: mpsc::Sender<()>,
+    },
     /// Reads on the targets of these keys.
     Reads { db: u32, reads: Vec<TargetReads> },
     /// The end of the guard: what it remembered goes to the settler.

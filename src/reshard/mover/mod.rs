@@ -8,8 +8,9 @@
 //! ```
 //!
 //! - `preflight` looks at every server and changes nothing.
-//! - `start` applies the conflict policy, then attaches one tap to every old
-//!   shard and opens one lane from it to every new shard.
+//! - `check_targets` applies the conflict policy.
+//! - `start` attaches one tap to every old shard and opens one lane from it to
+//!   every new shard.
 //! - Only keys with old(k) = S and new(k) != S go into S's lanes, from the
 //!   snapshot as RESTORE, from the stream as they come (`route`).
 //! - `marker` tells when everything before a moment has reached the targets.
@@ -48,6 +49,7 @@ mod verify;
 
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
 pub use config::{MoverConfig, MoverLimits, OnConflict, UnknownPolicy};
+pub use conflict::{TargetsChecked, check_targets};
 pub use error::{KeyAt, MoveError, Retry, Role, Unfollowable};
 pub use preflight::{PreflightReport, ServerReport, preflight};
 pub use progress::{MoverProgress, Phase, SourceProgress};

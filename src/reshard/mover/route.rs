@@ -16,6 +16,9 @@ use super::error::Unfollowable;
 use super::key_text::KeyText;
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 
+/// Keys of a command that a message shows.
+const SHOWN_KEYS_MAX: usize = 4;
+
 /// The arguments of one RESP array.
 #[derive(Clone, Copy)]
 pub(super) struct Args<'a> {
@@ -94,6 +97,28 @@ pub(super) fn route(
         StreamEffect::Keyed if command.name == "msetnx" => at.split("mset", SplitKind::Mset),
         StreamEffect::Keyed => at.whole(scratch),
     }
+}
+
+/// A command as messages show it: its name and keys. Other arguments may be
+/// values, which do not belong into logs.
+pub(super) fn name_and_keys(args: Args<'_>) -> String {
+    let mut keys = Vec::new();
+    if let Ok(command) = resolve(&args)
+        && command.keys(&args, &mut keys).is_err()
+    {
+        keys.clear();
+    }
+    let shown = keys.iter().map(|key| key.index as usize);
+    let shown = std::iter::once(0).chain(shown.take(SHOWN_KEYS_MAX));
+    let words: Vec<String> = shown
+        .map(|index| KeyText(args.arg(index)).to_string())
+        .collect();
+    let more = if keys.len() > SHOWN_KEYS_MAX {
+        " ..."
+    } else {
+        ""
+    };
+    format!("`{}{more}`", words.join(" "))
 }
 
 fn is_script(name: &str) -> bool {
@@ -204,16 +229,36 @@ mod tests {
     /// The server that stays in the layout.
     const SOURCE: SourceIndex = SourceIndex(1);
 
-    fn routed(words: &[&[u8]]) -> Result<Route, Unfollowable> {
+    fn with_args<T>(words: &[&[u8]], ask: impl FnOnce(Args<'_>) -> T) -> T {
         let mut bytes = Vec::new();
         write_command(&mut bytes, words);
         let mut scanner = RequestScanner::new(RequestLimits::default());
         let request = scanner.scan(&bytes).unwrap().unwrap();
-        let args = Args {
+        ask(Args {
             bytes: request.bytes,
             spans: request.args,
-        };
-        route(&placement(), SOURCE, 0, args, &mut Vec::new())
+        })
+    }
+
+    fn routed(words: &[&[u8]]) -> Result<Route, Unfollowable> {
+        with_args(words, |args| {
+            route(&placement(), SOURCE, 0, args, &mut Vec::new())
+        })
+    }
+
+    #[test]
+    fn messages_show_names_and_keys_but_no_values() {
+        for (words, shown) in [
+            (&[&b"SET"[..], b"k\x00", b"secret"][..], "`SET k\\x00`"),
+            (&[b"RENAME", b"a", b"b"], "`RENAME a b`"),
+            (&[b"MSET", b"a", b"secret", b"b", b"secret"], "`MSET a b`"),
+            (&[b"DEL", b"a", b"b", b"c", b"d", b"e"], "`DEL a b c d ...`"),
+            (&[b"FROBNICATE", b"secret"], "`FROBNICATE`"),
+            (&[b"EVAL", b"secret", b"1", b"k", b"secret"], "`EVAL k`"),
+            (&[b"SWAPDB", b"0", b"1"], "`SWAPDB`"),
+        ] {
+            assert_eq!(with_args(words, name_and_keys), shown);
+        }
     }
 
     /// One key for each case: stays, stray, moves to one target, to another.

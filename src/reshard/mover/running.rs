@@ -1,6 +1,8 @@
 //! A mover at work: what the job can ask of it.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -32,7 +34,7 @@ pub(super) struct MoverParts {
     pub(super) boards: Vec<Board>,
     pub(super) publishers: Vec<mpsc::Sender<Vec<u8>>>,
     pub(super) lane_counts: Vec<usize>,
-    pub(super) cut: watch::Sender<bool>,
+    pub(super) cut: watch::Sender<Option<u64>>,
     pub(super) nonces: Arc<Nonces>,
     pub(super) rows: Vec<Arc<SourceRow>>,
     pub(super) progress: watch::Receiver<MoverProgress>,
@@ -43,11 +45,16 @@ pub(super) struct MoverParts {
 /// Taps and lanes at work. End it with [`Mover::stop`].
 pub struct Mover {
     parts: MoverParts,
+    /// How many cuts there were: the number of the next.
+    cuts: AtomicU64,
 }
 
 impl Mover {
     pub(super) fn new(parts: MoverParts) -> Mover {
-        Mover { parts }
+        Mover {
+            parts,
+            cuts: AtomicU64::new(0),
+        }
     }
 
     /// How far each source is; renewed several times a second.
@@ -73,20 +80,18 @@ impl Mover {
             let seen = progress.wait_for(MoverProgress::is_following).await;
             seen.map(|_| ()).map_err(|_| MoveError::Stopped)
         };
-        self.parts.failure.or(caught_up).await?;
+        self.at_work(caught_up).await?;
         loop {
             let marker = self.marker("following").await?;
             if marker.elapsed <= Duration::from_millis(FOLLOWING_MARKER_MS_MAX) {
                 return Ok(());
             }
             let pause = tokio::time::sleep(Duration::from_millis(FOLLOWING_RETRY_MS));
-            self.parts
-                .failure
-                .or(async {
-                    pause.await;
-                    Ok(())
-                })
-                .await?;
+            self.at_work(async {
+                pause.await;
+                Ok(())
+            })
+            .await?;
         }
     }
 
@@ -113,19 +118,21 @@ impl Mover {
     /// # Errors
     /// As [`Mover::marker`]; the cut stays until [`Mover::uncut`].
     pub async fn cut(&self, label: &str) -> Result<MarkerReport, MoveError> {
-        self.parts.cut.send_replace(true);
-        self.pass(label, Expected::Cut).await
+        let number = self.cuts.fetch_add(1, Ordering::Relaxed);
+        self.parts.cut.send_replace(Some(number));
+        self.pass(label, |passed| Expected::Cut { number, passed })
+            .await
     }
 
     /// Reads the sources on.
     pub fn uncut(&self) {
-        self.parts.cut.send_replace(false);
+        self.parts.cut.send_replace(None);
     }
 
     async fn pass(
         &self,
         label: &str,
-        what: fn(mpsc::Sender<()>) -> Expected,
+        what: impl Fn(mpsc::Sender<()>) -> Expected,
     ) -> Result<MarkerReport, MoveError> {
         let limit = Duration::from_millis(MARKER_MS_MAX);
         let passing = async {
@@ -151,14 +158,14 @@ impl Mover {
                 sources,
             })
         };
-        self.parts.failure.or(passing).await
+        self.at_work(passing).await
     }
 
     /// Hands the marker to all publishers before waiting for any.
     async fn send_markers(
         &self,
         label: &str,
-        what: fn(mpsc::Sender<()>) -> Expected,
+        what: impl Fn(mpsc::Sender<()>) -> Expected,
     ) -> Result<Vec<(ShardAddress, mpsc::Receiver<()>, usize)>, MoveError> {
         let parts = &self.parts;
         let servers = parts.placement.sources().iter();
@@ -194,7 +201,30 @@ impl Mover {
             nonces: Arc::clone(&self.parts.nonces),
             options,
         };
-        self.parts.failure.or(verify(Arc::new(verifier))).await
+        self.at_work(verify(Arc::new(verifier))).await
+    }
+
+    /// Lets go of all servers at once: taps and lanes end, sources buffer no
+    /// more for us, and markers or verifications under way end with
+    /// [`MoveError::Stopped`]. For when a switch is decided. May be called
+    /// again; [`Mover::stop`] is still to follow.
+    pub fn detach(&self) {
+        self.parts.tasks.tell();
+    }
+
+    /// Runs `work` unless the mover fails or is told to stop first.
+    async fn at_work<T>(
+        &self,
+        work: impl Future<Output = Result<T, MoveError>>,
+    ) -> Result<T, MoveError> {
+        let work = async {
+            tokio::select! {
+                biased;
+                () = self.parts.tasks.told() => Err(MoveError::Stopped),
+                done = work => done,
+            }
+        };
+        self.parts.failure.or(work).await
     }
 
     /// Detaches from all sources, closes all lanes and joins all tasks.

@@ -35,14 +35,13 @@ use crate::upstream::config::UpstreamConfig;
 use super::config::BULK_BYTES_MAX;
 use super::error::{MoveError, Unfollowable};
 use super::guard::Guard;
-use super::key_text::KeyText;
 use super::lane::{LaneMeter, Op, Reads};
 use super::marker::{Board, Expected, MARKER_CHANNEL};
 use super::pace::Pace;
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
-use super::route::{Args, Part, Route, route};
+use super::route::{Args, Part, Route, name_and_keys, route};
 use super::snapshot::{Overwrite, Unsendable, write_restore};
 
 /// How often offsets are acknowledged while nothing happens.
@@ -56,8 +55,8 @@ pub(super) struct SourceParts {
     pub(super) queues: Vec<LaneQueue>,
     pub(super) meters: Vec<Arc<LaneMeter>>,
     pub(super) board: Board,
-    /// Whether what comes behind a cut's marker has to wait.
-    pub(super) cut: watch::Receiver<bool>,
+    /// The cut in force: what comes behind its marker has to wait.
+    pub(super) cut: watch::Receiver<Option<u64>>,
     pub(super) row: Arc<SourceRow>,
     pub(super) pace: Arc<Pace>,
     pub(super) overwrite: Overwrite,
@@ -337,13 +336,13 @@ impl Source {
                 // Our own word: a source without lanes has shown the marker, too.
                 let _ = passed.try_send(());
             }
-            Expected::Cut(passed) => {
+            Expected::Cut { number, passed } => {
                 self.barrier(&passed);
                 let _ = passed.try_send(());
                 self.flush_all().await?;
                 let mut cut = self.parts.cut.clone();
-                // Ended by `uncut`, or with the mover.
-                let _ = cut.wait_for(|cut| !*cut).await;
+                // Ended by `uncut`, by the next cut, or with the mover.
+                let _ = cut.wait_for(|cut| *cut != Some(number)).await;
             }
             Expected::Reads { db, reads } => {
                 for read in reads {
@@ -447,15 +446,13 @@ impl Source {
     }
 
     fn unfollowable(&self, command: &StreamCommand, why: Unfollowable) -> MoveError {
-        let shown: Vec<String> = command
-            .args()
-            .take(4)
-            .map(|arg| KeyText(arg).to_string())
-            .collect();
-        let more = if command.args.len() > 4 { " ..." } else { "" };
+        let args = Args {
+            bytes: &command.bytes,
+            spans: &command.args,
+        };
         MoveError::Unfollowable {
             source_server: self.parts.address.clone(),
-            command: format!("`{}{more}`", shown.join(" ")),
+            command: name_and_keys(args),
             offset: command.offset_end,
             why,
         }

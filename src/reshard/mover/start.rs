@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::upstream::config::UpstreamConfig;
-
-use super::config::{MoverConfig, OnConflict};
-use super::conflict::{clear_targets, lane_name};
+use super::config::MoverConfig;
+use super::conflict::{TargetsChecked, lane_name};
 use super::error::{MoveError, Role};
 use super::keyspace::databases;
 use super::lane::{Lane, LaneMeter, LaneNames};
@@ -24,19 +22,15 @@ use super::snapshot::Overwrite;
 use super::source::{SourceParts, follow};
 use super::tasks::{Failure, TaskSet};
 
-/// Applies the conflict policy, opens all connections and begins to copy. A
-/// source that cannot be tapped shows in [`Mover::failed`].
+/// Opens all connections and begins to copy to the targets that were checked
+/// with the same configuration. A source that cannot be tapped shows in
+/// [`Mover::failed`].
 ///
 /// # Errors
-/// With [`MoveError::is_refusal`] nothing was changed anywhere. With other
-/// errors targets may hold part of the copy; a run with `resumed` clears it.
-pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
-    let cfg = MoverConfig {
-        upstream: patient(cfg.upstream.clone()),
-        ..cfg
-    };
-    check_layouts(&cfg)?;
-    let placement = Arc::new(clear_targets(&cfg, Placement::new(&cfg.moves)).await?);
+/// Targets may hold part of the copy; a run with `resumed` clears it.
+pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, MoveError> {
+    let cfg = cfg.patient();
+    let placement = Arc::new(checked.placement);
     let failure = Failure::new();
     let mut starter = Starter {
         nonces: Arc::new(Nonces::new(&cfg.job, fastrand::u64(..))),
@@ -46,8 +40,9 @@ pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
         boards: Vec::new(),
         publishers: Vec::new(),
         lane_counts: Vec::new(),
-        cut: watch::Sender::new(false),
+        cut: watch::Sender::new(None),
         placement,
+        overwrite: checked.overwrite,
         cfg,
     };
     for source in (0..starter.placement.sources().len()).map(SourceIndex) {
@@ -81,29 +76,11 @@ pub async fn start(cfg: MoverConfig) -> Result<Mover, MoveError> {
     }))
 }
 
-/// Copies and large reads take longer than a client's request may: the session's
-/// own bound holds instead of the pool's.
-fn patient(upstream: UpstreamConfig) -> UpstreamConfig {
-    UpstreamConfig {
-        request_timeout: None,
-        ..upstream
-    }
-}
-
-fn check_layouts(cfg: &MoverConfig) -> Result<(), MoveError> {
-    if !cfg.moves.from().is_deterministic() {
-        return Err(MoveError::NotDeterministic { which: "old" });
-    }
-    if !cfg.moves.to().is_deterministic() {
-        return Err(MoveError::NotDeterministic { which: "new" });
-    }
-    Ok(())
-}
-
 /// What is being put together.
 struct Starter {
     cfg: MoverConfig,
     placement: Arc<Placement>,
+    overwrite: Overwrite,
     nonces: Arc<Nonces>,
     pace: Arc<Pace>,
     tasks: TaskSet,
@@ -111,7 +88,7 @@ struct Starter {
     boards: Vec<Board>,
     publishers: Vec<mpsc::Sender<Vec<u8>>>,
     lane_counts: Vec<usize>,
-    cut: watch::Sender<bool>,
+    cut: watch::Sender<Option<u64>>,
 }
 
 impl Starter {
@@ -159,10 +136,6 @@ impl Starter {
         let name = format!("settler {address}");
         self.tasks.spawn(name, settle(settler, settling, stop));
         let row = Arc::new(SourceRow::new(address.clone(), held, meters.clone()));
-        let overwrite = match (self.cfg.on_conflict, self.cfg.resumed) {
-            (OnConflict::Replace, _) | (_, true) => Overwrite::Always,
-            (OnConflict::Fail | OnConflict::Skip, false) => Overwrite::Never,
-        };
         self.boards.push(board.clone());
         self.rows.push(Arc::clone(&row));
         self.publishers.push(requests);
@@ -178,7 +151,7 @@ impl Starter {
             cut: self.cut.subscribe(),
             row,
             pace: Arc::clone(&self.pace),
-            overwrite,
+            overwrite: self.overwrite,
         };
         let stop = self.tasks.stop_signal();
         self.tasks.spawn(
