@@ -29,6 +29,8 @@ use crate::router::spec::LayoutSpec;
 pub enum Fault {
     /// 409, nothing is done.
     Refuse,
+    /// 500, nothing is done.
+    Fail,
     /// Nothing is done and nothing answered.
     Silent,
     /// Done, but the answer is lost.
@@ -150,6 +152,7 @@ async fn switch(
             .map(|(_, fault)| fault);
         let answer = match fault {
             Some(Fault::Refuse) => Err("told to refuse"),
+            Some(Fault::Fail) => Err("the disk is full"),
             Some(Fault::Silent) => Ok(()),
             Some(Fault::DoneButSilent) | None => state.take(&call, &body),
         };
@@ -162,6 +165,10 @@ async fn switch(
         Ok(()) => (
             StatusCode::OK,
             Json(json!({"v": 1, "held_requests": 3, "held_us_max": 1500})),
+        ),
+        Err(reason) if fault == Some(Fault::Fail) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Json(json!({"v": 1, "error": reason, "reason": "state_not_written"})),
         ),
         Err(reason) => (
             StatusCode::CONFLICT,

@@ -36,8 +36,8 @@ pub enum CallFailure {
     /// The proxy answered that it will not.
     #[error("refused: {0}")]
     Refused(String),
-    /// No answer: it may or may not have been done.
-    #[error("no answer: {0}")]
+    /// No answer that settles it: it may or may not have been done.
+    #[error("not confirmed: {0}")]
     Lost(String),
 }
 

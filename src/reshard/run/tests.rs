@@ -214,6 +214,20 @@ async fn a_try_that_a_proxy_refuses_is_taken_back_and_repeated() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_fails_is_quoted() {
+    let world = World::new(SwitchMode::Auto).await;
+    for _ in 0..AUTO_TRIES_MAX {
+        world.proxies[1].fail("stage", Fault::Fail);
+    }
+    let said = world.run().await.unwrap_err().to_string();
+    let url = world.proxies[1].url.to_string();
+    for part in [url.as_str(), "the disk is full", "state_not_written"] {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    world.assert_all_at(4);
+}
+
+#[tokio::test]
 async fn a_hold_that_never_answers_ends_at_the_deadline() {
     let mut world = World::new(SwitchMode::Auto).await;
     world.options.hold = Duration::from_millis(50);
