@@ -44,6 +44,7 @@ pub struct FakeState {
     pub layout: LayoutSpec,
     pub gate: GateView,
     pub pending: Option<(String, u64)>,
+    pub decided_by: Option<String>,
     staged: Option<LayoutSpec>,
     incarnation: u64,
     pub calls: Vec<String>,
@@ -65,6 +66,7 @@ impl FakeProxy {
             layout: layout.clone(),
             gate: GateView::Open,
             pending: None,
+            decided_by: None,
             staged: None,
             incarnation: 0,
             calls: Vec::new(),
@@ -132,6 +134,7 @@ async fn pools(
     let pool = json!({
         "name": "cache", "epoch": state.epoch, "layout": state.layout,
         "gate": state.gate, "pending": pending, "workers": 2,
+        "decided_by": state.decided_by,
     });
     (StatusCode::OK, Json(json!({"v": 1, "pools": [pool]})))
 }
@@ -203,6 +206,7 @@ impl FakeState {
             "commit" if self.epoch == epoch => {}
             "commit" if ours && matches!(self.gate, GateView::Armed | GateView::Fenced) => {
                 self.epoch = epoch;
+                self.decided_by = Some(job.to_owned());
                 self.layout = self.staged.take().unwrap();
                 self.open();
             }

@@ -444,6 +444,7 @@ async fn died_after_a_commit_goes_forward() {
         let mut first = world.proxies[0].state();
         first.epoch = 5;
         first.layout = layout(3).spec().clone();
+        first.decided_by = Some("job-dead".to_owned());
     }
     world.pend(1, GateView::Fenced);
     world.run().await.unwrap();
@@ -454,6 +455,29 @@ async fn died_after_a_commit_goes_forward() {
         0,
         "nothing is copied any more"
     );
+}
+
+#[tokio::test]
+async fn a_layout_that_another_brought_is_no_commit_of_ours() {
+    for decided_by in [None, Some("job-other".to_owned())] {
+        let world = World::new(SwitchMode::Auto).await;
+        world.died_switching(true);
+        {
+            let mut first = world.proxies[0].state();
+            first.epoch = 5;
+            first.layout = layout(3).spec().clone();
+            first.decided_by = decided_by;
+        }
+        world.pend(1, GateView::Fenced);
+        let error = world.run().await.unwrap_err();
+        assert_eq!(error.ending(), Ending::Guard, "{error}");
+        let url = world.proxies[0].url.to_string();
+        assert!(error.to_string().contains(&url), "{error}");
+        for proxy in &world.proxies {
+            assert!(proxy.state().calls.is_empty(), "nothing was decided");
+        }
+        assert_eq!(world.state(), "switching");
+    }
 }
 
 #[tokio::test]
