@@ -233,6 +233,8 @@ pub struct FakeMoves {
     pub differences: AtomicU64,
     /// Markers never come through.
     pub marker_is_lost: AtomicBool,
+    /// The mover fails as soon as a marker came through.
+    pub fails_after_cut: AtomicBool,
     /// `start` refuses.
     pub conflict: AtomicBool,
     pub preflights: AtomicU64,
@@ -254,6 +256,7 @@ impl FakeData {
 pub struct FakeMoving {
     moves: Arc<FakeMoves>,
     progress: watch::Sender<MoverProgress>,
+    failure: watch::Sender<bool>,
 }
 
 impl DataPath for FakeData {
@@ -280,6 +283,7 @@ impl DataPath for FakeData {
         Ok(FakeMoving {
             moves: Arc::clone(&self.0),
             progress: watch::Sender::new(MoverProgress::default()),
+            failure: watch::Sender::new(false),
         })
     }
 }
@@ -294,13 +298,21 @@ impl Moving for FakeMoving {
     }
 
     async fn failed(&self) -> MoveError {
-        std::future::pending().await
+        self.failure
+            .subscribe()
+            .wait_for(|lost| *lost)
+            .await
+            .unwrap();
+        MoveError::Stopped
     }
 
     async fn cut(&self, _label: &str) -> Result<MarkerReport, MoveError> {
         self.moves.is_cut.store(true, Ordering::SeqCst);
         if self.moves.marker_is_lost.load(Ordering::SeqCst) {
             return std::future::pending().await;
+        }
+        if self.moves.fails_after_cut.load(Ordering::SeqCst) {
+            self.failure.send_replace(true);
         }
         Ok(MarkerReport {
             elapsed: Duration::ZERO,

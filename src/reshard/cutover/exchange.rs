@@ -63,6 +63,9 @@ pub enum AbortReason {
     /// The marker did not come through.
     #[error("the marker failed: {0}")]
     Marker(String),
+    /// Keys cannot be moved any more.
+    #[error("the mover failed: {0}")]
+    Mover(String),
     /// The journal took no record.
     #[error("{0}")]
     Journal(String),
@@ -91,6 +94,8 @@ pub enum Event {
     Applied(MarkerApplied),
     /// A marker was lost or late.
     MarkerFailed(String),
+    /// The mover failed: a target may lack what its source has.
+    MoverFailed(String),
     /// `--hold` ran out, counted from [`Action::StartDeadline`].
     Deadline,
     /// Whoever drives the switch wants out, if there still is a way out.

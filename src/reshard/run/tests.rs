@@ -256,6 +256,18 @@ async fn a_marker_that_never_comes_leaves_everything_on_the_old_route() {
 }
 
 #[tokio::test]
+async fn a_target_that_dies_after_the_marker_leaves_everything_on_the_old_route() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().fails_after_cut.store(true, SeqCst);
+    let error = world.run().await.unwrap_err();
+    assert!(matches!(error, JobError::Move(_)), "{error}");
+    world.assert_all_at(4);
+    assert_eq!(world.state(), "failed");
+    let calls = world.proxies[0].state().calls.clone();
+    assert!(!calls.contains(&"commit".to_owned()), "{calls:?}");
+}
+
+#[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_repeated_until_confirmed() {
     let world = World::new(SwitchMode::Auto).await;
     world.proxies[0].fail("commit", Fault::DoneButSilent);
