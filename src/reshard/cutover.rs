@@ -118,6 +118,9 @@ impl Cutover {
             (Self::Recording(_), Event::NotRecorded(why)) => {
                 Ok(Self::Aborted(AbortReason::Journal(why)))
             }
+            (Self::Recording(_), Event::MoverFailed(why)) => {
+                Ok(Self::Aborted(AbortReason::Mover(why)))
+            }
             (Self::Recording(_), Event::GiveUp(why)) => {
                 Ok(Self::Aborted(AbortReason::GivenUp(why)))
             }
@@ -136,7 +139,10 @@ impl Cutover {
                 Ok(Self::abort_all(proxies, AbortReason::Journal(why), out))
             }
             // The decision may already be written: it is too late to go back.
-            (state @ Self::Deciding(_), Event::Deadline | Event::GiveUp(_)) => Ok(state),
+            (
+                state @ Self::Deciding(_),
+                Event::Deadline | Event::GiveUp(_) | Event::MoverFailed(_),
+            ) => Ok(state),
             (Self::Committing(committing), event) => committing.step(event, out),
             (Self::Aborting(aborting), event) => aborting.step(event, out),
             (state, event) => Err(misstep(state.name(), &event)),
@@ -295,7 +301,9 @@ impl Committing {
                 }
             }
             // Too late to go back.
-            Event::Deadline | Event::GiveUp(_) => Ok(Cutover::Committing(self)),
+            Event::Deadline | Event::GiveUp(_) | Event::MoverFailed(_) => {
+                Ok(Cutover::Committing(self))
+            }
             event => Err(misstep("committing", &event)),
         }
     }
@@ -331,6 +339,7 @@ impl Aborting {
             }
             | Event::Applied(_)
             | Event::MarkerFailed(_)
+            | Event::MoverFailed(_)
             | Event::Deadline
             | Event::GiveUp(_) => Ok(Cutover::Aborting(self)),
             event => Err(misstep("aborting", &event)),
@@ -379,6 +388,7 @@ fn abort_reason(event: Event, during: &'static str) -> Result<AbortReason, Event
     match event {
         Event::Deadline => Ok(AbortReason::Deadline { during }),
         Event::GiveUp(why) => Ok(AbortReason::GivenUp(why)),
+        Event::MoverFailed(why) => Ok(AbortReason::Mover(why)),
         Event::MarkerFailed(why) if during == "the marker" => Ok(AbortReason::Marker(why)),
         event => Err(event),
     }
@@ -393,6 +403,7 @@ fn misstep(state: &'static str, event: &Event) -> Misstep {
         Event::NotRecorded(_) => "not recorded".to_owned(),
         Event::Applied(_) => "marker applied".to_owned(),
         Event::MarkerFailed(_) => "marker failed".to_owned(),
+        Event::MoverFailed(_) => "mover failed".to_owned(),
         Event::Deadline => "deadline".to_owned(),
         Event::GiveUp(_) => "give up".to_owned(),
     };

@@ -29,6 +29,8 @@ use crate::router::spec::LayoutSpec;
 pub enum Fault {
     /// 409, nothing is done.
     Refuse,
+    /// 500, nothing is done.
+    Fail,
     /// Nothing is done and nothing answered.
     Silent,
     /// Done, but the answer is lost.
@@ -42,6 +44,7 @@ pub struct FakeState {
     pub layout: LayoutSpec,
     pub gate: GateView,
     pub pending: Option<(String, u64)>,
+    pub decided_by: Option<String>,
     staged: Option<LayoutSpec>,
     incarnation: u64,
     pub calls: Vec<String>,
@@ -63,6 +66,7 @@ impl FakeProxy {
             layout: layout.clone(),
             gate: GateView::Open,
             pending: None,
+            decided_by: None,
             staged: None,
             incarnation: 0,
             calls: Vec::new(),
@@ -130,6 +134,7 @@ async fn pools(
     let pool = json!({
         "name": "cache", "epoch": state.epoch, "layout": state.layout,
         "gate": state.gate, "pending": pending, "workers": 2,
+        "decided_by": state.decided_by,
     });
     (StatusCode::OK, Json(json!({"v": 1, "pools": [pool]})))
 }
@@ -150,6 +155,7 @@ async fn switch(
             .map(|(_, fault)| fault);
         let answer = match fault {
             Some(Fault::Refuse) => Err("told to refuse"),
+            Some(Fault::Fail) => Err("the disk is full"),
             Some(Fault::Silent) => Ok(()),
             Some(Fault::DoneButSilent) | None => state.take(&call, &body),
         };
@@ -162,6 +168,10 @@ async fn switch(
         Ok(()) => (
             StatusCode::OK,
             Json(json!({"v": 1, "held_requests": 3, "held_us_max": 1500})),
+        ),
+        Err(reason) if fault == Some(Fault::Fail) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Json(json!({"v": 1, "error": reason, "reason": "state_not_written"})),
         ),
         Err(reason) => (
             StatusCode::CONFLICT,
@@ -196,6 +206,7 @@ impl FakeState {
             "commit" if self.epoch == epoch => {}
             "commit" if ours && matches!(self.gate, GateView::Armed | GateView::Fenced) => {
                 self.epoch = epoch;
+                self.decided_by = Some(job.to_owned());
                 self.layout = self.staged.take().unwrap();
                 self.open();
             }
@@ -222,6 +233,8 @@ pub struct FakeMoves {
     pub differences: AtomicU64,
     /// Markers never come through.
     pub marker_is_lost: AtomicBool,
+    /// The mover fails as soon as a marker came through.
+    pub fails_after_cut: AtomicBool,
     /// `start` refuses.
     pub conflict: AtomicBool,
     pub preflights: AtomicU64,
@@ -243,6 +256,7 @@ impl FakeData {
 pub struct FakeMoving {
     moves: Arc<FakeMoves>,
     progress: watch::Sender<MoverProgress>,
+    failure: watch::Sender<bool>,
 }
 
 impl DataPath for FakeData {
@@ -269,6 +283,7 @@ impl DataPath for FakeData {
         Ok(FakeMoving {
             moves: Arc::clone(&self.0),
             progress: watch::Sender::new(MoverProgress::default()),
+            failure: watch::Sender::new(false),
         })
     }
 }
@@ -283,13 +298,21 @@ impl Moving for FakeMoving {
     }
 
     async fn failed(&self) -> MoveError {
-        std::future::pending().await
+        self.failure
+            .subscribe()
+            .wait_for(|lost| *lost)
+            .await
+            .unwrap();
+        MoveError::Stopped
     }
 
     async fn cut(&self, _label: &str) -> Result<MarkerReport, MoveError> {
         self.moves.is_cut.store(true, Ordering::SeqCst);
         if self.moves.marker_is_lost.load(Ordering::SeqCst) {
             return std::future::pending().await;
+        }
+        if self.moves.fails_after_cut.load(Ordering::SeqCst) {
+            self.failure.send_replace(true);
         }
         Ok(MarkerReport {
             elapsed: Duration::ZERO,

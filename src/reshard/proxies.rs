@@ -80,6 +80,18 @@ pub enum ProxyError {
         /// Its reason, a word of the admin API; empty if it gave none.
         reason: String,
     },
+    /// It failed at it.
+    #[error("proxy {proxy}: {doing} failed there: {message}{}", reason_text(.reason))]
+    Failed {
+        /// Its admin address.
+        proxy: ProxyUrl,
+        /// What was asked.
+        doing: &'static str,
+        /// Its words.
+        message: String,
+        /// Its reason, a word of the admin API; empty if it gave none.
+        reason: String,
+    },
     /// It does not know the token.
     #[error("proxy {proxy}: {doing}: the token is missing or wrong; give --proxy-token-file")]
     Unauthorized {
@@ -131,7 +143,10 @@ fn known_pools(known: &[String]) -> String {
 impl ProxyError {
     /// Whether the same question may be answered well a little later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Late { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Late { .. } | Self::Failed { .. }
+        )
     }
 
     /// Whether the proxy refused because it does not know the path at all.
@@ -144,9 +159,11 @@ impl ProxyError {
             Self::Refused { .. } | Self::Unauthorized { .. } | Self::UnknownPool { .. } => {
                 CallFailure::Refused(self.to_string())
             }
-            Self::Unreachable { .. } | Self::Late { .. } | Self::BadAnswer { .. } => {
-                CallFailure::Lost(self.to_string())
-            }
+            // A proxy that failed half-way may have done it: as good as silent.
+            Self::Unreachable { .. }
+            | Self::Late { .. }
+            | Self::Failed { .. }
+            | Self::BadAnswer { .. } => CallFailure::Lost(self.to_string()),
         }
     }
 }

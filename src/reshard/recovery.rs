@@ -1,7 +1,8 @@
 //! Finishes a switch whose process died: asks every proxy, then goes the one way.
 //!
 //! ```text
-//! some proxy at the new epoch            -> commit the others
+//! some proxy at an epoch that the job did not bring -> refused, nothing is asked
+//! some proxy committed this job          -> commit the others
 //! decision recorded, all still pending   -> commit all
 //! otherwise                              -> abort all
 //! ```
@@ -22,7 +23,7 @@ use crate::router::spec::LayoutSpec;
 /// What a proxy says of the switch when its coordinator was restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyView {
-    /// It routes by the new epoch.
+    /// This job's commit brought it to the new epoch.
     Committed,
     /// It has the new layout staged by this job and the old epoch in force.
     Pending,
@@ -68,17 +69,27 @@ pub enum RecoveryError {
     Unanswered(Vec<ProxyError>),
     /// A proxy is at an epoch that this job does not explain.
     #[error(
-        "a switch of this job was interrupted, and since then proxy {proxy} went to epoch {epoch} by other means: look at every proxy (GET /api/v1/pools) before anything else"
+        "a switch of this job was interrupted, and since then proxy {proxy} went to epoch {epoch}, {}; nothing was changed: look at every proxy (GET /api/v1/pools) before anything else",
+        brought_by(.decided_by.as_deref())
     )]
     Foreign {
         /// Which proxy.
         proxy: String,
         /// Where it is.
         epoch: u64,
+        /// The other job that brought it there, if one did.
+        decided_by: Option<String>,
     },
     /// The switch itself.
     #[error(transparent)]
     Switch(#[from] SwitchError),
+}
+
+fn brought_by(job: Option<&str>) -> String {
+    match job {
+        Some(job) => format!("brought there by job {job}"),
+        None => "which this job did not bring: an operator changed its config".to_owned(),
+    }
 }
 
 fn texts(errors: &[ProxyError]) -> String {
@@ -97,14 +108,16 @@ pub async fn recover(switching: Switching<'_>) -> Result<SwitchEnd, RecoveryErro
     let mut errors = Vec::new();
     for (at, answer) in switching.fleet.views().await.into_iter().enumerate() {
         match answer {
-            Ok(view) => {
-                views.push(
-                    view_of(&view, &planned).ok_or_else(|| RecoveryError::Foreign {
+            Ok(view) => match view_of(&view, &planned) {
+                Some(view) => views.push(view),
+                None => {
+                    return Err(RecoveryError::Foreign {
                         proxy: planned.proxies.get(at).cloned().unwrap_or_default(),
                         epoch: view.epoch,
-                    })?,
-                )
-            }
+                        decided_by: view.decided_by,
+                    });
+                }
+            },
             Err(error) => errors.push(error),
         }
     }
@@ -127,8 +140,11 @@ pub async fn recover(switching: Switching<'_>) -> Result<SwitchEnd, RecoveryErro
     Ok(switching.drive::<Mover>(machine, actions, None).await?)
 }
 
+/// What the switch is to a proxy; `None` for one that left the old epoch by
+/// other means, be it to the same number and the same layout.
 fn view_of(view: &PoolView, planned: &PlannedJob) -> Option<ProxyView> {
-    if view.epoch == planned.epoch && same_layout(&view.layout, &planned.to) {
+    let decided_by_us = view.decided_by.as_ref() == Some(&planned.job);
+    if view.epoch == planned.epoch && decided_by_us && same_layout(&view.layout, &planned.to) {
         return Some(ProxyView::Committed);
     }
     if view.epoch >= planned.epoch {

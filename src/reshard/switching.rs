@@ -88,6 +88,7 @@ impl Switching<'_> {
         moving: Option<&M>,
     ) -> Result<SwitchEnd, SwitchError> {
         let mut waits = Waits::new(self.patience);
+        waits.failure = moving.map(failure);
         let mut journal_failure = None;
         let mut last_failures = vec![String::new(); self.fleet.len()];
         loop {
@@ -126,11 +127,13 @@ impl Switching<'_> {
                     };
                 }
                 Cutover::Aborting(_) => {
-                    waits.forget_marker_and_deadline();
+                    waits.forget_the_way_on();
                     if let Some(moving) = moving {
                         moving.uncut();
                     }
                 }
+                // Written keys are at their targets, and there is no way back.
+                state if state.is_past_return() => waits.failure = None,
                 _ => {}
             }
             let Some(event) = waits.next(&mut *self.fleet, &mut *self.stop).await else {
@@ -232,17 +235,25 @@ impl Switching<'_> {
     }
 }
 
-type MarkerWait<'m> = Pin<Box<dyn Future<Output = Result<MarkerReport, MoveError>> + Send + 'm>>;
+type Wait<'m, T> = Pin<Box<dyn Future<Output = T> + Send + 'm>>;
+type MarkerWait<'m> = Wait<'m, Result<MarkerReport, MoveError>>;
+type FailureWait<'m> = Wait<'m, MoveError>;
 
 fn marker<'m, M: Moving>(moving: &'m M, terms: &SwitchTerms) -> MarkerWait<'m> {
     let label = format!("switch-{}", terms.incarnation);
     Box::pin(async move { moving.cut(&label).await })
 }
 
+fn failure<'m, M: Moving>(moving: &'m M) -> FailureWait<'m> {
+    Box::pin(moving.failed())
+}
+
 /// Everything a switch may be waiting for.
 struct Waits<'m> {
     ready: VecDeque<Event>,
     marker: Option<MarkerWait<'m>>,
+    /// Looked at until the decision.
+    failure: Option<FailureWait<'m>>,
     deadline: Option<Instant>,
     patience_ends: Option<Instant>,
     stop_was_told: bool,
@@ -253,14 +264,16 @@ impl Waits<'_> {
         Self {
             ready: VecDeque::new(),
             marker: None,
+            failure: None,
             deadline: None,
             patience_ends: patience.map(|patience| Instant::now() + patience),
             stop_was_told: false,
         }
     }
 
-    fn forget_marker_and_deadline(&mut self) {
+    fn forget_the_way_on(&mut self) {
         self.marker = None;
+        self.failure = None;
         self.deadline = None;
     }
 
@@ -271,6 +284,11 @@ impl Waits<'_> {
         }
         tokio::select! {
             biased;
+            // Before any answer: the last arm leads to the decision.
+            error = until_done(&mut self.failure) => {
+                self.failure = None;
+                Some(Event::MoverFailed(error.to_string()))
+            }
             event = fleet.next() => Some(event),
             report = until_done(&mut self.marker) => {
                 self.marker = None;
@@ -299,9 +317,9 @@ async fn until(instant: Option<Instant>) {
     }
 }
 
-async fn until_done(marker: &mut Option<MarkerWait<'_>>) -> Result<MarkerReport, MoveError> {
-    match marker {
-        Some(marker) => marker.as_mut().await,
+async fn until_done<T>(wait: &mut Option<Wait<'_, T>>) -> T {
+    match wait {
+        Some(wait) => wait.as_mut().await,
         None => std::future::pending().await,
     }
 }

@@ -36,8 +36,8 @@ pub enum CallFailure {
     /// The proxy answered that it will not.
     #[error("refused: {0}")]
     Refused(String),
-    /// No answer: it may or may not have been done.
-    #[error("no answer: {0}")]
+    /// No answer that settles it: it may or may not have been done.
+    #[error("not confirmed: {0}")]
     Lost(String),
 }
 
@@ -63,6 +63,9 @@ pub enum AbortReason {
     /// The marker did not come through.
     #[error("the marker failed: {0}")]
     Marker(String),
+    /// Keys cannot be moved any more.
+    #[error("the mover failed: {0}")]
+    Mover(String),
     /// The journal took no record.
     #[error("{0}")]
     Journal(String),
@@ -91,6 +94,8 @@ pub enum Event {
     Applied(MarkerApplied),
     /// A marker was lost or late.
     MarkerFailed(String),
+    /// The mover failed: a target may lack what its source has.
+    MoverFailed(String),
     /// `--hold` ran out, counted from [`Action::StartDeadline`].
     Deadline,
     /// Whoever drives the switch wants out, if there still is a way out.

@@ -122,6 +122,7 @@ struct World {
     incarnation: u8,
     marker_out: bool,
     marker_applied: bool,
+    mover_is_lost: bool,
     deadline_runs: bool,
     pending_record: Option<Entry>,
     decided: bool,
@@ -142,6 +143,7 @@ impl World {
             incarnation: 1,
             marker_out: false,
             marker_applied: false,
+            mover_is_lost: false,
             deadline_runs: false,
             pending_record: None,
             decided: false,
@@ -156,7 +158,11 @@ impl World {
     fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Record(entry) => self.pending_record = Some(entry),
+                Action::Record(entry) => {
+                    let lost = self.mover_is_lost;
+                    assert!(!lost, "recorded after the mover failed: {self:?}");
+                    self.pending_record = Some(entry);
+                }
                 Action::StartDeadline => self.deadline_runs = true,
                 Action::PublishMarker => self.marker_out = true,
                 Action::Call { proxy, call, .. } => {
@@ -330,6 +336,11 @@ impl World {
             }
             None => next.push(failed.tell(Event::GiveUp("stop".to_owned()))),
         }
+        if !self.mover_is_lost {
+            let mut world = failed.clone();
+            world.mover_is_lost = true;
+            next.push(world.tell(Event::MoverFailed("dead".to_owned())));
+        }
         if self.marker_out {
             let mut world = failed;
             world.marker_out = false;
@@ -465,6 +476,36 @@ fn a_missing_decision_turns_back_unless_a_proxy_committed() {
     assert_eq!(recovery_of(true, &[Pending, Clear]), Recovery::Back);
     assert_eq!(recovery_of(false, &[Pending, Committed]), Recovery::Forward);
     assert_eq!(recovery_of(false, &[Clear, Clear]), Recovery::Back);
+}
+
+#[test]
+fn a_failed_mover_turns_back_until_the_decision_and_not_after() {
+    let answers = |call| {
+        (0..PROXIES.0).map(move |at| Event::Answered {
+            proxy: ProxyIndex(at),
+            call,
+            outcome: Ok(Pause::default()),
+        })
+    };
+    let mut way = vec![Event::Recorded];
+    way.extend(answers(Call::Stage));
+    way.extend(answers(Call::Hold));
+    way.push(Event::Applied(MarkerApplied::for_test()));
+    way.extend(answers(Call::Arm));
+    way.push(Event::Recorded);
+    let mut out = Vec::new();
+    let mut machine = Cutover::begin(PROXIES, &mut out);
+    for event in way {
+        let failed = Event::MoverFailed("dead".to_owned());
+        let after = machine.clone().step(failed, &mut out).unwrap();
+        let turns_back = matches!(after, Cutover::Aborting(_) | Cutover::Aborted(_));
+        assert_eq!(turns_back, !machine.is_past_return(), "{}", machine.name());
+        machine = machine.step(event, &mut out).unwrap();
+    }
+    assert_eq!(machine.name(), "committing");
+    let failed = Event::MoverFailed("dead".to_owned());
+    let after = machine.clone().step(failed, &mut out).unwrap();
+    assert_eq!(after, machine);
 }
 
 #[test]

@@ -281,21 +281,30 @@ impl Connection {
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             return Err(ProxyError::Unauthorized { proxy, doing });
         }
-        if status.is_client_error() {
-            let said: RefusalAnswer = serde_json::from_slice(&body).unwrap_or_default();
-            let message = if said.error.is_empty() {
-                format!("HTTP {status} for {path}")
-            } else {
-                said.error
-            };
-            return Err(ProxyError::Refused {
+        if !status.is_client_error() && !status.is_server_error() {
+            return Err(self.bad_answer(doing, format!("HTTP {status} for {path}")));
+        }
+        let RefusalAnswer { error, reason } = serde_json::from_slice(&body).unwrap_or_default();
+        let message = if error.is_empty() {
+            format!("HTTP {status} for {path}")
+        } else {
+            error
+        };
+        Err(if status.is_client_error() {
+            ProxyError::Refused {
                 proxy,
                 doing,
                 message,
-                reason: said.reason,
-            });
-        }
-        Err(self.bad_answer(doing, format!("HTTP {status} for {path}")))
+                reason,
+            }
+        } else {
+            ProxyError::Failed {
+                proxy,
+                doing,
+                message,
+                reason,
+            }
+        })
     }
 
     fn read<T: serde::de::DeserializeOwned>(

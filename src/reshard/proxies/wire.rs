@@ -39,6 +39,9 @@ pub struct PoolView {
     pub gate: GateView,
     /// A switch that was staged and neither committed nor aborted.
     pub pending: Option<PendingView>,
+    /// The job whose commit brought the layout in force; `None`: a config did.
+    #[serde(default)]
+    pub decided_by: Option<String>,
 }
 
 /// The gate of a pool in a proxy.

@@ -214,6 +214,20 @@ async fn a_try_that_a_proxy_refuses_is_taken_back_and_repeated() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_fails_is_quoted() {
+    let world = World::new(SwitchMode::Auto).await;
+    for _ in 0..AUTO_TRIES_MAX {
+        world.proxies[1].fail("stage", Fault::Fail);
+    }
+    let said = world.run().await.unwrap_err().to_string();
+    let url = world.proxies[1].url.to_string();
+    for part in [url.as_str(), "the disk is full", "state_not_written"] {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    world.assert_all_at(4);
+}
+
+#[tokio::test]
 async fn a_hold_that_never_answers_ends_at_the_deadline() {
     let mut world = World::new(SwitchMode::Auto).await;
     world.options.hold = Duration::from_millis(50);
@@ -239,6 +253,18 @@ async fn a_marker_that_never_comes_leaves_everything_on_the_old_route() {
     world.assert_all_at(4);
     assert_eq!(world.state(), "following");
     assert!(!world.data.seen().is_cut.load(SeqCst), "following goes on");
+}
+
+#[tokio::test]
+async fn a_target_that_dies_after_the_marker_leaves_everything_on_the_old_route() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().fails_after_cut.store(true, SeqCst);
+    let error = world.run().await.unwrap_err();
+    assert!(matches!(error, JobError::Move(_)), "{error}");
+    world.assert_all_at(4);
+    assert_eq!(world.state(), "failed");
+    let calls = world.proxies[0].state().calls.clone();
+    assert!(!calls.contains(&"commit".to_owned()), "{calls:?}");
 }
 
 #[tokio::test]
@@ -430,6 +456,7 @@ async fn died_after_a_commit_goes_forward() {
         let mut first = world.proxies[0].state();
         first.epoch = 5;
         first.layout = layout(3).spec().clone();
+        first.decided_by = Some("job-dead".to_owned());
     }
     world.pend(1, GateView::Fenced);
     world.run().await.unwrap();
@@ -440,6 +467,29 @@ async fn died_after_a_commit_goes_forward() {
         0,
         "nothing is copied any more"
     );
+}
+
+#[tokio::test]
+async fn a_layout_that_another_brought_is_no_commit_of_ours() {
+    for decided_by in [None, Some("job-other".to_owned())] {
+        let world = World::new(SwitchMode::Auto).await;
+        world.died_switching(true);
+        {
+            let mut first = world.proxies[0].state();
+            first.epoch = 5;
+            first.layout = layout(3).spec().clone();
+            first.decided_by = decided_by;
+        }
+        world.pend(1, GateView::Fenced);
+        let error = world.run().await.unwrap_err();
+        assert_eq!(error.ending(), Ending::Guard, "{error}");
+        let url = world.proxies[0].url.to_string();
+        assert!(error.to_string().contains(&url), "{error}");
+        for proxy in &world.proxies {
+            assert!(proxy.state().calls.is_empty(), "nothing was decided");
+        }
+        assert_eq!(world.state(), "switching");
+    }
 }
 
 #[tokio::test]
