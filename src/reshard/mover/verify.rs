@@ -336,7 +336,7 @@ impl Verifier {
 fn differing(pairs: Vec<Pair>, depth: Depth) -> Vec<(Pair, super::compare::DifferenceKind)> {
     use super::compare::DifferenceKind::ExtraAtTarget;
     let judged = pairs.into_iter().filter_map(|pair| {
-        let what = compare(&pair.at_source, &pair.at_target)?;
+        let what = compare(&pair.at_source, &pair.at_target, pair.lag)?;
         (depth == Depth::Content || what == ExtraAtTarget).then_some((pair, what))
     });
     judged.collect()
