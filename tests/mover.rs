@@ -12,6 +12,8 @@ mod conflicts;
 mod copying;
 #[path = "mover/expiring.rs"]
 mod expiring;
+#[path = "mover/idling.rs"]
+mod idling;
 #[path = "mover/refusals.rs"]
 mod refusals;
 mod support;

@@ -1,11 +1,13 @@
 //! Whether a key is the same at its source and at its target. Pure.
 //!
 //! Both sides were read at the same marker (see `reads`), so a difference is
-//! one. The exception is expiry: each server ends a key by its own clock, so a
-//! key that one side still has for less than `EXPIRY_SLACK_MS` and the other
-//! has no more is the same key.
+//! one. The exception is expiry: a key that only one side still has is the same
+//! key if the SOURCE's clock ends it within `EXPIRY_SLACK_MS` of the moment the
+//! target was read. The target's own word about the time counts for nothing: a
+//! target whose clock is ahead ends keys too early, and that is a loss.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::rdb::value_type::ValueKind;
 use crate::rdb::{ContentDigest, content_digest, split_dump_payload};
@@ -131,11 +133,14 @@ impl fmt::Display for DifferenceKind {
     }
 }
 
-/// `None` when both sides agree.
-pub(super) fn compare(source: &Seen, target: &Seen) -> Option<DifferenceKind> {
-    // The later of the two clocks: the other side may have ended the key by it.
-    let now_ms = source.now_ms.max(target.now_ms);
-    let ending = |at: Option<i64>| at.is_some_and(|at| at <= now_ms + EXPIRY_SLACK_MS);
+/// `None` when both sides agree. The target was read at most `lag` after the
+/// source.
+pub(super) fn compare(source: &Seen, target: &Seen, lag: Duration) -> Option<DifferenceKind> {
+    let lag_ms = i64::try_from(lag.as_millis()).unwrap_or(i64::MAX);
+    // The source's clock when the target was read.
+    let now_ms = source.now_ms.saturating_add(lag_ms);
+    let ending =
+        |at: Option<i64>| at.is_some_and(|at| at <= now_ms.saturating_add(EXPIRY_SLACK_MS));
     match (&source.state, &target.state) {
         (State::Missing, State::Missing) => None,
         (State::Here { expires_at_ms, .. }, State::Missing) => {
@@ -225,39 +230,55 @@ mod tests {
         }
     }
 
+    fn at_once(source: &Seen, target: &Seen) -> Option<DifferenceKind> {
+        compare(source, target, Duration::ZERO)
+    }
+
     #[test]
     fn a_key_that_just_ends_may_be_gone_on_one_side() {
-        assert_eq!(compare(&here(Some(100_900)), &missing()), None);
-        assert_eq!(compare(&missing(), &here(Some(100_900))), None);
+        assert_eq!(at_once(&here(Some(100_900)), &missing()), None);
+        assert_eq!(at_once(&missing(), &here(Some(100_900))), None);
         let far = here(Some(102_000));
         assert_eq!(
-            compare(&far, &missing()),
+            at_once(&far, &missing()),
             Some(DifferenceKind::MissingAtTarget)
         );
         assert_eq!(
-            compare(&missing(), &far),
+            at_once(&missing(), &far),
             Some(DifferenceKind::ExtraAtTarget)
         );
         assert_eq!(
-            compare(&here(None), &missing()),
+            at_once(&here(None), &missing()),
             Some(DifferenceKind::MissingAtTarget)
         );
     }
 
     #[test]
     fn expiry_times_agree_within_a_second() {
-        assert_eq!(compare(&here(Some(200_000)), &here(Some(200_999))), None);
-        assert!(compare(&here(Some(200_000)), &here(Some(205_000))).is_some());
-        assert!(compare(&here(Some(200_000)), &here(None)).is_some());
-        assert_eq!(compare(&here(None), &here(None)), None);
+        assert_eq!(at_once(&here(Some(200_000)), &here(Some(200_999))), None);
+        assert!(at_once(&here(Some(200_000)), &here(Some(205_000))).is_some());
+        assert!(at_once(&here(Some(200_000)), &here(None)).is_some());
+        assert_eq!(at_once(&here(None), &here(None)), None);
     }
 
     #[test]
-    fn a_late_target_may_have_ended_what_the_source_still_had() {
-        let late = Seen {
-            now_ms: 130_000,
+    fn a_target_read_late_may_have_ended_what_the_source_still_had() {
+        let lag = Duration::from_secs(30);
+        assert_eq!(compare(&here(Some(130_900)), &missing(), lag), None);
+        assert_eq!(
+            compare(&here(Some(131_100)), &missing(), lag),
+            Some(DifferenceKind::MissingAtTarget)
+        );
+    }
+
+    #[test]
+    fn a_target_whose_clock_is_ahead_has_lost_what_it_ended() {
+        let ahead = Seen {
+            now_ms: 100_000 + 180_000,
             state: State::Missing,
         };
-        assert_eq!(compare(&here(Some(129_000)), &late), None);
+        let missing = Some(DifferenceKind::MissingAtTarget);
+        assert_eq!(at_once(&here(Some(160_000)), &ahead), missing);
+        assert_eq!(at_once(&here(Some(100_900)), &ahead), None);
     }
 }

@@ -35,6 +35,12 @@ pub const MARKER_MS_MAX: u64 = 60_000;
 pub const FOLLOWING_MARKER_MS_MAX: u64 = 250;
 /// Pause between two looks at the lag while waiting to follow closely.
 pub const FOLLOWING_RETRY_MS: u64 = 100;
+/// Clocks of servers may be this far apart: an expiry time is a moment by the
+/// clock of whoever holds the key.
+pub const CLOCKS_APART_MS_MAX: u64 = 100;
+/// A connection without traffic for this long is sent a PING: servers close
+/// idle ones after their `timeout`, which is a second at least.
+pub const IDLE_PING_MS: u64 = 500;
 /// Time between two progress reports.
 pub const PROGRESS_MS: u64 = 200;
 /// Longest wait for one task to end after it was told to.

@@ -98,6 +98,20 @@ pub enum MoveError {
         /// The server's own id.
         run_id: String,
     },
+    /// Keys would end on their targets at other moments than on their sources.
+    #[error(
+        "the clocks of {first} and {second} are at least {apart_ms} ms apart, more than the {max_ms} ms that expiry times bear: set both by one time source (NTP), then run it again"
+    )]
+    ClocksDiffer {
+        /// One server.
+        first: ShardAddress,
+        /// The other server.
+        second: ShardAddress,
+        /// Lower bound of the difference.
+        apart_ms: u64,
+        /// The bound.
+        max_ms: u64,
+    },
     /// A connection of ours could not be made or broke.
     #[error("{role} {server}: {step}: {cause}")]
     Link {
@@ -296,6 +310,7 @@ impl MoveError {
             MoveError::NotDeterministic { .. }
                 | MoveError::Preflight { .. }
                 | MoveError::SameServer { .. }
+                | MoveError::ClocksDiffer { .. }
                 | MoveError::Conflict { .. }
                 | MoveError::TooManySkipped { .. }
                 | MoveError::SkipCannotResume

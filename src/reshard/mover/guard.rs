@@ -23,7 +23,7 @@ use super::route::Args;
 pub(super) const GUARD_MS: i64 = 7 * 24 * 3_600_000;
 /// Times further away than this are safe without a guard: no lag is as long.
 const HORIZON_MS: i64 = 3_600_000;
-/// Keys remembered at most, for each source; later ones are not guarded.
+/// Keys remembered at most, for each source; later ones are counted, not guarded.
 const GUARDED_KEYS_MAX: usize = 2_000_000;
 /// Bytes of names remembered at most, for each source.
 const GUARDED_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -36,7 +36,9 @@ pub(super) type Guarded = HashMap<(u32, Box<[u8]>), TargetIndex>;
 pub(super) struct Guard {
     active: bool,
     keys: Guarded,
+    keys_max: usize,
     bytes: usize,
+    unguarded: u64,
 }
 
 /// How an expiry time is written.
@@ -55,8 +57,16 @@ impl Guard {
         Guard {
             active: true,
             keys: HashMap::new(),
+            keys_max: GUARDED_KEYS_MAX,
             bytes: 0,
+            unguarded: 0,
         }
+    }
+
+    /// How many near expiry times were sent as they are, for want of room to
+    /// remember their keys.
+    pub(super) fn unguarded(&self) -> u64 {
+        self.unguarded
     }
 
     /// Ends the guard; what it remembered is to be settled.
@@ -131,10 +141,12 @@ impl Guard {
         if self.keys.contains_key(&id) {
             return true;
         }
-        let room = self.keys.len() < GUARDED_KEYS_MAX && self.bytes < GUARDED_BYTES_MAX;
+        let room = self.keys.len() < self.keys_max && self.bytes < GUARDED_BYTES_MAX;
         if room {
             self.bytes += key.len();
             self.keys.insert(id, target);
+        } else {
+            self.unguarded += 1;
         }
         room
     }
@@ -295,6 +307,22 @@ mod tests {
             None,
             "the guard is lifted"
         );
+    }
+
+    #[test]
+    fn what_finds_no_room_is_sent_as_it_is_and_counted() {
+        let mut guard = Guard::new();
+        guard.keys_max = 1;
+        let soon = (NOW + 5000).to_string();
+        assert!(rewrite(&mut guard, &["PEXPIREAT", "a", &soon]).is_some());
+        assert!(rewrite(&mut guard, &["PEXPIREAT", "a", &soon]).is_some());
+        assert_eq!(guard.unguarded(), 0);
+        assert_eq!(rewrite(&mut guard, &["PEXPIREAT", "b", &soon]), None);
+        assert_eq!(guard.snapshot_time(0, b"c", TARGET, NOW, NOW), NOW);
+        assert_eq!(guard.unguarded(), 2);
+        guard.lift();
+        assert_eq!(rewrite(&mut guard, &["PEXPIREAT", "d", &soon]), None);
+        assert_eq!(guard.unguarded(), 2, "the guard is lifted");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::resp::Value;
 
 use super::config::SCAN_COUNT;
 use super::error::MoveError;
-use super::link::Link;
+use super::link::{Kept, Link};
 
 const SCAN: &str = "list keys (SCAN)";
 
@@ -46,6 +46,11 @@ impl KeyWalk {
         let Some(&db) = self.dbs.front() else {
             return Ok(None);
         };
+        // What was done with the last page may have taken longer than the server
+        // keeps idle connections; a cursor holds on any connection.
+        if link.keep().await? == Kept::Renewed {
+            self.selected = None;
+        }
         if self.selected != Some(db) {
             link.call(
                 "choose a database (SELECT)",

@@ -9,7 +9,9 @@
 //! pushed them, so the operations of one key never overtake each other. The
 //! window is what was taken from the queue and not answered. Replies are read
 //! while requests are written, so that two full socket buffers cannot wait for
-//! each other. The first error reply ends the lane and with it the job.
+//! each other. The first error reply ends the lane and with it the job. A lane
+//! with nothing to carry sends PINGs, so that its target does not close it as
+//! idle, and so that a dead one is noticed before the switch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,13 +25,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use crate::resp::{ReplyScanner, Value, parse_value};
 use crate::router::address::ShardAddress;
 
-use super::config::{MoverLimits, TARGET_SILENCE_MS_MAX};
+use super::config::{IDLE_PING_MS, MoverLimits, TARGET_SILENCE_MS_MAX};
 use super::error::{KeyAt, MoveError};
 
 /// Read buffer growth step; a reply larger than this grows it as needed.
 const READ_BYTES: usize = 64 * 1024;
-/// How often silence is looked at.
-const SILENCE_CHECK: Duration = Duration::from_secs(1);
+/// How often silence is looked at, and broken where nothing is under way.
+const LOOK_EVERY: Duration = Duration::from_millis(IDLE_PING_MS);
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// What was asked, in the order of the replies.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub(super) enum Op {
     Library(Bytes),
     /// Told when everything before it was answered; has no reply of its own.
     Barrier(mpsc::Sender<()>),
+    /// PING of an idle lane; whatever is answered will do.
+    Ping,
     /// Replies to hand back; an error reply among them is a value.
     Reads(Reads),
 }
@@ -128,7 +133,8 @@ struct Flight {
     ops: std::vec::IntoIter<Op>,
     head: Option<Op>,
     bytes: usize,
-    offset: u64,
+    /// `None`: nobody sent it, so the meter does not count it.
+    offset: Option<u64>,
 }
 
 /// The connection's two halves and what is under way on them.
@@ -185,7 +191,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
         queue: &mut mpsc::Receiver<Batch>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), MoveError> {
-        let mut tick = tokio::time::interval(SILENCE_CHECK);
+        let mut tick =
+            tokio::time::interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
         let mut open = true;
         while open || !self.flights.is_empty() {
             let takes = open && self.has_window();
@@ -212,11 +219,24 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
                 Wake::Wrote(wrote) => self.on_wrote(wrote)?,
                 Wake::Batch(Some(batch)) => self.take(batch),
                 Wake::Batch(None) => open = false,
+                Wake::Tick if self.flights.is_empty() && open => self.ping(),
                 Wake::Tick => self.check_silence()?,
                 Wake::Stop => return Ok(()),
             }
         }
         Ok(())
+    }
+
+    fn ping(&mut self) {
+        self.heard = Instant::now();
+        self.window_ops += 1;
+        self.outbox.push_back(Bytes::from_static(PING));
+        self.flights.push_back(Flight {
+            ops: vec![Op::Ping].into_iter(),
+            head: None,
+            bytes: 0,
+            offset: None,
+        });
     }
 
     fn has_window(&self) -> bool {
@@ -231,7 +251,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
         self.window_ops += batch.ops.len();
         self.flights.push_back(Flight {
             bytes: batch.bytes.len(),
-            offset: batch.offset,
+            offset: Some(batch.offset),
             ops: batch.ops.into_iter(),
             head: None,
         });
@@ -294,7 +314,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             Op::Key { .. } => {
                 self.meter.keys_acked.fetch_add(1, Ordering::Relaxed);
             }
-            Op::Select(_) | Op::Command { .. } | Op::Library(_) | Op::Barrier(_) => {}
+            Op::Select(_) | Op::Command { .. } | Op::Library(_) | Op::Ping | Op::Barrier(_) => {}
         }
         self.window_ops -= 1;
         self.settle();
@@ -328,7 +348,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
                 }
                 None => {
                     self.window_bytes -= flight.bytes;
-                    self.meter.done(flight.offset);
+                    if let Some(offset) = flight.offset {
+                        self.meter.done(offset);
+                    }
                     self.flights.pop_front();
                 }
             }
@@ -352,7 +374,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
                 String::from_utf8_lossy(name).to_ascii_uppercase(),
                 key.to_vec(),
             ),
-            Op::Barrier(_) | Op::Reads(_) => return Ok(()),
+            Op::Ping | Op::Barrier(_) | Op::Reads(_) => return Ok(()),
         };
         let server = self.names.target.clone();
         Err(MoveError::TargetRefused {

@@ -1,20 +1,38 @@
 //! A session with a source or target whose errors name the server and the step.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::{Session, SessionError, SessionReader, SessionWriter};
 
+use super::config::IDLE_PING_MS;
 use super::error::{MoveError, Role};
+
+const IDLE_PING: Duration = Duration::from_millis(IDLE_PING_MS);
 
 /// One connection for our own requests.
 pub(super) struct Link {
     role: Role,
     server: ShardAddress,
+    upstream: UpstreamConfig,
     reader: SessionReader,
     writer: SessionWriter,
+    /// When the server was last heard.
+    heard: Instant,
+}
+
+/// Whether a link is still the connection it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The same.
+    Same,
+    /// A new connection, in database 0.
+    Renewed,
 }
 
 impl Link {
@@ -29,9 +47,41 @@ impl Link {
         Ok(Link {
             role,
             server: server.clone(),
+            upstream: upstream.clone(),
             reader,
             writer,
+            heard: Instant::now(),
         })
+    }
+
+    /// Makes sure that a link which was idle for a while is alive, by dialing
+    /// again if need be. No reply may be owed: then nothing is lost by it.
+    pub(super) async fn keep(&mut self) -> Result<Kept, MoveError> {
+        if self.heard.elapsed() < IDLE_PING
+            || self.ask("keep the connection", &[b"PING"]).await.is_ok()
+        {
+            return Ok(Kept::Same);
+        }
+        *self = Link::connect(self.role, &self.server.clone(), &self.upstream.clone()).await?;
+        Ok(Kept::Renewed)
+    }
+
+    /// Waits for `work` and keeps the link meanwhile, which must be in database
+    /// 0 and owed no reply.
+    pub(super) async fn keep_until<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, MoveError> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(IDLE_PING) => {
+                    self.keep().await?;
+                }
+            }
+        }
     }
 
     pub(super) fn server(&self) -> &ShardAddress {
@@ -106,6 +156,7 @@ impl Link {
     /// The next reply; an error reply is a value.
     pub(super) async fn read(&mut self, step: &'static str) -> Result<Value, MoveError> {
         let reply = self.reader.read_reply().await;
+        self.heard = Instant::now();
         reply.map_err(|cause| broken(self.role, &self.server, step, cause))
     }
 

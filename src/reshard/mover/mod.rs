@@ -20,6 +20,7 @@
 //! order, each once in a run; nothing is deleted from a source before `purge`;
 //! every task is owned by `Tasks` and ends with it.
 
+mod clocks;
 mod compare;
 mod config;
 mod conflict;

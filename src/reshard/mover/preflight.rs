@@ -1,10 +1,13 @@
 //! Looks at every server before anything is changed: reachable, a master, fit
-//! to be tapped or filled. Leaves nothing behind.
+//! to be tapped or filled, with a clock like the others'. Leaves nothing behind.
+
+use std::time::Instant;
 
 use crate::rdb::{RawValue, ValueType};
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
 
+use super::clocks::{check_clocks, sample};
 use super::config::MoverConfig;
 use super::error::{MoveError, Role};
 use super::keyspace::databases;
@@ -61,9 +64,12 @@ pub async fn preflight(cfg: &MoverConfig) -> Result<PreflightReport, MoveError> 
         targets: Vec::new(),
         warnings: Vec::new(),
     };
+    let start = Instant::now();
+    let mut clocks = Vec::new();
     for server in placement.sources() {
         let mut link = Link::connect(Role::Source, server, &cfg.upstream).await?;
         let found = look(&mut link).await?;
+        clocks.push((server.clone(), sample(&mut link, start).await?));
         check_source(&mut link, &found, &cfg.job).await?;
         report.sources.push(found);
     }
@@ -76,10 +82,12 @@ pub async fn preflight(cfg: &MoverConfig) -> Result<PreflightReport, MoveError> 
     for server in placement.targets() {
         let mut link = Link::connect(Role::Target, server, &cfg.upstream).await?;
         let found = look(&mut link).await?;
+        clocks.push((server.clone(), sample(&mut link, start).await?));
         check_target(&mut link, &found, highest_db, &cfg.job).await?;
         report.targets.push(found);
     }
     check_identities(&report)?;
+    check_clocks(&clocks)?;
     report.warnings = warnings(&report);
     Ok(report)
 }

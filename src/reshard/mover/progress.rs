@@ -49,6 +49,9 @@ pub struct SourceProgress {
     pub snapshot_bytes_total: Option<u64>,
     /// Commands of the live stream sent to targets.
     pub commands_sent: u64,
+    /// Near expiry times that went out unguarded, for want of room: if the
+    /// source renewed such a key in time, its target may have ended it.
+    pub times_unguarded: u64,
     /// Offset up to which the stream was read, in bytes.
     pub offset_read: u64,
     /// Offset up to which every target has applied what concerns it.
@@ -68,6 +71,7 @@ impl SourceProgress {
             snapshot_bytes: 0,
             snapshot_bytes_total: None,
             commands_sent: 0,
+            times_unguarded: 0,
             offset_read: 0,
             offset_applied: 0,
         }

@@ -17,15 +17,16 @@ pub(super) async fn publish(
     mut requests: mpsc::Receiver<Vec<u8>>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
-    loop {
-        let message = tokio::select! {
-            message = requests.recv() => message,
-            _ = stop.wait_for(|stop| *stop) => None,
-        };
-        let Some(message) = message else {
-            return Ok(());
-        };
-        link.call(STEP, &[b"PUBLISH", MARKER_CHANNEL, &message])
-            .await?;
+    let work = async {
+        while let Some(message) = link.keep_until(requests.recv()).await? {
+            link.call(STEP, &[b"PUBLISH", MARKER_CHANNEL, &message])
+                .await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => Ok(()),
+        done = work => done,
     }
 }

@@ -139,6 +139,8 @@ pub(super) struct Pair {
     pub(super) target: TargetIndex,
     pub(super) at_source: Seen,
     pub(super) at_target: Seen,
+    /// The target was read at most this long after the source.
+    pub(super) lag: Duration,
 }
 
 /// A batch that was sent.
@@ -146,6 +148,8 @@ pub(super) struct Pending {
     batch: Batch,
     depth: Depth,
     selects: bool,
+    /// Before the source was asked.
+    asked: Instant,
     targets: Vec<(TargetIndex, Vec<usize>, oneshot::Receiver<Vec<Value>>)>,
 }
 
@@ -206,6 +210,7 @@ pub(super) fn queue_batch(
         batch,
         depth,
         selects,
+        asked: Instant::now(),
         targets,
     }
 }
@@ -260,6 +265,7 @@ impl Pending {
             // A closed channel means that a lane ended: its own error says why.
             let values = timeout_at(deadline, replies).await.map_err(|_| late())?;
             let values = values.map_err(|_| late())?;
+            let lag = self.asked.elapsed();
             let seen = decode(values, members.len(), self.depth, Clock::Relative);
             let seen = seen.map_err(|why| link.answered("read keys at their targets", &why))?;
             for (at, at_target) in members.into_iter().zip(seen) {
@@ -271,6 +277,7 @@ impl Pending {
                         target,
                         at_source,
                         at_target,
+                        lag,
                     });
                 }
             }
@@ -324,8 +331,12 @@ fn decode(
     Ok(seen)
 }
 
-/// TIME's reply: seconds and microseconds.
 fn clock_ms(reply: &Value) -> Option<i64> {
+    clock_us(reply).map(|us| us / 1000)
+}
+
+/// TIME's reply, seconds and microseconds, as Unix time in microseconds.
+pub(super) fn clock_us(reply: &Value) -> Option<i64> {
     let Value::Array(parts) = reply else {
         return None;
     };
@@ -333,7 +344,7 @@ fn clock_ms(reply: &Value) -> Option<i64> {
         let text = parts.get(at)?.as_bytes()?;
         std::str::from_utf8(text).ok()?.parse().ok()
     };
-    number(0)?.checked_mul(1000)?.checked_add(number(1)? / 1000)
+    number(0)?.checked_mul(1_000_000)?.checked_add(number(1)?)
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(super) async fn settle(
 ) -> Result<(), MoveError> {
     let work = async {
         // A source task that ended has its own reason.
-        if drained.await.is_err() {
+        if settler.link.keep_until(drained).await?.is_err() {
             return Ok(());
         }
         settler.catch_up().await?;
@@ -89,7 +89,8 @@ impl Settler {
             let asked = Instant::now();
             self.say(Expected::Barrier(passed)).await?;
             for _ in 0..=self.lanes {
-                words.recv().await.ok_or(MoveError::Stopped)?;
+                let word = self.link.keep_until(words.recv()).await?;
+                word.ok_or(MoveError::Stopped)?;
             }
             if asked.elapsed() <= Duration::from_millis(FOLLOWING_MARKER_MS_MAX) {
                 return Ok(());

@@ -358,6 +358,11 @@ impl Source {
                 }
             }
             Expected::Lift(lifted) => {
+                let unguarded = self.guard.unguarded();
+                if unguarded > 0 {
+                    let source = &self.parts.address;
+                    tracing::warn!(%source, unguarded, "keys that expire soon were too many to guard: those renewed while the copy lagged may be missing, which verify will tell");
+                }
                 // A settler that ended has its own reason.
                 let _ = lifted.send(self.guard.lift());
             }
@@ -410,6 +415,7 @@ impl Source {
                 row.snapshot_bytes_total = snapshot.total_bytes;
             }
             row.commands_sent = self.commands;
+            row.times_unguarded = self.guard.unguarded();
             row.offset_read = self.offset;
         });
     }

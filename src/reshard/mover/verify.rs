@@ -18,7 +18,7 @@ use super::compare::{Difference, compare};
 use super::config::EXAMPLES_MAX;
 use super::error::{MoveError, Role};
 use super::keyspace::{KeyWalk, Page};
-use super::link::Link;
+use super::link::{Kept, Link};
 use super::marker::{Board, Nonces};
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::reads::{Batch, Depth, Pair, queue_batch};
@@ -312,6 +312,9 @@ impl Verifier {
         let Some(board) = self.boards.get(reader.source.0) else {
             return Ok(Vec::new());
         };
+        if reader.link.keep().await? == Kept::Renewed {
+            reader.selected = None;
+        }
         let mut sent = Vec::with_capacity(wave.len());
         for batch in wave {
             let message = self.nonces.next("verify");
@@ -333,7 +336,7 @@ impl Verifier {
 fn differing(pairs: Vec<Pair>, depth: Depth) -> Vec<(Pair, super::compare::DifferenceKind)> {
     use super::compare::DifferenceKind::ExtraAtTarget;
     let judged = pairs.into_iter().filter_map(|pair| {
-        let what = compare(&pair.at_source, &pair.at_target)?;
+        let what = compare(&pair.at_source, &pair.at_target, pair.lag)?;
         (depth == Depth::Content || what == ExtraAtTarget).then_some((pair, what))
     });
     judged.collect()

@@ -187,3 +187,21 @@ async fn it_stops_when_told_although_replies_are_owed() {
     world.stop.send_replace(true);
     world.lane.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn an_idle_lane_pings_and_takes_any_answer_for_one() {
+    let mut world = world(1024, MoverLimits::default());
+    let (passed, mut words) = mpsc::channel(1);
+    world.hears(PING).await;
+    // Sent behind the PING: its reply is the second one.
+    world
+        .send(b"1", vec![key("a"), Op::Barrier(passed)], 7)
+        .await;
+    world.hears(b"1").await;
+    assert_eq!(world.meter.applied_offset(9), 0);
+    world.says(b"-NOPERM no\r\n+OK\r\n").await;
+    words.recv().await.unwrap();
+    assert_eq!(world.meter.applied_offset(9), 9);
+    world.hears(PING).await;
+    assert_eq!(world.meter.applied_offset(9), 9, "a PING counts as a batch");
+}
