@@ -243,6 +243,7 @@ pub struct FakeMoves {
     pub stops: AtomicU64,
     pub verifies: AtomicU64,
     pub is_cut: AtomicBool,
+    pub is_detached: AtomicBool,
 }
 
 impl FakeData {
@@ -322,6 +323,10 @@ impl Moving for FakeMoving {
 
     fn uncut(&self) {
         self.moves.is_cut.store(false, Ordering::SeqCst);
+    }
+
+    fn detach(&self) {
+        self.moves.is_detached.store(true, Ordering::SeqCst);
     }
 
     async fn verify(&self, _options: VerifyOptions) -> Result<VerifyReport, MoveError> {

@@ -46,6 +46,9 @@ pub trait Moving: Send + Sync {
     fn cut(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
     /// Applies again what comes, after a cut that led to no switch.
     fn uncut(&self);
+    /// Lets go of every source, once a switch is decided and what they say is of
+    /// no more use: an unread tap would fill their buffers.
+    fn detach(&self);
     /// Compares moving keys at source and target.
     fn verify(
         &self,
@@ -91,6 +94,10 @@ impl Moving for Mover {
 
     fn uncut(&self) {
         Mover::uncut(self);
+    }
+
+    fn detach(&self) {
+        Mover::detach(self);
     }
 
     async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MoveError> {

@@ -395,6 +395,18 @@ async fn a_conflict_leaves_nothing_to_resume() {
 }
 
 #[tokio::test]
+async fn sources_are_let_go_while_a_commit_is_repeated() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.proxies[1].fail("commit", Fault::Silent);
+    let mut job = world.spawn().await;
+    job.until("switching", "committing").await;
+    job.until("switching", &world.proxies[1].url.to_string())
+        .await;
+    assert!(world.data.seen().is_detached.load(SeqCst));
+    job.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn proxies_that_disagree_or_are_dead_are_named() {
     let world = World::new(SwitchMode::Auto).await;
     world.proxies[1].state().epoch = 9;
