@@ -235,7 +235,9 @@ pub struct FakeMoves {
     pub marker_is_lost: AtomicBool,
     /// The mover fails as soon as a marker came through.
     pub fails_after_cut: AtomicBool,
-    /// `start` refuses.
+    /// `check_targets` never ends.
+    pub check_hangs: AtomicBool,
+    /// `check_targets` refuses.
     pub conflict: AtomicBool,
     pub preflights: AtomicU64,
     pub resumed: AtomicBool,
@@ -243,6 +245,7 @@ pub struct FakeMoves {
     pub stops: AtomicU64,
     pub verifies: AtomicU64,
     pub is_cut: AtomicBool,
+    pub is_detached: AtomicBool,
 }
 
 impl FakeData {
@@ -261,6 +264,7 @@ pub struct FakeMoving {
 
 impl DataPath for FakeData {
     type Moving = FakeMoving;
+    type Checked = ();
 
     async fn preflight(&self, _config: &MoverConfig) -> Result<PreflightReport, MoveError> {
         self.0.preflights.fetch_add(1, Ordering::SeqCst);
@@ -271,14 +275,21 @@ impl DataPath for FakeData {
         })
     }
 
-    async fn start(&self, config: MoverConfig) -> Result<FakeMoving, MoveError> {
+    async fn check_targets(&self, config: &MoverConfig) -> Result<(), MoveError> {
         self.0.resumed.store(config.resumed, Ordering::SeqCst);
+        if self.0.check_hangs.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
         if self.0.conflict.load(Ordering::SeqCst) {
             return Err(MoveError::Conflict {
                 examples: Vec::new(),
                 count: 1,
             });
         }
+        Ok(())
+    }
+
+    async fn start(&self, _config: MoverConfig, (): ()) -> Result<FakeMoving, MoveError> {
         self.0.starts.fetch_add(1, Ordering::SeqCst);
         Ok(FakeMoving {
             moves: Arc::clone(&self.0),
@@ -322,6 +333,10 @@ impl Moving for FakeMoving {
 
     fn uncut(&self) {
         self.moves.is_cut.store(false, Ordering::SeqCst);
+    }
+
+    fn detach(&self) {
+        self.moves.is_detached.store(true, Ordering::SeqCst);
     }
 
     async fn verify(&self, _options: VerifyOptions) -> Result<VerifyReport, MoveError> {

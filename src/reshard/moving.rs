@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::mover::{
     self, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress, PreflightReport,
-    VerifyOptions, VerifyReport,
+    TargetsChecked, VerifyOptions, VerifyReport,
 };
 use super::record::Copied;
 
@@ -19,6 +19,8 @@ use super::record::Copied;
 pub trait DataPath: Sync {
     /// A move under way.
     type Moving: Moving;
+    /// Proof: no target holds a key that the job may not write.
+    type Checked: Send;
 
     /// Checks every server, changing nothing.
     fn preflight(
@@ -26,10 +28,18 @@ pub trait DataPath: Sync {
         config: &MoverConfig,
     ) -> impl Future<Output = Result<PreflightReport, MoveError>> + Send;
 
+    /// Applies the conflict policy to what targets hold; may take minutes. Only
+    /// what is found in a target after this can be the job's own.
+    fn check_targets(
+        &self,
+        config: &MoverConfig,
+    ) -> impl Future<Output = Result<Self::Checked, MoveError>> + Send;
+
     /// Begins to copy.
     fn start(
         &self,
         config: MoverConfig,
+        checked: Self::Checked,
     ) -> impl Future<Output = Result<Self::Moving, MoveError>> + Send;
 }
 
@@ -46,6 +56,9 @@ pub trait Moving: Send + Sync {
     fn cut(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
     /// Applies again what comes, after a cut that led to no switch.
     fn uncut(&self);
+    /// Lets go of every source, once a switch is decided and what they say is of
+    /// no more use: an unread tap would fill their buffers.
+    fn detach(&self);
     /// Compares moving keys at source and target.
     fn verify(
         &self,
@@ -61,13 +74,21 @@ pub struct Movers;
 
 impl DataPath for Movers {
     type Moving = Mover;
+    type Checked = TargetsChecked;
 
     async fn preflight(&self, config: &MoverConfig) -> Result<PreflightReport, MoveError> {
         mover::preflight(config).await
     }
 
-    async fn start(&self, config: MoverConfig) -> Result<Mover, MoveError> {
-        let checked = mover::check_targets(&config).await?;
+    async fn check_targets(&self, config: &MoverConfig) -> Result<TargetsChecked, MoveError> {
+        mover::check_targets(config).await
+    }
+
+    async fn start(
+        &self,
+        config: MoverConfig,
+        checked: TargetsChecked,
+    ) -> Result<Mover, MoveError> {
         mover::start(config, checked).await
     }
 }
@@ -91,6 +112,10 @@ impl Moving for Mover {
 
     fn uncut(&self) {
         Mover::uncut(self);
+    }
+
+    fn detach(&self) {
+        Mover::detach(self);
     }
 
     async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MoveError> {

@@ -86,8 +86,12 @@ impl Runner {
             let checked = data.preflight(&config);
             self.within(Stage::Starting, checked).await??;
         }
+        self.say("looking for keys in the targets that are not this job's");
+        let checking = data.check_targets(&config);
+        let checked = self.within(Stage::Starting, checking).await??;
+        // Not before: a run that finds this record removes what targets hold.
         self.record(Record::CopyingBegan { at_ms: now_ms() })?;
-        let starting = data.start(config);
+        let starting = data.start(config, checked);
         let moving = self.within(Stage::Starting, starting).await??;
         self.progress = Some(moving.progress());
         let ended = self.copy_and_switch(&moving).await;

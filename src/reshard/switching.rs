@@ -8,6 +8,8 @@
 //! From the marker on the mover applies nothing more, until an abort: a key that
 //! expires at its old owner after the switch must not be deleted at its new one.
 //!
+//! When commits go out it lets go of the sources.
+//!
 //! Invariant: once the machine is past its return nothing here gives up; a stop
 //! is only offered to it as a wish.
 
@@ -132,8 +134,14 @@ impl Switching<'_> {
                         moving.uncut();
                     }
                 }
+                // A proxy that is down may be waited for as long as it takes.
+                Cutover::Committing(_) => {
+                    if let Some(moving) = moving {
+                        moving.detach();
+                    }
+                }
                 // Written keys are at their targets, and there is no way back.
-                state if state.is_past_return() => waits.failure = None,
+                Cutover::Deciding(_) => waits.failure = None,
                 _ => {}
             }
             let Some(event) = waits.next(&mut *self.fleet, &mut *self.stop).await else {

@@ -395,6 +395,33 @@ async fn a_conflict_leaves_nothing_to_resume() {
 }
 
 #[tokio::test]
+async fn stopped_while_it_looks_at_targets_it_takes_no_key_for_its_own() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().check_hangs.store(true, SeqCst);
+    let mut job = world.spawn().await;
+    job.until("planned", "keys in the targets").await;
+    job.source.request();
+    job.ended.await.unwrap().unwrap_err();
+    assert_eq!(world.state(), "planned");
+    world.data.seen().check_hangs.store(false, SeqCst);
+    world.run().await.unwrap();
+    assert!(!world.data.seen().resumed.load(SeqCst));
+    world.assert_all_at(5);
+}
+
+#[tokio::test]
+async fn sources_are_let_go_while_a_commit_is_repeated() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.proxies[1].fail("commit", Fault::Silent);
+    let mut job = world.spawn().await;
+    job.until("switching", "committing").await;
+    job.until("switching", &world.proxies[1].url.to_string())
+        .await;
+    assert!(world.data.seen().is_detached.load(SeqCst));
+    job.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn proxies_that_disagree_or_are_dead_are_named() {
     let world = World::new(SwitchMode::Auto).await;
     world.proxies[1].state().epoch = 9;
