@@ -32,13 +32,16 @@ struct Speaker {
     connections: Vec<Connection>,
     job: String,
     incarnation: u64,
+    /// How many, from the first on, took the first announcement.
+    told: usize,
 }
 
 impl Announced {
-    /// Tells every proxy, and goes on telling.
+    /// Tells every proxy, and goes on telling until [`Announced::end`] or a drop.
     ///
     /// # Errors
-    /// A proxy that another job has, or that does not answer.
+    /// A proxy that another job has, or that does not answer; those that were
+    /// told before it are told that nothing comes of it.
     pub(super) async fn begin(
         fleet: &Fleet,
         job: &str,
@@ -51,8 +54,13 @@ impl Announced {
             connections,
             job,
             incarnation,
+            told: 0,
         };
-        speaker.first().await?;
+        if let Err(refused) = speaker.first().await {
+            speaker.connections.truncate(speaker.told);
+            speaker.say(Duration::ZERO).await;
+            return Err(refused);
+        }
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             // An error means that its sender is gone, which also ends us.
@@ -91,6 +99,7 @@ impl Speaker {
                 Err(ProxyError::Refused { .. }) => {}
                 Err(error) => return Err(Disagreement::Unanswered(vec![error])),
             }
+            self.told += 1;
         }
         Ok(())
     }

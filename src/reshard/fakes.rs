@@ -45,6 +45,8 @@ pub struct FakeState {
     pub gate: GateView,
     pub pending: Option<(String, u64)>,
     pub decided_by: Option<String>,
+    /// The job that works on the pool.
+    pub job: Option<String>,
     staged: Option<LayoutSpec>,
     incarnation: u64,
     pub calls: Vec<String>,
@@ -67,6 +69,7 @@ impl FakeProxy {
             gate: GateView::Open,
             pending: None,
             decided_by: None,
+            job: None,
             staged: None,
             incarnation: 0,
             calls: Vec::new(),
@@ -78,6 +81,7 @@ impl FakeProxy {
         let routes = Router::new()
             .route("/api/v1/pools", get(pools))
             .route("/api/v1/pools/{pool}/switch/{call}", post(switch))
+            .route("/api/v1/pools/{pool}/job", post(announce))
             .with_state(Arc::clone(&state));
         // Ends with the test's runtime.
         drop(tokio::spawn(
@@ -134,9 +138,24 @@ async fn pools(
     let pool = json!({
         "name": "cache", "epoch": state.epoch, "layout": state.layout,
         "gate": state.gate, "pending": pending, "workers": 2,
-        "decided_by": state.decided_by,
+        "decided_by": state.decided_by, "job": state.job,
     });
     (StatusCode::OK, Json(json!({"v": 1, "pools": [pool]})))
+}
+
+async fn announce(
+    State(state): State<Arc<Mutex<FakeState>>>,
+    Json(body): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let mut state = state.lock().unwrap();
+    let job = body["job"].as_str().unwrap();
+    if state.job.as_deref().is_some_and(|other| other != job) {
+        let refusal = json!({"v": 1, "error": "another job", "reason": "other_job"});
+        return (StatusCode::CONFLICT, Json(refusal));
+    }
+    let lasts = body["lease_ms"].as_u64().unwrap() > 0;
+    state.job = lasts.then(|| job.to_owned());
+    (StatusCode::OK, Json(json!({"v": 1})))
 }
 
 async fn switch(

@@ -1,10 +1,14 @@
 //! A prepared job, and what is around its run: the control socket, the
-//! preflight before anything is recorded, the report at the end.
+//! preflight and the announcement before anything is recorded, the report at
+//! the end.
+//!
+//! Invariant: a fresh job that is refused leaves nothing in its directory.
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::announce::Announced;
 use super::clock::now_ms;
 use super::control::{ControlSocket, QUESTIONS_MAX};
 use super::history::JobLog;
@@ -16,7 +20,7 @@ use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
 use super::proxies::Fleet;
 use super::report::Report;
-use super::run::Runner;
+use super::run::{INCARNATION_FIRST, Runner};
 use super::state_dir::{Lock, StateDir};
 use super::status::JobStatus;
 use super::stop::Stop;
@@ -74,18 +78,22 @@ impl Job {
             rate_bytes_per_s: self.options.rate_bytes_per_s,
             job: self.status.borrow().job.clone(),
         };
-        let log = match self.begun {
-            Begun::Earlier(history) => JobLog::new(history, self.journal),
+        let (log, announced) = match self.begun {
+            Begun::Earlier(history) => (JobLog::new(history, self.journal), None),
             Begun::Fresh { planned, over } => {
                 let checked = until_stopped(&stop, data.preflight(&config)).await??;
                 for warning in &checked.warnings {
                     tracing::warn!("{warning}");
                 }
+                // Refused, it ends here, with nothing on disk that could be resumed.
+                let announced =
+                    Announced::begin(&self.fleet, &config.job, INCARNATION_FIRST).await?;
                 let journal = match over {
                     Some(over) => self.dir.put_aside(&self.lock, &over)?,
                     None => self.journal,
                 };
-                JobLog::begin(journal, planned, now_ms())?
+                let log = JobLog::begin(journal, planned, now_ms())?;
+                (log, Some(announced))
             }
         };
         config.resumed = log.state().copied_before();
@@ -102,7 +110,7 @@ impl Job {
             undo: None,
             clean: None,
         };
-        let ended = runner.run(data, config).await;
+        let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());
         // The journal has all of it; `reshard report` makes it again.
         if let Err(error) = self.dir.write_report(&self.lock, &report) {

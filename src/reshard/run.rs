@@ -1,7 +1,7 @@
 //! Runs one job from its plan to its switch.
 //!
 //! ```text
-//! settle an open switch -> preflight -> journal -> copy -> follow -> verify -> switch -> report
+//! settle an open switch -> announce -> preflight -> look at targets -> copy -> follow -> verify -> switch -> report
 //!                                                            ^  ready: waits for `switch` |
 //!                                                            `------- taken back ---------'
 //! ```
@@ -32,6 +32,9 @@ use super::stop::Stop;
 use super::switching::{SwitchEnd, Switching};
 use crate::router::moves::Moves;
 
+/// Incarnation of a job's first start.
+pub(super) const INCARNATION_FIRST: u64 = 1;
+
 /// A job at work.
 pub(super) struct Runner {
     pub(super) log: JobLog,
@@ -56,20 +59,42 @@ enum Due {
 
 impl Runner {
     /// From the start's record to the switch, or to a recorded end.
+    ///
+    /// A fresh job comes with its announcement and a preflight behind it. One
+    /// that an earlier process left is announced before its start is recorded,
+    /// but for an open switch: that is settled whoever has the pool by now.
     pub(super) async fn run<D: DataPath>(
         &mut self,
         data: &D,
         config: MoverConfig,
+        announced: Option<Announced>,
     ) -> Result<(), JobError> {
         let incarnation = self.log.history().incarnation + 1;
-        let at_ms = now_ms();
-        self.record(Record::Started { incarnation, at_ms })?;
-        if matches!(self.log.state(), JobState::Switching(_)) && self.settle().await? {
-            return Ok(());
+        let was_switching = matches!(self.log.state(), JobState::Switching(_));
+        if was_switching {
+            let at_ms = now_ms();
+            self.record(Record::Started { incarnation, at_ms })?;
+            if self.settle().await? {
+                return Ok(());
+            }
         }
+        let is_fresh = announced.is_some();
+        let announced = match announced {
+            Some(announced) => announced,
+            None => Announced::begin(&self.fleet, &config.job, incarnation).await?,
+        };
         let resumed = config.resumed;
-        let announced = Announced::begin(&self.fleet, &config.job, incarnation).await?;
-        let ended = self.move_and_switch(data, config).await;
+        let ended = async {
+            if !was_switching {
+                let at_ms = now_ms();
+                self.record(Record::Started { incarnation, at_ms })?;
+            }
+            if !is_fresh {
+                self.preflight(data, &config).await?;
+            }
+            self.move_and_switch(data, config).await
+        }
+        .await;
         announced.end().await;
         match ended {
             Ok(()) => Ok(()),
@@ -77,15 +102,27 @@ impl Runner {
         }
     }
 
+    /// Again: servers may be others than those the earlier process looked at.
+    async fn preflight<D: DataPath>(
+        &mut self,
+        data: &D,
+        config: &MoverConfig,
+    ) -> Result<(), JobError> {
+        self.say("looking at every server");
+        let checked = self
+            .within(Stage::Starting, data.preflight(config))
+            .await??;
+        for warning in &checked.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
     async fn move_and_switch<D: DataPath>(
         &mut self,
         data: &D,
         config: MoverConfig,
     ) -> Result<(), JobError> {
-        if config.resumed {
-            let checked = data.preflight(&config);
-            self.within(Stage::Starting, checked).await??;
-        }
         self.say("looking for keys in the targets that are not this job's");
         let checking = data.check_targets(&config);
         let checked = self.within(Stage::Starting, checking).await??;

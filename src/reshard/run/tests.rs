@@ -395,6 +395,49 @@ async fn a_conflict_leaves_nothing_to_resume() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_not_let_in_leaves_nothing() {
+    let world = World::new(SwitchMode::Auto).await;
+    let job = world.prepared().await;
+    world.proxies[1].state().job = Some("job-other".to_owned());
+    let (_source, stop) = stop_channel();
+    let error = job.run(&world.data, stop).await.unwrap_err();
+    assert_eq!(error.ending(), Ending::Guard, "{error}");
+    assert_eq!(world.state_dir().history().unwrap(), None);
+    assert_eq!(world.proxies[0].state().job, None, "taken back");
+    assert_eq!(world.data.seen().starts.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn while_it_runs_proxies_know_of_it_and_then_no_more() {
+    let world = World::new(SwitchMode::Manual).await;
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    let name = job.status.borrow().job.clone();
+    for proxy in &world.proxies {
+        assert_eq!(proxy.state().job.as_ref(), Some(&name));
+    }
+    job.source.request();
+    job.ended.await.unwrap().unwrap_err();
+    for proxy in &world.proxies {
+        assert_eq!(proxy.state().job, None);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_only_was_planned_looks_at_every_server_again() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().check_hangs.store(true, SeqCst);
+    let mut job = world.spawn().await;
+    job.until("planned", "keys in the targets").await;
+    job.source.request();
+    job.ended.await.unwrap().unwrap_err();
+    world.data.seen().check_hangs.store(false, SeqCst);
+    assert_eq!(world.data.seen().preflights.load(SeqCst), 1);
+    world.run().await.unwrap();
+    assert_eq!(world.data.seen().preflights.load(SeqCst), 2);
+}
+
+#[tokio::test]
 async fn stopped_while_it_looks_at_targets_it_takes_no_key_for_its_own() {
     let world = World::new(SwitchMode::Auto).await;
     world.data.seen().check_hangs.store(true, SeqCst);
