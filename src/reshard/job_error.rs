@@ -52,6 +52,24 @@ pub enum JobError {
         /// Whether the layout differs from the plan's.
         layout_differs: bool,
     },
+    /// The job's layout is not the one that proxies route by any more.
+    #[error(
+        "the proxies are at epoch {epoch}{}, not at epoch {wanted} of job {job}: moved keys may live on the old shards again, so they are not deleted; complete the job without --purge",
+        if *.layout_differs { " with another layout" } else { "" }
+    )]
+    NotInForce {
+        /// The job.
+        job: String,
+        /// Where the proxies are.
+        epoch: u64,
+        /// Where the job brought them.
+        wanted: u64,
+        /// Whether the layout differs from the job's.
+        layout_differs: bool,
+    },
+    /// A purge that had begun was not safe any more.
+    #[error("deleting moved keys was stopped midway: {0}")]
+    PurgeStopped(Box<JobError>),
     /// The interrupted switch could not be finished.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -149,7 +167,15 @@ impl JobError {
             Self::StateDir(_) | Self::Control(_) | Self::Record(_) | Self::Switch(_) => {
                 Ending::Failed
             }
-            Self::Layout(_) | Self::OtherJob(_) | Self::ProxiesMovedOn { .. } => Ending::Guard,
+            Self::Layout(_)
+            | Self::OtherJob(_)
+            | Self::ProxiesMovedOn { .. }
+            | Self::NotInForce { .. } => Ending::Guard,
+            // A guard's ending would say that nothing was changed.
+            Self::PurgeStopped(why) => match why.ending() {
+                Ending::Guard => Ending::Failed,
+                ending => ending,
+            },
             Self::Moves(_) => Ending::Usage,
             Self::Proxies(disagreement) if disagreement.is_temporary() => Ending::Temporary,
             Self::Proxies(_) => Ending::Guard,

@@ -10,6 +10,7 @@
 //!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
 //!   recovery.rs    finishes a switch whose process died
 //! announce.rs    proxies know that the job works on the pool
+//! purging.rs     moved keys are deleted only while the switch holds
 //! control.rs     the socket on which status, switch, cancel... of a running job are asked
 //! ```
 //! Invariant: what the journal does not hold did not happen. Every step with an
@@ -31,6 +32,7 @@ pub mod moving;
 pub mod plan;
 pub mod prepare;
 pub mod proxies;
+pub mod purging;
 pub mod record;
 pub mod recovery;
 pub mod report;

@@ -26,6 +26,16 @@ pub enum Disagreement {
     /// A proxy knows of another job that works on the pool.
     #[error("{0}: end that job first, or wait until its announcement runs out")]
     Taken(ProxyError),
+    /// A proxy knows of another job than the one that asks.
+    #[error(
+        "proxy {proxy}: job {job} works on the pool: end that job first, or wait until its announcement runs out"
+    )]
+    Working {
+        /// Which proxy.
+        proxy: ProxyUrl,
+        /// Whose.
+        job: String,
+    },
     /// A proxy is in the middle of a switch.
     #[error(
         "proxy {proxy} has a switch of job {job} pending ({state}): end that job first (`keyferry reshard status` in its --state directory), or run it again"
@@ -58,7 +68,11 @@ impl Disagreement {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unanswered(errors) => errors.iter().all(ProxyError::is_temporary),
-            Self::Differ { .. } | Self::Taken(_) | Self::Busy { .. } | Self::Layout { .. } => false,
+            Self::Differ { .. }
+            | Self::Taken(_)
+            | Self::Working { .. }
+            | Self::Busy { .. }
+            | Self::Layout { .. } => false,
         }
     }
 }
@@ -74,7 +88,7 @@ pub struct Agreed {
 
 impl Fleet {
     /// Asks every proxy and checks that all route alike and none is in a switch
-    /// of another job than `own_job`.
+    /// of another job than `own_job`; of a job, also that no other works there.
     ///
     /// # Errors
     /// [`Disagreement`], naming the proxies.
@@ -109,6 +123,14 @@ fn agree(
                 proxy: url.clone(),
                 job: pending.job.clone(),
                 state: pending.state.clone(),
+            });
+        }
+        if let (Some(own), Some(job)) = (own_job, view.job.as_deref())
+            && own != job
+        {
+            return Err(Disagreement::Working {
+                proxy: url.clone(),
+                job: job.to_owned(),
             });
         }
         let layout = Layout::new(view.layout.clone()).map_err(|error| Disagreement::Layout {

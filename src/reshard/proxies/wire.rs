@@ -39,6 +39,9 @@ pub struct PoolView {
     pub gate: GateView,
     /// A switch that was staged and neither committed nor aborted.
     pub pending: Option<PendingView>,
+    /// The job that works on the pool, as far as it said so lately.
+    #[serde(default)]
+    pub job: Option<String>,
     /// The job whose commit brought the layout in force; `None`: a config did.
     #[serde(default)]
     pub decided_by: Option<String>,
