@@ -154,8 +154,22 @@ impl PoolCore {
         }
         if old.upstream.connections != upstream.connections {
             self.fill_lanes();
+            self.settle_before_going_on();
         }
         self.scanners.clear(); // they have the old limits
+    }
+
+    /// Clients may get other connections from now on: what they send next waits
+    /// until what they are owed is here, so that it overtakes nothing.
+    fn settle_before_going_on(&mut self) {
+        for (key, client) in &mut self.clients {
+            match client.pause {
+                None if client.owed() > 0 => self.paused.push(key as u32),
+                Some(Pause::Owed | Pause::Shard { .. }) => {}
+                _ => continue,
+            }
+            client.pause = Some(Pause::Lane);
+        }
     }
 
     /// A client connected; its place in the table is its name from now on.

@@ -453,6 +453,33 @@ fn another_number_of_connections_keeps_keys_on_their_shards() {
 }
 
 #[test]
+fn a_client_with_other_connections_first_gets_what_it_is_owed() {
+    let mut world = World::new(&[1]);
+    let clients = [world.client(), world.client()];
+    for client in clients {
+        world.say(client, &[&["SET", "k", "1"]]);
+    }
+    let first = world.pipe_to(1);
+    world.sent.clear();
+    let mut config = PoolConfig::clone(&world.core.config);
+    config.upstream.connections = 2;
+    world.core.set_config(Arc::new(config));
+    for client in clients {
+        assert!(
+            !world.core.may_read(client),
+            "its next request could overtake the SET"
+        );
+    }
+    world.core.pipe_bytes(first, b"+OK\r\n+OK\r\n");
+    world.turn();
+    for client in clients {
+        assert!(world.core.may_read(client));
+        world.say(client, &[&["GET", "k"]]);
+    }
+    assert_eq!(world.sent.len(), 2, "one on each connection");
+}
+
+#[test]
 fn a_connection_that_ends_with_half_a_request_unsent_is_no_quiet_end() {
     let mut world = World::new(&[1]);
     let client = world.client();
