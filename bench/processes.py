@@ -1,5 +1,5 @@
 """Servers for measurements: started on free loopback ports in a temporary
-directory, ended by their own process handle, and their CPU time read from /proc.
+directory, ended by their own process handle, and what they used read from /proc.
 """
 import os
 import shutil
@@ -22,22 +22,36 @@ def free_port():
 
 def need(program, package):
     """The program's path, or an end that says what to install."""
-    path = shutil.which(program)
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is None:
         raise SystemExit("%s is missing: install the Debian package %s" % (program, package))
     return path
 
 
 class Process:
-    """A child that listens on `port`."""
+    """A child that listens on `port`. It runs on the processors `cpus`, in
+    `cwd`; one that `talks` has lines to be read from its stdout and written to
+    its stdin."""
 
-    def __init__(self, name, argv, port, directory):
+    def __init__(self, name, argv, port, directory, cpus=None, cwd=None, talks=False):
         self.name = name
         self.port = port
         self.log_path = os.path.join(directory, "%s-%d.log" % (name, port))
         with open(self.log_path, "wb") as log:
-            self.child = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=directory)
+            self.child = subprocess.Popen(
+                argv, stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if talks else log, stderr=log, text=True,
+                cwd=cwd or directory, preexec_fn=pinned_to(cpus))
         self.wait_listening()
+
+    def ask(self, line):
+        """Says a line to a child that talks; the line it answers by."""
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
+        answer = self.child.stdout.readline()
+        if not answer:
+            raise SystemExit("%s: %s\n%s" % (self.name, line, self.log_tail()))
+        return answer
 
     def log_tail(self):
         with open(self.log_path, errors="replace") as log:
@@ -58,12 +72,16 @@ class Process:
 
     def cpu_seconds(self):
         """CPU time of the threads that live, in nanosecond steps."""
-        total = 0
+        return cpu_seconds(self.child.pid)
+
+    def involuntary_switches(self):
+        """How often a thread of it was taken off its processor."""
         tasks = "/proc/%d/task" % self.child.pid
-        for task in os.listdir(tasks):
-            with open("%s/%s/schedstat" % (tasks, task)) as stat:
-                total += int(stat.read().split()[0])
-        return total / 1e9
+        return sum(status_number("%s/%s/status" % (tasks, task), "nonvoluntary_ctxt_switches")
+                   for task in os.listdir(tasks))
+
+    def peak_memory_bytes(self):
+        return status_number("/proc/%d/status" % self.child.pid, "VmHWM") * 1024
 
     def cpu_seconds_with_children(self):
         """CPU time of all threads and of children that ended, in 10 ms steps."""
@@ -71,6 +89,28 @@ class Process:
 
     def stop(self):
         stop(self.child)
+
+
+def pinned_to(cpus):
+    """For `preexec_fn`; the processors of this process are left as they are."""
+    return None if cpus is None else lambda: os.sched_setaffinity(0, cpus)
+
+
+def cpu_seconds(pid):
+    total = 0
+    tasks = "/proc/%d/task" % pid
+    for task in os.listdir(tasks):
+        with open("%s/%s/schedstat" % (tasks, task)) as stat:
+            total += int(stat.read().split()[0])
+    return total / 1e9
+
+
+def status_number(path, name):
+    with open(path) as status:
+        for line in status:
+            if line.startswith(name + ":"):
+                return int(line.split()[1])
+    raise SystemExit("%s has no %s" % (path, name))
 
 
 def cpu_seconds_with_children(pid):
@@ -91,8 +131,8 @@ def stop(child, how=signal.SIGTERM):
     return child.returncode
 
 
-def redis_server(directory, *extra):
-    port = free_port()
+def redis_server(directory, *extra, port=None):
+    port = port or free_port()
     return Process("redis-server", [
         need("redis-server", "redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
         "--appendonly", "no", "--dir", directory, "--dbfilename", "dump-%d.rdb" % port,
@@ -100,7 +140,7 @@ def redis_server(directory, *extra):
     ], port, directory)
 
 
-def nutcracker(directory, shards):
+def nutcracker(directory, shards, *extra, cpus=None):
     port, stats = free_port(), free_port()
     lines = ["bench:", "  listen: 127.0.0.1:%d" % port, "  hash: fnv1a_64", "  distribution: ketama",
              "  redis: true", "  auto_eject_hosts: false", "  servers:"]
@@ -110,7 +150,8 @@ def nutcracker(directory, shards):
     return Process("nutcracker", [
         need("nutcracker", "nutcracker"), "-v", "4", "-c", config, "-s", str(stats), "-a", "127.0.0.1",
         "-p", os.path.join(directory, "nutcracker-%d.pid" % port), "-o", os.path.join(directory, "nutcracker.log"),
-    ], port, directory)
+        *extra,
+    ], port, directory, cpus)
 
 
 LAYOUT = ['hash = "fnv1a_64"', 'distribution = "ketama"', ""]
@@ -130,7 +171,7 @@ def write_lines(path, lines):
     return path
 
 
-def keyferry(binary, directory, shards, workers=1):
+def keyferry(binary, directory, shards, workers=1, cpus=None):
     """`keyferry run` with one pool, `bench`; `.config` and `.admin` are what a
     reshard of it needs."""
     port, admin_port = free_port(), free_port()
@@ -141,7 +182,7 @@ def keyferry(binary, directory, shards, workers=1):
         "[log]", 'level = "warn"', "", "[admin]", 'http = "127.0.0.1:%d"' % admin_port, "",
         "[pool.bench]", 'listen = ["127.0.0.1:%d"]' % port, *LAYOUT, *shard_tables("pool.bench.shard", shards),
     ])
-    process = Process("keyferry", [binary, "run", "-c", config], port, directory)
+    process = Process("keyferry", [binary, "run", "-c", config], port, directory, cpus)
     process.config = config
     process.admin = "http://127.0.0.1:%d" % admin_port
     return process
@@ -190,5 +231,5 @@ def spread(values, form):
     """Median, and the range in brackets."""
     if not values:
         return "-"
-    low, high = form % min(values), form % max(values)
-    return "%s (%s-%s)" % (form % statistics.median(values), low, high)
+    middle, low, high = form % statistics.median(values), form % min(values), form % max(values)
+    return middle if low == high else "%s (%s-%s)" % (middle, low, high)

@@ -6,7 +6,8 @@
 //! - only the folders of that table stand at the top;
 //! - at most [`PRODUCTION_LINES_MAX`] lines a file, tests not counted;
 //! - no name that says nothing ([`EMPTY_NAMES`]), no glob import, and every
-//!   file opens with `//!`.
+//!   file opens with `//!`;
+//! - on the data path only the files of [`MAY_READ_CLOCK`] name a clock.
 //!
 //! Comments, strings, and what stands under `#[cfg(test)]` are not looked at.
 
@@ -94,6 +95,25 @@ const EMPTY_NAMES: &[&str] = &[
     "utils", "util", "common", "helpers", "helper", "misc", "types", "manager", "prelude",
 ];
 
+/// The folders a request passes through.
+const DATA_PATH: &[&str] = &[
+    "resp",
+    "metrics",
+    "router",
+    "reuseport",
+    "upstream",
+    "proxy",
+];
+
+/// Who reads a clock there, and when; nobody does for each request.
+const MAY_READ_CLOCK: &[&str] = &[
+    "proxy/worker.rs", // once a turn
+    "proxy/local.rs",  // to answer TIME
+    "proxy/pool.rs",   // for calls of the admin API
+];
+
+const CLOCKS: &[&str] = &["Instant", "SystemTime"];
+
 #[test]
 fn every_source_file_keeps_the_rules() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -172,6 +192,10 @@ fn check_file(path: &str, text: &str, faults: &mut Vec<String>) {
     }
     if has_glob_import(&tokens) {
         faults.push(format!("{path}: a glob import"));
+    }
+    if DATA_PATH.contains(&parts[0]) && !MAY_READ_CLOCK.contains(&path) {
+        let clocks = tokens.iter().filter(|token| CLOCKS.contains(token));
+        faults.extend(clocks.map(|clock| format!("{path}: `{clock}` on the data path")));
     }
     let [folder, _, ..] = parts.as_slice() else {
         if !ROOT_FILES.contains(&path) {
@@ -552,6 +576,19 @@ mod the_checker {
             "//! x\nconst A: char = '\"'; use crate::rdb::X; const B: char = '\"';\n",
             "`resp` may not import `rdb`",
         );
+    }
+
+    #[test]
+    fn refuses_clocks_on_the_data_path() {
+        faulty(
+            "upstream/a.rs",
+            "//! x\nfn f() { std::time::Instant::now(); }\n",
+            "`Instant` on the data path",
+        );
+        let time = "//! x\nfn f() { SystemTime::now(); }\n";
+        faulty("proxy/core.rs", time, "`SystemTime` on the data path");
+        fine("proxy/local.rs", time);
+        fine("admin/a.rs", time);
     }
 
     #[test]

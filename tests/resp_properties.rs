@@ -10,8 +10,8 @@
 )]
 
 use keyferry::resp::{
-    ReplyError, ReplyScanner, RequestLimits, RequestScanner, Span, Value, array_elements,
-    parse_value, write_command,
+    ProtocolError, ReplyError, ReplyScanner, RequestLimits, RequestScanner, Span, Value,
+    array_elements, parse_value, write_command,
 };
 use proptest::collection::vec;
 use proptest::prelude::{
@@ -299,6 +299,57 @@ proptest! {
     }
 
     #[test]
+    fn a_request_tail_ends_where_the_request_does(
+        commands in vec(command(), 2..3), steps in vec(1..40_usize, 1..8),
+    ) {
+        let mut input = Vec::new();
+        for command in &commands {
+            let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+            write_command(&mut input, &args);
+        }
+        let end = scan_whole(&input);
+        for cut in 0..input.len() {
+            prop_assert_eq!(&scan_with_tail(&input, cut, &steps), &end);
+        }
+    }
+
+    #[test]
+    fn a_reply_tail_ends_where_the_reply_does(
+        values in vec(reply3(), 2..3), steps in vec(1..40_usize, 1..8),
+    ) {
+        for dialect in [Dialect::Resp3, Dialect::Resp3WithAttributes] {
+            let mut input = Vec::new();
+            values.iter().for_each(|value| encode(&mut input, value, dialect));
+            let whole = ReplyScanner::new().scan(&input).unwrap().unwrap();
+            for cut in 0..input.len() {
+                let passed = pass_with_tail(&input, cut, &steps);
+                prop_assert_eq!(passed, Ok(Some((whole.len, whole.kind))));
+            }
+        }
+    }
+
+    #[test]
+    fn tails_judge_garbage_as_scanners_do(
+        pieces in vec(garbage(), 1..3), steps in vec(1..20_usize, 1..8),
+    ) {
+        let mut input = b"*9\r\n".to_vec();
+        input.extend(pieces.concat());
+        let longer = [&input[..], b"x"].concat();
+        let scan = |input: &[u8]| {
+            let scanned = ReplyScanner::new().scan(input);
+            scanned.map(|reply| reply.map(|reply| (reply.len, reply.kind)))
+        };
+        let (request, request_longer) = (scan_whole(&input), scan_whole(&longer));
+        let (reply, reply_longer) = (scan(&input), scan(&longer));
+        for cut in 0..input.len() {
+            let tail = scan_with_tail(&input, cut, &steps);
+            prop_assert!(tail == request || sooner(&tail, &request, &request_longer), "{tail:?}");
+            let tail = pass_with_tail(&input, cut, &steps);
+            prop_assert!(tail == reply || sooner(&tail, &reply, &reply_longer), "{tail:?}");
+        }
+    }
+
+    #[test]
     fn garbage_is_judged_alike_at_any_cut(input in garbage()) {
         let whole = drain_requests(&input, std::iter::empty());
         prop_assert_eq!(drain_requests(&input, 0..input.len()), whole);
@@ -354,4 +405,79 @@ fn drain_replies(input: &[u8], cuts: impl Iterator<Item = usize>) -> (usize, Opt
         }
     }
     (start, None)
+}
+
+/// A tail may refuse one byte before its scanner does.
+fn sooner<T: PartialEq, E: PartialEq>(
+    tail: &Result<Option<T>, E>,
+    scanner: &Result<Option<T>, E>,
+    scanner_one_byte_later: &Result<Option<T>, E>,
+) -> bool {
+    matches!(scanner, Ok(None)) && tail.is_err() && tail == scanner_one_byte_later
+}
+
+/// Where the first request of `input` ends, if it has an end.
+fn scan_whole(input: &[u8]) -> Result<Option<usize>, ProtocolError> {
+    let mut scanner = RequestScanner::new(RequestLimits::default());
+    let found = scanner.scan(input)?;
+    Ok(found.map(|request| request.consumed))
+}
+
+/// The same, by a scan of the first `cut` bytes and a tail for the others,
+/// which arrive in pieces of `steps` over and over.
+fn scan_with_tail(
+    input: &[u8],
+    cut: usize,
+    steps: &[usize],
+) -> Result<Option<usize>, ProtocolError> {
+    let mut scanner = RequestScanner::new(RequestLimits::default());
+    if let Some(request) = scanner.scan(&input[..cut])? {
+        return Ok(Some(request.consumed));
+    }
+    let Some(mut tail) = scanner.take_tail(&input[..cut])? else {
+        return scan_whole(input);
+    };
+    let mut at = cut;
+    for step in steps.iter().cycle() {
+        let piece = &input[at..(at + step).min(input.len())];
+        let missing = tail.missing_bytes_min();
+        let fed = tail.feed(piece)?;
+        at += fed.consumed;
+        if fed.done {
+            return Ok(Some(at));
+        }
+        assert_eq!(fed.consumed, piece.len());
+        assert!(piece.len() < missing || tail.missing_bytes_min() > 0);
+        if at == input.len() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// Where the first reply of `input` ends, and its type: found by a scan of the
+/// first `cut` bytes and a tail for the others.
+fn pass_with_tail(
+    input: &[u8],
+    cut: usize,
+    steps: &[usize],
+) -> Result<Option<(usize, u8)>, ReplyError> {
+    let mut scanner = ReplyScanner::new();
+    if let Some(reply) = scanner.scan(&input[..cut])? {
+        return Ok(Some((reply.len, reply.kind)));
+    }
+    let mut tail = scanner.take_tail();
+    let (mut start, mut end) = (0, cut);
+    for step in steps.iter().cycle() {
+        let passed = tail.pass(&input[start..end])?;
+        start += passed.bytes;
+        if passed.done {
+            return Ok(Some((start, tail.kind())));
+        }
+        if end == input.len() {
+            break;
+        }
+        end = (end + step).min(input.len());
+    }
+    Ok(None)
 }

@@ -82,6 +82,10 @@ impl<T: SwitchTarget> AdminState<T> {
     pub(super) fn pools(&self) -> Arc<Vec<T>> {
         self.pools.load_full()
     }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
 }
 
 /// The port could not be opened or failed.

@@ -10,6 +10,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::metrics::summary::ShardLatencySummary;
 use crate::proxy::control::{PoolStatus, SwitchTarget};
 
 use super::answer::{Done, Refused, json};
@@ -17,7 +18,15 @@ use super::server::AdminState;
 
 #[derive(Serialize)]
 struct Pools {
-    pools: Vec<PoolStatus>,
+    pools: Vec<Pool>,
+}
+
+#[derive(Serialize)]
+struct Pool {
+    #[serde(flatten)]
+    status: PoolStatus,
+    /// What the shards took to answer since they are served.
+    latency: Vec<ShardLatencySummary>,
 }
 
 /// `GET /api/v1/pools`.
@@ -25,7 +34,10 @@ pub async fn list<T: SwitchTarget>(State(state): State<Arc<AdminState<T>>>) -> R
     let targets = state.pools();
     let mut pools = Vec::with_capacity(targets.len());
     for target in targets.iter() {
-        pools.push(target.status().await);
+        pools.push(Pool {
+            status: target.status().await,
+            latency: state.registry().shard_latencies(target.name()),
+        });
     }
     json(StatusCode::OK, Pools { pools })
 }

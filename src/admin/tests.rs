@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::*;
+use crate::metrics::latency::CommandClass;
 use crate::metrics::registry::Registry;
 use crate::proxy::control::{
     CommitReport, GateStatus, JobAnnounce, PoolStatus, RefusalReason, SwitchAbort, SwitchArm,
@@ -190,7 +191,7 @@ fn alive_at_once_and_ready_when_told() {
 #[test]
 fn metrics_are_rendered_at_each_scrape() {
     let served = Served::start(None);
-    let counters = served.registry.pool_counters("cache");
+    let counters = served.registry.pool_counters("cache", 0);
     for requests in 1..3 {
         counters.requests_total.inc();
         let (status, text) = served.get("/metrics", "");
@@ -207,12 +208,15 @@ fn metrics_are_rendered_at_each_scrape() {
 #[test]
 fn pools_are_listed() {
     let served = Served::start(None);
+    let shard = served.registry.shard_counters("cache", "s1");
+    shard.latency.record(CommandClass::Read, 7, 3);
     let (status, body) = served.get("/api/v1/pools", "");
     assert_eq!(status, 200);
     assert_eq!(
         body,
         "{\"v\":1,\"pools\":[{\"name\":\"cache\",\"epoch\":4,\"layout\":{\"hash\":\"fnv1a_64\",\
-         \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"decided_by\":null,\"job\":null,\"workers\":2}]}\n"
+         \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"decided_by\":null,\"job\":null,\"workers\":2,\
+         \"latency\":[{\"shard\":\"s1\",\"replies\":3,\"p50_us\":7,\"p99_us\":7}]}]}\n"
     );
 }
 

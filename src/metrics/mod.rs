@@ -1,8 +1,9 @@
 //! Per-worker counters and their rendering.
 //!
 //! ```text
-//! worker 0 --+-- Arc<PoolCounters>   (one writer each) --+
-//! worker 1 --+-- Arc<ShardCounters>                      +--> Registry --> /metrics
+//! worker 0 --+-- Arc<WorkerCalls>    (one writer each) --+
+//! worker 1 --+-- Arc<PoolCounters>                       |
+//!            `-- Arc<ShardCounters>                      +--> Registry --> /metrics
 //! control  ----- Arc<PoolState>, ProcessCounters --------+
 //! ```
 //!
@@ -10,6 +11,8 @@
 //! relaxed store; nothing is added up before a scrape asks.
 
 pub mod counter;
+pub mod latency;
 pub mod pool;
 pub mod registry;
 mod render;
+pub mod summary;

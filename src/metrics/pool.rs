@@ -1,9 +1,10 @@
-//! What one worker counts for one pool, and for each of its shards.
+//! What one worker counts for itself, for one pool, and for each of its shards.
 //!
 //! Blocks are aligned to 128 bytes (two lines, as the adjacent-line prefetcher
 //! of x86 pairs them), so that two workers never write the same line.
 
 use super::counter::{Counter, Gauge};
+use super::latency::ShardLatency;
 
 /// Why a request got an error that no shard sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,18 +73,55 @@ impl ErrorCounters {
     }
 }
 
+/// The system calls of a worker's turns, by what they do. Those that come once
+/// for a connection (making, registering, closing it) are not counted.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCalls {
+    /// Waiting for events.
+    pub polls: Counter,
+    /// Reading from a client or a shard, also when nothing was there.
+    pub reads: Counter,
+    /// Writing to a client or a shard, also when nothing was taken.
+    pub writes: Counter,
+    /// Asking for a new client.
+    pub accepts: Counter,
+}
+
+impl WorkerCalls {
+    /// Each counter with the value of its label `op`.
+    pub(super) fn by_op(&self) -> [(&'static str, &Counter); 4] {
+        [
+            ("poll", &self.polls),
+            ("read", &self.reads),
+            ("write", &self.writes),
+            ("accept", &self.accepts),
+        ]
+    }
+}
+
 /// What a worker counts for one pool, on the clients' side.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct PoolCounters {
+    /// Which worker counts here.
+    pub worker: u64,
     /// Clients connected now.
     pub clients: Gauge,
     /// Clients accepted since start.
     pub clients_total: Counter,
+    /// Clients accepted here and handed to another worker.
+    pub clients_handed_over: Counter,
+    /// Clients closed because they did not read what they were owed.
+    pub clients_overrun_total: Counter,
     /// Requests read from clients.
     pub requests_total: Counter,
     /// Replies written to clients.
     pub replies_total: Counter,
+    /// Requests that were passed on while they arrived.
+    pub large_requests_total: Counter,
+    /// Replies that were passed on while they arrived.
+    pub large_replies_total: Counter,
     /// Errors that we made, by kind.
     pub errors: ErrorCounters,
     /// Bytes read from clients.
@@ -116,6 +154,8 @@ pub struct ShardCounters {
     pub bytes_in: Counter,
     /// Bytes written to the shard.
     pub bytes_out: Counter,
+    /// How long it took to answer.
+    pub latency: ShardLatency,
 }
 
 /// A block whose counters outlive the worker that wrote it.
@@ -129,8 +169,12 @@ impl Block for PoolCounters {
     fn absorb(&self, ended: &Self) {
         let pairs = [
             (&self.clients_total, &ended.clients_total),
+            (&self.clients_overrun_total, &ended.clients_overrun_total),
+            (&self.clients_handed_over, &ended.clients_handed_over),
             (&self.requests_total, &ended.requests_total),
             (&self.replies_total, &ended.replies_total),
+            (&self.large_requests_total, &ended.large_requests_total),
+            (&self.large_replies_total, &ended.large_replies_total),
             (&self.client_bytes_in, &ended.client_bytes_in),
             (&self.client_bytes_out, &ended.client_bytes_out),
         ];
@@ -156,5 +200,6 @@ impl Block for ShardCounters {
         for (sum, end) in pairs {
             sum.add(end.value());
         }
+        self.latency.absorb(&ended.latency);
     }
 }

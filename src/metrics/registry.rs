@@ -11,13 +11,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counter::{Gauge, SharedCounter};
-use super::pool::{Block, PoolCounters, ShardCounters};
+use super::pool::{Block, PoolCounters, ShardCounters, WorkerCalls};
 use super::render;
+use super::summary::ShardLatencySummary;
 
 /// All counters of a process.
 #[derive(Debug, Default)]
 pub struct Registry {
     process: ProcessCounters,
+    /// By worker; all of them live as long as the process.
+    calls: Mutex<BTreeMap<u64, Arc<WorkerCalls>>>,
     pools: Mutex<BTreeMap<String, PoolSeries>>,
 }
 
@@ -54,8 +57,8 @@ pub(super) struct Blocks<B> {
 }
 
 impl<B: Block> Blocks<B> {
-    fn add(&mut self) -> Arc<B> {
-        let block = Arc::new(B::default());
+    fn add(&mut self, block: B) -> Arc<B> {
+        let block = Arc::new(block);
         self.live.push(Arc::clone(&block));
         block
     }
@@ -73,9 +76,18 @@ impl<B: Block> Blocks<B> {
         }
     }
 
+    /// The blocks that workers write now.
+    pub(super) fn live(&self) -> impl Iterator<Item = &B> {
+        self.live.iter().map(Arc::as_ref)
+    }
+
+    /// Every block, also those that nobody writes any more.
+    pub(super) fn all(&self) -> impl Iterator<Item = &B> {
+        self.live().chain([&self.ended])
+    }
+
     pub(super) fn sum(&self, of: impl Fn(&B) -> u64) -> u64 {
-        let live = self.live.iter().map(|block| of(block));
-        live.fold(of(&self.ended), u64::wrapping_add)
+        self.all().map(of).fold(0, u64::wrapping_add)
     }
 }
 
@@ -90,16 +102,25 @@ impl Registry {
         &self.process
     }
 
-    /// A fresh block for one worker's clients of `pool`.
-    pub fn pool_counters(&self, pool: &str) -> Arc<PoolCounters> {
-        self.with_pool(pool, |series| series.clients.add())
+    /// The block of worker `worker`.
+    pub fn worker_calls(&self, worker: u64) -> Arc<WorkerCalls> {
+        Arc::clone(lock(&self.calls).entry(worker).or_default())
+    }
+
+    /// A fresh block for the clients of `pool` that worker `worker` serves.
+    pub fn pool_counters(&self, pool: &str, worker: u64) -> Arc<PoolCounters> {
+        let block = PoolCounters {
+            worker,
+            ..PoolCounters::default()
+        };
+        self.with_pool(pool, |series| series.clients.add(block))
     }
 
     /// A fresh block for one worker's connections to `shard` of `pool`.
     pub fn shard_counters(&self, pool: &str, shard: &str) -> Arc<ShardCounters> {
         self.with_pool(pool, |series| {
             let blocks = series.shards.entry(shard.to_owned()).or_default();
-            blocks.add()
+            blocks.add(ShardCounters::default())
         })
     }
 
@@ -108,14 +129,29 @@ impl Registry {
         self.with_pool(pool, |series| Arc::clone(&series.state))
     }
 
+    /// What each shard of `pool` took to answer, in the order of their names.
+    pub fn shard_latencies(&self, pool: &str) -> Vec<ShardLatencySummary> {
+        let pools = self.swept();
+        let shards = pools.get(pool).map(|series| series.shards.iter());
+        shards
+            .into_iter()
+            .flatten()
+            .map(|(shard, blocks)| ShardLatencySummary::of(shard, blocks))
+            .collect()
+    }
+
     /// Everything in the text format of OpenMetrics 1.0, names with the
     /// prefix `keyferry_`, base units.
     pub fn render(self: &Arc<Self>) -> String {
         render::text(self)
     }
 
+    pub(super) fn calls(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<WorkerCalls>>> {
+        lock(&self.calls)
+    }
+
     pub(super) fn swept(&self) -> MutexGuard<'_, BTreeMap<String, PoolSeries>> {
-        let mut pools = self.lock();
+        let mut pools = lock(&self.pools);
         for series in pools.values_mut() {
             series.clients.sweep();
             series.shards.retain(|_, blocks| {
@@ -127,12 +163,11 @@ impl Registry {
     }
 
     fn with_pool<R>(&self, pool: &str, then: impl FnOnce(&mut PoolSeries) -> R) -> R {
-        let mut pools = self.lock();
-        then(pools.entry(pool.to_owned()).or_default())
+        then(lock(&self.pools).entry(pool.to_owned()).or_default())
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, PoolSeries>> {
-        // A panic while it was held can have lost a block, not broken one.
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A panic while it was held can have lost a block, not broken one.
+fn lock<T>(blocks: &Mutex<T>) -> MutexGuard<'_, T> {
+    blocks.lock().unwrap_or_else(PoisonError::into_inner)
 }

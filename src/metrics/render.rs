@@ -1,10 +1,13 @@
 //! Text of `/metrics`: one family after another, pools and shards in order of
-//! their names. `prometheus-client` adds `_total` to the names of counters.
+//! their names. `prometheus-client` adds `_total` to the names of counters; it
+//! has no summaries, so that `summary.rs` writes theirs.
 
+use std::collections::BTreeMap;
 use std::fmt::Error;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
@@ -12,8 +15,9 @@ use prometheus_client::registry::Registry as TextRegistry;
 
 use super::pool::{ErrorKind, PoolCounters, ShardCounters};
 use super::registry::{PoolSeries, Registry};
+use super::summary;
 
-const PREFIX: &str = "keyferry";
+pub(super) const PREFIX: &str = "keyferry";
 
 struct Family<B> {
     name: &'static str,
@@ -42,17 +46,37 @@ const fn gauge<B>(name: &'static str, help: &'static str, of: fn(&B) -> u64) -> 
     }
 }
 
-const POOL_FAMILIES: [Family<PoolCounters>; 8] = [
+const POOL_FAMILIES: [Family<PoolCounters>; 12] = [
     gauge("clients", "Clients connected now", |c| c.clients.value()),
     counter("client_connections", "Clients accepted", |c| {
         c.clients_total.value()
     }),
+    counter(
+        "clients_handed_over",
+        "Clients given to another worker than the one that accepted them",
+        |c| c.clients_handed_over.value(),
+    ),
+    counter(
+        "clients_overrun",
+        "Clients closed because they did not read their replies",
+        |c| c.clients_overrun_total.value(),
+    ),
     counter("requests", "Requests read from clients", |c| {
         c.requests_total.value()
     }),
     counter("replies", "Replies written to clients", |c| {
         c.replies_total.value()
     }),
+    counter(
+        "large_requests",
+        "Requests passed on while they arrived",
+        |c| c.large_requests_total.value(),
+    ),
+    counter(
+        "large_replies",
+        "Replies passed on while they arrived",
+        |c| c.large_replies_total.value(),
+    ),
     counter("client_received_bytes", "Bytes read from clients", |c| {
         c.client_bytes_in.value()
     }),
@@ -108,13 +132,16 @@ pub(super) fn text(registry: &Arc<Registry>) -> String {
     families.register_collector(Box::new(Arc::clone(registry)));
     let mut text = String::new();
     // Writing to a String has no error of its own, and none of ours exists.
-    let _ = prometheus_client::encoding::text::encode(&mut text, &families);
+    let _ = encode_registry(&mut text, &families)
+        .and_then(|()| summary::encode(&mut text, &registry.swept()))
+        .and_then(|()| encode_eof(&mut text));
     text
 }
 
 impl Collector for Registry {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         encode_process(self, &mut encoder)?;
+        encode_calls(self, &mut encoder)?;
         let pools = self.swept();
         let mut epochs = encoder.encode_descriptor(
             "pool_epoch",
@@ -142,6 +169,7 @@ impl Collector for Registry {
                 )?;
             }
         }
+        encode_workers(&mut encoder, pools.iter())?;
         encode_errors(&mut encoder, pools.iter())?;
         for family in &SHARD_FAMILIES {
             let mut metric =
@@ -197,6 +225,46 @@ fn encode_process(registry: &Registry, encoder: &mut DescriptorEncoder<'_>) -> R
     Ok(())
 }
 
+fn encode_calls(registry: &Registry, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    let help = "System calls of a worker's turns, by what they do";
+    let kind = MetricType::Counter;
+    let mut metric = encoder.encode_descriptor("worker_syscalls", help, None, kind)?;
+    for (worker, calls) in registry.calls().iter() {
+        let worker = worker.to_string();
+        for (op, count) in calls.by_op() {
+            let labels = [("worker", worker.as_str()), ("op", op)];
+            put(&mut metric.encode_family(&labels)?, kind, count.value())?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_workers<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    pools: impl Iterator<Item = (&'a String, &'a PoolSeries)>,
+) -> Result<(), Error> {
+    let help = "Clients connected now, by the worker that serves them";
+    let mut metric = encoder.encode_descriptor("worker_clients", help, None, MetricType::Gauge)?;
+    for (pool, series) in pools {
+        // A pool that was closed and opened again may end in a worker that has
+        // it anew already.
+        let mut clients = BTreeMap::<u64, u64>::new();
+        for block in series.clients.live() {
+            *clients.entry(block.worker).or_default() += block.clients.value();
+        }
+        for (worker, value) in clients {
+            let worker = worker.to_string();
+            let labels = [("pool", pool.as_str()), ("worker", worker.as_str())];
+            put(
+                &mut metric.encode_family(&labels)?,
+                MetricType::Gauge,
+                value,
+            )?;
+        }
+    }
+    Ok(())
+}
+
 fn encode_errors<'a>(
     encoder: &mut DescriptorEncoder<'_>,
     pools: impl Iterator<Item = (&'a String, &'a PoolSeries)>,
@@ -234,26 +302,36 @@ mod tests {
     fn blocks_of_all_workers_are_added_up() {
         let registry = Registry::new();
         registry.pool_state("cache").epoch.set(7);
-        let first = registry.pool_counters("cache");
-        let second = registry.pool_counters("cache");
+        let first = registry.pool_counters("cache", 0);
+        let second = registry.pool_counters("cache", 1);
         first.requests_total.add(3);
         second.requests_total.add(4);
         second.clients.add(2);
+        first.clients_handed_over.add(6);
+        second.clients_overrun_total.inc();
         second.errors.of(ErrorKind::Timeout).inc();
         let shard = registry.shard_counters("cache", "s1");
         shard.connections.set(1);
         registry.process().config_reload_failures.inc();
+        registry.worker_calls(1).reads.add(8);
+        registry.worker_calls(1).reads.inc();
 
         let text = registry.render();
         for line in [
             "# TYPE keyferry_requests counter",
             "keyferry_requests_total{pool=\"cache\"} 7",
             "keyferry_clients{pool=\"cache\"} 2",
+            "keyferry_worker_clients{pool=\"cache\",worker=\"0\"} 0",
+            "keyferry_worker_clients{pool=\"cache\",worker=\"1\"} 2",
+            "keyferry_clients_handed_over_total{pool=\"cache\"} 6",
+            "keyferry_clients_overrun_total{pool=\"cache\"} 1",
             "keyferry_pool_epoch{pool=\"cache\"} 7",
             "keyferry_errors_total{pool=\"cache\",kind=\"timeout\"} 1",
             "keyferry_errors_total{pool=\"cache\",kind=\"protocol\"} 0",
             "keyferry_shard_connections{pool=\"cache\",shard=\"s1\"} 1",
             "keyferry_config_reload_failures_total 1",
+            "keyferry_worker_syscalls_total{worker=\"1\",op=\"read\"} 9",
+            "keyferry_worker_syscalls_total{worker=\"1\",op=\"write\"} 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "no `{line}` in:\n{text}");
@@ -263,11 +341,11 @@ mod tests {
     #[test]
     fn counters_outlive_their_worker_and_gauges_do_not() {
         let registry = Registry::new();
-        let ended = registry.pool_counters("cache");
+        let ended = registry.pool_counters("cache", 0);
         ended.replies_total.add(5);
         ended.clients.add(1);
         drop(ended);
-        let _running = registry.pool_counters("cache");
+        let _running = registry.pool_counters("cache", 0);
         for _ in 0..2 {
             let text = registry.render();
             assert!(

@@ -2,43 +2,31 @@
 //! handled yet, and the replies it is owed, in the order of its requests.
 //!
 //! ```text
-//!   slots:   [ Waiting | Ready(bytes) | Merge(parts) | Waiting ]   -> ring, oldest first
-//!              ^ head: its reply goes straight to `out`
+//!   owed:    [ head | .. | .. | .. | .. | last ]       numbered from `head`, wrapping
+//!              ^ its reply goes straight to `out`, and what is parked behind follows
 //! ```
 //!
 //! Invariants
-//! - `slots` holds one slot for each request whose reply is not in `out` yet.
-//! - The sequence number of slot `i` is `head + i` (wrapping), so that a
-//!   reply that arrives late for a closed client finds no slot.
-//! - An idle client holds no buffers: `unread`, `out` and `slots` are empty.
+//! - A request's reply leaves after all replies to earlier requests.
+//! - While replies come in order nothing is parked.
+//! - An idle client holds no buffers: it has no `unread`, no `out`, no `parking`.
 
-use std::collections::VecDeque;
+use super::large_requests::Upload;
+use super::parking::{Parking, SpareParkings};
+use super::reader::Reader;
+use super::spares::Spares;
 
-use crate::resp::RequestScanner;
-
-use super::merge::Merge;
-
-/// Capacity above which an emptied output buffer is given back.
-const KEEP_OUTPUT_BYTES_MAX: usize = 64 * 1024;
-/// Slots above which an emptied ring is given back.
-const KEEP_SLOTS_MAX: usize = 1024;
-
-/// What a request still owes its client.
-pub enum Slot {
-    /// The shard's reply passes through unchanged.
-    Waiting,
-    /// The reply is here, but an earlier one is not.
-    Ready(Vec<u8>),
-    /// Several shards answer; the parts become one reply.
-    Merge(Box<Merge>),
-}
+/// Bytes already written from which the rest of `out` is moved to its front.
+const COMPACT_BYTES_MIN: usize = 64 * 1024;
 
 /// Bytes of a client that could not be handled yet.
 pub struct Unread {
     /// From the first byte of the first request that is not handled.
     pub bytes: Vec<u8>,
     /// Where the scan of that request stopped.
-    pub scanner: RequestScanner,
+    pub reader: Reader,
+    /// The request that passes on as it arrives; `bytes` are empty then.
+    pub upload: Option<Upload>,
 }
 
 /// Why no more requests of a client are taken for now.
@@ -59,6 +47,14 @@ pub enum Pause {
         /// The pipe to wait for.
         pipe: u32,
     },
+    /// Its next request is large, and no connection is free that it could have
+    /// to itself.
+    Private {
+        /// How many had come free until then.
+        freed: u64,
+    },
+    /// Its large request has too many unwritten bytes.
+    Window,
 }
 
 /// How a client connection ends.
@@ -111,17 +107,27 @@ pub struct Client {
     pub out_start: usize,
     /// Whether it is on the list of clients to write to.
     pub dirty: bool,
+    /// Whether it is on the list of those to write to at once.
+    pub full: bool,
     /// It sent more than it reads: to be closed.
     pub overrun: bool,
     /// It closed its side while it was paused.
     pub eof: bool,
+    /// Requests that it sent may still be on a pipe that left its lane: before
+    /// any other it gets what it is owed.
+    pub settles: bool,
+    /// A large reply is arriving for it.
+    pub receives_large: bool,
     /// When it last sent something.
     pub active_ms: u64,
     /// When it connected.
     pub since_ms: u64,
-    slots: VecDeque<Slot>,
+    owed: u32,
     head: u32,
-    parked_bytes: usize,
+    /// Replies that wait for an earlier one.
+    parking: Option<Box<Parking>>,
+    /// Bytes of fan-outs whose parts are not all here.
+    collected_bytes: usize,
 }
 
 impl Client {
@@ -141,19 +147,24 @@ impl Client {
             out: Vec::new(),
             out_start: 0,
             dirty: false,
+            full: false,
             overrun: false,
             eof: false,
+            settles: false,
+            receives_large: false,
             active_ms: now_ms,
             since_ms: now_ms,
-            slots: VecDeque::new(),
+            owed: 0,
             head: 0,
-            parked_bytes: 0,
+            parking: None,
+            collected_bytes: 0,
         }
     }
 
     /// Replies owed that are not in `out` yet.
+    #[inline]
     pub fn owed(&self) -> usize {
-        self.slots.len()
+        self.owed as usize
     }
 
     /// Bytes that wait to be written.
@@ -161,15 +172,23 @@ impl Client {
         self.out.len() - self.out_start
     }
 
-    /// Bytes of replies that wait for an earlier one.
+    /// Bytes of replies that wait for an earlier one, or for their other parts.
+    #[inline]
     pub fn parked(&self) -> usize {
-        self.parked_bytes
+        let parking = self.parking.as_ref();
+        parking.map_or(0, |parking| parking.waiting()) + self.collected_bytes
+    }
+
+    /// Bytes kept for it on its way out.
+    #[inline]
+    pub fn kept(&self) -> usize {
+        self.unwritten() + self.parked()
     }
 
     /// Whether it is owed nothing, and no whole request of it waits. (Half a
     /// request may.)
     pub fn is_quiet(&self) -> bool {
-        self.slots.is_empty() && self.unwritten() == 0 && self.pause.is_none()
+        self.owed == 0 && self.unwritten() == 0 && self.pause.is_none()
     }
 
     /// What may be written to the socket now.
@@ -182,132 +201,182 @@ impl Client {
         self.out_start += n;
         if self.out_start >= self.out.len() {
             self.out_start = 0;
-            if self.out.capacity() > KEEP_OUTPUT_BYTES_MAX {
-                self.out = Vec::new();
-            } else {
-                self.out.clear();
-            }
-        } else if self.out_start > KEEP_OUTPUT_BYTES_MAX && self.out_start * 2 > self.out.len() {
+            self.out.clear();
+        } else if self.out_start > COMPACT_BYTES_MIN && self.out_start * 2 > self.out.len() {
             self.out.drain(..self.out_start);
             self.out_start = 0;
         }
     }
 
-    /// Adds a slot; returns its sequence number.
+    /// Number of the request that is taken next.
     #[inline]
-    pub fn push_slot(&mut self, slot: Slot) -> u32 {
-        let sequence = self.head.wrapping_add(self.slots.len() as u32);
-        self.slots.push_back(slot);
-        sequence
+    pub fn next_sequence(&self) -> u32 {
+        self.head.wrapping_add(self.owed)
+    }
+
+    /// `count` requests were sent to a shard.
+    #[inline]
+    pub fn expect(&mut self, count: u32) {
+        self.owed += count;
+    }
+
+    /// The last request taken is void: it has no number and no reply.
+    pub fn forget_last(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+    }
+
+    /// Whether nothing stands before the reply to this request.
+    pub fn is_next(&self, sequence: u32) -> bool {
+        self.owed > 0 && self.head == sequence
+    }
+
+    /// The large request that passes on as it arrives.
+    pub fn upload(&mut self) -> Option<&mut Upload> {
+        self.unread.as_mut()?.upload.as_mut()
+    }
+
+    /// Whether its last request is arriving and passing on.
+    pub fn is_uploading(&self) -> bool {
+        let unread = self.unread.as_ref();
+        unread.is_some_and(|unread| unread.upload.is_some())
+    }
+
+    /// Sees to it that a reply finds memory to be written to.
+    #[inline]
+    pub fn prepare_output(&mut self, spares: &mut Spares) {
+        if self.out.capacity() == 0 {
+            self.out = spares.take();
+        }
     }
 
     /// Answers the request that is being handled now.
     pub fn answer(&mut self, reply: &[u8]) {
-        if self.slots.is_empty() {
-            self.out.extend_from_slice(reply);
-            self.head = self.head.wrapping_add(1);
-        } else {
-            self.parked_bytes += reply.len();
-            self.slots.push_back(Slot::Ready(reply.to_vec()));
-        }
+        let sequence = self.next_sequence();
+        self.owed += 1;
+        self.reply(sequence, 1, reply);
     }
 
-    /// A shard answered part `part` of request `sequence`.
+    /// Sees to it that the next reply, if it must be parked, finds memory for that.
     #[inline]
-    pub fn reply(&mut self, sequence: u32, part: u32, reply: &[u8]) {
-        let index = sequence.wrapping_sub(self.head) as usize;
-        let Some(slot) = self.slots.get_mut(index) else {
-            return;
-        };
-        match slot {
-            Slot::Waiting if index == 0 => {
-                self.out.extend_from_slice(reply);
-                self.pop_head();
-                self.advance();
-            }
-            Slot::Waiting => {
-                self.parked_bytes += reply.len();
-                *slot = Slot::Ready(reply.to_vec());
-            }
-            Slot::Merge(merge) => {
-                let before = merge.bytes();
-                let is_whole = merge.add(part, reply);
-                self.parked_bytes += merge.bytes() - before;
-                if is_whole {
-                    let mut whole = Vec::new();
-                    merge.finish(&mut whole);
-                    self.parked_bytes = self.parked_bytes - merge.bytes() + whole.len();
-                    *slot = Slot::Ready(whole);
-                    self.advance();
-                }
-            }
-            Slot::Ready(_) => {}
+    pub fn prepare_parking(&mut self, sequence: u32, spare: &mut SpareParkings) {
+        if sequence != self.head && self.parking.is_none() {
+            self.parking = Some(spare.take());
         }
     }
 
-    /// Moves replies that nothing holds back any more into `out`.
-    fn advance(&mut self) {
-        while let Some(Slot::Ready(reply)) = self.slots.front() {
-            self.out.extend_from_slice(reply);
-            self.parked_bytes -= reply.len();
-            self.pop_head();
-        }
-        if self.slots.is_empty() && self.slots.capacity() > KEEP_SLOTS_MAX {
-            self.slots = VecDeque::new();
+    /// Gives back the memory for parked replies if there are none.
+    #[inline]
+    pub fn return_parking(&mut self, spare: &mut SpareParkings) {
+        if let Some(parking) = self.parking.take_if(|parking| parking.is_empty()) {
+            spare.give(parking);
         }
     }
 
-    fn pop_head(&mut self) {
-        self.slots.pop_front();
-        self.head = self.head.wrapping_add(1);
+    /// `count` replies came, to requests from `sequence` on.
+    #[inline]
+    pub fn reply(&mut self, sequence: u32, count: u32, bytes: &[u8]) {
+        let index = sequence.wrapping_sub(self.head);
+        if index == 0 {
+            self.out.extend_from_slice(bytes);
+            self.pass(count);
+            if let Some(parking) = &mut self.parking {
+                let passed = parking.pass(count, &mut self.out);
+                self.pass(passed);
+            }
+        } else {
+            debug_assert!(
+                u64::from(index) + u64::from(count) <= u64::from(self.owed),
+                "a reply that nobody is owed"
+            );
+            let parking = self.parking.get_or_insert_default();
+            parking.park(index as usize, count as usize, bytes);
+        }
+    }
+
+    fn pass(&mut self, count: u32) {
+        self.head = self.head.wrapping_add(count);
+        self.owed = self.owed.saturating_sub(count);
+    }
+
+    /// Bytes of fan-outs whose parts are not all here.
+    pub fn collected_for(&self) -> usize {
+        self.collected_bytes
+    }
+
+    /// A part of a fan-out came whose other parts are still to come.
+    pub fn collect(&mut self, bytes: usize) {
+        self.collected_bytes += bytes;
+    }
+
+    /// A fan-out is whole: what was collected for it is gone.
+    pub fn collected(&mut self, bytes: usize) {
+        self.collected_bytes = self.collected_bytes.saturating_sub(bytes);
     }
 
     /// Whether nothing is left to do for a client that is finishing.
     pub fn is_finished(&self) -> bool {
-        self.ending == Ending::Finishing && self.slots.is_empty() && self.unwritten() == 0
+        self.ending == Ending::Finishing && self.owed == 0 && self.unwritten() == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::merge::MergeKind;
+
+    fn client() -> Client {
+        Client::new(1, 0, None, 0)
+    }
 
     #[test]
     fn replies_leave_in_the_order_of_requests() {
-        let mut client = Client::new(1, 0, None, 0);
-        let a = client.push_slot(Slot::Waiting);
-        let b = client.push_slot(Slot::Waiting);
+        let mut client = client();
+        let a = client.next_sequence();
+        client.expect(2);
         client.answer(b"+LOCAL\r\n");
-        client.reply(b, 0, b":2\r\n");
-        assert_eq!(client.output(), b"");
-        client.reply(a, 0, b":1\r\n");
+        client.reply(a + 1, 1, b":2\r\n");
+        assert_eq!((client.output(), client.parked()), (&b""[..], 12));
+        client.reply(a, 1, b":1\r\n");
         assert_eq!(client.output(), b":1\r\n:2\r\n+LOCAL\r\n");
         client.written(client.output().len());
         client.answer(b"+PONG\r\n");
         assert_eq!(client.output(), b"+PONG\r\n");
-        let c = client.push_slot(Slot::Waiting);
-        client.reply(c, 0, b":3\r\n");
+        let c = client.next_sequence();
+        client.expect(1);
+        client.reply(c, 1, b":3\r\n");
         assert_eq!(client.output(), b"+PONG\r\n:3\r\n");
+        assert_eq!((client.owed(), client.parked()), (0, 0));
     }
 
     #[test]
-    fn a_reply_for_no_slot_is_dropped() {
-        let mut client = Client::new(1, 0, None, 0);
-        let a = client.push_slot(Slot::Waiting);
-        client.reply(a, 0, b":1\r\n");
-        client.reply(a, 0, b":9\r\n");
-        client.reply(a.wrapping_add(5), 0, b":9\r\n");
-        assert_eq!(client.output(), b":1\r\n");
+    fn replies_that_come_together_leave_together_from_any_place() {
+        let mut client = client();
+        client.expect(6);
+        client.reply(3, 2, b"DE");
+        client.reply(1, 1, b"B");
+        assert_eq!((client.output(), client.owed()), (&b""[..], 6));
+        client.reply(0, 1, b"A");
+        assert_eq!((client.output(), client.owed()), (&b"AB"[..], 4));
+        client.reply(2, 1, b"C");
+        assert_eq!((client.output(), client.owed()), (&b"ABCDE"[..], 1));
+        client.reply(5, 1, b"F");
+        assert_eq!((client.output(), client.parked()), (&b"ABCDEF"[..], 0));
     }
 
     #[test]
-    fn a_merge_waits_for_all_its_parts() {
-        let mut client = Client::new(1, 0, None, 0);
-        let merge = client.push_slot(Slot::Merge(Box::new(Merge::new(MergeKind::Sum, 2))));
-        client.reply(merge, 1, b":2\r\n");
-        assert_eq!(client.output(), b"");
-        client.reply(merge, 0, b":3\r\n");
-        assert_eq!(client.output(), b":5\r\n");
+    fn memory_for_parked_replies_goes_round() {
+        let (mut client, mut spare) = (client(), SpareParkings::default());
+        client.expect(2);
+        client.prepare_parking(1, &mut spare);
+        client.reply(1, 1, b":2\r\n");
+        client.return_parking(&mut spare);
+        assert_eq!(client.parked(), 4);
+        client.prepare_parking(0, &mut spare);
+        client.reply(0, 1, b":1\r\n");
+        client.return_parking(&mut spare);
+        assert_eq!(client.output(), b":1\r\n:2\r\n");
+        assert!(client.parking.is_none());
+        client.expect(1);
+        client.prepare_parking(2, &mut spare);
+        assert!(client.parking.is_none());
     }
 }

@@ -16,14 +16,17 @@
 //! - Each request sees one [`Routing`]: it is swapped whole between requests.
 //! - A paused client's input stays in `unread`, so nothing overtakes it.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
 use slab::Slab;
+use tracing::warn;
 
+use crate::metrics::latency::CommandClass;
 use crate::metrics::pool::PoolCounters;
 use crate::metrics::registry::Registry;
-use crate::resp::{RequestLimits, RequestScanner};
+use crate::resp::RequestLimits;
 use crate::router::commands::KeyArg;
 use crate::router::epoch::Routing;
 
@@ -31,20 +34,48 @@ use super::client::{Client, Ending, Pause};
 use super::config::PoolConfig;
 use super::gate::Drain;
 use super::lanes::{Lane, PipePlace};
+use super::merge::{Merges, Owner};
+use super::parking::SpareParkings;
+use super::reader::Reader;
+use super::spares::Spares;
+use super::split::Split;
 
-/// Scanners kept for the next client with a partial request.
-const SPARE_SCANNERS_MAX: usize = 64;
+/// Readers kept for the next client with a partial request.
+const SPARE_READERS_MAX: usize = 64;
+/// Output that is written before the end of a turn: more in one buffer saves
+/// no system calls worth the memory it would take.
+pub const FULL_BYTES: usize = 64 * 1024;
 
-/// Which request of which client a shard's reply belongs to.
+/// Whose output is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// A client's.
+    Client(u32),
+    /// A pipe's.
+    Pipe(u32),
+}
+
+/// Which requests of which client a shard's replies belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     /// Place in the table of clients.
     pub client: u32,
     /// The client's generation, so that a reused place is not answered.
     pub generation: u32,
-    /// Sequence number of its slot.
+    /// Sequence number of the first request.
     pub sequence: u32,
-    /// Part of a fan-out, else 0.
+    /// What kind of command it is, for the latency it is counted under.
+    pub class: CommandClass,
+    /// Of a fan-out: the merge and the part this is.
+    pub part: Option<PartOf>,
+}
+
+/// One shard's share of a fan-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartOf {
+    /// Number of the merge.
+    pub merge: u32,
+    /// Which part.
     pub part: u32,
 }
 
@@ -63,6 +94,10 @@ pub struct Chores {
     pub close_pipes: Vec<u32>,
     /// Clients that are read again after a pause.
     pub read_clients: Vec<u32>,
+    /// Pipes that are read again after a stop.
+    pub read_pipes: Vec<u32>,
+    /// A deadline began that no event will announce.
+    pub clock: bool,
 }
 
 /// See the head of this file.
@@ -76,16 +111,26 @@ pub struct PoolCore {
     pub(super) gone_pipes: Vec<u32>,
     pub(super) lanes: Vec<Lane>,
     pub(super) chores: Chores,
-    pub(super) paused: Vec<u32>,
+    pub(super) full: Vec<Full>,
+    pub(super) paused: VecDeque<u32>,
+    /// How many pipes beside the lanes came free or were closed.
+    pub(super) freed_pipes: u64,
+    /// Pipes that are not read because of a large reply.
+    pub(super) stopped_pipes: Vec<u32>,
     pub(super) drain: Option<Drain>,
     pub(super) held_us_max: u64,
     pub(super) held_requests: u64,
     pub(super) held_bytes: usize,
     pub(super) key_args: Vec<KeyArg>,
-    pub(super) split: Vec<(u16, u32)>,
+    pub(super) split: Split,
+    pub(super) merges: Merges,
+    /// Replies that we make are written here first.
+    pub(super) answer_buffer: Vec<u8>,
     pub(super) now_us: u64,
     pub(super) last_idle_look_ms: u64,
-    scanners: Vec<RequestScanner>,
+    readers: Vec<Reader>,
+    pub(super) spare_outputs: Spares,
+    pub(super) spare_parkings: SpareParkings,
     next_generation: u32,
     next_client_id: u64,
     client_id_step: u64,
@@ -101,7 +146,7 @@ impl PoolCore {
         worker: u64,
         workers: u64,
     ) -> Self {
-        let counters = registry.pool_counters(&config.name);
+        let counters = registry.pool_counters(&config.name, worker);
         let mut core = Self {
             config,
             routing,
@@ -112,16 +157,23 @@ impl PoolCore {
             gone_pipes: Vec::new(),
             lanes: Vec::new(),
             chores: Chores::default(),
-            paused: Vec::new(),
+            full: Vec::new(),
+            paused: VecDeque::new(),
+            freed_pipes: 0,
+            stopped_pipes: Vec::new(),
             drain: None,
             held_us_max: 0,
             held_requests: 0,
             held_bytes: 0,
             key_args: Vec::new(),
-            split: Vec::new(),
+            split: Split::default(),
+            merges: Merges::default(),
+            answer_buffer: Vec::new(),
             now_us: 0,
             last_idle_look_ms: 0,
-            scanners: Vec::new(),
+            readers: Vec::new(),
+            spare_outputs: Spares::default(),
+            spare_parkings: SpareParkings::default(),
             next_generation: 0,
             next_client_id: worker + 1,
             client_id_step: workers.max(1),
@@ -156,19 +208,16 @@ impl PoolCore {
             self.fill_lanes();
             self.settle_before_going_on();
         }
-        self.scanners.clear(); // they have the old limits
+        self.readers.clear(); // they have the old limits
     }
 
     /// Clients may get other connections from now on: what they send next waits
     /// until what they are owed is here, so that it overtakes nothing.
     fn settle_before_going_on(&mut self) {
         for (key, client) in &mut self.clients {
-            match client.pause {
-                None if client.owed() > 0 => self.paused.push(key as u32),
-                Some(Pause::Owed | Pause::Shard { .. }) => {}
-                _ => continue,
+            if client.settle_first() {
+                self.paused.push_back(key as u32);
             }
-            client.pause = Some(Pause::Lane);
         }
     }
 
@@ -204,6 +253,13 @@ impl PoolCore {
             .unwrap_or_default()
     }
 
+    /// The socket takes bytes again.
+    pub fn client_writable(&mut self, key: u32) {
+        if !self.client_output(key).is_empty() {
+            self.mark_client(key);
+        }
+    }
+
     /// The socket took `n` bytes.
     pub fn client_written(&mut self, key: u32, n: usize) {
         self.counters.client_bytes_out.add(n as u64);
@@ -211,6 +267,9 @@ impl PoolCore {
         if let Some(client) = self.clients.get_mut(key as usize) {
             client.active_ms = now_ms;
             client.written(n);
+            if client.out.is_empty() && !client.receives_large {
+                self.spare_outputs.give(mem::take(&mut client.out));
+            }
             if client.is_finished() {
                 self.close_client(key);
             }
@@ -227,6 +286,7 @@ impl PoolCore {
             client.eof = true;
         } else if client.ending == Ending::Open {
             client.ending = Ending::Finishing;
+            self.cut_upload(key);
             self.mark_client(key);
         }
     }
@@ -255,6 +315,23 @@ impl PoolCore {
         }
         self.counters.clients.sub(1);
         self.chores.close_clients.push(key);
+        self.cut_upload(key);
+    }
+
+    fn close_overrun(&mut self, key: u32) {
+        let Some(client) = self.clients.get(key as usize) else {
+            return;
+        };
+        self.counters.clients_overrun_total.inc();
+        warn!(
+            pool = %self.config.name,
+            client = client.id,
+            peer = client.peer.as_deref().unwrap_or("?"),
+            kept_bytes = client.kept(),
+            bytes_max = self.config.limits.client_buffer_bytes_max,
+            "closed a client that does not read its replies (limits.max_client_buffer)"
+        );
+        self.close_client(key);
     }
 
     /// Puts a client on the list of those to write to.
@@ -270,6 +347,7 @@ impl PoolCore {
     /// Ends a turn: clients that may go on do, finished ones close.
     pub fn settle(&mut self) {
         self.resume_paused();
+        self.restart_pipes();
         self.check_drain();
         if self.stopping {
             self.finish_quiet_clients();
@@ -284,14 +362,21 @@ impl PoolCore {
         for &key in &chores.write_clients {
             if let Some(client) = self.clients.get_mut(key as usize) {
                 client.dirty = false;
-                if client.overrun || client.is_finished() {
+                if client.overrun {
+                    self.close_overrun(key);
+                } else if client.is_finished() {
                     self.close_client(key);
                 }
             }
         }
         chores.close_clients.append(&mut self.chores.close_clients);
         for &key in &chores.close_clients {
-            self.clients.remove(key as usize);
+            let collected = self.clients.remove(key as usize).collected_for();
+            if collected > 0 {
+                let clients = &self.clients;
+                self.merges
+                    .orphan(collected, |owner| is_there(clients, owner));
+            }
         }
         for key in mem::take(&mut self.gone_pipes) {
             self.pipes.remove(key as usize);
@@ -305,6 +390,25 @@ impl PoolCore {
         chores
     }
 
+    /// One whose output should be written without waiting for the end of the turn.
+    #[inline]
+    pub fn take_full(&mut self) -> Option<Full> {
+        let full = self.full.pop()?;
+        match full {
+            Full::Client(key) => {
+                if let Some(client) = self.clients.get_mut(key as usize) {
+                    client.full = false;
+                }
+            }
+            Full::Pipe(key) => {
+                if let Some(place) = self.pipes.get_mut(key as usize) {
+                    place.full = false;
+                }
+            }
+        }
+        Some(full)
+    }
+
     /// Whether [`PoolCore::take_chores`] would find something.
     pub fn has_chores(&self) -> bool {
         let chores = &self.chores;
@@ -315,9 +419,11 @@ impl PoolCore {
             &chores.close_clients,
             &chores.close_pipes,
             &chores.read_clients,
+            &chores.read_pipes,
         ]
         .iter()
         .any(|list| !list.is_empty())
+            || chores.clock
     }
 
     /// Keeps the lists' memory for the next turn.
@@ -329,6 +435,8 @@ impl PoolCore {
             chores.close_clients.clear();
             chores.close_pipes.clear();
             chores.read_clients.clear();
+            chores.read_pipes.clear();
+            chores.clock = false;
             self.chores = chores;
         }
     }
@@ -354,21 +462,28 @@ impl PoolCore {
         }
     }
 
-    pub(super) fn take_scanner(&mut self) -> RequestScanner {
-        self.scanners.pop().unwrap_or_else(|| {
-            RequestScanner::new(RequestLimits {
+    #[inline]
+    pub(super) fn take_reader(&mut self) -> Reader {
+        self.readers.pop().unwrap_or_else(|| {
+            Reader::new(RequestLimits {
                 request_bytes_max: self.config.limits.request_bytes_max,
                 ..RequestLimits::default()
             })
         })
     }
 
-    pub(super) fn keep_scanner(&mut self, mut scanner: RequestScanner) {
-        if self.scanners.len() < SPARE_SCANNERS_MAX {
-            scanner.reset();
-            self.scanners.push(scanner);
+    /// Keeps a reader that stands between two requests.
+    #[inline]
+    pub(super) fn keep_reader(&mut self, reader: Reader) {
+        if self.readers.len() < SPARE_READERS_MAX {
+            self.readers.push(reader);
         }
     }
+}
+
+fn is_there(clients: &Slab<Client>, (key, generation): Owner) -> bool {
+    let client = clients.get(key as usize);
+    client.is_some_and(|client| client.generation == generation)
 }
 
 #[cfg(test)]

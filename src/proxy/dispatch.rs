@@ -1,80 +1,287 @@
-//! From a request to its shards: by its keys, through the gate, onto pipes.
+//! From a request to its shard: by its keys, through the gate, onto a pipe.
+//!
+//! ```text
+//! input   | GET a | GET b | GET c | PING | ..
+//!           `--- one batch ---'     flushed first, so that nothing is overtaken
+//! ```
 //!
 //! Nothing here waits. A request is taken (forwarded, or answered at once), or
-//! it must wait and stays in its client's input.
+//! it must wait and stays in its client's input. Requests that follow each
+//! other to one pipe are one copy and one entry in flight.
+//!
+//! Invariant: the batch is flushed before anything else of its client is
+//! numbered, answered or sent.
 
 use std::sync::Arc;
 
+use crate::metrics::latency::CommandClass;
 use crate::metrics::pool::ErrorKind;
-use crate::resp::{Request, write_array_header, write_bulk, write_error};
-use crate::router::commands::{Command, Handling, SplitKind, resolve};
+use crate::resp::{Request, write_error};
+use crate::router::commands::{Command, Handling};
 use crate::router::epoch::Route;
 use crate::router::errors::ErrorReply;
 use crate::router::layout::ShardIndex;
 
-use super::client::{Pause, Slot};
-use super::core::{PoolCore, Ticket};
+use super::client::Pause;
+use super::core::{FULL_BYTES, Full, PoolCore, Ticket};
 use super::intake::HELD_BYTES_MAX;
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
-use super::merge::{Merge, MergeKind};
+use super::reader::{Meant, Read, Simple};
 
 /// What a client gets for a moving key while the gate is fenced, or when more
 /// waits than the bounds allow. Clients know the code as "retry later".
 pub const TRYAGAIN: &str =
     "TRYAGAIN the key is moving to another shard and the switch is not decided yet, try again";
 
+/// An answer of ours larger than this gives its buffer back.
+const KEEP_ANSWER_BYTES_MAX: usize = 16 * 1024;
+
 /// What became of a request.
 pub(super) enum Verdict {
     /// Forwarded or answered.
     Taken,
+    /// There was nothing to do.
+    Empty,
     /// It stays in the client's input until the reason is gone.
     Wait(Pause),
     /// Answered, and the client's connection ends.
     End,
 }
 
+/// A client whose input is being taken.
+pub(super) struct Seat {
+    /// Place in the table of clients.
+    pub key: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// Its set of pipes.
+    pub lane: u32,
+    /// Replies it may be owed beyond those of now.
+    pub budget: u32,
+    /// What is above, or what it is owed, may have changed.
+    pub stale: bool,
+    batch: Batch,
+}
+
+/// Requests that follow each other in the input and go to one pipe.
+#[derive(Default)]
+struct Batch {
+    pipe: u32,
+    start: usize,
+    end: usize,
+    count: u32,
+    class: Option<CommandClass>,
+}
+
+impl Seat {
+    /// Of the client at `key`.
+    pub fn new(key: u32, generation: u32, lane: u32, budget: u32) -> Self {
+        Self {
+            key,
+            generation,
+            lane,
+            budget,
+            stale: false,
+            batch: Batch::default(),
+        }
+    }
+}
+
 impl PoolCore {
-    /// Takes one request of a client (with at least one argument).
+    /// Takes one request of a client (with at least one argument), which
+    /// stands at `at` of `input`.
     #[inline]
-    pub(super) fn dispatch(&mut self, key: u32, request: &Request<'_>) -> Verdict {
-        let command = match resolve(request) {
-            Ok(command) => command,
-            Err(refusal) => return self.answer_error(key, &ErrorReply::refused(refusal, request)),
+    pub(super) fn dispatch(
+        &mut self,
+        seat: &mut Seat,
+        read: &Read<'_>,
+        input: &[u8],
+        at: usize,
+    ) -> Verdict {
+        if let Ok(Meant::Simple(simple)) = read.meant {
+            return self.forward_simple(seat, simple, &read.request, input, at);
+        }
+        self.flush(seat, input);
+        seat.stale = true;
+        self.dispatch_other(seat, read)
+    }
+
+    fn dispatch_other(&mut self, seat: &mut Seat, read: &Read<'_>) -> Verdict {
+        let request = &read.request;
+        let (command, handling) = match read.meant {
+            Ok(Meant::Other(command, handling)) => (command, handling),
+            Ok(Meant::Simple(simple)) => (simple.command, Handling::Forward),
+            Err(refusal) => {
+                return self.answer_error(seat.key, &ErrorReply::refused(refusal, request));
+            }
         };
-        match command.handling_for(request) {
-            Handling::Forward => match command.first_key_fast() {
-                Some(index) => match self.routing.route(request.arg(index)) {
-                    Route::To(shard) => self.forward(key, shard, request.bytes),
-                    other => self.stop_at_gate(key, other),
-                },
-                None => self.forward_by_keys(key, command, request),
-            },
-            Handling::Split(kind) => self.split(key, kind, command, request),
-            Handling::Local(local) => self.answer_locally(key, local, command, request),
+        match handling {
+            Handling::Forward => self.forward_by_keys(seat, command, request),
+            Handling::Split(kind) => self.split(seat, kind, command, request),
+            Handling::Local(local) => self.answer_locally(seat.key, local, command, request),
             Handling::Unsupported(why) => {
-                self.answer_error(key, &ErrorReply::unsupported(command, why))
+                self.answer_error(seat.key, &ErrorReply::unsupported(command, why))
             }
         }
+    }
+
+    /// The usual case: one key at a known place.
+    #[inline]
+    pub(super) fn forward_simple(
+        &mut self,
+        seat: &mut Seat,
+        simple: Simple,
+        request: &Request<'_>,
+        input: &[u8],
+        at: usize,
+    ) -> Verdict {
+        let shard = match self.routing.route(request.arg(simple.key)) {
+            Route::To(shard) => shard,
+            other => {
+                self.flush(seat, input);
+                seat.stale = true;
+                return self.stop_at_gate(seat.key, other);
+            }
+        };
+        let Some(pipe) = self.pipe_for(seat, shard) else {
+            return Verdict::End;
+        };
+        let batch = &mut seat.batch;
+        if batch.pipe == pipe && batch.class == Some(simple.class) && !request.inline {
+            batch.end = at + request.consumed;
+            batch.count += 1;
+            seat.budget -= 1;
+            return Verdict::Taken;
+        }
+        self.flush(seat, input);
+        if request.inline {
+            return self.forward_alone(seat, pipe, simple.class, request.bytes);
+        }
+        if let Some(stop) = self.not_now(seat.key, pipe) {
+            seat.stale = true;
+            return stop;
+        }
+        seat.batch = Batch {
+            pipe,
+            start: at,
+            end: at + request.consumed,
+            count: 1,
+            class: Some(simple.class),
+        };
+        seat.budget -= 1;
+        Verdict::Taken
+    }
+
+    /// Sends the batch, if there is one.
+    #[inline]
+    pub(super) fn flush(&mut self, seat: &mut Seat, input: &[u8]) {
+        let Some(class) = seat.batch.class.take() else {
+            return;
+        };
+        let Batch {
+            pipe,
+            start,
+            end,
+            count,
+            ..
+        } = seat.batch;
+        let bytes = input.get(start..end).unwrap_or_default();
+        self.send(seat, pipe, class, bytes, count);
+    }
+
+    #[inline]
+    fn send(&mut self, seat: &Seat, pipe: u32, class: CommandClass, bytes: &[u8], count: u32) {
+        let (Some(client), Some(place)) = (
+            self.clients.get_mut(seat.key as usize),
+            self.pipes.get_mut(pipe as usize),
+        ) else {
+            return;
+        };
+        let ticket = Ticket {
+            client: seat.key,
+            generation: seat.generation,
+            sequence: client.next_sequence(),
+            class,
+            part: None,
+        };
+        client.expect(count);
+        place.pipe.send(bytes, ticket, count, self.now_us);
+        if !place.dirty {
+            place.dirty = true;
+            self.chores.write_pipes.push(pipe);
+        }
+        if place.pipe.unwritten() >= FULL_BYTES && !place.full {
+            place.full = true;
+            self.full.push(Full::Pipe(pipe));
+        }
+    }
+
+    /// Sends one request that is no part of a batch.
+    pub(super) fn forward_alone(
+        &mut self,
+        seat: &mut Seat,
+        pipe: u32,
+        class: CommandClass,
+        bytes: &[u8],
+    ) -> Verdict {
+        seat.stale = true;
+        if let Some(stop) = self.not_now(seat.key, pipe) {
+            return stop;
+        }
+        self.send(seat, pipe, class, bytes, 1);
+        Verdict::Taken
+    }
+
+    /// Why a pipe takes no requests just now, after the client was answered.
+    #[inline]
+    fn not_now(&mut self, key: u32, pipe: u32) -> Option<Verdict> {
+        if let Some(pause) = self.crowded(pipe) {
+            return Some(Verdict::Wait(pause));
+        }
+        if self.open_pipe(pipe) {
+            return None;
+        }
+        Some(self.answer_with(key, |core, out| core.write_refusal(pipe, out)))
     }
 
     /// Answers by an error that we make.
     pub(super) fn answer_error(&mut self, key: u32, error: &ErrorReply) -> Verdict {
         self.counters.errors.of(ErrorKind::Refused).inc();
-        let mut reply = Vec::new();
-        error.write(&mut reply);
-        self.answer(key, &reply)
+        self.answer_with(key, |_, out| error.write(out))
+    }
+
+    /// Answers a request at once by what `write` writes.
+    pub(super) fn answer_with(
+        &mut self,
+        key: u32,
+        write: impl FnOnce(&mut Self, &mut Vec<u8>),
+    ) -> Verdict {
+        let mut reply = std::mem::take(&mut self.answer_buffer);
+        reply.clear();
+        write(self, &mut reply);
+        let verdict = self.answer(key, &reply);
+        self.keep_answer_buffer(reply);
+        verdict
+    }
+
+    pub(super) fn keep_answer_buffer(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() <= KEEP_ANSWER_BYTES_MAX {
+            self.answer_buffer = buffer;
+        }
     }
 
     /// Answers a request at once.
     pub(super) fn answer(&mut self, key: u32, reply: &[u8]) -> Verdict {
         if let Some(client) = self.clients.get_mut(key as usize) {
+            client.prepare_output(&mut self.spare_outputs);
+            client.prepare_parking(client.next_sequence(), &mut self.spare_parkings);
             client.answer(reply);
             self.mark_client(key);
         }
         Verdict::Taken
     }
 
-    fn stop_at_gate(&mut self, key: u32, route: Route) -> Verdict {
+    pub(super) fn stop_at_gate(&mut self, key: u32, route: Route) -> Verdict {
         let kind = match route {
             Route::Wait if self.held_bytes < HELD_BYTES_MAX => {
                 return Verdict::Wait(Pause::Held {
@@ -85,71 +292,40 @@ impl PoolCore {
             Route::TryAgain | Route::To(_) => ErrorKind::Fenced,
         };
         self.counters.errors.of(kind).inc();
-        let mut reply = Vec::new();
-        write_error(&mut reply, TRYAGAIN);
-        self.answer(key, &reply)
+        self.answer_with(key, |_, out| write_error(out, TRYAGAIN))
     }
 
-    /// Sends a request to one shard, as it is.
+    /// Makes sure a pipe is connected or being connected; false: it is down
+    /// ([`PoolCore::write_refusal`]).
     #[inline]
-    fn forward(&mut self, key: u32, shard: ShardIndex, bytes: &[u8]) -> Verdict {
-        let Some(client) = self.clients.get(key as usize) else {
-            return Verdict::End;
-        };
-        let Some(pipe_key) = self.pipe_for(client.lane, shard, key) else {
-            return Verdict::End;
-        };
-        if let Some(pause) = self.crowded(pipe_key) {
-            return Verdict::Wait(pause);
-        }
-        if let Some(refusal) = self.open_pipe(pipe_key) {
-            return self.answer(key, &refusal);
-        }
+    pub(super) fn open_pipe(&mut self, pipe_key: u32) -> bool {
         let now_ms = self.now_ms();
-        let (Some(client), Some(place)) = (
-            self.clients.get_mut(key as usize),
-            self.pipes.get_mut(pipe_key as usize),
-        ) else {
-            return Verdict::End;
+        let Some(place) = self.pipes.get_mut(pipe_key as usize) else {
+            return false;
         };
-        let sequence = client.push_slot(Slot::Waiting);
-        let ticket = Ticket {
-            client: key,
-            generation: client.generation,
-            sequence,
-            part: 0,
-        };
-        place.pipe.send(bytes, ticket, now_ms);
-        if !place.dirty {
-            place.dirty = true;
-            self.chores.write_pipes.push(pipe_key);
-        }
-        Verdict::Taken
-    }
-
-    /// Makes sure a pipe is connected or being connected; else the error reply
-    /// for its requests.
-    #[inline]
-    fn open_pipe(&mut self, pipe_key: u32) -> Option<Vec<u8>> {
-        let now_ms = self.now_ms();
-        let place = self.pipes.get_mut(pipe_key as usize)?;
         if place.pipe.is_open() {
-            return None;
+            return true;
         }
         if place.pipe.wants_dial(now_ms) {
             place.pipe.dialing(now_ms);
             self.chores.dial.push(pipe_key);
-            return None;
+            return true;
         }
-        let text = place.refusal_text(place.pipe.refusal()?);
+        false
+    }
+
+    /// The error reply to a request whose pipe is down.
+    pub(super) fn write_refusal(&mut self, pipe_key: u32, out: &mut Vec<u8>) {
         self.counters.errors.of(ErrorKind::ShardDown).inc();
-        let mut reply = Vec::new();
-        write_error(&mut reply, &text);
-        Some(reply)
+        let place = self.pipes.get(pipe_key as usize);
+        match place.and_then(|place| Some((place, place.pipe.refusal()?))) {
+            Some((place, why)) => write_error(out, &place.refusal_text(why)),
+            None => write_error(out, "ERR the shard is not there any more"),
+        }
     }
 
     #[inline]
-    fn crowded(&self, pipe_key: u32) -> Option<Pause> {
+    pub(super) fn crowded(&self, pipe_key: u32) -> Option<Pause> {
         let place = self.pipes.get(pipe_key as usize)?;
         (place.pipe.unwritten() > PIPE_UNWRITTEN_BYTES_MAX)
             .then_some(Pause::Shard { pipe: pipe_key })
@@ -157,161 +333,47 @@ impl PoolCore {
 
     /// Commands with several keys, or keys that must be looked for: all must
     /// be on one shard.
-    fn forward_by_keys(&mut self, key: u32, command: &Command, request: &Request<'_>) -> Verdict {
+    fn forward_by_keys(
+        &mut self,
+        seat: &mut Seat,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Verdict {
+        let key = seat.key;
         if let Err(error) = command.keys(request, &mut self.key_args) {
             return self.answer_error(key, &ErrorReply::keys_of(command, request, error));
         }
-        let routing = Arc::clone(&self.routing);
         let mut first: Option<(ShardIndex, &[u8])> = None;
-        for key_arg in &self.key_args {
+        for place in 0..self.key_args.len() {
+            let Some(key_arg) = self.key_args.get(place) else {
+                break;
+            };
             let name = request.arg(key_arg.index as usize);
-            match (routing.route(name), first) {
+            match (self.routing.route(name), first) {
                 (Route::To(shard), None) => first = Some((shard, name)),
                 (Route::To(shard), Some((other, _))) if shard == other => {}
                 (Route::To(shard), Some((other, other_name))) => {
+                    let layout = Arc::clone(&self.routing.layout);
                     let error = ErrorReply::cross_shard(
-                        (other_name, &routing.layout.shard(other).name),
-                        (name, &routing.layout.shard(shard).name),
+                        (other_name, &layout.shard(other).name),
+                        (name, &layout.shard(shard).name),
                     );
                     return self.answer_error(key, &error);
                 }
                 (stop, _) => return self.stop_at_gate(key, stop),
             }
         }
-        match first {
-            Some((shard, _)) => self.forward(key, shard, request.bytes),
-            None => self.answer_error(
+        let Some((shard, _)) = first else {
+            return self.answer_error(
                 key,
                 &ErrorReply::new("ERR this request names no key, so it has no shard"),
-            ),
-        }
-    }
-
-    /// Cuts a request by its keys' shards; one part for each shard.
-    fn split(
-        &mut self,
-        key: u32,
-        kind: SplitKind,
-        command: &Command,
-        request: &Request<'_>,
-    ) -> Verdict {
-        let stride = if kind == SplitKind::Mset { 2 } else { 1 };
-        if !(request.len() - 1).is_multiple_of(stride) {
-            return self.answer_error(key, &ErrorReply::wrong_arity(command));
-        }
-        let mut places = std::mem::take(&mut self.split);
-        places.clear();
-        let mut stop = None;
-        for index in (1..request.len()).step_by(stride) {
-            match self.routing.route(request.arg(index)) {
-                Route::To(shard) => places.push((shard.0, index as u32)),
-                other => {
-                    stop = Some(other);
-                    break;
-                }
-            }
-        }
-        let one = places.first().map(|place| place.0);
-        let verdict = match (stop, one) {
-            (Some(stop), _) => self.stop_at_gate(key, stop),
-            (None, Some(shard)) if places.iter().all(|place| place.0 == shard) => {
-                self.forward(key, ShardIndex(shard), request.bytes)
-            }
-            (None, _) => self.forward_parts(key, kind, request, &mut places),
+            );
         };
-        self.split = places;
-        verdict
-    }
-
-    fn forward_parts(
-        &mut self,
-        key: u32,
-        kind: SplitKind,
-        request: &Request<'_>,
-        places: &mut [(u16, u32)],
-    ) -> Verdict {
-        let Some(client) = self.clients.get(key as usize) else {
-            return Verdict::End;
-        };
-        let lane = client.lane;
-        places.sort_by_key(|place| place.0); // stable: keys stay in request order
-        let mut pipes = Vec::new();
-        for group in places.chunk_by(|a, b| a.0 == b.0) {
-            let Some(pipe) = self.pipe_for(lane, ShardIndex(group[0].0), key) else {
-                return Verdict::End;
-            };
-            if let Some(pause) = self.crowded(pipe) {
-                return Verdict::Wait(pause);
+        match self.pipe_for(seat, shard) {
+            Some(pipe) => {
+                self.forward_alone(seat, pipe, super::reader::class_of(command), request.bytes)
             }
-            pipes.push(pipe);
-        }
-        let merge = Merge::new(merge_kind(kind, request.len(), places), pipes.len());
-        let Some(client) = self.clients.get_mut(key as usize) else {
-            return Verdict::End;
-        };
-        let generation = client.generation;
-        let sequence = client.push_slot(Slot::Merge(Box::new(merge)));
-        for (part, (group, pipe_key)) in places.chunk_by(|a, b| a.0 == b.0).zip(pipes).enumerate() {
-            let ticket = Ticket {
-                client: key,
-                generation,
-                sequence,
-                part: part as u32,
-            };
-            self.send_part(pipe_key, kind, request, group, ticket);
-        }
-        Verdict::Taken
-    }
-
-    fn send_part(
-        &mut self,
-        pipe_key: u32,
-        kind: SplitKind,
-        request: &Request<'_>,
-        group: &[(u16, u32)],
-        ticket: Ticket,
-    ) {
-        if let Some(refusal) = self.open_pipe(pipe_key) {
-            if let Some(client) = self.clients.get_mut(ticket.client as usize) {
-                client.reply(ticket.sequence, ticket.part, &refusal);
-                self.mark_client(ticket.client);
-            }
-            return;
-        }
-        let now_ms = self.now_ms();
-        let Some(place) = self.pipes.get_mut(pipe_key as usize) else {
-            return;
-        };
-        let with_values = kind == SplitKind::Mset;
-        let out = place.pipe.out_mut();
-        write_array_header(out, 1 + group.len() * if with_values { 2 } else { 1 });
-        write_bulk(out, request.arg(0));
-        for &(_, index) in group {
-            write_bulk(out, request.arg(index as usize));
-            if with_values {
-                write_bulk(out, request.arg(index as usize + 1));
-            }
-        }
-        place.pipe.expect(ticket, now_ms);
-        self.mark_pipe(pipe_key);
-    }
-}
-
-/// How the parts of `places` (sorted by shard) come together again.
-fn merge_kind(kind: SplitKind, args: usize, places: &[(u16, u32)]) -> MergeKind {
-    match kind {
-        SplitKind::Mset => MergeKind::AllOk,
-        SplitKind::Del | SplitKind::Unlink | SplitKind::Exists | SplitKind::Touch => MergeKind::Sum,
-        SplitKind::Mget => {
-            let mut order = vec![(0, 0); args - 1];
-            for (part, group) in places.chunk_by(|a, b| a.0 == b.0).enumerate() {
-                for (element, &(_, index)) in group.iter().enumerate() {
-                    if let Some(place) = order.get_mut(index as usize - 1) {
-                        *place = (part as u32, element as u32);
-                    }
-                }
-            }
-            MergeKind::Values(order)
+            None => Verdict::End,
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::router::layout::{Layout, Shard, ShardIndex};
 use crate::upstream::pipe::{Greeting, Pipe, PipeError};
 
 use super::core::{PoolCore, Ticket};
+use super::dispatch::Seat;
+use super::large_replies::Passage;
+use super::private_pipes::Role;
 
 /// Bytes that may wait in a pipe before its clients are paused.
 pub const PIPE_UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -35,8 +38,16 @@ pub struct PipePlace {
     pub gauged_in_flight: u64,
     /// Whether it is on the list of pipes to write to.
     pub dirty: bool,
+    /// Whether it is on the list of those to write to at once.
+    pub full: bool,
     /// No layout in use has it: it goes when it owes nothing.
     pub retired: bool,
+    /// Index of the set of pipes it is or was in, or was made for.
+    pub lane: u32,
+    /// Whose requests it carries.
+    pub role: Role,
+    /// The large reply that is arriving.
+    pub passage: Option<Passage>,
 }
 
 /// Pipes of one protocol and database.
@@ -82,7 +93,6 @@ impl PoolCore {
         let Some(lane) = self.lanes.get(index) else {
             return;
         };
-        let (protocol, database) = (lane.protocol, lane.database);
         let old: Vec<u32> = lane.pipes.clone();
         let connections = self.connections();
         let mut pipes: Vec<u32> = Vec::with_capacity(layout.shards().len() * connections);
@@ -95,8 +105,7 @@ impl PoolCore {
                         place.address == shard.address && place.connection == connection
                     })
                 });
-                let key =
-                    known.unwrap_or_else(|| self.add_pipe((protocol, database), shard, connection));
+                let key = known.unwrap_or_else(|| self.add_pipe(index, shard, connection));
                 if let Some(place) = self.pipes.get_mut(key as usize) {
                     place.retired = false;
                     place.shard.clone_from(&shard.name);
@@ -126,23 +135,34 @@ impl PoolCore {
         }
     }
 
-    fn add_pipe(&mut self, (protocol, database): (u8, u16), shard: &Shard, connection: u16) -> u32 {
-        let credentials = self.config.upstream.credentials.clone();
-        self.pipes.insert(PipePlace {
-            pipe: Pipe::new(Greeting {
-                protocol,
-                database,
-                credentials,
-            }),
+    fn add_pipe(&mut self, lane: usize, shard: &Shard, connection: u16) -> u32 {
+        let counters = self.shard_counters(&shard.name);
+        let place = PipePlace {
+            pipe: Pipe::new(self.greeting(lane as u32)),
             shard: shard.name.clone(),
             address: shard.address.clone(),
             connection,
-            counters: self.shard_counters(&shard.name),
+            counters,
             counted: 0,
             gauged_in_flight: 0,
             dirty: false,
+            full: false,
             retired: false,
-        }) as u32
+            lane: lane as u32,
+            role: Role::Shared,
+            passage: None,
+        };
+        self.pipes.insert(place) as u32
+    }
+
+    /// What the connections of a lane say first.
+    pub(super) fn greeting(&self, lane: u32) -> Greeting {
+        let lane = self.lanes.get(lane as usize);
+        Greeting {
+            protocol: lane.map_or(2, |lane| lane.protocol),
+            database: lane.map_or(0, |lane| lane.database),
+            credentials: self.config.upstream.credentials.clone(),
+        }
     }
 
     /// One block of counters for all pipes of this worker to one shard.
@@ -170,7 +190,6 @@ impl PoolCore {
         let Some(lane) = self.lanes.get(index) else {
             return;
         };
-        let lane_of = (lane.protocol, lane.database);
         let at_address = |&key: &u32| {
             self.pipes
                 .get(key as usize)
@@ -180,7 +199,7 @@ impl PoolCore {
             return;
         }
         for connection in 0..self.connections() as u16 {
-            let key = self.add_pipe(lane_of, shard, connection);
+            let key = self.add_pipe(index, shard, connection);
             if let Some(lane) = self.lanes.get_mut(index) {
                 lane.pipes.push(key);
             }
@@ -191,7 +210,7 @@ impl PoolCore {
     pub(super) fn warm(&mut self) {
         let now_ms = self.now_ms();
         for (key, place) in &mut self.pipes {
-            if !place.retired && place.pipe.wants_dial(now_ms) {
+            if !place.retired && place.role == Role::Shared && place.pipe.wants_dial(now_ms) {
                 place.pipe.dialing(now_ms);
                 self.chores.dial.push(key as u32);
             }
@@ -200,12 +219,13 @@ impl PoolCore {
 
     /// The pipe a client's request for `shard` takes.
     #[inline]
-    pub(super) fn pipe_for(&self, lane: u32, shard: ShardIndex, client_key: u32) -> Option<u32> {
-        let lane = self.lanes.get(lane as usize)?;
-        let pick = client_key as usize % lane.connections;
-        lane.pipes
-            .get(usize::from(shard.0) * lane.connections + pick)
-            .copied()
+    pub(super) fn pipe_for(&self, seat: &Seat, shard: ShardIndex) -> Option<u32> {
+        let lane = self.lanes.get(seat.lane as usize)?;
+        let index = match lane.connections {
+            1 => usize::from(shard.0), // a division costs more than all the rest
+            n => usize::from(shard.0) * n + seat.key as usize % n,
+        };
+        lane.pipes.get(index).copied()
     }
 
     /// Puts a pipe on the list of those to write to.
@@ -232,6 +252,7 @@ impl PoolCore {
                 place.counters.connections.sub(1);
                 place.pipe.rest();
             }
+            self.freed_pipes += 1;
             self.gone_pipes.push(key); // its place is reused after this turn
             self.chores.close_pipes.push(key);
         }
@@ -262,8 +283,10 @@ impl PoolCore {
 
     /// State of every shard's connections, for metrics: (shard, connected).
     pub fn shard_links(&self) -> impl Iterator<Item = (&str, bool)> {
+        let shared = |(_, place): &(usize, &PipePlace)| place.role == Role::Shared;
         self.pipes
             .iter()
+            .filter(shared)
             .map(|(_, place)| (place.shard.as_str(), place.pipe.is_ready()))
     }
 }

@@ -41,7 +41,8 @@ impl PoolCore {
         {
             return Verdict::Wait(Pause::Lane);
         }
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.answer_buffer);
+        out.clear();
         match local {
             LocalCommand::Ping => match args.len() {
                 1 => write_simple(&mut out, "PONG"),
@@ -71,7 +72,9 @@ impl PoolCore {
             }
             LocalCommand::ReadOnly | LocalCommand::ReadWrite => write_simple(&mut out, "OK"),
         }
-        self.answer(key, &out)
+        let verdict = self.answer(key, &out);
+        self.keep_answer_buffer(out);
+        verdict
     }
 
     fn protocol(&self, key: u32) -> u8 {

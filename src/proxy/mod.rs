@@ -1,23 +1,34 @@
 //! Client sessions: parse -> route -> gate -> forward -> reply in order.
 
+mod balance;
 pub mod client;
 pub mod config;
 pub mod control;
 pub mod core;
+mod delivery;
 mod describe;
 mod dispatch;
 pub mod epochs;
 pub mod gate;
+mod gathering;
 mod intake;
 mod lanes;
+mod large_replies;
+mod large_requests;
 mod local;
 pub mod merge;
 mod orders;
+mod parking;
+mod place;
 pub mod pool;
+mod private_pipes;
 pub mod process;
+mod reader;
 pub mod reload;
 mod shards;
 mod sockets;
+mod spares;
+mod split;
 mod steps;
 mod stream;
 pub mod switching;

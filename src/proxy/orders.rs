@@ -1,4 +1,4 @@
-//! What the control side tells a worker, and how the worker obeys.
+//! What the control side, or another worker, tells a worker, and how it obeys.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,11 +20,13 @@ use crate::reuseport::listener::Listener as BoundListener;
 use crate::router::epoch::Routing;
 use crate::upstream::pipe::PipeError;
 
+use super::balance::{Balance, Newcomer, Seat};
 use super::config::PoolConfig;
 use super::core::PoolCore;
 use super::gate::HoldReport;
+use super::place::Place;
 use super::stream::Stream;
-use super::worker::{Place, Worker};
+use super::worker::Worker;
 
 /// Longest wait for a name server.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +47,8 @@ pub enum Order {
         routing: Arc<Routing>,
         /// Where the counters go.
         registry: Arc<Registry>,
+        /// Who serves how many of its clients.
+        balance: Arc<Balance>,
         /// This worker's sockets.
         listeners: Vec<NamedListener>,
     },
@@ -100,6 +104,13 @@ pub enum Order {
         /// An address, or why there is none.
         found: Result<SocketAddr, String>,
     },
+    /// Serve a client that another worker accepted.
+    Adopt {
+        /// Which pool.
+        pool: usize,
+        /// The client.
+        newcomer: Newcomer,
+    },
     /// Accept nobody, answer what is owed, close, end.
     Stop,
     /// End now.
@@ -114,12 +125,17 @@ pub struct PoolRun {
     pub core: PoolCore,
     /// Sockets of clients, by place in the core's table.
     pub clients: Vec<Option<Stream>>,
+    /// What the clients count for, by the same places.
+    pub seats: Vec<Option<Seat>>,
+    /// Who serves how many clients of the pool.
+    pub balance: Arc<Balance>,
     /// Sockets of pipes, by place in the core's table.
     pub pipes: Vec<Option<Stream>>,
     /// Its listening sockets, with their addresses as the config has them; a
     /// place that was left is `None`.
     pub listeners: Vec<Option<(ListenAddress, Listener)>>,
-    removed: bool,
+    /// It left the config; it ends with its last client.
+    pub removed: bool,
 }
 
 impl PoolRun {
@@ -130,6 +146,16 @@ impl PoolRun {
             *place = None;
         }
         self.core.pipe_failed(key, error);
+    }
+
+    /// Closes a client's socket, then gives its seat back.
+    pub fn close_client(&mut self, key: u32) {
+        if let Some(place) = self.clients.get_mut(key as usize) {
+            *place = None;
+        }
+        if let Some(place) = self.seats.get_mut(key as usize) {
+            *place = None;
+        }
     }
 }
 
@@ -165,11 +191,11 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 // A peer that vanished is found out in time, not never.
                 SockRef::from(&stream).set_keepalive(true)?;
-                Ok((Stream::Tcp(stream), peer.to_string().into()))
+                Ok((stream.into(), peer.to_string().into()))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
-                Ok((Stream::Unix(stream), "unix".into()))
+                Ok((stream.into(), "unix".into()))
             }
         }
     }
@@ -231,6 +257,7 @@ impl Worker {
                 config,
                 routing,
                 registry,
+                balance,
                 listeners,
             } => {
                 let core = PoolCore::new(
@@ -247,6 +274,8 @@ impl Worker {
                     config,
                     core,
                     clients: Vec::new(),
+                    seats: Vec::new(),
+                    balance,
                     pipes: Vec::new(),
                     listeners: Vec::new(),
                     removed: false,
@@ -277,7 +306,9 @@ impl Worker {
                 self.listen(pool, listen);
             }
             Order::RemovePool { pool } => {
+                let own = self.index;
                 if let Some(run) = self.pool(pool) {
+                    run.balance.leave(own);
                     run.listeners.clear();
                     run.core.stop();
                     run.removed = true;
@@ -313,6 +344,7 @@ impl Worker {
                 asked,
                 found,
             } => self.resolved(pool, key, asked, found),
+            Order::Adopt { pool, newcomer } => self.adopt.push((pool, newcomer)),
             Order::Stop => self.stop(),
             Order::Abandon => {}
         }
@@ -340,6 +372,7 @@ impl Worker {
     fn stop(&mut self) {
         self.stopping = true;
         for pool in self.pools.iter_mut().flatten() {
+            pool.balance.leave(self.index);
             pool.listeners.clear();
             pool.core.stop();
         }

@@ -5,7 +5,7 @@
 //! takes the order that is in its inbox; only the holder of `core` changes it.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SendError, Sender};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -44,11 +44,19 @@ pub struct WorkerPort {
 impl WorkerPort {
     /// Gives an order. A worker that has ended takes none; its pools are gone.
     pub fn send(&self, order: Order) {
-        if self.inbox.send(order).is_ok()
-            && let Err(error) = self.waker.wake()
-        {
+        let _ = self.offer(order);
+    }
+
+    /// Gives an order.
+    ///
+    /// # Errors
+    /// The order, when the worker has ended.
+    pub fn offer(&self, order: Order) -> Result<(), SendError<Order>> {
+        self.inbox.send(order)?;
+        if let Err(error) = self.waker.wake() {
             error!(%error, "can't wake a worker");
         }
+        Ok(())
     }
 }
 

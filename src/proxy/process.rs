@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use mio::{Poll, Waker};
 use tracing::{info, warn};
 
+use crate::metrics::pool::WorkerCalls;
 use crate::metrics::registry::Registry;
 use crate::reuseport::address::ListenAddress;
 use crate::reuseport::listener::{BindError, bind};
@@ -22,11 +23,13 @@ use crate::router::layout::Layout;
 use crate::router::layout_error::LayoutError;
 use crate::router::moves::{Moves, MovesError};
 
+use super::balance::{Balance, ProcessClients};
 use super::config::PoolConfig;
 use super::epochs::{EpochFile, EpochFileError, EpochRecord};
 use super::orders::{NamedListener, Order, Resolver};
+use super::place::WAKE;
 use super::pool::{PoolHandle, WorkerPort};
-use super::worker::{WAKE, Worker};
+use super::worker::Worker;
 
 /// How often a drain looks whether the workers have ended.
 const DRAIN_LOOK_MS: u64 = 5;
@@ -87,6 +90,7 @@ pub enum StartError {
 /// A running proxy.
 pub struct Proxy {
     pub(super) settings: ProxySettings,
+    clients: Arc<ProcessClients>,
     ports: Arc<[WorkerPort]>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(super) pools: Mutex<BTreeMap<String, PoolEntry>>,
@@ -114,12 +118,12 @@ impl Proxy {
     /// # Errors
     /// Names the pool; nothing listens then.
     pub fn start(settings: ProxySettings, pools: Vec<PoolConfig>) -> Result<Self, StartError> {
-        let clients_total = Arc::new(AtomicUsize::new(0));
         let mut ports = Vec::new();
         let mut threads = Vec::new();
         for index in 0..settings.workers {
+            let calls = settings.registry.worker_calls(index as u64);
             let (port, thread) =
-                start_worker(index, &settings, &clients_total).map_err(StartError::Worker)?;
+                start_worker(index, settings.workers, calls).map_err(StartError::Worker)?;
             ports.push(port);
             threads.push(thread);
         }
@@ -128,8 +132,10 @@ impl Proxy {
             .process()
             .workers
             .set(settings.workers as u64);
+        let clients = ProcessClients::new(settings.workers, settings.clients_max);
         let proxy = Self {
             settings,
+            clients,
             ports: ports.into(),
             threads: Mutex::new(threads),
             pools: Mutex::new(BTreeMap::new()),
@@ -158,21 +164,22 @@ impl Proxy {
         let (record, routing) = starting_point(&config, &file)?;
         let config_listen = config.listen.clone();
         let config = Arc::new(config);
-        let place = self
-            .next_place
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let place = self.next_place.fetch_add(1, Ordering::Relaxed);
         let registry = &self.settings.registry;
         let gauge = registry.pool_state(&name);
         let shared = Arc::new(routing.clone());
+        let balance = Balance::new(Arc::clone(&self.clients), Arc::clone(&self.ports));
         for (worker, listeners) in self.ports.iter().zip(sockets.of_workers) {
             worker.send(Order::AddPool {
                 pool: place,
                 config: Arc::clone(&config),
                 routing: Arc::clone(&shared),
                 registry: Arc::clone(registry),
+                balance: Arc::clone(&balance),
                 listeners,
             });
         }
+        balance.open();
         for address in &sockets.bound {
             info!(pool = name, %address, epoch = %routing.epoch, "listening");
         }
@@ -278,22 +285,15 @@ impl Proxy {
 
 fn start_worker(
     index: usize,
-    settings: &ProxySettings,
-    clients_total: &Arc<AtomicUsize>,
+    workers: usize,
+    calls: Arc<WorkerCalls>,
 ) -> io::Result<(WorkerPort, JoinHandle<()>)> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (inbox, orders) = mpsc::channel();
     let runtime = tokio::runtime::Handle::current();
     let resolver = Resolver::new(runtime, inbox.clone(), Arc::clone(&waker));
-    let worker = Worker::new(
-        (index, settings.workers),
-        poll,
-        orders,
-        resolver,
-        Arc::clone(clients_total),
-        settings.clients_max,
-    );
+    let worker = Worker::new((index, workers), poll, orders, resolver, calls);
     let thread = std::thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || worker.run())?;

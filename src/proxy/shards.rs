@@ -1,14 +1,14 @@
 //! The shards' side of the core: what their sockets say, and deadlines.
 
-use slab::Slab;
-
 use crate::metrics::pool::ErrorKind;
 use crate::resp::write_error;
-use crate::upstream::pipe::PipeError;
+use crate::upstream::pipe::{PipeError, Replies, Unanswered};
 
-use super::client::{Client, Ending};
-use super::core::{Chores, PoolCore, Ticket};
+use super::client::Ending;
+use super::core::{PoolCore, Ticket};
+use super::delivery::Delivery;
 use super::lanes::PipePlace;
+use super::private_pipes::Role;
 
 /// How often every client's last activity is compared with `timeout.idle`.
 const IDLE_LOOK_MS: u64 = 1_000;
@@ -22,19 +22,30 @@ impl PoolCore {
             .unwrap_or_default()
     }
 
+    /// The socket takes bytes again.
+    pub fn pipe_writable(&mut self, key: u32) {
+        if !self.pipe_output(key).is_empty() {
+            self.mark_pipe(key);
+        }
+    }
+
     /// The socket took `n` bytes.
     pub fn pipe_written(&mut self, key: u32, n: usize) {
+        let now_us = self.now_us;
         if let Some(place) = self.pipes.get_mut(key as usize) {
             place.counters.bytes_out.add(n as u64);
             place.pipe.written(n);
+            if matches!(place.role, Role::Private { .. }) {
+                place.pipe.excuse(now_us); // a shard that reads is not stuck
+            }
         }
     }
 
     /// The connection that was dialled stands.
     pub fn pipe_connected(&mut self, key: u32) {
-        let now_ms = self.now_ms();
+        let now_us = self.now_us;
         if let Some(place) = self.pipes.get_mut(key as usize) {
-            place.pipe.connected(now_ms);
+            place.pipe.connected(now_us);
             if place.pipe.is_ready() {
                 place.counters.connects_total.inc();
                 place.counters.connections.add(1);
@@ -45,32 +56,61 @@ impl PoolCore {
 
     /// Bytes came from a shard.
     pub fn pipe_bytes(&mut self, key: u32, bytes: &[u8]) {
-        let now_ms = self.now_ms();
         let Some(place) = self.pipes.get_mut(key as usize) else {
             return;
         };
         place.counters.bytes_in.add(bytes.len() as u64);
         let was_ready = place.pipe.is_ready();
-        let (clients, chores) = (&mut self.clients, &mut self.chores);
-        let hard_bytes_max = self.config.limits.client_buffer_bytes_max;
-        let mut replies = 0;
-        let received = place.pipe.receive(bytes, now_ms, |ticket, reply| {
-            replies += 1;
-            deliver(clients, chores, ticket, reply, hard_bytes_max);
-        });
+        let received = self.receive(key, Some(bytes));
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return;
+        };
+        if let Err(error) = received {
+            return self.pipe_failed(key, error);
+        }
+        if !was_ready && place.pipe.is_ready() {
+            place.counters.connects_total.inc();
+            place.counters.connections.add(1);
+            self.mark_pipe(key);
+        } else if place.pipe.may_be_large() || place.is_unusual() {
+            self.look_at_large(key);
+            self.look_at_private(key);
+        }
+    }
+
+    /// Hands on what a pipe received, or what it kept of a large reply.
+    #[inline]
+    pub(super) fn receive(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
+        let now_us = self.now_us;
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return Ok(());
+        };
+        let mut delivery = Delivery {
+            clients: &mut self.clients,
+            merges: &mut self.merges,
+            spare_outputs: &mut self.spare_outputs,
+            spare_parkings: &mut self.spare_parkings,
+            chores: &mut self.chores,
+            full: &mut self.full,
+            kept_bytes_max: self.config.limits.client_buffer_bytes_max,
+        };
+        let (pipe, counters) = (&mut place.pipe, &place.counters);
+        let before = pipe.answered();
+        let deliver = |replies: Replies<'_, Ticket>| {
+            let us = now_us.saturating_sub(replies.sent_us);
+            let count = u64::from(replies.count);
+            counters.latency.record(replies.ticket.class, us, count);
+            delivery.many(replies);
+        };
+        let received = match bytes {
+            Some(bytes) => pipe.receive(bytes, now_us, deliver),
+            None => pipe.pass_on(now_us, deliver),
+        };
+        let replies = place.pipe.answered() - before;
         place.counters.replies_total.add(replies);
         place.gauge_in_flight();
         self.counters.replies_total.add(replies);
-        match received {
-            Err(error) => self.pipe_failed(key, error),
-            Ok(()) if !was_ready && place.pipe.is_ready() => {
-                place.counters.connects_total.inc();
-                place.counters.connections.add(1);
-                self.mark_pipe(key);
-            }
-            Ok(()) if place.retired => self.drop_if_retired(key),
-            Ok(()) => {}
-        }
+        received
     }
 
     /// The connection of a pipe is gone: everything it owed is answered by an error.
@@ -86,6 +126,7 @@ impl PoolCore {
         if place.pipe.is_ready() {
             place.counters.connections.sub(1);
         }
+        let role = place.role;
         if error == PipeError::Closed && place.pipe.is_at_rest() {
             place.pipe.rest();
         } else {
@@ -95,27 +136,53 @@ impl PoolCore {
                 _ => ErrorKind::ShardDown,
             };
             place.counters.failures_total.inc();
-            let tickets = place.pipe.fail(error, now_ms);
+            let begun = place.pipe.is_passing();
+            let mut unanswered = place.pipe.fail(error, now_ms);
             place.gauge_in_flight();
-            self.counters.errors.of(kind).add(tickets.len() as u64);
-            self.refuse(&tickets, &text);
+            let passage = place.passage.take();
+            let count: u64 = unanswered.iter().map(|batch| u64::from(batch.count)).sum();
+            self.counters.errors.of(kind).add(count);
+            if let Role::Private { client, .. } = role {
+                self.upload_lost(client, key);
+            }
+            if begun {
+                self.close_half_answered(&mut unanswered);
+            }
+            if let Some(passage) = passage {
+                self.end_passage(passage);
+            }
+            self.refuse(&unanswered, &text);
+        }
+        if role != Role::Shared
+            && let Some(place) = self.pipes.get_mut(key as usize)
+        {
+            place.retired = true; // the next large request dials anew
         }
         self.drop_if_retired(key);
     }
 
-    /// Answers each ticket by the same error.
-    pub(super) fn refuse(&mut self, tickets: &[Ticket], text: &str) {
+    /// The oldest request got a part of its reply already: no error can follow
+    /// that, so its client is closed.
+    fn close_half_answered(&mut self, unanswered: &mut [Unanswered<Ticket>]) {
+        if let Some(batch) = unanswered.first_mut()
+            && let Some(client) = self.clients.get(batch.ticket.client as usize)
+            && client.generation == batch.ticket.generation
+        {
+            let key = batch.ticket.client;
+            (batch.first, batch.count) = (batch.first + 1, batch.count - 1);
+            self.close_client(key);
+        }
+    }
+
+    /// Answers each request by the same error.
+    fn refuse(&mut self, unanswered: &[Unanswered<Ticket>], text: &str) {
         let mut reply = Vec::with_capacity(text.len() + 3);
         write_error(&mut reply, text);
-        let hard_bytes_max = self.config.limits.client_buffer_bytes_max;
-        for &ticket in tickets {
-            deliver(
-                &mut self.clients,
-                &mut self.chores,
-                ticket,
-                &reply,
-                hard_bytes_max,
-            );
+        let mut delivery = self.delivery();
+        for batch in unanswered {
+            for request in batch.first..batch.first + batch.count {
+                delivery.one(batch.ticket.after(request), &reply);
+            }
         }
     }
 
@@ -128,11 +195,17 @@ impl PoolCore {
             .timeouts
             .request
             .map(|wait| wait.as_millis() as u64);
+        self.excuse_stopped();
+        self.look_at_uploads();
+        self.close_spares();
         let mut overdue: Vec<(u32, PipeError)> = Vec::new();
         for (key, place) in &mut self.pipes {
             if let Some(error) = place.pipe.overdue(now_ms, connect_ms, request_ms) {
                 overdue.push((key as u32, error));
-            } else if place.pipe.refusal().is_some() && place.pipe.wants_dial(now_ms) {
+            } else if place.role == Role::Shared
+                && place.pipe.refusal().is_some()
+                && place.pipe.wants_dial(now_ms)
+            {
                 place.pipe.dialing(now_ms);
                 self.chores.dial.push(key as u32);
             }
@@ -140,6 +213,7 @@ impl PoolCore {
         for (key, error) in overdue {
             self.pipe_failed(key, error);
         }
+        self.look_after_detached();
         if let Some(idle) = self.config.timeouts.idle
             && now_ms.saturating_sub(self.last_idle_look_ms) >= IDLE_LOOK_MS
         {
@@ -155,7 +229,7 @@ impl PoolCore {
             .filter(|(_, c)| {
                 // Also one that closed its side and does not read what it is sent.
                 c.ending != Ending::Closed
-                    && c.owed() == 0
+                    && (c.owed() == 0 || c.is_uploading() && c.pause.is_none())
                     && now_ms.saturating_sub(c.active_ms) >= idle_ms
             })
             .map(|(key, _)| key as u32)
@@ -170,41 +244,28 @@ impl PoolCore {
         let has_request_timeout = self.config.timeouts.request.is_some();
         let may_close_idle = self.config.timeouts.idle.is_some() && !self.clients.is_empty();
         may_close_idle
-            || self
-                .pipes
-                .iter()
-                .any(|(_, place)| place.pipe.needs_clock(has_request_timeout))
-    }
-}
-
-/// Hands one reply to the client that waits for it, if it is still there.
-#[inline]
-fn deliver(
-    clients: &mut Slab<Client>,
-    chores: &mut Chores,
-    ticket: Ticket,
-    reply: &[u8],
-    hard_bytes_max: usize,
-) {
-    let Some(client) = clients.get_mut(ticket.client as usize) else {
-        return;
-    };
-    if client.generation != ticket.generation {
-        return;
-    }
-    // One reply of any size may pass; a second one that nobody reads may not.
-    if client.unwritten() + client.parked() > hard_bytes_max {
-        client.overrun = true;
-    } else {
-        client.reply(ticket.sequence, ticket.part, reply);
-    }
-    if !client.dirty {
-        client.dirty = true;
-        chores.write_clients.push(ticket.client);
+            || !self.stopped_pipes.is_empty()
+            || self.pipes.iter().any(|(_, place)| {
+                place.pipe.needs_clock(has_request_timeout)
+                    || matches!(place.role, Role::Spare { .. })
+                    || place.is_detached_and_owes()
+            })
+            || self.has_waiters_for_private()
     }
 }
 
 impl PipePlace {
+    /// Whether more has to be done after it received something.
+    #[inline]
+    fn is_unusual(&self) -> bool {
+        self.passage.is_some() || self.retired || self.role != Role::Shared
+    }
+
+    /// Whether replies come on it behind a large one.
+    pub(super) fn is_detached_and_owes(&self) -> bool {
+        self.role == Role::Detached && self.pipe.in_flight() > 0
+    }
+
     /// Brings the counters up to what the pipe did.
     pub(super) fn count_requests(&mut self) {
         let sent = self.pipe.sent();
@@ -215,7 +276,7 @@ impl PipePlace {
 
     /// The block is shared by all pipes of this worker to the shard, so a pipe
     /// only adds its difference.
-    fn gauge_in_flight(&mut self) {
+    pub(super) fn gauge_in_flight(&mut self) {
         let in_flight = self.pipe.in_flight() as u64;
         self.counters.in_flight.sub(self.gauged_in_flight);
         self.counters.in_flight.add(in_flight);

@@ -1,8 +1,8 @@
-//! A worker's new sockets: connections dialled to shards, clients accepted.
+//! A worker's new sockets: connections dialled to shards, clients accepted
+//! here or handed over by another worker.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
 
 use tracing::{debug, warn};
 
@@ -10,8 +10,10 @@ use crate::resp::write_error;
 use crate::router::address::ShardAddress;
 use crate::upstream::pipe::PipeError;
 
+use super::balance::Newcomer;
+use super::place::Place;
 use super::stream::Stream;
-use super::worker::{Place, Worker, link_error};
+use super::worker::{Worker, link_error};
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 256;
@@ -95,7 +97,9 @@ impl Worker {
                 let Some(Some((_, listener))) = pool.listeners.get(index as usize) else {
                     break;
                 };
-                match listener.accept() {
+                let found = listener.accept();
+                self.calls.accepts.inc();
+                match found {
                     Ok((stream, peer)) => self.admit(pool_index, stream, peer),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -110,16 +114,48 @@ impl Worker {
         }
     }
 
+    /// Finds the worker that shall serve a client.
     fn admit(&mut self, pool_index: usize, mut stream: Stream, peer: Box<str>) {
-        if self.clients_total.fetch_add(1, Ordering::Relaxed) >= self.clients_max {
-            self.clients_total.fetch_sub(1, Ordering::Relaxed);
+        let own = self.index;
+        let Some(pool) = self.pool(pool_index) else {
+            return;
+        };
+        let Some(seat) = pool.balance.take_seat(own) else {
             debug!(%peer, "refused: max_clients reached");
             let mut reply = Vec::new();
             write_error(&mut reply, "ERR max number of clients reached");
             // A fresh socket takes these few bytes; if not, closing says enough.
             let _ = stream.write(&reply);
             return;
+        };
+        let is_own = seat.worker() == own;
+        let newcomer = Newcomer { stream, peer, seat };
+        if is_own {
+            self.settle_in(pool_index, newcomer);
+        } else if let Some(newcomer) = newcomer.hand_over(pool_index, own) {
+            self.settle_in(pool_index, newcomer);
+        } else if let Some(pool) = self.pool(pool_index) {
+            pool.core.counters.clients_handed_over.inc();
         }
+    }
+
+    /// Serves those that other workers accepted. Where the pool ends they are
+    /// closed, as every quiet client is.
+    pub(super) fn adopt_waiting(&mut self) {
+        for (pool_index, newcomer) in std::mem::take(&mut self.adopt) {
+            let is_open = self.pool(pool_index).is_some_and(|pool| !pool.removed);
+            if is_open && !self.stopping {
+                self.settle_in(pool_index, newcomer);
+            }
+        }
+    }
+
+    fn settle_in(&mut self, pool_index: usize, newcomer: Newcomer) {
+        let Newcomer {
+            mut stream,
+            peer,
+            seat,
+        } = newcomer;
         let Some(Some(pool)) = self.pools.get_mut(pool_index) else {
             return;
         };
@@ -130,22 +166,24 @@ impl Worker {
         }
         .token();
         match stream.register(self.poll.registry(), token) {
-            Ok(()) => put(&mut pool.clients, key, stream),
+            Ok(()) => {
+                put(&mut pool.clients, key, stream);
+                put(&mut pool.seats, key, seat);
+            }
             Err(error) => {
                 warn!(worker = self.index, %error, "registering a client failed");
                 pool.core.client_gone(key);
-                self.clients_total.fetch_sub(1, Ordering::Relaxed);
             }
         }
     }
 }
 
-fn put(table: &mut Vec<Option<Stream>>, key: u32, stream: Stream) {
+fn put<T>(table: &mut Vec<Option<T>>, key: u32, value: T) {
     let index = key as usize;
     if table.len() <= index {
         table.resize_with(index + 1, || None);
     }
     if let Some(place) = table.get_mut(index) {
-        *place = Some(stream);
+        *place = Some(value);
     }
 }

@@ -10,11 +10,15 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
 
-/// TCP or Unix.
-pub enum Stream {
-    /// `host:port`.
+/// A connected socket, or one that is being connected.
+pub struct Stream {
+    socket: Socket,
+    /// It took less than it was given: it says when it takes more.
+    blocked: bool,
+}
+
+enum Socket {
     Tcp(TcpStream),
-    /// `unix:/path`.
     Unix(UnixStream),
 }
 
@@ -26,19 +30,19 @@ impl Stream {
         if keepalive {
             SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new())?;
         }
-        Ok(Self::Tcp(stream))
+        Ok(stream.into())
     }
 
     /// Connects to a Unix socket.
     pub fn dial_unix(path: &Path) -> io::Result<Self> {
-        UnixStream::connect(path).map(Self::Unix)
+        UnixStream::connect(path).map(Self::from)
     }
 
     /// Whether the connection that was dialled stands, is still being made
     /// (`Ok(false)`), or failed.
     pub fn is_connected(&self) -> io::Result<bool> {
-        match self {
-            Self::Tcp(stream) => {
+        match &self.socket {
+            Socket::Tcp(stream) => {
                 if let Some(error) = stream.take_error()? {
                     return Err(error);
                 }
@@ -48,37 +52,65 @@ impl Stream {
                     Err(error) => Err(error),
                 }
             }
-            Self::Unix(stream) => match stream.take_error()? {
+            Socket::Unix(stream) => match stream.take_error()? {
                 Some(error) => Err(error),
                 None => Ok(true),
             },
         }
     }
 
+    /// Whether there is no use in writing until the socket says so.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Notes that the socket took less than it was given, or takes more again.
+    pub fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
+    }
+
     /// Registers the socket for reading and writing.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        match self {
-            Self::Tcp(stream) => stream.register(registry, token, both),
-            Self::Unix(stream) => stream.register(registry, token, both),
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.register(registry, token, both),
+            Socket::Unix(stream) => stream.register(registry, token, both),
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Self {
+        Self {
+            socket: Socket::Tcp(socket),
+            blocked: false,
+        }
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Self {
+        Self {
+            socket: Socket::Unix(socket),
+            blocked: false,
         }
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
         }
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
         }
     }
 

@@ -1,30 +1,36 @@
 //! A worker: one thread, one poll, its own listeners, clients and pipes.
 //!
 //! ```text
-//! turn:  wait -> orders from the control thread -> read ready shards and clients
+//! turn:  wait -> orders -> read ready shards and clients
 //!        -> settle the cores -> close, dial, write each dirty pipe once,
-//!        write each dirty client once -> accept
+//!        write each dirty client once -> adopt, accept
 //! ```
 //!
-//! Nothing of a worker is shared but its inbox, its counters and the count of
-//! clients. Sockets are edge-triggered: a read goes on until it comes back
-//! short, unless the client is paused; then it is read when the core says so.
+//! Nothing of a worker is shared but its inbox, its counters and the counts of
+//! clients (`balance.rs`). Sockets are edge-triggered: a read goes on until it
+//! comes back short, unless the client is paused; then it is read when the core
+//! says so.
 //!
-//! Invariant: connections are accepted only after a turn's chores are done, so
-//! that a place in a core's table is never reused while its old socket is open.
+//! Invariant: connections are accepted, or adopted from another worker, only
+//! after a turn's chores are done, so that a place in a core's table is never
+//! reused while its old socket is open.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll};
 use tracing::warn;
 
+use crate::metrics::pool::WorkerCalls;
 use crate::upstream::pipe::PipeError;
 
+use super::balance::Newcomer;
+use super::core::Full;
+use super::gathering::Gathering;
 use super::orders::{Order, PoolRun, Resolver};
+use super::place::{Place, WAKE};
 
 /// Bytes read at once; larger than what most clients send in a turn.
 const SCRATCH_BYTES: usize = 128 * 1024;
@@ -39,43 +45,6 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// Rounds of chores in one turn before sockets are looked at again.
 const CHORE_ROUNDS_MAX: usize = 64;
 
-/// The inbox has something.
-pub const WAKE: Token = Token(usize::MAX - 1);
-
-/// What a token stands for: kind in bits 62-63, pool in 32-61, index in 0-31.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// A listening socket.
-    Listener { pool: usize, index: u32 },
-    /// A client.
-    Client { pool: usize, key: u32 },
-    /// A connection to a shard.
-    Pipe { pool: usize, key: u32 },
-}
-
-impl Place {
-    /// The token of this place.
-    pub fn token(self) -> Token {
-        let (kind, pool, index) = match self {
-            Self::Listener { pool, index } => (0, pool, index),
-            Self::Client { pool, key } => (1, pool, key),
-            Self::Pipe { pool, key } => (2, pool, key),
-        };
-        Token((kind << 62) | (pool << 32) | index as usize)
-    }
-
-    fn of(Token(bits): Token) -> Option<Self> {
-        let pool = (bits >> 32) & 0x3fff_ffff;
-        let index = bits as u32;
-        match bits >> 62 {
-            0 => Some(Self::Listener { pool, index }),
-            1 => Some(Self::Client { pool, key: index }),
-            2 => Some(Self::Pipe { pool, key: index }),
-            _ => None,
-        }
-    }
-}
-
 /// See the head of this file.
 pub struct Worker {
     pub(super) index: usize,
@@ -84,11 +53,11 @@ pub struct Worker {
     pub(super) inbox: Receiver<Order>,
     pub(super) resolver: Resolver,
     pub(super) pools: Vec<Option<PoolRun>>,
-    pub(super) clients_total: Arc<AtomicUsize>,
-    pub(super) clients_max: usize,
     pub(super) stopping: bool,
     /// Read again in the next turn without waiting for an event.
     again: Vec<Place>,
+    /// Clients that other workers accepted, with their pools.
+    pub(super) adopt: Vec<(usize, Newcomer)>,
     pub(super) accept: Vec<(usize, u32)>,
     /// Listeners that could not accept for want of descriptors or memory.
     pub(super) accept_later: Vec<(usize, u32)>,
@@ -97,6 +66,7 @@ pub struct Worker {
     started: Instant,
     last_tick: Instant,
     pub(super) needs_clock: bool,
+    pub(super) calls: Arc<WorkerCalls>,
 }
 
 impl Worker {
@@ -106,8 +76,7 @@ impl Worker {
         poll: Poll,
         inbox: Receiver<Order>,
         resolver: Resolver,
-        clients_total: Arc<AtomicUsize>,
-        clients_max: usize,
+        calls: Arc<WorkerCalls>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -117,10 +86,9 @@ impl Worker {
             inbox,
             resolver,
             pools: Vec::new(),
-            clients_total,
-            clients_max,
             stopping: false,
             again: Vec::new(),
+            adopt: Vec::new(),
             accept: Vec::new(),
             accept_later: Vec::new(),
             unfinished: false,
@@ -128,14 +96,22 @@ impl Worker {
             started: now,
             last_tick: now,
             needs_clock: false,
+            calls,
         }
     }
 
     /// Turns until told to stop and the last client is gone.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_WAIT);
+        let mut gathered = Gathering::default();
         loop {
-            if let Err(error) = self.poll.poll(&mut events, self.patience())
+            let patience = if gathered.is_begun() {
+                Some(Duration::ZERO)
+            } else {
+                self.patience()
+            };
+            self.calls.polls.inc();
+            if let Err(error) = self.poll.poll(&mut events, patience)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 warn!(worker = self.index, %error, "waiting for events failed");
@@ -144,30 +120,45 @@ impl Worker {
             if !self.take_orders() {
                 return;
             }
-            for place in std::mem::take(&mut self.again) {
-                self.read(place, true);
-            }
-            for event in &events {
-                match Place::of(event.token()) {
-                    _ if event.token() == WAKE => {}
-                    Some(Place::Listener { pool, index }) => self.accept.push((pool, index)),
-                    Some(place) => {
-                        if event.is_writable() {
-                            self.writable(place);
-                        }
-                        if event.is_readable() || event.is_error() {
-                            self.read(place, event.is_read_closed() || event.is_error());
-                        }
-                    }
-                    None => {}
+            if !gathered.is_begun() {
+                for place in std::mem::take(&mut self.again) {
+                    self.read(place, true);
                 }
             }
+            // Shards first: their replies make room for what clients send.
+            self.take_events(&events, |place| matches!(place, Place::Pipe { .. }));
+            self.take_events(&events, |place| !matches!(place, Place::Pipe { .. }));
             self.tick();
+            if gathered.goes_on(events.iter().count()) {
+                continue;
+            }
             self.do_chores();
             self.drop_removed();
+            self.adopt_waiting();
             self.accept_waiting();
             if self.stopping && self.is_empty() {
                 return;
+            }
+        }
+    }
+
+    fn take_events(&mut self, events: &Events, wanted: impl Fn(Place) -> bool) {
+        for event in events {
+            if event.token() == WAKE {
+                continue;
+            }
+            match Place::of(event.token()) {
+                Some(place) if !wanted(place) => {}
+                Some(Place::Listener { pool, index }) => self.accept.push((pool, index)),
+                Some(place) => {
+                    if event.is_writable() {
+                        self.writable(place);
+                    }
+                    if event.is_readable() || event.is_error() {
+                        self.read(place, event.is_read_closed() || event.is_error());
+                    }
+                }
+                None => {}
             }
         }
     }
@@ -233,8 +224,14 @@ impl Worker {
 
     fn read(&mut self, place: Place, until_empty: bool) {
         match place {
-            Place::Client { pool, key } => self.read_client(pool, key, until_empty),
-            Place::Pipe { pool, key } => self.read_pipe(pool, key, until_empty),
+            Place::Client { pool, key } => {
+                self.read_client(pool, key, until_empty);
+                self.write_full(pool);
+            }
+            Place::Pipe { pool, key } => {
+                self.read_pipe(pool, key, until_empty);
+                self.write_full(pool);
+            }
             Place::Listener { .. } => {}
         }
     }
@@ -250,6 +247,7 @@ impl Worker {
             let Some(Some(stream)) = pool.clients.get_mut(key as usize) else {
                 return;
             };
+            self.calls.reads.inc();
             match stream.read(&mut self.scratch) {
                 Ok(0) => return pool.core.client_eof(key),
                 Ok(n) => {
@@ -275,9 +273,13 @@ impl Worker {
             return;
         };
         for _ in 0..READS_PER_TURN {
+            if !pool.core.may_read_pipe(key) {
+                return; // the core asks for it when its large reply may go on
+            }
             let Some(Some(stream)) = pool.pipes.get_mut(key as usize) else {
                 return;
             };
+            self.calls.reads.inc();
             match stream.read(&mut self.scratch) {
                 Ok(0) => return pool.pipe_failed(key, PipeError::Closed),
                 Ok(n) => {
@@ -300,11 +302,58 @@ impl Worker {
         });
     }
 
+    /// Writes what is too much to be kept until the end of the turn.
+    #[inline]
+    fn write_full(&mut self, pool_index: usize) {
+        while let Some(pool) = self.pool(pool_index)
+            && let Some(full) = pool.core.take_full()
+        {
+            match full {
+                Full::Client(key) => self.write_client(pool_index, key),
+                Full::Pipe(key) => self.write_pipe(pool_index, key),
+            }
+        }
+    }
+
+    /// The socket takes bytes again, or is connected now. Writing waits for
+    /// the end of the turn: nearly every event says so beside something else.
     fn writable(&mut self, place: Place) {
         match place {
-            Place::Client { pool, key } => self.write_client(pool, key),
-            Place::Pipe { pool, key } => self.write_pipe(pool, key),
+            Place::Client { pool, key } => {
+                if let Some(pool) = self.pool(pool)
+                    && let Some(Some(stream)) = pool.clients.get_mut(key as usize)
+                {
+                    stream.set_blocked(false);
+                    pool.core.client_writable(key);
+                }
+            }
+            Place::Pipe { pool, key } => {
+                self.finish_dialling(pool, key);
+                if let Some(pool) = self.pool(pool)
+                    && let Some(Some(stream)) = pool.pipes.get_mut(key as usize)
+                {
+                    stream.set_blocked(false);
+                    pool.core.pipe_writable(key);
+                }
+            }
             Place::Listener { .. } => {}
+        }
+    }
+
+    fn finish_dialling(&mut self, pool_index: usize, key: u32) {
+        let Some(pool) = self.pool(pool_index) else {
+            return;
+        };
+        if !pool.core.pipe_is_connecting(key) {
+            return;
+        }
+        let Some(Some(stream)) = pool.pipes.get(key as usize) else {
+            return;
+        };
+        match stream.is_connected() {
+            Ok(true) => pool.core.pipe_connected(key),
+            Ok(false) => {}
+            Err(error) => pool.pipe_failed(key, link_error(&error)),
         }
     }
 
@@ -316,9 +365,15 @@ impl Worker {
             let Some(Some(stream)) = pool.clients.get_mut(key as usize) else {
                 return;
             };
+            if stream.is_blocked() {
+                return;
+            }
+            self.calls.writes.inc();
             match stream.write(pool.core.client_output(key)) {
                 Ok(n) => pool.core.client_written(key, n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return stream.set_blocked(true);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return pool.core.client_gone(key),
             }
@@ -329,23 +384,19 @@ impl Worker {
         let Some(Some(pool)) = self.pools.get_mut(pool_index) else {
             return;
         };
-        if pool.core.pipe_is_connecting(key) {
-            let Some(Some(stream)) = pool.pipes.get(key as usize) else {
-                return;
-            };
-            match stream.is_connected() {
-                Ok(true) => pool.core.pipe_connected(key),
-                Ok(false) => return,
-                Err(error) => return pool.pipe_failed(key, link_error(&error)),
-            }
-        }
         while !pool.core.pipe_output(key).is_empty() {
             let Some(Some(stream)) = pool.pipes.get_mut(key as usize) else {
                 return;
             };
+            if stream.is_blocked() {
+                return;
+            }
+            self.calls.writes.inc();
             match stream.write(pool.core.pipe_output(key)) {
                 Ok(n) => pool.core.pipe_written(key, n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return stream.set_blocked(true);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return pool.pipe_failed(key, link_error(&error)),
             }
@@ -371,13 +422,16 @@ impl Worker {
                 let chores = pool.core.take_chores();
                 // A deadline may begin here that no event will announce.
                 let has_deadline = pool.config.timeouts.request.is_some();
-                if !chores.close_pipes.is_empty()
+                if chores.clock
+                    || !chores.close_pipes.is_empty()
                     || (has_deadline && !chores.write_pipes.is_empty())
                 {
                     self.needs_clock = true;
                 }
                 for &key in &chores.close_clients {
-                    self.close_client(pool_index, key);
+                    if let Some(pool) = self.pool(pool_index) {
+                        pool.close_client(key);
+                    }
                 }
                 for &key in &chores.close_pipes {
                     if let Some(pool) = self.pool(pool_index)
@@ -401,21 +455,16 @@ impl Worker {
                         key,
                     });
                 }
+                for &key in &chores.read_pipes {
+                    self.again.push(Place::Pipe {
+                        pool: pool_index,
+                        key,
+                    });
+                }
                 if let Some(pool) = self.pool(pool_index) {
                     pool.core.recycle(chores);
                 }
             }
-        }
-    }
-
-    fn close_client(&mut self, pool_index: usize, key: u32) {
-        let Some(pool) = self.pool(pool_index) else {
-            return;
-        };
-        if let Some(place) = pool.clients.get_mut(key as usize)
-            && place.take().is_some()
-        {
-            self.clients_total.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -425,27 +474,4 @@ pub(super) fn link_error(error: &io::Error) -> PipeError {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or(&text);
     PipeError::Link(words.to_lowercase())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_come_back_as_places() {
-        for place in [
-            Place::Listener { pool: 0, index: 0 },
-            Place::Client {
-                pool: 3,
-                key: u32::MAX,
-            },
-            Place::Pipe {
-                pool: 0x3fff_ffff,
-                key: 7,
-            },
-        ] {
-            assert_eq!(Place::of(place.token()), Some(place));
-        }
-        assert_eq!(Place::of(WAKE), None);
-    }
 }

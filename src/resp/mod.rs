@@ -5,6 +5,9 @@
 //! bytes a shard sent   -> ReplyScanner   -> Reply { len, kind }       reply.rs
 //! one whole reply      -> parse_value    -> Value                     value.rs
 //! arguments            -> write_command  -> bytes to send             write.rs
+//!
+//! what is too large to keep: RequestTail, ReplyTail                   request/tail.rs,
+//! its end is found while it is passed on                              reply/tail.rs
 //! ```
 //!
 //! Both scanners only find ends: bodies are skipped by their declared length
@@ -13,14 +16,19 @@
 
 mod header;
 mod inline;
+mod opening;
 mod reply;
 mod request;
 mod span;
 mod value;
 mod write;
 
-pub use reply::{REPLY_DEPTH_MAX, Reply, ReplyError, ReplyScanner, array_elements};
-pub use request::{ProtocolError, Request, RequestLimits, RequestScanner};
+pub use reply::{
+    Passed, REPLY_DEPTH_MAX, Reply, ReplyError, ReplyScanner, ReplyTail, array_body, array_elements,
+};
+pub use request::{
+    Fed, ProtocolError, Request, RequestLimits, RequestScanner, RequestTail, Started,
+};
 pub use span::Span;
 pub use value::{Value, parse_value};
 pub use write::{

@@ -15,6 +15,10 @@
 use super::header::{self, Header};
 use super::span::Span;
 
+mod tail;
+
+pub use tail::{Passed, ReplyTail};
+
 /// Aggregates open at the same time.
 pub const REPLY_DEPTH_MAX: usize = 128;
 
@@ -129,6 +133,11 @@ impl ReplyScanner {
         if input.len() < self.need {
             return Ok(None);
         }
+        if self.need == 1
+            && let Some(reply) = short(input)
+        {
+            return Ok(Some(reply)); // nothing was begun, so nothing is to be forgotten
+        }
         let outcome = self.advance(input);
         match outcome {
             Ok(None) => {}
@@ -151,8 +160,15 @@ impl ReplyScanner {
     #[inline]
     fn advance(&mut self, input: &[u8]) -> Result<Option<Reply>, ReplyError> {
         loop {
-            let kind = input.get(self.pos).copied().unwrap_or(0);
-            match self.element(input, self.pos)? {
+            let rest = input.get(self.pos..).unwrap_or_default();
+            let kind = rest.first().copied().unwrap_or(0);
+            let element = match short(rest) {
+                Some(whole) => Element::Scalar {
+                    end: self.pos + whole.len,
+                },
+                None => self.element(input, self.pos)?,
+            };
+            match element {
                 Element::Partial { need } => {
                     self.need = need;
                     return Ok(None);
@@ -257,6 +273,28 @@ impl ReplyScanner {
     }
 }
 
+/// The replies that make up most of what shards send: a bulk string below
+/// 10,000 bytes, a null, `+OK`. `None` says nothing.
+#[inline(always)]
+fn short(input: &[u8]) -> Option<Reply> {
+    match *input {
+        [b'$', ref tail @ ..] => {
+            if let Some((len, header_len)) = header::parse_short(tail) {
+                let end = 1 + header_len + len;
+                return (input.get(end..end + 2)? == b"\r\n").then_some(Reply {
+                    len: end + 2,
+                    kind: b'$',
+                });
+            }
+            input
+                .starts_with(b"$-1\r\n")
+                .then_some(Reply { len: 5, kind: b'$' })
+        }
+        [b'+', b'O', b'K', b'\r', b'\n', ..] => Some(Reply { len: 5, kind: b'+' }),
+        _ => None,
+    }
+}
+
 /// A body of `len` bytes at `body`, and its CR LF.
 #[inline]
 fn bulk_end(input: &[u8], kind: u8, body: usize, len: usize) -> Result<Element, ReplyError> {
@@ -298,6 +336,31 @@ fn length_element(input: &[u8], kind: u8, at: usize, tail: &[u8]) -> Result<Elem
     }
 }
 
+/// How many elements an array (or set, or push) has, and the offset of the
+/// first. An attribute before it is skipped.
+///
+/// # Errors
+/// A reply of another type (a null array, too), or one that is not whole.
+pub fn array_body(reply: &[u8]) -> Result<(u64, usize), ReplyError> {
+    let mut at = 0;
+    loop {
+        let kind = reply.get(at).copied().ok_or(ReplyError::Truncated)?;
+        match ReplyScanner::new().element(reply, at)? {
+            Element::Partial { .. } => return Err(ReplyError::Truncated),
+            Element::Aggregate { elements, body } if kind == b'|' => {
+                at = body;
+                for _ in 0..elements {
+                    at += element_len(reply, at)?;
+                }
+            }
+            Element::Aggregate { elements, body } if kind != b'%' => return Ok((elements, body)),
+            Element::Scalar { .. } | Element::Aggregate { .. } => {
+                return Err(ReplyError::NotAnArray(kind));
+            }
+        }
+    }
+}
+
 /// Takes an array (or set, or push) apart: one span for each element with its
 /// header, in `reply`'s offsets. An attribute is part of the element after it.
 ///
@@ -308,26 +371,7 @@ pub fn array_elements(reply: &[u8], out: &mut Vec<Span>) -> Result<(), ReplyErro
         return Err(ReplyError::TooLong(reply.len()));
     }
     out.clear();
-    let mut at = 0;
-    let mut left = loop {
-        let kind = reply.get(at).copied().ok_or(ReplyError::Truncated)?;
-        match ReplyScanner::new().element(reply, at)? {
-            Element::Partial { .. } => return Err(ReplyError::Truncated),
-            Element::Aggregate { elements, body } if kind == b'|' => {
-                at = body;
-                for _ in 0..elements {
-                    at += element_len(reply, at)?;
-                }
-            }
-            Element::Aggregate { elements, body } if kind != b'%' => {
-                at = body;
-                break elements;
-            }
-            Element::Scalar { .. } | Element::Aggregate { .. } => {
-                return Err(ReplyError::NotAnArray(kind));
-            }
-        }
-    };
+    let (mut left, mut at) = array_body(reply)?;
     while left > 0 {
         let end = at + element_len(reply, at)?;
         out.push(Span {

@@ -21,7 +21,12 @@
 
 use super::header::{self, Header};
 use super::inline::InlineBuffer;
+use super::opening::Opening;
 use super::span::Span;
+
+mod tail;
+
+pub use tail::{Fed, RequestTail, Started};
 
 /// Spans kept between requests; a longer list is given back after its request.
 const RETAINED_SPANS_MAX: usize = 16 * 1024;
@@ -66,6 +71,12 @@ pub struct Request<'a> {
     pub args: &'a [Span],
     /// Bytes of the input this request took.
     pub consumed: usize,
+    /// It names the same command with as many arguments as the request this
+    /// scanner found before, so that what was looked up for that one holds.
+    /// False is no promise of a difference.
+    pub repeats: bool,
+    /// It was an inline command: `bytes` are not the client's own.
+    pub inline: bool,
 }
 
 impl<'a> Request<'a> {
@@ -138,6 +149,7 @@ enum State {
 struct Found {
     consumed: usize,
     inline: bool,
+    repeats: bool,
 }
 
 /// Finds requests in a client's bytes. Keeps its buffers: no allocation for a
@@ -155,6 +167,9 @@ pub struct RequestScanner {
     /// Up to here no line end was found (only while a line is partial).
     searched: usize,
     partial: bool,
+    /// How the last request began, if it was short; `args[0]` is its name.
+    opening: Option<Opening>,
+    repeats: bool,
 }
 
 impl RequestScanner {
@@ -174,6 +189,8 @@ impl RequestScanner {
             need: 1,
             searched: 0,
             partial: false,
+            opening: None,
+            repeats: false,
         }
     }
 
@@ -205,6 +222,8 @@ impl RequestScanner {
                     bytes,
                     args: &self.args,
                     consumed: found.consumed,
+                    repeats: found.repeats,
+                    inline: found.inline,
                 }))
             }
             Ok(None) => {
@@ -216,6 +235,44 @@ impl RequestScanner {
                 Err(error)
             }
         }
+    }
+
+    /// Finds a whole request that begins like the last one and has only short
+    /// lengths; `None` says nothing: ask [`RequestScanner::scan`].
+    #[inline(always)]
+    pub fn scan_repeated<'a>(&'a mut self, input: &'a [u8]) -> Option<Request<'a>> {
+        let opening = self.opening.as_ref()?;
+        if self.need != 1 || !opening.opens(input) {
+            return None;
+        }
+        self.args.truncate(1);
+        let mut pos = opening.len;
+        for _ in 0..opening.left {
+            let Some([b'$', tail @ ..]) = input.get(pos..) else {
+                return None;
+            };
+            let (len, header_len) = header::parse_short(tail)?;
+            let start = pos + 1 + header_len;
+            let end = start + len;
+            if input.get(end..end + 2)? != b"\r\n" || len > self.limits.bulk_bytes_max {
+                return None;
+            }
+            self.args.push(Span {
+                start: start as u32,
+                end: end as u32,
+            });
+            pos = end + 2;
+        }
+        if pos > self.limits.request_bytes_max {
+            return None;
+        }
+        Some(Request {
+            bytes: input.get(..pos)?,
+            args: &self.args,
+            consumed: pos,
+            repeats: true,
+            inline: false,
+        })
     }
 
     /// Whether the last scan saw a request without its end.
@@ -232,23 +289,39 @@ impl RequestScanner {
         self.need = 1;
         self.searched = 0;
         self.partial = false;
+        self.opening = None;
+        self.repeats = false;
     }
 
     #[inline]
     fn advance(&mut self, input: &[u8]) -> Result<Option<Found>, ProtocolError> {
-        let left = match self.state {
-            State::Arguments { left } => left,
-            State::Fresh => {
-                if input.first() != Some(&b'*') {
-                    return self.inline_line(input);
-                }
-                match self.argument_count(input)? {
-                    Some(left) => left,
-                    None => return Ok(None),
-                }
-            }
+        match self.state {
+            State::Arguments { left } => return self.arguments(input, left),
+            State::Fresh => {}
+        }
+        if let Some(opening) = &self.opening
+            && opening.opens(input)
+        {
+            self.args.truncate(1);
+            self.pos = opening.len;
+            self.searched = 0;
+            self.repeats = true;
+            let left = opening.left;
+            return self.arguments(input, left);
+        }
+        if input.first() != Some(&b'*') {
+            return self.inline_line(input);
+        }
+        let Some(count) = self.argument_count(input)? else {
+            return Ok(None);
         };
-        self.arguments(input, left)
+        let found = self.arguments(input, count)?;
+        if found.is_some()
+            && let Some(name) = self.args.first()
+        {
+            self.opening = Opening::of(input, name.end as usize, count);
+        }
+        Ok(found)
     }
 
     /// Takes `*<n>\r\n`; `None` if it is partial.
@@ -270,6 +343,8 @@ impl RequestScanner {
     }
 
     fn begin(&mut self) {
+        self.opening = None;
+        self.repeats = false;
         self.args.clear();
         self.searched = 0;
         if self.args.capacity() > RETAINED_SPANS_MAX {
@@ -317,6 +392,7 @@ impl RequestScanner {
         Ok(Some(Found {
             consumed: pos,
             inline: false,
+            repeats: self.repeats,
         }))
     }
 
@@ -410,6 +486,7 @@ impl RequestScanner {
             Ok(()) => Ok(Some(Found {
                 consumed: end + 1,
                 inline: true,
+                repeats: false,
             })),
             Err(_) => Err(ProtocolError::UnbalancedQuotes),
         }

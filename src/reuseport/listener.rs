@@ -2,7 +2,8 @@
 //!
 //! TCP: every worker has a socket of its own with SO_REUSEPORT, so the kernel
 //! spreads connections and no lock is shared. Unix sockets have no such
-//! option: one socket is bound and each worker gets a duplicate of it.
+//! option: one socket is bound and each worker gets a duplicate of it. Neither
+//! spreads evenly; `proxy::balance` does.
 
 use std::fs;
 use std::io;

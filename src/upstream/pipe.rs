@@ -14,6 +14,9 @@
 //!
 //! Invariants
 //! - Replies come in the order of requests: the front ticket owns the next reply.
+//! - Requests that follow each other share one ticket (a batch), and so do
+//!   their replies as far as they arrive together.
+//! - A large reply is kept no longer than its owner wants (`large.rs`).
 //! - No request leaves before the handshake is answered, so that none can run
 //!   unauthenticated or in another database.
 //! - A request whose bytes may have left is never sent again: a failed pipe
@@ -22,16 +25,24 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::resp::{ReplyError, ReplyScanner, write_command};
+use crate::resp::{ReplyError, ReplyScanner, ReplyTail, write_command};
 
 use super::config::Credentials;
+
+mod batch;
+mod large;
+
+pub use batch::{Replies, Unanswered};
+use batch::{Sent, take_batch};
+pub use large::{LARGE_BYTES_MIN, LargeReply};
 
 /// Shortest and longest wait before a failed connection is tried again.
 pub const RETRY_MS_MIN: u64 = 50;
 /// See [`RETRY_MS_MIN`].
 pub const RETRY_MS_MAX: u64 = 1_000;
-/// A buffer that grew past this is given back when it empties.
-const KEEP_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// A buffer that grew past this is given back when it empties. What 50 clients
+/// write in a turn by pipelines of 64 must fit, or it would grow anew each time.
+const KEEP_BUFFER_BYTES_MAX: usize = 512 * 1024;
 
 /// Why a pipe's requests could not be answered by the shard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -112,11 +123,6 @@ enum State {
     Waiting { until_ms: u64, error: PipeError },
 }
 
-struct Sent<T> {
-    ticket: T,
-    at_ms: u64,
-}
-
 /// See the head of this file. `T` names a request to the owner of the pipe.
 pub struct Pipe<T> {
     state: State,
@@ -127,12 +133,16 @@ pub struct Pipe<T> {
     in_flight: VecDeque<Sent<T>>,
     scanner: ReplyScanner,
     partial: Vec<u8>,
+    /// Of a large reply that is handed over as it arrives.
+    tail: Option<Box<ReplyTail>>,
+    /// When bytes of a large request or reply last passed.
+    progress_us: u64,
     retry_ms: u64,
     sent: u64,
     answered: u64,
 }
 
-impl<T> Pipe<T> {
+impl<T: Copy> Pipe<T> {
     /// A pipe that is not connected yet.
     pub fn new(greeting: Greeting) -> Self {
         Self {
@@ -144,6 +154,8 @@ impl<T> Pipe<T> {
             in_flight: VecDeque::new(),
             scanner: ReplyScanner::new(),
             partial: Vec::new(),
+            tail: None,
+            progress_us: 0,
             retry_ms: RETRY_MS_MIN,
             sent: 0,
             answered: 0,
@@ -188,47 +200,50 @@ impl<T> Pipe<T> {
     }
 
     /// The connection stands: the handshake, if there is one, goes first.
-    pub fn connected(&mut self, now_ms: u64) {
+    pub fn connected(&mut self, now_us: u64) {
         self.greeting_out.clear();
         let unanswered = self.greeting.write(&mut self.greeting_out);
         if unanswered == 0 {
-            self.become_ready(now_ms);
+            self.become_ready(now_us);
         } else {
             self.state = State::Greeting {
-                since_ms: now_ms,
+                since_ms: now_us / 1_000,
                 unanswered,
             };
         }
     }
 
-    fn become_ready(&mut self, now_ms: u64) {
+    fn become_ready(&mut self, now_us: u64) {
         self.state = State::Ready;
         self.retry_ms = RETRY_MS_MIN;
         // A request's time runs from here: it waited for the connection until now.
         for sent in &mut self.in_flight {
-            sent.at_ms = now_ms;
+            sent.at_us = now_us;
         }
     }
 
-    /// Queues one request.
+    /// Queues a batch of `count` requests.
     #[inline]
-    pub fn send(&mut self, bytes: &[u8], ticket: T, now_ms: u64) {
+    pub fn send(&mut self, bytes: &[u8], ticket: T, count: u32, now_us: u64) {
         self.out.extend_from_slice(bytes);
-        self.expect(ticket, now_ms);
+        self.expect(ticket, count, now_us);
     }
 
-    /// Lets the caller build a request in place; follow with [`Pipe::expect`].
+    /// Lets the caller build requests in place; follow with [`Pipe::expect`].
+    #[inline]
     pub fn out_mut(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
-    /// Registers the ticket of a request written through [`Pipe::out_mut`].
+    /// Registers the batch of requests written through [`Pipe::out_mut`].
     #[inline]
-    pub fn expect(&mut self, ticket: T, now_ms: u64) {
-        self.sent += 1;
+    pub fn expect(&mut self, ticket: T, count: u32, now_us: u64) {
+        self.sent += u64::from(count);
         self.in_flight.push_back(Sent {
             ticket,
-            at_ms: now_ms,
+            at_us: now_us,
+            count,
+            answered: 0,
         });
     }
 
@@ -244,7 +259,7 @@ impl<T> Pipe<T> {
 
     /// Requests that still wait for their reply.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        (self.sent - self.answered) as usize
     }
 
     /// Bytes that wait to be written.
@@ -281,25 +296,38 @@ impl<T> Pipe<T> {
         }
     }
 
-    /// Takes bytes from the socket; `deliver` gets each whole reply with the
-    /// ticket it answers, in order.
+    /// Takes bytes from the socket; `deliver` gets whole replies with the
+    /// ticket they answer, in order, as many at once as belong to one batch.
     ///
     /// # Errors
     /// The pipe must then be failed with the error returned.
     pub fn receive(
         &mut self,
         bytes: &[u8],
-        now_ms: u64,
-        mut deliver: impl FnMut(T, &[u8]),
+        now_us: u64,
+        mut deliver: impl FnMut(Replies<'_, T>),
+    ) -> Result<(), PipeError> {
+        if self.tail.is_some() {
+            return self.receive_large(bytes, now_us, &mut deliver);
+        }
+        self.receive_whole(bytes, now_us, &mut deliver)
+    }
+
+    #[inline]
+    fn receive_whole(
+        &mut self,
+        bytes: &[u8],
+        now_us: u64,
+        deliver: &mut impl FnMut(Replies<'_, T>),
     ) -> Result<(), PipeError> {
         if self.partial.is_empty() {
-            let taken = self.take_replies(bytes, now_ms, &mut deliver)?;
+            let taken = self.take_replies(bytes, now_us, deliver)?;
             self.partial
                 .extend_from_slice(bytes.get(taken..).unwrap_or_default());
         } else {
             let mut held = mem::take(&mut self.partial);
             held.extend_from_slice(bytes);
-            let taken = self.take_replies(&held, now_ms, &mut deliver)?;
+            let taken = self.take_replies(&held, now_us, deliver)?;
             held.drain(..taken);
             if held.is_empty() && held.capacity() > KEEP_BUFFER_BYTES_MAX {
                 held = Vec::new();
@@ -312,34 +340,76 @@ impl<T> Pipe<T> {
     fn take_replies(
         &mut self,
         input: &[u8],
-        now_ms: u64,
-        deliver: &mut impl FnMut(T, &[u8]),
+        now_us: u64,
+        deliver: &mut impl FnMut(Replies<'_, T>),
     ) -> Result<usize, PipeError> {
+        let mut taken = self.take_greeting(input, now_us)?;
+        while taken < input.len() {
+            let before = taken;
+            match self.in_flight.front_mut() {
+                Some(sent) => {
+                    let batch = take_batch(&mut self.scanner, sent, input, taken);
+                    taken = batch.end;
+                    if batch.replies > 0 {
+                        self.answered += u64::from(batch.replies);
+                        deliver(Replies {
+                            ticket: sent.ticket,
+                            first: sent.answered,
+                            count: batch.replies,
+                            sent_us: sent.at_us,
+                            bytes: input.get(before..taken).unwrap_or_default(),
+                        });
+                        sent.answered += batch.replies;
+                        if sent.answered == sent.count {
+                            self.in_flight.pop_front();
+                        }
+                    }
+                    taken += batch.push_bytes;
+                    if let Some(error) = batch.error {
+                        return Err(PipeError::Garbled(error));
+                    }
+                }
+                None => taken += self.take_unasked(input.get(taken..).unwrap_or_default())?,
+            }
+            if taken == before {
+                break; // the rest is part of a reply
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The answers to AUTH, HELLO and SELECT, before anything else.
+    fn take_greeting(&mut self, input: &[u8], now_us: u64) -> Result<usize, PipeError> {
         let mut taken = 0;
-        while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty()) {
+        while let State::Greeting { unanswered, .. } = &mut self.state {
+            let rest = input.get(taken..).unwrap_or_default();
             let Some(reply) = self.scanner.scan(rest).map_err(PipeError::Garbled)? else {
                 break;
             };
-            let bytes = rest.get(..reply.len).unwrap_or_default();
             taken += reply.len;
-            if reply.kind == b'>' {
-                continue; // an out-of-band push: nobody subscribed on a shared pipe
-            }
-            if let State::Greeting { unanswered, .. } = &mut self.state {
-                if reply.kind == b'-' {
-                    return Err(PipeError::Refused(error_text(bytes)));
+            match reply.kind {
+                b'>' => continue,
+                b'-' => {
+                    let text = rest.get(..reply.len).unwrap_or_default();
+                    return Err(PipeError::Refused(error_text(text)));
                 }
-                *unanswered -= 1;
-                if *unanswered == 0 {
-                    self.become_ready(now_ms);
-                }
-                continue;
+                _ => *unanswered -= 1,
             }
-            let sent = self.in_flight.pop_front().ok_or(PipeError::Unasked)?;
-            self.answered += 1;
-            deliver(sent.ticket, bytes);
+            if *unanswered == 0 {
+                self.become_ready(now_us);
+            }
         }
         Ok(taken)
+    }
+
+    /// With nothing in flight only an out-of-band push may come: nobody
+    /// subscribed on a shared pipe.
+    fn take_unasked(&mut self, rest: &[u8]) -> Result<usize, PipeError> {
+        match self.scanner.scan(rest).map_err(PipeError::Garbled)? {
+            None => Ok(0),
+            Some(reply) if reply.kind == b'>' => Ok(reply.len),
+            Some(_) => Err(PipeError::Unasked),
+        }
     }
 
     /// The deadline that passed, if one did. `request_ms`: `None` waits for ever.
@@ -356,8 +426,8 @@ impl<T> Pipe<T> {
                 Some(PipeError::ConnectTimeout)
             }
             State::Ready => {
-                let oldest = self.in_flight.front()?;
-                (now_ms.saturating_sub(oldest.at_ms) >= request_ms?)
+                let since_us = self.in_flight.front()?.at_us.max(self.progress_us);
+                (now_ms.saturating_sub(since_us / 1_000) >= request_ms?)
                     .then_some(PipeError::RequestTimeout)
             }
             _ => None,
@@ -382,6 +452,7 @@ impl<T> Pipe<T> {
         self.out_start = 0;
         self.partial.clear();
         self.scanner.reset();
+        self.tail = None;
     }
 
     /// Whether the shard may close the connection now without a request being
@@ -396,8 +467,8 @@ impl<T> Pipe<T> {
         self.greeting.credentials = credentials;
     }
 
-    /// The connection is gone: gives back every unanswered ticket, oldest first.
-    pub fn fail(&mut self, error: PipeError, now_ms: u64) -> Vec<T> {
+    /// The connection is gone: gives back everything unanswered, oldest first.
+    pub fn fail(&mut self, error: PipeError, now_ms: u64) -> Vec<Unanswered<T>> {
         self.state = State::Waiting {
             until_ms: now_ms + self.retry_ms,
             error,
@@ -408,8 +479,14 @@ impl<T> Pipe<T> {
         self.out_start = 0;
         self.partial.clear();
         self.scanner.reset();
-        self.answered += self.in_flight.len() as u64;
-        self.in_flight.drain(..).map(|sent| sent.ticket).collect()
+        self.tail = None;
+        self.answered = self.sent;
+        let unanswered = |sent: Sent<T>| Unanswered {
+            ticket: sent.ticket,
+            first: sent.answered,
+            count: sent.count - sent.answered,
+        };
+        self.in_flight.drain(..).map(unanswered).collect()
     }
 }
 
@@ -433,8 +510,10 @@ mod tests {
 
     fn replies(pipe: &mut Pipe<u32>, bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
         let mut got = Vec::new();
-        pipe.receive(bytes, 0, |ticket, reply| got.push((ticket, reply.to_vec())))
-            .unwrap();
+        pipe.receive(bytes, 0, |replies| {
+            got.push((replies.ticket, replies.bytes.to_vec()));
+        })
+        .unwrap();
         got
     }
 
@@ -442,7 +521,7 @@ mod tests {
     fn requests_wait_for_the_handshake_and_replies_come_in_order() {
         let mut pipe: Pipe<u32> = Pipe::new(greeting(2, 3));
         pipe.dialing(0);
-        pipe.send(b"*1\r\n$4\r\nPING\r\n", 7, 0);
+        pipe.send(b"*1\r\n$4\r\nPING\r\n", 7, 1, 0);
         assert!(pipe.output().is_empty());
         pipe.connected(0);
         assert_eq!(pipe.output(), b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n");
@@ -450,7 +529,7 @@ mod tests {
         assert!(pipe.output().is_empty());
         assert!(replies(&mut pipe, b"+OK\r\n").is_empty());
         assert_eq!(pipe.output(), b"*1\r\n$4\r\nPING\r\n");
-        pipe.send(b"x", 8, 0);
+        pipe.send(b"x", 8, 1, 0);
         assert_eq!(replies(&mut pipe, b"+PO"), vec![]);
         let got = replies(&mut pipe, b"NG\r\n$1\r\na\r\n");
         assert_eq!(
@@ -465,15 +544,20 @@ mod tests {
         let mut pipe: Pipe<u32> = Pipe::new(greeting(2, 99));
         pipe.dialing(0);
         pipe.connected(0);
-        pipe.send(b"*1\r\n$4\r\nPING\r\n", 1, 0);
+        pipe.send(b"*1\r\n$4\r\nPING\r\n", 1, 1, 0);
         let error = pipe
-            .receive(b"-ERR DB index is out of range\r\n", 0, |_, _| {})
+            .receive(b"-ERR DB index is out of range\r\n", 0, |_| {})
             .unwrap_err();
         assert_eq!(
             error,
             PipeError::Refused("ERR DB index is out of range".into())
         );
-        assert_eq!(pipe.fail(error, 10), vec![1]);
+        let unanswered = Unanswered {
+            ticket: 1,
+            first: 0,
+            count: 1,
+        };
+        assert_eq!(pipe.fail(error, 10), vec![unanswered]);
         assert!(pipe.output().is_empty());
         assert!(!pipe.wants_dial(10));
         assert!(pipe.wants_dial(10 + RETRY_MS_MIN));
@@ -484,10 +568,7 @@ mod tests {
         let mut pipe: Pipe<u32> = Pipe::new(greeting(2, 0));
         pipe.dialing(0);
         pipe.connected(0);
-        assert_eq!(
-            pipe.receive(b":1\r\n", 0, |_, _| {}),
-            Err(PipeError::Unasked)
-        );
+        assert_eq!(pipe.receive(b":1\r\n", 0, |_| {}), Err(PipeError::Unasked));
     }
 
     #[test]
@@ -499,12 +580,59 @@ mod tests {
             pipe.overdue(1_100, 1_000, None),
             Some(PipeError::ConnectTimeout)
         );
-        pipe.connected(1_100);
-        pipe.send(b"x", 1, 1_200);
+        pipe.connected(1_100_000);
+        pipe.send(b"x", 1, 1, 1_200_000);
         assert_eq!(pipe.overdue(9_999, 1_000, None), None);
         assert_eq!(
             pipe.overdue(1_300, 1_000, Some(100)),
             Some(PipeError::RequestTimeout)
         );
+    }
+
+    #[test]
+    fn a_batch_is_answered_in_as_many_pieces_as_its_replies_come_in() {
+        let mut pipe: Pipe<u32> = Pipe::new(greeting(3, 0));
+        pipe.dialing(0);
+        pipe.connected(0);
+        assert!(replies(&mut pipe, b"%1\r\n+server\r\n+redis\r\n").is_empty());
+        pipe.send(b"abc", 7, 3, 0);
+        pipe.send(b"d", 8, 1, 0);
+        let mut got = Vec::new();
+        for bytes in [
+            &b":1\r\n:2\r\n>2\r\n+invalidate\r\n_\r\n:"[..],
+            b"3\r\n:4\r\n",
+        ] {
+            pipe.receive(bytes, 0, |part| {
+                got.push((part.ticket, part.first, part.count, part.bytes.to_vec()));
+            })
+            .unwrap();
+        }
+        assert_eq!(
+            got,
+            [
+                (7, 0, 2, b":1\r\n:2\r\n".to_vec()),
+                (7, 2, 1, b":3\r\n".to_vec()),
+                (8, 0, 1, b":4\r\n".to_vec()),
+            ]
+        );
+    }
+
+    #[test]
+    fn replies_before_garbage_still_count_and_the_rest_of_the_batch_fails() {
+        let mut pipe: Pipe<u32> = Pipe::new(greeting(2, 0));
+        pipe.dialing(0);
+        pipe.connected(0);
+        pipe.send(b"abc", 7, 3, 0);
+        let mut got = 0;
+        let error = pipe
+            .receive(b":1\r\n?\r\n", 0, |replies| got += replies.count)
+            .unwrap_err();
+        let unanswered = Unanswered {
+            ticket: 7,
+            first: 1,
+            count: 2,
+        };
+        assert_eq!((got, pipe.fail(error, 0)), (1, vec![unanswered]));
+        assert_eq!((pipe.answered(), pipe.in_flight()), (3, 0));
     }
 }

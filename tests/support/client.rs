@@ -234,6 +234,11 @@ impl Client {
         }
     }
 
+    /// The bytes that the server sends, for reading a reply piece by piece.
+    pub fn reader(&mut self) -> &mut impl BufRead {
+        &mut self.reader
+    }
+
     /// A second handle on the same socket, for reading in another thread.
     pub fn try_clone_stream(&self) -> io::Result<TcpStream> {
         self.reader.get_ref().try_clone()

@@ -1,0 +1,138 @@
+//! The last step of a reply: from a shard's bytes to the client that waits.
+
+use slab::Slab;
+
+use crate::upstream::pipe::Replies;
+
+use super::client::Client;
+use super::core::{Chores, FULL_BYTES, Full, PartOf, PoolCore, Ticket};
+use super::merge::Merges;
+use super::parking::SpareParkings;
+use super::spares::Spares;
+
+/// What handing over a reply touches.
+pub(super) struct Delivery<'a> {
+    pub clients: &'a mut Slab<Client>,
+    pub merges: &'a mut Merges,
+    pub spare_outputs: &'a mut Spares,
+    pub spare_parkings: &'a mut SpareParkings,
+    pub chores: &'a mut Chores,
+    pub full: &'a mut Vec<Full>,
+    /// Bytes kept for one client before it is closed.
+    pub kept_bytes_max: usize,
+}
+
+impl PoolCore {
+    pub(super) fn delivery(&mut self) -> Delivery<'_> {
+        Delivery {
+            clients: &mut self.clients,
+            merges: &mut self.merges,
+            spare_outputs: &mut self.spare_outputs,
+            spare_parkings: &mut self.spare_parkings,
+            chores: &mut self.chores,
+            full: &mut self.full,
+            kept_bytes_max: self.config.limits.client_buffer_bytes_max,
+        }
+    }
+}
+
+impl Ticket {
+    /// The ticket of the request that is `n` after this one in its batch.
+    pub(super) fn after(self, n: u32) -> Self {
+        Self {
+            sequence: self.sequence.wrapping_add(n),
+            ..self
+        }
+    }
+}
+
+impl Delivery<'_> {
+    /// Hands over replies that came together.
+    #[inline]
+    pub fn many(&mut self, replies: Replies<'_, Ticket>) {
+        let ticket = replies.ticket.after(replies.first);
+        match ticket.part {
+            None => self.hand_over(ticket, replies.count, replies.bytes),
+            Some(part) => self.part(ticket, part, replies.bytes),
+        }
+    }
+
+    /// Hands over one reply.
+    pub fn one(&mut self, ticket: Ticket, reply: &[u8]) {
+        match ticket.part {
+            None => self.hand_over(ticket, 1, reply),
+            Some(part) => self.part(ticket, part, reply),
+        }
+    }
+
+    #[inline]
+    fn hand_over(&mut self, ticket: Ticket, count: u32, bytes: &[u8]) {
+        let Some(client) = client_of(self.clients, ticket) else {
+            return;
+        };
+        // One reply of any size may pass; a second one that nobody reads may not.
+        if client.kept() > self.kept_bytes_max {
+            client.overrun = true;
+        } else {
+            client.prepare_output(self.spare_outputs);
+            client.prepare_parking(ticket.sequence, self.spare_parkings);
+            client.reply(ticket.sequence, count, bytes);
+            if client.unwritten() >= FULL_BYTES && !client.full {
+                client.full = true;
+                self.full.push(Full::Client(ticket.client));
+            }
+            client.return_parking(self.spare_parkings);
+        }
+        mark(self.chores, client, ticket.client);
+    }
+
+    /// One shard's share of a fan-out. A merge goes on without its client, so
+    /// that its number stays taken until the last part is here.
+    fn part(&mut self, ticket: Ticket, of: PartOf, reply: &[u8]) {
+        let Some(merge) = self.merges.get_mut(of.merge) else {
+            return;
+        };
+        let client = client_of(self.clients, ticket).filter(|client| !client.overrun);
+        let is_whole = if let Some(client) = client {
+            let before = merge.bytes();
+            let is_whole = merge.add(of.part, reply);
+            client.collect(merge.bytes() - before);
+            if client.kept() > self.kept_bytes_max.saturating_add(reply.len()) {
+                client.overrun = true;
+                mark(self.chores, client, ticket.client);
+            }
+            if is_whole {
+                client.collected(merge.bytes());
+                let mut whole = self.spare_outputs.take();
+                merge.finish(&mut whole);
+                client.prepare_output(self.spare_outputs);
+                client.prepare_parking(ticket.sequence, self.spare_parkings);
+                client.reply(ticket.sequence, 1, &whole);
+                client.return_parking(self.spare_parkings);
+                self.spare_outputs.give(whole);
+                mark(self.chores, client, ticket.client);
+            }
+            is_whole
+        } else {
+            merge.skip(of.part)
+        };
+        if is_whole {
+            self.merges.end(of.merge);
+        }
+    }
+}
+
+#[inline]
+fn client_of(clients: &mut Slab<Client>, ticket: Ticket) -> Option<&mut Client> {
+    clients
+        .get_mut(ticket.client as usize)
+        .filter(|client| client.generation == ticket.generation)
+}
+
+#[inline]
+fn mark(chores: &mut Chores, client: &mut Client, key: u32) {
+    if !client.dirty {
+        client.dirty = true;
+        chores.write_clients.push(key);
+    }
+}

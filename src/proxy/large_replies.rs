@@ -1,0 +1,272 @@
+//! Large replies: handed over while they arrive, on a pipe that left its lane.
+//!
+//! ```text
+//!            large           its turn came         last byte
+//!   (whole) ------> held ----------------> passing ----------> (whole)
+//!                    |                        |
+//!                    |  as much kept for the client as the window takes
+//!                    '--------> stopped <-----'   no more is read from the pipe
+//!                                  |
+//!        half of it is gone, its turn came, or others wait behind it for 1 s
+//! ```
+//!
+//! Invariants
+//! - A reply passes only when it is its client's next; parts of a fan-out never.
+//! - Others wait at most [`OTHERS_WAIT_US_MAX`] behind a reply that its client
+//!   does not read: then it is read on, up to `limits.max_client_buffer`.
+//! - A client that got a part of a reply gets its rest, or its connection is
+//!   closed.
+
+use crate::upstream::pipe::{LARGE_BYTES_MIN, LargeReply};
+
+use super::core::{PoolCore, Ticket};
+use super::large_requests::WINDOW_BYTES;
+use super::private_pipes::Role;
+
+/// How long replies to other clients wait behind a reply that is not read.
+pub const OTHERS_WAIT_US_MAX: u64 = 1_000_000;
+
+/// A shared pipe leaves its lane when a reply has more bytes than this, or when
+/// its client does not keep up.
+const DETACH_BYTES_MIN: usize = LARGE_BYTES_MIN;
+
+/// The large reply of one pipe.
+#[derive(Debug, Clone, Copy)]
+pub struct Passage {
+    client: u32,
+    generation: u32,
+    sequence: u32,
+    /// Since when the pipe is not read.
+    stopped_us: Option<u64>,
+    /// Others waited behind it: it is not stopped again.
+    let_through: bool,
+}
+
+impl Passage {
+    fn of(ticket: Ticket) -> Self {
+        Self {
+            client: ticket.client,
+            generation: ticket.generation,
+            sequence: ticket.sequence,
+            stopped_us: None,
+            let_through: false,
+        }
+    }
+
+    fn is_of(&self, ticket: Ticket) -> bool {
+        ticket.is_of(self.client, self.generation) && self.sequence == ticket.sequence
+    }
+}
+
+/// The request that a large reply answers.
+fn ticket_of(large: LargeReply<Ticket>) -> Ticket {
+    large.ticket.after(large.index)
+}
+
+impl PoolCore {
+    /// Whether the driver may read from a pipe now.
+    #[inline]
+    pub fn may_read_pipe(&self, key: u32) -> bool {
+        self.pipes.get(key as usize).is_some_and(|place| {
+            place
+                .passage
+                .is_none_or(|passage| passage.stopped_us.is_none())
+        })
+    }
+
+    /// Looks at a pipe that received a part of a large reply, or the end of one.
+    #[cold]
+    pub(super) fn look_at_large(&mut self, key: u32) {
+        // Behind what was passed on, the next large reply may have begun.
+        while self.look_at_front(key) {}
+        self.look_at_window(key);
+    }
+
+    /// Whether the front reply was passed on, so that another may be in front.
+    fn look_at_front(&mut self, key: u32) -> bool {
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return false;
+        };
+        let large = place.pipe.large();
+        if let Some(ended) = place.passage
+            && large.is_none_or(|large| !ended.is_of(ticket_of(large)))
+        {
+            place.passage = None;
+            self.end_passage(ended);
+        }
+        let Some(large) = large else { return false };
+        let ticket = ticket_of(large);
+        if ticket.part.is_some() {
+            return false; // it is put together with others
+        }
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return false;
+        };
+        place.passage.get_or_insert(Passage::of(ticket));
+        if large.bytes_min > DETACH_BYTES_MIN {
+            self.detach(key);
+        }
+        let passes = !large.passing && self.is_turn_of(ticket);
+        if passes {
+            self.pass_on(key, ticket);
+        }
+        passes
+    }
+
+    pub(super) fn end_passage(&mut self, ended: Passage) {
+        if let Some(client) = self.clients.get_mut(ended.client as usize)
+            && client.generation == ended.generation
+        {
+            client.receives_large = false;
+            if client.out.is_empty() {
+                client.out = Vec::new();
+            }
+        }
+    }
+
+    fn is_turn_of(&self, ticket: Ticket) -> bool {
+        self.clients
+            .get(ticket.client as usize)
+            .filter(|client| client.generation == ticket.generation)
+            .is_none_or(|client| client.is_next(ticket.sequence))
+    }
+
+    fn pass_on(&mut self, key: u32, ticket: Ticket) {
+        self.counters.large_replies_total.inc();
+        if let Some(client) = self.clients.get_mut(ticket.client as usize)
+            && client.generation == ticket.generation
+        {
+            client.receives_large = true;
+        }
+        if let Err(error) = self.receive(key, None) {
+            self.pipe_failed(key, error);
+        }
+    }
+
+    /// Stops reading a pipe whose reply nobody takes.
+    fn look_at_window(&mut self, key: u32) {
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return;
+        };
+        let (Some(passage), Some(large)) = (&mut place.passage, place.pipe.large()) else {
+            return;
+        };
+        let client = self
+            .clients
+            .get_mut(passage.client as usize)
+            .filter(|client| client.generation == passage.generation);
+        let Some(client) = client else {
+            // Read to its end for those behind it.
+            if place.pipe.in_flight() == 1 && place.role == Role::Detached {
+                self.abandon(key);
+            }
+            return;
+        };
+        // What a passing reply holds is an unfinished line: it needs more, not less.
+        let kept = match large.passing {
+            true => client.kept(),
+            false => large.held_bytes,
+        };
+        if passage.let_through {
+            if kept > self.config.limits.client_buffer_bytes_max {
+                client.overrun = true;
+                self.mark_client(large.ticket.client);
+            }
+        } else if kept >= WINDOW_BYTES && passage.stopped_us.is_none() {
+            passage.stopped_us = Some(self.now_us);
+            self.stopped_pipes.push(key);
+            self.chores.clock = true;
+            self.detach(key);
+        }
+    }
+
+    /// Reads pipes again whose clients took what they had, and those that have
+    /// kept others waiting.
+    pub(super) fn restart_pipes(&mut self) {
+        if self.stopped_pipes.is_empty() {
+            return;
+        }
+        for key in std::mem::take(&mut self.stopped_pipes) {
+            // What stopped it may have ended in the meantime: its socket has
+            // bytes that no event will tell of again.
+            let goes_on = self.may_read_pipe(key);
+            if goes_on || self.may_restart(key) {
+                if !goes_on {
+                    self.restart(key);
+                }
+                if self.may_read_pipe(key) {
+                    self.chores.read_pipes.push(key);
+                }
+            } else if self.pipes.contains(key as usize) {
+                self.stopped_pipes.push(key);
+            }
+        }
+    }
+
+    /// A pipe that stopped and went on several times may have bytes that no
+    /// event tells of any more: those with large replies are read each tick.
+    pub(super) fn look_after_detached(&mut self) {
+        for (key, place) in &self.pipes {
+            if !place.is_detached_and_owes() {
+                continue;
+            }
+            let key = key as u32;
+            if self.may_read_pipe(key) {
+                self.chores.read_pipes.push(key);
+            } else if !self.stopped_pipes.contains(&key) {
+                self.stopped_pipes.push(key);
+            }
+        }
+    }
+
+    fn restart(&mut self, key: u32) {
+        if let Some(place) = self.pipes.get_mut(key as usize)
+            && let Some(passage) = &mut place.passage
+        {
+            passage.stopped_us = None;
+        }
+        self.look_at_large(key);
+    }
+
+    fn may_restart(&mut self, key: u32) -> bool {
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return false;
+        };
+        let (Some(passage), Some(large)) = (&mut place.passage, place.pipe.large()) else {
+            return false;
+        };
+        let Some(since_us) = passage.stopped_us else {
+            return false;
+        };
+        let client = self
+            .clients
+            .get(passage.client as usize)
+            .filter(|client| client.generation == passage.generation);
+        let Some(client) = client else { return true };
+        if large.passing && client.kept() <= WINDOW_BYTES / 2 {
+            return true;
+        }
+        if !large.passing && client.is_next(passage.sequence) {
+            return true;
+        }
+        if self.now_us.saturating_sub(since_us) < OTHERS_WAIT_US_MAX {
+            return false;
+        }
+        let (client, generation) = (passage.client, passage.generation);
+        passage.let_through = place
+            .pipe
+            .tickets()
+            .any(|ticket| !ticket.is_of(client, generation));
+        passage.stopped_us = Some(self.now_us); // look again as much later
+        passage.let_through
+    }
+
+    /// The time of a request whose reply is not read does not run.
+    pub(super) fn excuse_stopped(&mut self) {
+        for &key in &self.stopped_pipes {
+            if let Some(place) = self.pipes.get_mut(key as usize) {
+                place.pipe.excuse(self.now_us);
+            }
+        }
+    }
+}

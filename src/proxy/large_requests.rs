@@ -1,0 +1,327 @@
+//! Large requests: passed on while they arrive, each on a pipe of its own.
+//!
+//! ```text
+//!   owed something          no pipe is free         128 KiB unwritten
+//!      Pause::Lane           Pause::Private       .-- Pause::Window <-.
+//!           |                      |              v                   |
+//!  begins --'----------------------'---------> passing ---------------'
+//!                                                 | its end
+//!                    shard lost                   v
+//!  passing ---------------------> swallowed    Pause::Lane until answered
+//!             (error reply)
+//! ```
+//!
+//! Only requests of commands with one key at a fixed place pass like this, once
+//! their key is here; any other is kept until it is whole, up to
+//! `limits.max_request`.
+//!
+//! Invariants
+//! - A client that has a request passing is owed its reply and nothing else.
+//! - Of a request that never got its end the shard saw no end either: its pipe
+//!   is closed, so nothing of it is executed.
+
+use tracing::info;
+
+use crate::metrics::pool::ErrorKind;
+use crate::resp::{ProtocolError, RequestTail, write_error};
+use crate::router::epoch::Route;
+
+use super::client::{Ending, Pause, Unread};
+use super::core::{PoolCore, Ticket};
+use super::dispatch::Verdict;
+use super::private_pipes::Role;
+use super::reader::{Reader, Simple};
+
+/// Bytes of one large request, or of one large reply, that wait to be written
+/// before no more of it is read.
+pub const WINDOW_BYTES: usize = 128 * 1024;
+
+/// While others wait for a pipe, one whose request did not go on for so long is
+/// taken from it.
+pub const UPLOAD_STALL_MS_MAX: u64 = 10_000;
+
+/// A request that passes on as it arrives.
+#[derive(Debug)]
+pub struct Upload {
+    tail: RequestTail,
+    /// Where it goes; nowhere after its shard was lost.
+    pub(super) pipe: Option<u32>,
+}
+
+/// What becomes of a request whose beginning is here.
+enum Start {
+    /// It is kept until it is whole.
+    Keep,
+    /// The same, and no more is read until the reason is gone.
+    Wait(Pause),
+    /// The rest of it passes on.
+    Pass(Upload),
+    /// Answered, and the client's connection ends.
+    End,
+}
+
+impl PoolCore {
+    /// Keeps the beginning of a request, or passes it on if it is large.
+    pub(super) fn begin(&mut self, key: u32, bytes: Vec<u8>, mut reader: Reader) {
+        let (upload, pause) = match self.start(key, &bytes, &mut reader) {
+            Start::Keep => (None, None),
+            Start::Wait(pause) => (None, Some(pause)),
+            Start::Pass(upload) => (Some(upload), None),
+            Start::End => return self.forget(reader),
+        };
+        let bytes = if upload.is_some() { Vec::new() } else { bytes };
+        if let Some(client) = self.clients.get_mut(key as usize) {
+            client.unread = Some(Box::new(Unread {
+                bytes,
+                reader,
+                upload,
+            }));
+            self.pause(key, pause);
+        }
+    }
+
+    fn start(&mut self, key: u32, bytes: &[u8], reader: &mut Reader) -> Start {
+        let Some((simple, name)) = reader.large(bytes) else {
+            return Start::Keep;
+        };
+        let Some(client) = self.clients.get(key as usize) else {
+            return Start::End;
+        };
+        if client.eof {
+            return Start::Keep;
+        }
+        if client.owed() > 0 {
+            return Start::Wait(Pause::Lane);
+        }
+        let refusal = match self.routing.route(name) {
+            Route::To(shard) => {
+                let shared = self.seat(key).and_then(|seat| self.pipe_for(&seat, shard));
+                let Some(shared) = shared else {
+                    return Start::End;
+                };
+                if self.open_pipe(shared) {
+                    let Some(pipe) = self.take_private(shared) else {
+                        let freed = self.freed_pipes;
+                        return Start::Wait(Pause::Private { freed });
+                    };
+                    return self.pass(key, pipe, simple, bytes, reader);
+                }
+                self.answer_with(key, |core, out| core.write_refusal(shared, out))
+            }
+            other => self.stop_at_gate(key, other),
+        };
+        match (refusal, reader.take_tail(bytes)) {
+            (Verdict::Wait(pause), _) => Start::Wait(pause),
+            (_, Ok(Some(tail))) => Start::Pass(Upload { tail, pipe: None }),
+            (_, Ok(None)) => Start::Keep,
+            (_, Err(error)) => self.end_by(key, error),
+        }
+    }
+
+    /// Sends the beginning of a request.
+    fn pass(
+        &mut self,
+        key: u32,
+        pipe: u32,
+        simple: Simple,
+        bytes: &[u8],
+        reader: &mut Reader,
+    ) -> Start {
+        let tail = match reader.take_tail(bytes) {
+            Ok(Some(tail)) => tail,
+            Ok(None) => return Start::Keep,
+            Err(error) => return self.end_by(key, error),
+        };
+        self.open_pipe(pipe);
+        let (Some(client), Some(place)) = (
+            self.clients.get_mut(key as usize),
+            self.pipes.get_mut(pipe as usize),
+        ) else {
+            return Start::End;
+        };
+        let ticket = Ticket {
+            client: key,
+            generation: client.generation,
+            sequence: client.next_sequence(),
+            class: simple.class,
+            part: None,
+        };
+        client.expect(1);
+        place.role = Role::Private {
+            client: key,
+            arriving: true,
+        };
+        place.pipe.send(bytes, ticket, 1, self.now_us);
+        self.counters.requests_total.inc();
+        self.counters.large_requests_total.inc();
+        self.mark_pipe(pipe);
+        Start::Pass(Upload {
+            tail,
+            pipe: Some(pipe),
+        })
+    }
+
+    fn end_by(&mut self, key: u32, error: ProtocolError) -> Start {
+        self.refuse_protocol(key, error);
+        Start::End
+    }
+
+    /// Bytes of a client whose request passes on.
+    pub(super) fn upload_bytes(&mut self, key: u32, bytes: &[u8]) {
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return;
+        };
+        let Some(upload) = client.upload() else {
+            return;
+        };
+        let (fed, pipe) = (upload.tail.feed(bytes), upload.pipe);
+        let fed = match fed {
+            Ok(fed) => fed,
+            Err(error) => {
+                self.cut_upload(key);
+                return self.refuse_protocol(key, error);
+            }
+        };
+        if let Some(pipe) = pipe
+            && let Some(place) = self.pipes.get_mut(pipe as usize)
+        {
+            let piece = bytes.get(..fed.consumed).unwrap_or_default();
+            place.pipe.send_more(piece, self.now_us);
+            let is_full = place.pipe.unwritten() >= WINDOW_BYTES;
+            self.mark_pipe(pipe);
+            if is_full && !fed.done {
+                self.pause(key, Some(Pause::Window));
+            }
+        }
+        if fed.done {
+            self.end_upload(key, bytes.get(fed.consumed..).unwrap_or_default());
+        }
+    }
+
+    /// The request is whole: what follows waits for its reply, which comes on
+    /// another pipe than those of the next requests.
+    fn end_upload(&mut self, key: u32, rest: &[u8]) {
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return;
+        };
+        let Some(mut unread) = client.unread.take() else {
+            return;
+        };
+        let pipe = unread.upload.take().and_then(|upload| upload.pipe);
+        if let Some(place) = pipe.and_then(|pipe| self.pipes.get_mut(pipe as usize)) {
+            place.role = Role::Private {
+                client: key,
+                arriving: false,
+            };
+        }
+        if pipe.is_none() {
+            self.keep_reader(unread.reader);
+            return self.requests_of(key, rest);
+        }
+        if rest.is_empty() {
+            self.keep_reader(unread.reader);
+        } else {
+            unread.bytes.extend_from_slice(rest);
+            client.unread = Some(unread);
+        }
+        self.pause(key, Some(Pause::Lane));
+    }
+
+    /// Whether a client whose window was full may send more.
+    pub(super) fn window_is_open(&self, unread: Option<&Unread>) -> bool {
+        let upload = unread.and_then(|unread| unread.upload.as_ref());
+        upload
+            .and_then(|upload| self.pipes.get(upload.pipe? as usize))
+            .is_none_or(|place| place.pipe.unwritten() <= WINDOW_BYTES / 2)
+    }
+
+    /// The request will never get its end: its pipe is closed with it, and it
+    /// has no reply.
+    pub(super) fn cut_upload(&mut self, key: u32) {
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return;
+        };
+        let unread = client.unread.take_if(|unread| unread.upload.is_some());
+        let Some(unread) = unread else { return };
+        if let Some(pipe) = unread.upload.and_then(|upload| upload.pipe) {
+            client.forget_last();
+            self.abandon(pipe);
+        }
+        self.keep_reader(unread.reader);
+    }
+
+    /// The pipe of a client's request is gone: the rest of it goes nowhere.
+    pub(super) fn upload_lost(&mut self, client: u32, pipe: u32) {
+        if let Some(client) = self.clients.get_mut(client as usize)
+            && let Some(upload) = client.upload()
+            && upload.pipe == Some(pipe)
+        {
+            upload.pipe = None;
+        }
+    }
+
+    /// Uploads that do not go on lose their pipes when others wait for one.
+    /// Pipes of those that do wait for their clients, so their time does not run.
+    pub(super) fn look_at_uploads(&mut self) {
+        let (now_ms, now_us) = (self.now_ms(), self.now_us);
+        let mut stalled: Vec<u32> = Vec::new();
+        for (key, place) in &mut self.pipes {
+            let Role::Private {
+                client,
+                arriving: true,
+            } = place.role
+            else {
+                continue;
+            };
+            if place.pipe.unwritten() == 0 {
+                place.pipe.excuse(now_us);
+            }
+            let sender = self.clients.get(client as usize);
+            if sender.is_some_and(|sender| {
+                now_ms.saturating_sub(sender.active_ms) >= UPLOAD_STALL_MS_MAX
+            }) {
+                stalled.push(key as u32);
+            }
+        }
+        if !stalled.is_empty() && self.has_waiters_for_private() {
+            for pipe in stalled {
+                self.take_from_upload(pipe);
+            }
+        }
+    }
+
+    pub(super) fn has_waiters_for_private(&self) -> bool {
+        let pause_of = |key: &u32| self.clients.get(*key as usize)?.pause;
+        self.paused
+            .iter()
+            .any(|key| matches!(pause_of(key), Some(Pause::Private { .. })))
+    }
+
+    fn take_from_upload(&mut self, pipe: u32) {
+        let Some(place) = self.pipes.get(pipe as usize) else {
+            return;
+        };
+        let Role::Private { client: key, .. } = place.role else {
+            return;
+        };
+        let text = format!(
+            "ERR the rest of this request did not come for {} s while others waited for its \
+             connection to shard {}",
+            UPLOAD_STALL_MS_MAX / 1_000,
+            place.shard
+        );
+        info!(pool = %self.config.name, shard = place.shard, "a large request stalled; its connection is given to another");
+        self.upload_lost(key, pipe);
+        self.abandon(pipe);
+        self.counters.errors.of(ErrorKind::Timeout).inc();
+        let mut reply = Vec::new();
+        write_error(&mut reply, &text);
+        if let Some(client) = self.clients.get_mut(key as usize)
+            && client.ending != Ending::Closed
+        {
+            client.forget_last();
+            client.answer(&reply);
+            self.mark_client(key);
+        }
+    }
+}
