@@ -11,6 +11,7 @@ mod support;
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -176,9 +177,9 @@ struct Background {
 }
 
 impl Background {
-    fn start(proxy: &Keyferry, clients: usize) -> Background {
+    fn start(proxy: &Keyferry, clients: Range<usize>) -> Background {
         let (stop, answered) = (Arc::default(), Arc::default());
-        let threads = (0..clients).map(|number| {
+        let threads = clients.map(|number| {
             let mut client = proxy.client();
             let (stop, answered): (Arc<AtomicBool>, Arc<AtomicUsize>) =
                 (Arc::clone(&stop), Arc::clone(&answered));
@@ -202,11 +203,15 @@ impl Background {
         }
     }
 
+    fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     /// Waits until `count` more requests are answered.
     fn goes_on(&self, count: usize) {
-        let before = self.answered.load(Ordering::Relaxed);
+        let until = self.answered() + count;
         wait_until("other clients' requests are answered", LIMIT, || {
-            self.answered.load(Ordering::Relaxed) >= before + count
+            self.answered() >= until
         });
     }
 
@@ -222,7 +227,7 @@ impl Background {
 fn the_largest_value_passes_in_4_mib() {
     let mut world = world("the_largest_value_passes_in_4_mib", 1, "");
     let pid = world.proxy.process().pid();
-    let others = Background::start(&world.proxy, 3);
+    let others = Background::start(&world.proxy, 0..3);
     let mut client = world.proxy.client();
     for round in 0..200 {
         let value = "x".repeat(round * 10);
@@ -246,15 +251,27 @@ fn the_largest_value_passes_in_4_mib() {
 
     client.send(&["GET", "huge"]);
     expect_head(&mut client, LARGEST);
-    world.pattern.expect(client.reader(), 0, LARGEST / 2);
-    others.goes_on(1000);
-    world.pattern.expect(client.reader(), LARGEST / 2, LARGEST);
+    // The first ones may all be behind its reply: it must not pause for long,
+    // and those who come now must not wait.
+    let latecomers = Background::start(&world.proxy, 3..6);
+    let pieces = 512;
+    for piece in 0..pieces {
+        let bytes = |piece| LARGEST / pieces * piece;
+        let reader = client.reader();
+        world.pattern.expect(reader, bytes(piece), bytes(piece + 1));
+        if piece + 1 < pieces && latecomers.answered() < 1000 {
+            thread::sleep(Duration::from_millis(5)); // far from a stop
+        }
+    }
     let mut end = [0; 2];
     client.reader().read_exact(&mut end).unwrap();
     assert_eq!(&end, b"\r\n");
+    let answered = latecomers.answered();
+    assert!(answered >= 1000, "only {answered} beside the large reply");
     assert_eq!(client.call(&["DEL", "huge"]), Value::Int(1));
     let after_get = memory_kib(pid, "VmHWM:");
     others.finish();
+    latecomers.finish();
     println!("RSS {before} KiB, peak after SET {after_set} KiB, after GET {after_get} KiB");
     assert!(
         after_get <= before + EXTRA_KIB_MAX,
@@ -408,7 +425,7 @@ fn pipelines_of_small_and_large_are_answered_in_order() {
     for protocol in ["2", "3"] {
         let mut world = world("pipelines_of_small_and_large_are_answered_in_order", 2, "");
         let oracle = RedisServer::start(&[]);
-        let others = Background::start(&world.proxy, 2);
+        let others = Background::start(&world.proxy, 0..2);
         let (mut proxy, mut oracle) = (world.proxy.client(), oracle.client());
         proxy.call(&["HELLO", protocol]);
         oracle.call(&["HELLO", protocol]);
@@ -457,7 +474,7 @@ fn many_clients_with_large_values_at_once_get_their_own() {
 #[test]
 fn a_client_that_leaves_in_the_middle_sets_nothing() {
     let world = world("a_client_that_leaves_in_the_middle_sets_nothing", 1, "");
-    let others = Background::start(&world.proxy, 2);
+    let others = Background::start(&world.proxy, 0..2);
     let mut stays = world.proxy.client();
     stays.call(&["SET", "kept", "as it was"]);
     for round in 0..50 {

@@ -7,13 +7,16 @@
 //!                    |  as much kept for the client as the window takes
 //!                    '--------> stopped <-----'   no more is read from the pipe
 //!                                  |
-//!        half of it is gone, its turn came, or others wait behind it for 1 s
+//!        half of it is gone, its turn came, or others waited behind it long enough
 //! ```
 //!
 //! Invariants
 //! - A reply passes only when it is its client's next; parts of a fan-out never.
-//! - Others wait at most [`OTHERS_WAIT_US_MAX`] behind a reply that its client
-//!   does not read: then it is read on, up to `limits.max_client_buffer`.
+//! - What a passing reply waits for is its client alone: parked replies go after
+//!   it, so it never waits for them.
+//! - Others wait behind a reply as long as its client takes it at
+//!   [`PACE_BYTES_PER_S_MIN`] and pauses no longer than [`OTHERS_WAIT_US_MAX`];
+//!   after that it is read on, up to `limits.max_client_buffer`.
 //! - A client that got a part of a reply gets its rest, or its connection is
 //!   closed.
 
@@ -23,8 +26,12 @@ use super::core::{PoolCore, Ticket};
 use super::large_requests::WINDOW_BYTES;
 use super::private_pipes::Role;
 
-/// How long replies to other clients wait behind a reply that is not read.
-pub const OTHERS_WAIT_US_MAX: u64 = 1_000_000;
+/// How long replies to other clients wait behind a reply of which nothing is read.
+pub const OTHERS_WAIT_US_MAX: u64 = 2_000_000;
+/// Who takes a large reply faster may keep others waiting until it is through.
+const PACE_BYTES_PER_S_MIN: u64 = 16 * 1024 * 1024;
+/// How often a stopped pipe's reply is held against that pace.
+const PACE_LOOK_US: u64 = 100_000;
 
 /// A shared pipe leaves its lane when a reply has more bytes than this, or when
 /// its client does not keep up.
@@ -36,7 +43,11 @@ pub struct Passage {
     client: u32,
     generation: u32,
     sequence: u32,
-    /// Since when the pipe is not read.
+    /// Bytes that its client took.
+    taken_bytes: u64,
+    /// For how long the pipe may not be read while others wait.
+    credit_us: u64,
+    /// Since when the pipe is not read, or when it was last looked at since.
     stopped_us: Option<u64>,
     /// Others waited behind it: it is not stopped again.
     let_through: bool,
@@ -48,6 +59,8 @@ impl Passage {
             client: ticket.client,
             generation: ticket.generation,
             sequence: ticket.sequence,
+            taken_bytes: 0,
+            credit_us: OTHERS_WAIT_US_MAX,
             stopped_us: None,
             let_through: false,
         }
@@ -55,6 +68,20 @@ impl Passage {
 
     fn is_of(&self, ticket: Ticket) -> bool {
         ticket.is_of(self.client, self.generation) && self.sequence == ticket.sequence
+    }
+
+    /// Its client took `taken_bytes` in all: what is new of them is worth time,
+    /// and the time since the pipe was stopped, or last looked at since, is spent.
+    fn settle_credit(&mut self, taken_bytes: u64, now_us: u64) {
+        let new_bytes = taken_bytes.saturating_sub(self.taken_bytes);
+        let worth_us = new_bytes.saturating_mul(1_000_000) / PACE_BYTES_PER_S_MIN;
+        let credit_us = (self.credit_us + worth_us).min(OTHERS_WAIT_US_MAX);
+        let waited_us = self
+            .stopped_us
+            .map_or(0, |since_us| now_us.saturating_sub(since_us));
+        self.credit_us = credit_us.saturating_sub(waited_us);
+        self.taken_bytes = taken_bytes;
+        self.stopped_us = self.stopped_us.map(|_| now_us);
     }
 }
 
@@ -162,17 +189,18 @@ impl PoolCore {
             }
             return;
         };
-        // What a passing reply holds is an unfinished line: it needs more, not less.
-        let kept = match large.passing {
-            true => client.kept(),
-            false => large.held_bytes,
+        // What a passing reply holds is an unfinished line: it needs more, not
+        // less. What is parked leaves after it, so it can't wait for that.
+        let waiting = match large.passing {
+            true => client.unwritten(),
+            false => large.held_bytes.max(client.parked()),
         };
         if passage.let_through {
-            if kept > self.config.limits.client_buffer_bytes_max {
+            if client.kept() + large.held_bytes > self.config.limits.client_buffer_bytes_max {
                 client.overrun = true;
                 self.mark_client(large.ticket.client);
             }
-        } else if kept >= WINDOW_BYTES && passage.stopped_us.is_none() {
+        } else if waiting >= WINDOW_BYTES && passage.stopped_us.is_none() {
             passage.stopped_us = Some(self.now_us);
             self.stopped_pipes.push(key);
             self.chores.clock = true;
@@ -203,22 +231,6 @@ impl PoolCore {
         }
     }
 
-    /// A pipe that stopped and went on several times may have bytes that no
-    /// event tells of any more: those with large replies are read each tick.
-    pub(super) fn look_after_detached(&mut self) {
-        for (key, place) in &self.pipes {
-            if !place.is_detached_and_owes() {
-                continue;
-            }
-            let key = key as u32;
-            if self.may_read_pipe(key) {
-                self.chores.read_pipes.push(key);
-            } else if !self.stopped_pipes.contains(&key) {
-                self.stopped_pipes.push(key);
-            }
-        }
-    }
-
     fn restart(&mut self, key: u32) {
         if let Some(place) = self.pipes.get_mut(key as usize)
             && let Some(passage) = &mut place.passage
@@ -243,22 +255,23 @@ impl PoolCore {
             .get(passage.client as usize)
             .filter(|client| client.generation == passage.generation);
         let Some(client) = client else { return true };
-        if large.passing && client.kept() <= WINDOW_BYTES / 2 {
-            return true;
-        }
-        if !large.passing && client.is_next(passage.sequence) {
-            return true;
-        }
-        if self.now_us.saturating_sub(since_us) < OTHERS_WAIT_US_MAX {
+        let goes_on = match large.passing {
+            true => client.unwritten() <= WINDOW_BYTES / 2,
+            false => client.is_next(passage.sequence),
+        };
+        if !goes_on && self.now_us.saturating_sub(since_us) < PACE_LOOK_US {
             return false;
         }
+        let unwritten = client.unwritten() as u64;
+        passage.settle_credit(large.passed_bytes.saturating_sub(unwritten), self.now_us);
         let (client, generation) = (passage.client, passage.generation);
-        passage.let_through = place
-            .pipe
-            .tickets()
-            .any(|ticket| !ticket.is_of(client, generation));
-        passage.stopped_us = Some(self.now_us); // look again as much later
-        passage.let_through
+        passage.let_through = !goes_on
+            && passage.credit_us == 0
+            && place
+                .pipe
+                .tickets()
+                .any(|ticket| !ticket.is_of(client, generation));
+        goes_on || passage.let_through
     }
 
     /// The time of a request whose reply is not read does not run.

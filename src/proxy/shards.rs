@@ -213,7 +213,6 @@ impl PoolCore {
         for (key, error) in overdue {
             self.pipe_failed(key, error);
         }
-        self.look_after_detached();
         if let Some(idle) = self.config.timeouts.idle
             && now_ms.saturating_sub(self.last_idle_look_ms) >= IDLE_LOOK_MS
         {
@@ -248,7 +247,6 @@ impl PoolCore {
             || self.pipes.iter().any(|(_, place)| {
                 place.pipe.needs_clock(has_request_timeout)
                     || matches!(place.role, Role::Spare { .. })
-                    || place.is_detached_and_owes()
             })
             || self.has_waiters_for_private()
     }
@@ -259,11 +257,6 @@ impl PipePlace {
     #[inline]
     fn is_unusual(&self) -> bool {
         self.passage.is_some() || self.retired || self.role != Role::Shared
-    }
-
-    /// Whether replies come on it behind a large one.
-    pub(super) fn is_detached_and_owes(&self) -> bool {
-        self.role == Role::Detached && self.pipe.in_flight() > 0
     }
 
     /// Brings the counters up to what the pipe did.

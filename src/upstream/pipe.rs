@@ -25,7 +25,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::resp::{ReplyError, ReplyScanner, ReplyTail, write_command};
+use crate::resp::{ReplyError, ReplyScanner, write_command};
 
 use super::config::Credentials;
 
@@ -34,6 +34,7 @@ mod large;
 
 pub use batch::{Replies, Unanswered};
 use batch::{Sent, take_batch};
+use large::Passing;
 pub use large::{LARGE_BYTES_MIN, LargeReply};
 
 /// Shortest and longest wait before a failed connection is tried again.
@@ -134,7 +135,7 @@ pub struct Pipe<T> {
     scanner: ReplyScanner,
     partial: Vec<u8>,
     /// Of a large reply that is handed over as it arrives.
-    tail: Option<Box<ReplyTail>>,
+    passing: Option<Box<Passing>>,
     /// When bytes of a large request or reply last passed.
     progress_us: u64,
     retry_ms: u64,
@@ -154,7 +155,7 @@ impl<T: Copy> Pipe<T> {
             in_flight: VecDeque::new(),
             scanner: ReplyScanner::new(),
             partial: Vec::new(),
-            tail: None,
+            passing: None,
             progress_us: 0,
             retry_ms: RETRY_MS_MIN,
             sent: 0,
@@ -307,7 +308,7 @@ impl<T: Copy> Pipe<T> {
         now_us: u64,
         mut deliver: impl FnMut(Replies<'_, T>),
     ) -> Result<(), PipeError> {
-        if self.tail.is_some() {
+        if self.passing.is_some() {
             return self.receive_large(bytes, now_us, &mut deliver);
         }
         self.receive_whole(bytes, now_us, &mut deliver)
@@ -452,7 +453,7 @@ impl<T: Copy> Pipe<T> {
         self.out_start = 0;
         self.partial.clear();
         self.scanner.reset();
-        self.tail = None;
+        self.passing = None;
     }
 
     /// Whether the shard may close the connection now without a request being
@@ -479,7 +480,7 @@ impl<T: Copy> Pipe<T> {
         self.out_start = 0;
         self.partial.clear();
         self.scanner.reset();
-        self.tail = None;
+        self.passing = None;
         self.answered = self.sent;
         let unanswered = |sent: Sent<T>| Unanswered {
             ticket: sent.ticket,

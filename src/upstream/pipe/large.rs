@@ -12,16 +12,12 @@
 
 use std::mem;
 
+use crate::resp::ReplyTail;
+
 use super::{Pipe, PipeError, Replies, State};
 
-/// A request of more bytes than this is large.
+/// A request or a reply of more bytes than this is large.
 pub const LARGE_BYTES_MIN: usize = 64 * 1024;
-
-/// A reply of more bytes than this is large. More than for requests: a pipeline
-/// whose replies are all large can stall behind one that its client did not
-/// read in time, which is not understood yet (`tests/bounds.rs` shows it with
-/// 64 KiB here).
-const LARGE_REPLY_BYTES_MIN: usize = 16 * 1024 * 1024;
 
 /// A large reply that is arriving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +32,15 @@ pub struct LargeReply<T> {
     pub held_bytes: usize,
     /// It has at least this many bytes; 0 while it passes.
     pub bytes_min: usize,
+    /// Bytes of it that were handed over.
+    pub passed_bytes: u64,
+}
+
+/// A large reply that is handed over as it arrives.
+pub(super) struct Passing {
+    tail: ReplyTail,
+    /// Bytes handed over.
+    bytes: u64,
 }
 
 impl<T: Copy> Pipe<T> {
@@ -43,13 +48,13 @@ impl<T: Copy> Pipe<T> {
     /// to be an out-of-band push, which is not told of.)
     #[inline]
     pub fn may_be_large(&self) -> bool {
-        self.scanner.bytes_min() > LARGE_REPLY_BYTES_MIN || self.tail.is_some()
+        self.scanner.bytes_min() > LARGE_BYTES_MIN || self.passing.is_some()
     }
 
     /// The large reply that is arriving, if there is one.
     pub fn large(&self) -> Option<LargeReply<T>> {
         let sent = self.in_flight.front()?;
-        let passing = self.tail.is_some();
+        let passing = self.passing.is_some();
         if !passing {
             let is_ready = matches!(self.state, State::Ready);
             let kind = self.scanner.started_kind(&self.partial)?;
@@ -63,6 +68,7 @@ impl<T: Copy> Pipe<T> {
             passing,
             held_bytes: self.partial.len(),
             bytes_min: if passing { 0 } else { self.scanner.bytes_min() },
+            passed_bytes: self.passing.as_ref().map_or(0, |passing| passing.bytes),
         })
     }
 
@@ -76,10 +82,11 @@ impl<T: Copy> Pipe<T> {
         now_us: u64,
         mut deliver: impl FnMut(Replies<'_, T>),
     ) -> Result<(), PipeError> {
-        if self.tail.is_some() || self.large().is_none() {
+        if self.passing.is_some() || self.large().is_none() {
             return Ok(());
         }
-        self.tail = Some(Box::new(self.scanner.take_tail()));
+        let tail = self.scanner.take_tail();
+        self.passing = Some(Box::new(Passing { tail, bytes: 0 }));
         self.receive_large(&[], now_us, &mut deliver)
     }
 
@@ -105,11 +112,12 @@ impl<T: Copy> Pipe<T> {
         now_us: u64,
         deliver: &mut impl FnMut(Replies<'_, T>),
     ) -> Result<(), PipeError> {
-        let (Some(tail), Some(sent)) = (&mut self.tail, self.in_flight.front_mut()) else {
+        let (Some(passing), Some(sent)) = (&mut self.passing, self.in_flight.front_mut()) else {
             return Err(PipeError::Unasked);
         };
-        let passed = tail.pass(input).map_err(PipeError::Garbled)?;
+        let passed = passing.tail.pass(input).map_err(PipeError::Garbled)?;
         let (piece, rest) = input.split_at_checked(passed.bytes).unwrap_or((input, &[]));
+        passing.bytes += piece.len() as u64;
         self.progress_us = now_us;
         self.answered += u64::from(passed.done);
         deliver(Replies {
@@ -127,13 +135,13 @@ impl<T: Copy> Pipe<T> {
         if sent.answered == sent.count {
             self.in_flight.pop_front();
         }
-        self.tail = None;
+        self.passing = None;
         self.receive_whole(rest, now_us, deliver)
     }
 
     /// Whether the front reply is handed over already in part.
     pub fn is_passing(&self) -> bool {
-        self.tail.is_some()
+        self.passing.is_some()
     }
 
     /// Queues more bytes of the last request, which came without its end.
