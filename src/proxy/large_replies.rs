@@ -101,6 +101,12 @@ impl PoolCore {
         })
     }
 
+    /// Whether a pipe's reply passes on as it arrives.
+    pub fn is_passing(&self, key: u32) -> bool {
+        let place = self.pipes.get(key as usize);
+        place.is_some_and(|place| place.pipe.is_passing())
+    }
+
     /// Looks at a pipe that received a part of a large reply, or the end of one.
     #[cold]
     pub(super) fn look_at_large(&mut self, key: u32) {

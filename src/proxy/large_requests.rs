@@ -26,7 +26,7 @@ use crate::metrics::pool::ErrorKind;
 use crate::resp::{ProtocolError, RequestTail, write_error};
 use crate::router::epoch::Route;
 
-use super::client::{Ending, Pause, Unread};
+use super::client::{Client, Ending, Pause, Unread};
 use super::core::{PoolCore, Ticket};
 use super::dispatch::Verdict;
 use super::private_pipes::Role;
@@ -164,6 +164,12 @@ impl PoolCore {
     fn end_by(&mut self, key: u32, error: ProtocolError) -> Start {
         self.refuse_protocol(key, error);
         Start::End
+    }
+
+    /// Whether a client's request passes on as it arrives.
+    pub fn is_uploading(&self, key: u32) -> bool {
+        let client = self.clients.get(key as usize);
+        client.is_some_and(Client::is_uploading)
     }
 
     /// Bytes of a client whose request passes on.

@@ -256,6 +256,9 @@ impl Worker {
                     if n < self.scratch.len() && !until_empty {
                         return;
                     }
+                    if pool.core.is_uploading(key) {
+                        break; // one piece a turn
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -287,6 +290,9 @@ impl Worker {
                         .pipe_bytes(key, self.scratch.get(..n).unwrap_or_default());
                     if n < self.scratch.len() && !until_empty {
                         return;
+                    }
+                    if pool.core.is_passing(key) {
+                        break; // one piece a turn
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
