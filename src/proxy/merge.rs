@@ -20,7 +20,7 @@ use slab::Slab;
 use crate::resp::{ReplyScanner, array_body, write_array_header, write_error, write_integer};
 
 /// Memory kept of all finished merges, for the next ones.
-const SPARE_BYTES_MAX: usize = 4 * 1024 * 1024;
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
 /// A finished merge with more memory than this gives it back.
 const KEEP_MERGE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes collected for clients that are gone from which they are looked for.

@@ -19,7 +19,7 @@ const COMPACT_BYTES_MIN: usize = 64 * 1024;
 /// Emptied memory larger than this is given back.
 const KEEP_BYTES_MAX: usize = 64 * 1024;
 /// Emptied memory kept for all clients together.
-const SPARE_BYTES_MAX: usize = 4 * 1024 * 1024;
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a request still owes its client.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@
 //! memory than ten with long ones.
 
 /// Memory of all kept buffers.
-const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// A buffer with more memory than this is not kept.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
