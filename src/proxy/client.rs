@@ -14,6 +14,7 @@
 use super::large_requests::Upload;
 use super::parking::{Parking, SpareParkings};
 use super::reader::Reader;
+use super::session::Session;
 use super::spares::Spares;
 
 /// Bytes already written from which the rest of `out` is moved to its front.
@@ -118,6 +119,8 @@ pub struct Client {
     pub settles: bool,
     /// A large reply is arriving for it.
     pub receives_large: bool,
+    /// What binds it to a connection of its own, or keeps its requests back.
+    pub session: Option<Box<Session>>,
     /// When it last sent something.
     pub active_ms: u64,
     /// When it connected.
@@ -152,6 +155,7 @@ impl Client {
             eof: false,
             settles: false,
             receives_large: false,
+            session: None,
             active_ms: now_ms,
             since_ms: now_ms,
             owed: 0,

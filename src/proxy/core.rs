@@ -282,7 +282,9 @@ impl PoolCore {
             return;
         };
         let waits_with_input = client.pause.is_some() && client.unread.is_some();
-        if waits_with_input {
+        if client.is_waiting() {
+            self.close_client(key);
+        } else if waits_with_input {
             client.eof = true;
         } else if client.ending == Ending::Open {
             client.ending = Ending::Finishing;
@@ -316,6 +318,7 @@ impl PoolCore {
         self.counters.clients.sub(1);
         self.chores.close_clients.push(key);
         self.cut_upload(key);
+        self.drop_session(key);
     }
 
     fn close_overrun(&mut self, key: u32) {

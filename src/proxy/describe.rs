@@ -19,6 +19,11 @@ pub(super) fn null(protocol: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(if protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
 }
 
+/// The null that stands for an array.
+pub(super) fn null_array(protocol: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(if protocol == 3 { b"_\r\n" } else { b"*-1\r\n" });
+}
+
 /// Text for people: a verbatim string in RESP3, else a bulk string.
 pub(super) fn text(protocol: u8, text: &str, out: &mut Vec<u8>) {
     if protocol == 3 {

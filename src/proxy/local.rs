@@ -91,6 +91,7 @@ impl PoolCore {
     }
 
     fn reset_client(&mut self, key: u32) {
+        self.drop_session(key);
         self.set_lane(key, 2, 0);
         if let Some(client) = self.clients.get_mut(key as usize) {
             client.introduction = None;

@@ -35,6 +35,8 @@ pub enum MergeKind {
     Sum,
     /// MSET: `+OK` when every part said so.
     AllOk,
+    /// A transaction: what the last part, EXEC, says.
+    Last,
 }
 
 /// Who waits for a merge: a client's place in its table, and its generation.
@@ -195,11 +197,16 @@ impl Merge {
     /// Appends the whole reply to `out`.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let replies = || self.parts.iter().flatten().map(|part| part.of(&self.bytes));
+        if self.kind == MergeKind::Last {
+            out.extend_from_slice(replies().next_back().unwrap_or_default());
+            return;
+        }
         if let Some(error) = replies().find(|reply| reply.first() == Some(&b'-')) {
             out.extend_from_slice(error);
             return;
         }
         match self.kind {
+            MergeKind::Last => {}
             MergeKind::AllOk => out.extend_from_slice(b"+OK\r\n"),
             MergeKind::Sum => {
                 let sum = replies().try_fold(0_i64, |sum, reply| sum.checked_add(integer(reply)?));

@@ -129,6 +129,9 @@ impl PoolCore {
         let role = place.role;
         if error == PipeError::Closed && place.pipe.is_at_rest() {
             place.pipe.rest();
+            if let Role::Watching { client } = role {
+                self.session_pipe_lost(client, key);
+            }
         } else {
             let text = place.refusal_text(&error);
             let kind = match error {
@@ -142,8 +145,10 @@ impl PoolCore {
             let passage = place.passage.take();
             let count: u64 = unanswered.iter().map(|batch| u64::from(batch.count)).sum();
             self.counters.errors.of(kind).add(count);
-            if let Role::Private { client, .. } = role {
-                self.upload_lost(client, key);
+            match role {
+                Role::Private { client, .. } => self.upload_lost(client, key),
+                Role::Watching { client } => self.session_pipe_lost(client, key),
+                _ => {}
             }
             if begun {
                 self.close_half_answered(&mut unanswered);

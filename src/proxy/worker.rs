@@ -154,6 +154,9 @@ impl Worker {
                     if event.is_writable() {
                         self.writable(place);
                     }
+                    if event.is_read_closed() {
+                        self.closed_by_peer(place);
+                    }
                     if event.is_readable() || event.is_error() {
                         self.read(place, event.is_read_closed() || event.is_error());
                     }
@@ -343,6 +346,16 @@ impl Worker {
                 }
             }
             Place::Listener { .. } => {}
+        }
+    }
+
+    /// A client that waits at a shard is not read: it leaves unheard otherwise.
+    fn closed_by_peer(&mut self, place: Place) {
+        if let Place::Client { pool, key } = place
+            && let Some(pool) = self.pool(pool)
+            && pool.core.is_waiting(key)
+        {
+            pool.core.client_gone(key);
         }
     }
 

@@ -1,8 +1,9 @@
 //! What the proxy does with each command.
 //!
 //! A request may ride on a connection that other clients use too, so whatever
-//! changes that connection's state or keeps it waiting is answered here or
-//! refused; whatever has no key has no shard. What is refused says why.
+//! changes that connection's state or keeps it waiting gets a connection of its
+//! own, is answered here, or is refused; whatever has no key has no shard. What
+//! is refused says why.
 
 use super::{ArgList, Command, CommandFlags};
 
@@ -15,8 +16,27 @@ pub enum Handling {
     Local(LocalCommand),
     /// Parted by keys, one request a shard, and the replies merged.
     Split(SplitKind),
+    /// Binds the client to a connection of one shard for a while.
+    Session(SessionCommand),
     /// Refused with an error; the connection stays open.
     Unsupported(Unsupported),
+}
+
+/// Commands after which a client's requests are more than one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionCommand {
+    /// MULTI: requests are kept until EXEC.
+    Multi,
+    /// EXEC: what was kept goes to its shard at once.
+    Exec,
+    /// DISCARD: what was kept is forgotten.
+    Discard,
+    /// WATCH: a connection to the keys' shard looks after them.
+    Watch,
+    /// UNWATCH.
+    Unwatch,
+    /// Waits at the keys' shard, on a connection that no one else uses.
+    Block,
 }
 
 /// Commands that the proxy answers itself.
@@ -58,12 +78,8 @@ pub enum SplitKind {
 /// Why a command is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {
-    /// MULTI, EXEC, DISCARD, WATCH, UNWATCH: state of one connection to one shard.
-    Transaction,
     /// Channels are no keys, and subscribing takes a connection over.
     PubSub,
-    /// Would keep the requests behind it on a shared connection waiting.
-    Blocking,
     /// MONITOR.
     Monitor,
     /// PSYNC, SYNC, REPLCONF: between servers.
@@ -80,9 +96,7 @@ impl Unsupported {
     /// The reason, for people: what follows "not supported through this proxy: ".
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Transaction => "transactions are bound to one connection of one shard",
             Self::PubSub => "channels belong to no shard",
-            Self::Blocking => "it would block a connection that other clients share",
             Self::Monitor => "it watches one server; connect to that server",
             Self::Replication => "it is spoken between a server and its replica",
             Self::OneServer => "it has no key, so it belongs to one server; connect to that server",
@@ -105,9 +119,11 @@ impl Handling {
             return Self::Split(kind);
         }
         match family {
-            "multi" | "exec" | "discard" | "watch" | "unwatch" => {
-                Self::Unsupported(Unsupported::Transaction)
-            }
+            "multi" => Self::Session(SessionCommand::Multi),
+            "exec" => Self::Session(SessionCommand::Exec),
+            "discard" => Self::Session(SessionCommand::Discard),
+            "watch" => Self::Session(SessionCommand::Watch),
+            "unwatch" => Self::Session(SessionCommand::Unwatch),
             "monitor" => Self::Unsupported(Unsupported::Monitor),
             "psync" | "sync" | "replconf" => Self::Unsupported(Unsupported::Replication),
             "migrate" => Self::Unsupported(Unsupported::Migrate),
@@ -117,7 +133,7 @@ impl Handling {
             _ if flags.contains(CommandFlags::PUBSUB) || family == "pubsub" => {
                 Self::Unsupported(Unsupported::PubSub)
             }
-            _ if flags.contains(CommandFlags::BLOCKING) => Self::Unsupported(Unsupported::Blocking),
+            _ if flags.contains(CommandFlags::BLOCKING) => Self::Session(SessionCommand::Block),
             _ if has_keys => Self::Forward,
             _ => Self::Unsupported(Unsupported::OneServer),
         }
@@ -165,7 +181,7 @@ impl Command {
             return self.handling();
         }
         if self.flags.contains(CommandFlags::BLOCKING) && asks_to_block(args) {
-            return Handling::Unsupported(Unsupported::Blocking);
+            return Handling::Session(SessionCommand::Block);
         }
         if self.flags.contains(CommandFlags::NO_MANDATORY_KEYS) && args.arg(2) == b"0" {
             return Handling::Unsupported(Unsupported::KeylessScript);

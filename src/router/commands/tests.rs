@@ -185,8 +185,14 @@ fn a_number_of_keys_that_cannot_be_is_an_error() {
 
 #[test]
 fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
-    use Unsupported::{
-        Blocking, KeylessScript, Migrate, Monitor, OneServer, PubSub, Replication, Transaction,
+    use SessionCommand::{Block, Discard, Exec, Multi, Unwatch, Watch};
+    use Unsupported::{KeylessScript, Migrate, Monitor, OneServer, PubSub, Replication};
+    let session = |line: &str, command| {
+        assert_eq!(
+            resolved(line).handling_for(&args(line)),
+            Handling::Session(command),
+            "{line}"
+        );
     };
     let refused = |line: &str, why| {
         assert_eq!(
@@ -195,8 +201,14 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
             "{line}"
         );
     };
-    for line in ["multi", "exec", "discard", "watch k", "unwatch"] {
-        refused(line, Transaction);
+    for (line, command) in [
+        ("multi", Multi),
+        ("exec", Exec),
+        ("discard", Discard),
+        ("watch k", Watch),
+        ("unwatch", Unwatch),
+    ] {
+        session(line, command);
     }
     for line in [
         "subscribe c",
@@ -215,11 +227,11 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         "brpoplpush a b 0",
         "xread block 0 streams k $",
     ] {
-        refused(line, Blocking);
+        session(line, Block);
     }
-    refused(
+    session(
         "XREADGROUP GROUP g c COUNT 1 NOACK BLOCK 0 STREAMS k >",
-        Blocking,
+        Block,
     );
     for line in [
         "keys *",
