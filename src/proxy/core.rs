@@ -33,6 +33,7 @@ use crate::router::epoch::Routing;
 use super::client::{Client, Ending, Pause};
 use super::config::PoolConfig;
 use super::gate::Drain;
+use super::hub::Hub;
 use super::lanes::{Lane, PipePlace};
 use super::merge::{Merges, Owner};
 use super::parking::SpareParkings;
@@ -124,6 +125,7 @@ pub struct PoolCore {
     pub(super) key_args: Vec<KeyArg>,
     pub(super) split: Split,
     pub(super) merges: Merges,
+    pub(super) hub: Hub,
     /// Replies that we make are written here first.
     pub(super) answer_buffer: Vec<u8>,
     pub(super) now_us: u64,
@@ -168,6 +170,7 @@ impl PoolCore {
             key_args: Vec::new(),
             split: Split::default(),
             merges: Merges::default(),
+            hub: Hub::default(),
             answer_buffer: Vec::new(),
             now_us: 0,
             last_idle_look_ms: 0,

@@ -77,7 +77,7 @@ impl PoolCore {
         verdict
     }
 
-    fn protocol(&self, key: u32) -> u8 {
+    pub(super) fn protocol(&self, key: u32) -> u8 {
         self.clients
             .get(key as usize)
             .map_or(2, |client| client.protocol)

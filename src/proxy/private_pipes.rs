@@ -61,6 +61,8 @@ pub enum Role {
         /// The client.
         client: u32,
     },
+    /// Subscriptions of all clients.
+    Hub,
     /// None.
     Spare {
         /// Since when.
@@ -114,23 +116,10 @@ impl PoolCore {
         if self.pipes.iter().filter(beside).filter(counted).count() >= count_max {
             return None;
         }
-        let place = PipePlace {
-            pipe: Pipe::new(self.greeting(like.lane)),
-            shard: like.shard.clone(),
-            address: like.address.clone(),
-            connection: like.connection,
-            counters: like.counters.clone(),
-            counted: 0,
-            gauged_in_flight: 0,
-            dirty: false,
-            full: false,
-            retired: false,
-            lane: like.lane,
-            role: Role::Spare {
-                since_ms: self.now_ms(),
-            },
-            passage: None,
+        let role = Role::Spare {
+            since_ms: self.now_ms(),
         };
+        let place = PipePlace::beside(like, Pipe::new(self.greeting(like.lane)), role);
         Some(self.pipes.insert(place) as u32)
     }
 
@@ -194,6 +183,7 @@ impl PoolCore {
                 self.put_back(key);
             }
             Role::Shared
+            | Role::Hub
             | Role::Spare { .. }
             | Role::Detached
             | Role::Waiting { .. }

@@ -24,6 +24,7 @@ use super::core::{PoolCore, Ticket};
 use super::dispatch::{Seat, Verdict};
 use super::private_pipes::{Role, SESSION_PIPES_MAX};
 use super::reader::Read;
+use super::subscriptions::Subscriptions;
 use super::transactions::{Transaction, Watch};
 
 /// See the head of this file.
@@ -35,11 +36,19 @@ pub struct Session {
     pub watch: Option<Watch>,
     /// The pipe its last request waits on, if it is not answered yet.
     pub waits_on: Option<u32>,
+    /// What it listens to.
+    pub subscriptions: Subscriptions,
+    /// Messages that wait for the end of a large reply.
+    pub deferred: Vec<u8>,
 }
 
 impl Session {
     fn is_over(&self) -> bool {
-        self.transaction.is_none() && self.watch.is_none() && self.waits_on.is_none()
+        self.transaction.is_none()
+            && self.watch.is_none()
+            && self.waits_on.is_none()
+            && self.subscriptions.is_empty()
+            && self.deferred.is_empty()
     }
 
     /// Whether its requests go out one by one.
@@ -103,6 +112,12 @@ impl PoolCore {
         if session.is_some_and(|session| session.transaction.is_some()) {
             return self.dispatch_in_transaction(seat, read);
         }
+        if let Ok(meant) = &read.meant
+            && let Some(refused) =
+                self.refuse_to_subscriber(seat.key, meant.command(), &read.request)
+        {
+            return refused;
+        }
         self.dispatch(seat, read, input, at)
     }
 
@@ -129,6 +144,9 @@ impl PoolCore {
                 self.answer(seat.key, b"+OK\r\n")
             }
             SessionCommand::Block => self.block(seat, command, request),
+            SessionCommand::Subscribe(kind) => self.subscribe(seat, kind, request),
+            SessionCommand::Unsubscribe(kind) => self.unsubscribe(seat, kind, request),
+            SessionCommand::Publish => self.publish(seat, request),
         }
     }
 
@@ -214,9 +232,11 @@ impl PoolCore {
         let Some(client) = self.clients.get_mut(key as usize) else {
             return;
         };
+        let generation = client.generation;
         let Some(session) = client.session.take() else {
             return;
         };
+        self.drop_subscriptions(key, generation, session.subscriptions);
         let watch = session.watch.and_then(|watch| watch.pipe);
         for pipe in [session.waits_on, watch].into_iter().flatten() {
             let is_own = self.pipes.get(pipe as usize).is_some_and(|place| {

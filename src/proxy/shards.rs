@@ -60,6 +60,9 @@ impl PoolCore {
             return;
         };
         place.counters.bytes_in.add(bytes.len() as u64);
+        if place.role == Role::Hub {
+            return self.hub_bytes(key, bytes);
+        }
         let was_ready = place.pipe.is_ready();
         let received = self.receive(key, Some(bytes));
         let Some(place) = self.pipes.get_mut(key as usize) else {
@@ -127,7 +130,7 @@ impl PoolCore {
             place.counters.connections.sub(1);
         }
         let role = place.role;
-        if error == PipeError::Closed && place.pipe.is_at_rest() {
+        if error == PipeError::Closed && place.pipe.is_at_rest() && role != Role::Hub {
             place.pipe.rest();
             if let Role::Watching { client } = role {
                 self.session_pipe_lost(client, key);
@@ -148,6 +151,7 @@ impl PoolCore {
             match role {
                 Role::Private { client, .. } => self.upload_lost(client, key),
                 Role::Watching { client } => self.session_pipe_lost(client, key),
+                Role::Hub => self.hub_lost(key),
                 _ => {}
             }
             if begun {

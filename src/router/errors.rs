@@ -190,12 +190,13 @@ mod tests {
 
     #[test]
     fn our_own_errors_name_what_they_are_about() {
-        let subscribe = commands::lookup(b"SUBSCRIBE").unwrap();
+        let monitor = commands::lookup(b"MONITOR").unwrap();
         let mut out = Vec::new();
-        ErrorReply::unsupported(subscribe, Unsupported::PubSub).write(&mut out);
+        ErrorReply::unsupported(monitor, Unsupported::Monitor).write(&mut out);
         assert_eq!(
             out,
-            b"-ERR command 'subscribe' is not supported through this proxy: channels belong to no shard\r\n"
+            b"-ERR command 'monitor' is not supported through this proxy: it watches one server; \
+              connect to that server\r\n"
         );
         let error = ErrorReply::cross_shard((b"a\r\n", "s1"), (&[b'k'; 200], "127.0.0.1:7002"));
         let expected = format!(

@@ -37,6 +37,24 @@ pub enum SessionCommand {
     Unwatch,
     /// Waits at the keys' shard, on a connection that no one else uses.
     Block,
+    /// SUBSCRIBE and its kin.
+    Subscribe(TopicKind),
+    /// UNSUBSCRIBE and its kin.
+    Unsubscribe(TopicKind),
+    /// PUBLISH, SPUBLISH: to the channel's shard, as if it were a key.
+    Publish,
+}
+
+/// What can be subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TopicKind {
+    /// SUBSCRIBE: a channel, which belongs to the shard that a key of its name
+    /// would belong to.
+    Channel,
+    /// PSUBSCRIBE: channels of any shard.
+    Pattern,
+    /// SSUBSCRIBE: a channel, likewise; they have names of their own.
+    ShardChannel,
 }
 
 /// Commands that the proxy answers itself.
@@ -78,7 +96,7 @@ pub enum SplitKind {
 /// Why a command is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {
-    /// Channels are no keys, and subscribing takes a connection over.
+    /// PUBSUB: subscriptions are the proxy's, one for all its clients.
     PubSub,
     /// MONITOR.
     Monitor,
@@ -96,7 +114,9 @@ impl Unsupported {
     /// The reason, for people: what follows "not supported through this proxy: ".
     pub fn reason(self) -> &'static str {
         match self {
-            Self::PubSub => "channels belong to no shard",
+            Self::PubSub => {
+                "a shard sees one subscriber for all clients of a worker, so it can't count them"
+            }
             Self::Monitor => "it watches one server; connect to that server",
             Self::Replication => "it is spoken between a server and its replica",
             Self::OneServer => "it has no key, so it belongs to one server; connect to that server",
@@ -124,6 +144,13 @@ impl Handling {
             "discard" => Self::Session(SessionCommand::Discard),
             "watch" => Self::Session(SessionCommand::Watch),
             "unwatch" => Self::Session(SessionCommand::Unwatch),
+            "subscribe" => Self::Session(SessionCommand::Subscribe(TopicKind::Channel)),
+            "psubscribe" => Self::Session(SessionCommand::Subscribe(TopicKind::Pattern)),
+            "ssubscribe" => Self::Session(SessionCommand::Subscribe(TopicKind::ShardChannel)),
+            "unsubscribe" => Self::Session(SessionCommand::Unsubscribe(TopicKind::Channel)),
+            "punsubscribe" => Self::Session(SessionCommand::Unsubscribe(TopicKind::Pattern)),
+            "sunsubscribe" => Self::Session(SessionCommand::Unsubscribe(TopicKind::ShardChannel)),
+            "publish" | "spublish" => Self::Session(SessionCommand::Publish),
             "monitor" => Self::Unsupported(Unsupported::Monitor),
             "psync" | "sync" | "replconf" => Self::Unsupported(Unsupported::Replication),
             "migrate" => Self::Unsupported(Unsupported::Migrate),

@@ -24,7 +24,7 @@ mod table;
 
 pub use effect::{StreamEffect, stream_effect};
 pub use flags::CommandFlags;
-pub use handling::{Handling, LocalCommand, SessionCommand, SplitKind, Unsupported};
+pub use handling::{Handling, LocalCommand, SessionCommand, SplitKind, TopicKind, Unsupported};
 pub use keys::{ArgList, KeyArg, KeyError, SpannedArgs};
 use keyspec::KeySpec;
 

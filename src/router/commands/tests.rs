@@ -185,7 +185,9 @@ fn a_number_of_keys_that_cannot_be_is_an_error() {
 
 #[test]
 fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
-    use SessionCommand::{Block, Discard, Exec, Multi, Unwatch, Watch};
+    use SessionCommand::{
+        Block, Discard, Exec, Multi, Publish, Subscribe, Unsubscribe, Unwatch, Watch,
+    };
     use Unsupported::{KeylessScript, Migrate, Monitor, OneServer, PubSub, Replication};
     let session = |line: &str, command| {
         assert_eq!(
@@ -210,15 +212,15 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
     ] {
         session(line, command);
     }
-    for line in [
-        "subscribe c",
-        "unsubscribe",
-        "psubscribe c",
-        "ssubscribe c",
-        "publish c m",
-        "spublish c m",
+    for (line, command) in [
+        ("subscribe c", Subscribe(TopicKind::Channel)),
+        ("unsubscribe", Unsubscribe(TopicKind::Channel)),
+        ("psubscribe c", Subscribe(TopicKind::Pattern)),
+        ("ssubscribe c", Subscribe(TopicKind::ShardChannel)),
+        ("publish c m", Publish),
+        ("spublish c m", Publish),
     ] {
-        refused(line, PubSub);
+        session(line, command);
     }
     refused("pubsub channels", PubSub);
     for line in [
