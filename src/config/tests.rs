@@ -86,6 +86,7 @@ fn every_key_means_what_was_typed() {
         hash = "crc16_slot"
         distribution = "slots"
         hash_tag = "{}"
+        route = [{ prefix = "bull:", shard = "s1" }]
         timeout = { connect = "250ms", request = "2s", idle = "1m 30s" }
         eject = { enabled = false, failures = 2, retry_after = "30s" }
         upstream = { connections = 4, preconnect = true, tcp_keepalive = false, username = "u", password = "p" }
@@ -184,6 +185,14 @@ fn wrong_types_and_ranges_are_told() {
             (
                 "hash = \"fnv1a64\"",
                 "error: unknown hash \"fnv1a64\"\n  a.toml:3:8  pool.cache.hash = \"fnv1a64\"\n  help: did you mean \"fnv1a_64\"?",
+            ),
+            (
+                "route = [{ prefix = \"q:\", shard = \"s9\" }]",
+                "error: no shard is named \"s9\"\n  a.toml:3:35  pool.cache.route.shard = \"s9\"\n  help: name one of this layout's shards",
+            ),
+            (
+                "route = [{ prefix = \"q:\" }]",
+                "error: a rule needs a shard\n  a.toml:3:10  pool.cache.route[0]\n  help: write { prefix = \"queue:\", shard = \"name\" }",
             ),
             (
                 "hash_tag = \"{\"",
@@ -459,7 +468,7 @@ fn a_layout_file_has_the_keys_of_a_pool() {
         parse_layout(file, "listen = [\"h:1\"]\n[[shard]]\naddr = \"h:1\"\n").expect_err("listen");
     assert_eq!(
         error.to_string(),
-        "error: unknown key `listen`\n  to.toml:1:1  listen\n  help: known here: pool, hash, distribution, hash_tag, shard"
+        "error: unknown key `listen`\n  to.toml:1:1  listen\n  help: known here: pool, hash, distribution, hash_tag, route, shard"
     );
 }
 
