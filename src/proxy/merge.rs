@@ -19,6 +19,8 @@ use slab::Slab;
 
 use crate::resp::{ReplyScanner, array_body, write_array_header, write_error, write_integer};
 
+use super::gathered::Gathered;
+
 /// Memory kept of all finished merges, for the next ones.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
 /// A finished merge with more memory than this gives it back.
@@ -35,6 +37,8 @@ pub enum MergeKind {
     Sum,
     /// MSET: `+OK` when every part said so.
     AllOk,
+    /// What was asked of every shard: see `gathered.rs`.
+    Gathered,
 }
 
 /// Who waits for a merge: a client's place in its table, and its generation.
@@ -59,6 +63,8 @@ pub struct Merge {
     bytes: Vec<u8>,
     /// While a reply is put together: how far each part was read.
     cursors: Vec<Part>,
+    /// `Gathered` only.
+    gathered: Option<Box<Gathered>>,
 }
 
 /// All unfinished merges of a core, and memory of finished ones.
@@ -95,6 +101,15 @@ impl Merges {
         self.live.insert(merge) as u32
     }
 
+    /// Waits for a reply of each of `parts` shards.
+    pub fn gather(&mut self, owner: Owner, parts: usize, gathered: Gathered) -> u32 {
+        let key = self.begin(owner, MergeKind::Gathered, parts, [].into_iter());
+        if let Some(merge) = self.get_mut(key) {
+            merge.gathered = Some(Box::new(gathered));
+        }
+        key
+    }
+
     fn take_spare(&mut self) -> Option<Merge> {
         let spare = self.spare.pop()?;
         self.spare_bytes -= spare.memory();
@@ -108,9 +123,10 @@ impl Merges {
 
     /// Forgets a merge whose reply is out.
     pub fn end(&mut self, key: u32) {
-        let Some(merge) = self.live.try_remove(key as usize) else {
+        let Some(mut merge) = self.live.try_remove(key as usize) else {
             return;
         };
+        merge.gathered = None;
         let memory = merge.memory();
         if memory <= KEEP_MERGE_BYTES_MAX && self.spare_bytes + memory <= SPARE_BYTES_MAX {
             self.spare_bytes += memory;
@@ -154,6 +170,7 @@ impl Merge {
             missing: 0,
             bytes: Vec::new(),
             cursors: Vec::new(),
+            gathered: None,
         }
     }
 
@@ -206,6 +223,17 @@ impl Merge {
                 match sum {
                     Some(sum) => write_integer(out, sum),
                     None => write_unexpected(out),
+                }
+            }
+            MergeKind::Gathered => {
+                let start = out.len();
+                let whole = self.gathered.as_ref();
+                if whole
+                    .and_then(|whole| whole.finish(replies(), out))
+                    .is_none()
+                {
+                    out.truncate(start);
+                    write_unexpected(out);
                 }
             }
             MergeKind::Values => {

@@ -39,6 +39,8 @@ pub const DB_OUT_OF_RANGE: ErrorReply = ErrorReply::fixed("ERR DB index is out o
 /// A number was expected.
 pub const NOT_AN_INTEGER: ErrorReply =
     ErrorReply::fixed("ERR value is not an integer or out of range");
+/// SCAN with a cursor that is none.
+pub const INVALID_CURSOR: ErrorReply = ErrorReply::fixed("ERR invalid cursor");
 /// Options that make no sense.
 pub const SYNTAX: ErrorReply = ErrorReply::fixed("ERR syntax error");
 /// CLIENT SETNAME with a space, newline or other byte outside '!'..='~'.

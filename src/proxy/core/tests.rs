@@ -53,6 +53,7 @@ fn config(spec: &LayoutSpec, client_buffer_bytes_max: usize) -> PoolConfig {
             ..PoolLimits::default()
         },
         compat: Compat::default(),
+        allow_flush: false,
     }
 }
 

@@ -4,7 +4,7 @@
 //! changes that connection's state or keeps it waiting is answered here or
 //! refused; whatever has no key has no shard. What is refused says why.
 
-use super::{ArgList, Command, CommandFlags};
+use super::{ArgList, Command, CommandFlags, FanOut};
 
 /// How requests of a command are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Handling {
     Local(LocalCommand),
     /// Parted by keys, one request a shard, and the replies merged.
     Split(SplitKind),
+    /// Without a key: to every shard, or to one after the other.
+    Everywhere(FanOut),
     /// Refused with an error; the connection stays open.
     Unsupported(Unsupported),
 }
@@ -74,6 +76,8 @@ pub enum Unsupported {
     KeylessScript,
     /// MIGRATE names another server, behind the proxy's back.
     Migrate,
+    /// SCRIPT KILL, FUNCTION KILL.
+    ScriptKill,
 }
 
 impl Unsupported {
@@ -89,6 +93,9 @@ impl Unsupported {
             Self::KeylessScript => {
                 "a script must declare the keys it uses, so that its shard is known"
             }
+            Self::ScriptKill => {
+                "it could wait behind the very script that it is to end; connect to that server"
+            }
             Self::Migrate => "keys moved behind the proxy would not be found again",
         }
     }
@@ -98,13 +105,21 @@ impl Handling {
     /// Classifies the command `name` (`container|subcommand` for a subcommand).
     pub(super) fn of(name: &str, flags: CommandFlags, has_keys: bool) -> Self {
         let family = name.split('|').next().unwrap_or(name);
-        if let Some(local) = local(family) {
+        if let Some(local) = local(family)
+            && !name.ends_with("|help")
+        {
             return Self::Local(local);
         }
         if let Some(kind) = split(name) {
             return Self::Split(kind);
         }
+        if let Some(kind) = FanOut::of(name) {
+            return Self::Everywhere(kind);
+        }
         match family {
+            "script" | "function" if name.ends_with("|kill") => {
+                Self::Unsupported(Unsupported::ScriptKill)
+            }
             "multi" | "exec" | "discard" | "watch" | "unwatch" => {
                 Self::Unsupported(Unsupported::Transaction)
             }

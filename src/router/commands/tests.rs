@@ -222,22 +222,15 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         Blocking,
     );
     for line in [
-        "keys *",
-        "scan 0",
-        "dbsize",
-        "flushall",
         "config get x",
         "debug object k",
-        "script load x",
-        "function list",
+        "script debug yes",
         "wait 1 0",
         "shutdown",
         "replicaof h 1",
         "cluster info",
-        "object help",
         "role",
         "swapdb 0 1",
-        "randomkey",
     ] {
         refused(line, OneServer);
     }
@@ -260,6 +253,27 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         assert_eq!(
             resolved(line).handling_for(&args(line)),
             Handling::Forward,
+            "{line}"
+        );
+    }
+    for line in ["script kill", "function kill"] {
+        refused(line, Unsupported::ScriptKill);
+    }
+    for (line, kind) in [
+        ("keys *", FanOut::Keys),
+        ("scan 0", FanOut::Scan),
+        ("dbsize", FanOut::Size),
+        ("randomkey", FanOut::RandomKey),
+        ("flushall async", FanOut::Flush),
+        ("script load x", FanOut::Scripts),
+        ("function load x", FanOut::Functions),
+        ("function list", FanOut::AnyShard),
+        ("object help", FanOut::AnyShard),
+        ("client help", FanOut::AnyShard),
+    ] {
+        assert_eq!(
+            resolved(line).handling(),
+            Handling::Everywhere(kind),
             "{line}"
         );
     }
