@@ -2,6 +2,7 @@
 
 mod balance;
 pub mod client;
+mod client_commands;
 pub mod config;
 pub mod control;
 pub mod core;
@@ -13,6 +14,7 @@ mod everywhere;
 pub mod gate;
 mod gathered;
 mod gathering;
+mod glob;
 mod intake;
 mod lanes;
 mod large_replies;
@@ -27,6 +29,7 @@ mod private_pipes;
 pub mod process;
 mod reader;
 pub mod reload;
+mod server_facts;
 mod shards;
 mod sockets;
 mod spares;

@@ -38,6 +38,12 @@ pub enum LocalCommand {
     Reset,
     ReadOnly,
     ReadWrite,
+    Acl,
+    Cluster,
+    Config,
+    Latency,
+    Role,
+    Slowlog,
 }
 
 /// Commands whose keys may be on several shards.
@@ -78,6 +84,12 @@ pub enum Unsupported {
     Migrate,
     /// SCRIPT KILL, FUNCTION KILL.
     ScriptKill,
+    /// CLIENT TRACKING, CLIENT CACHING.
+    Tracking,
+    /// CLIENT PAUSE, UNPAUSE, UNBLOCK.
+    OtherClients,
+    /// CONFIG SET, CONFIG REWRITE.
+    Settings,
 }
 
 impl Unsupported {
@@ -96,6 +108,13 @@ impl Unsupported {
             Self::ScriptKill => {
                 "it could wait behind the very script that it is to end; connect to that server"
             }
+            Self::Tracking => {
+                "a server would tell what changed to a connection that other clients share"
+            }
+            Self::OtherClients => "no client may stop or wake the others",
+            Self::Settings => {
+                "the proxy's settings are in its config file, a shard's are changed at the shard"
+            }
             Self::Migrate => "keys moved behind the proxy would not be found again",
         }
     }
@@ -105,21 +124,19 @@ impl Handling {
     /// Classifies the command `name` (`container|subcommand` for a subcommand).
     pub(super) fn of(name: &str, flags: CommandFlags, has_keys: bool) -> Self {
         let family = name.split('|').next().unwrap_or(name);
-        if let Some(local) = local(family)
-            && !name.ends_with("|help")
-        {
-            return Self::Local(local);
-        }
         if let Some(kind) = split(name) {
             return Self::Split(kind);
         }
         if let Some(kind) = FanOut::of(name) {
             return Self::Everywhere(kind);
         }
+        if let Some(why) = refused(name) {
+            return Self::Unsupported(why);
+        }
+        if let Some(local) = local(name).or_else(|| local(family)) {
+            return Self::Local(local);
+        }
         match family {
-            "script" | "function" if name.ends_with("|kill") => {
-                Self::Unsupported(Unsupported::ScriptKill)
-            }
             "multi" | "exec" | "discard" | "watch" | "unwatch" => {
                 Self::Unsupported(Unsupported::Transaction)
             }
@@ -139,6 +156,17 @@ impl Handling {
     }
 }
 
+/// What is refused of families that are answered otherwise.
+fn refused(name: &str) -> Option<Unsupported> {
+    Some(match name {
+        "client|tracking" | "client|caching" => Unsupported::Tracking,
+        "client|pause" | "client|unpause" | "client|unblock" => Unsupported::OtherClients,
+        "config|set" | "config|rewrite" => Unsupported::Settings,
+        "script|kill" | "function|kill" => Unsupported::ScriptKill,
+        _ => return None,
+    })
+}
+
 fn local(name: &str) -> Option<LocalCommand> {
     Some(match name {
         "ping" => LocalCommand::Ping,
@@ -154,6 +182,12 @@ fn local(name: &str) -> Option<LocalCommand> {
         "reset" => LocalCommand::Reset,
         "readonly" => LocalCommand::ReadOnly,
         "readwrite" => LocalCommand::ReadWrite,
+        "acl|whoami" => LocalCommand::Acl,
+        "cluster" | "asking" => LocalCommand::Cluster,
+        "config" => LocalCommand::Config,
+        "latency" => LocalCommand::Latency,
+        "role" => LocalCommand::Role,
+        "slowlog" => LocalCommand::Slowlog,
         _ => return None,
     })
 }

@@ -153,6 +153,14 @@ impl Command {
         }
     }
 
+    /// First key, last key (negative: from the end) and step, as COMMAND tells
+    /// them to clients: of the first key spec that has fixed places, else zeros.
+    pub fn key_range(&self) -> (usize, isize, usize) {
+        let ranges = self.specs.iter().filter(|spec| !spec.is_not_key());
+        let mut ranges = ranges.filter_map(KeySpec::fixed_range);
+        ranges.next().unwrap_or_default()
+    }
+
     /// How requests of this command are treated, unless their arguments matter
     /// ([`Command::handling_for`]).
     #[inline]

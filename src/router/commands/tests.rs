@@ -222,14 +222,11 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         Blocking,
     );
     for line in [
-        "config get x",
         "debug object k",
         "script debug yes",
         "wait 1 0",
         "shutdown",
         "replicaof h 1",
-        "cluster info",
-        "role",
         "swapdb 0 1",
     ] {
         refused(line, OneServer);
@@ -259,6 +256,9 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
     for line in ["script kill", "function kill"] {
         refused(line, Unsupported::ScriptKill);
     }
+    refused("client tracking on", Unsupported::Tracking);
+    refused("client pause 1", Unsupported::OtherClients);
+    refused("config set a b", Unsupported::Settings);
     for (line, kind) in [
         ("keys *", FanOut::Keys),
         ("scan 0", FanOut::Scan),
@@ -287,6 +287,11 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         "command docs",
         "quit",
         "readonly",
+        "config get x",
+        "cluster info",
+        "role",
+        "acl whoami",
+        "slowlog get",
         "info",
         "reset",
     ] {
