@@ -21,13 +21,12 @@ struct World {
     _shards: Vec<RedisServer>,
 }
 
-/// One worker, so that all clients see each other.
 fn world() -> World {
     let shards = RedisServer::start_many(2, &[]);
     let addresses: Vec<_> = shards.iter().map(RedisServer::address).collect();
     let layout = LayoutText::new("fnv1a_64", "ketama", &addresses);
     World {
-        proxy: Keyferry::start_with(&layout, 1, ""),
+        proxy: Keyferry::start_with(&layout, 3, ""),
         oracle: RedisServer::start(&[]),
         _shards: shards,
     }

@@ -17,8 +17,12 @@
 
 use slab::Slab;
 
-use crate::resp::{ReplyScanner, array_body, write_array_header, write_error, write_integer};
+use crate::resp::{
+    ReplyScanner, array_body, write_array_header, write_error, write_integer, write_simple,
+};
+use crate::router::errors::NO_SUCH_CLIENT;
 
+use super::describe;
 use super::gathered::Gathered;
 
 /// Memory kept of all finished merges, for the next ones.
@@ -39,6 +43,13 @@ pub enum MergeKind {
     AllOk,
     /// What was asked of every shard: see `gathered.rs`.
     Gathered,
+    /// CLIENT LIST: the workers' texts, joined.
+    Texts {
+        /// Of the client who asked.
+        protocol: u8,
+    },
+    /// CLIENT KILL with an address: the integers say how many had it.
+    Killed,
 }
 
 /// Who waits for a merge: a client's place in its table, and its generation.
@@ -218,9 +229,15 @@ impl Merge {
         }
         match self.kind {
             MergeKind::AllOk => out.extend_from_slice(b"+OK\r\n"),
-            MergeKind::Sum => {
+            MergeKind::Texts { protocol } => {
+                let text: Vec<u8> = replies().flatten().copied().collect();
+                describe::text(protocol, &String::from_utf8_lossy(&text), out);
+            }
+            MergeKind::Sum | MergeKind::Killed => {
                 let sum = replies().try_fold(0_i64, |sum, reply| sum.checked_add(integer(reply)?));
                 match sum {
+                    Some(0) if self.kind == MergeKind::Killed => NO_SUCH_CLIENT.write(out),
+                    Some(_) if self.kind == MergeKind::Killed => write_simple(out, "OK"),
                     Some(sum) => write_integer(out, sum),
                     None => write_unexpected(out),
                 }

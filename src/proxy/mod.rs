@@ -29,6 +29,7 @@ mod private_pipes;
 pub mod process;
 mod reader;
 pub mod reload;
+mod roll_call;
 mod server_facts;
 mod shards;
 mod sockets;
