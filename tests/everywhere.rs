@@ -9,9 +9,13 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use support::keyferry::LayoutText;
-use support::{Client, Keyferry, RedisServer, Value, seeded};
+use support::stage::JOB_LIMIT;
+use support::{Client, Keyferry, RedisServer, Shape, Stage, Value, seeded, wait_until};
 
 struct World {
     shards: Vec<RedisServer>,
@@ -319,4 +323,67 @@ fn a_scan_sees_what_is_there_all_the_time_while_others_come_and_go() {
         }
     }
     assert!(stays.is_subset(&seen));
+}
+
+/// Writes through one proxy and asks the other for all keys, until told to stop.
+fn compare_until(stop: &AtomicBool, rounds: &AtomicU64, stage: &Stage, stay: &BTreeSet<String>) {
+    let mut writer = stage.proxies[0].client();
+    let mut reader = stage.proxies[1].client();
+    let mut own = BTreeSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        let round = rounds.fetch_add(1, Ordering::Relaxed);
+        let key = format!("own:{round}");
+        assert_eq!(writer.call(&["SET", &key, "v"]), Value::ok());
+        own.insert(key);
+        if own.len() > 100 {
+            let first = own.pop_first().unwrap();
+            assert_eq!(writer.call(&["DEL", &first]), Value::Int(1));
+        }
+        assert_eq!(names(&reader.call(&["KEYS", "own:*"])), own);
+        if round % 8 == 0 {
+            assert_eq!(&names(&writer.call(&["KEYS", "key:*"])), stay);
+            assert!(writer.call(&["RANDOMKEY"]) != Value::Null);
+        }
+    }
+    for key in own {
+        assert_eq!(writer.call(&["DEL", &key]), Value::Int(1));
+    }
+}
+
+#[test]
+fn all_keys_are_told_at_every_moment_of_a_reshard_through_either_proxy() {
+    let stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        2,
+    );
+    let mut client = stage.proxies[0].client();
+    let keys = fill(&mut client, 3000);
+    let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    let some_rounds = || {
+        let before = rounds.load(Ordering::Relaxed);
+        wait_until("keys are compared", Duration::from_secs(60), || {
+            rounds.load(Ordering::Relaxed) > before + 50
+        });
+    };
+    thread::scope(|scope| {
+        let comparing = scope.spawn(|| compare_until(&stop, &rounds, &stage, &keys));
+        some_rounds();
+        let mut job = stage.start_job(&["--switch", "auto"]);
+        let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+        assert_eq!(code, 0, "{stdout}\n{stderr}");
+        some_rounds();
+        // Copies are still on the old shards.
+        assert_eq!(
+            scan(&mut client, &["COUNT", "500", "MATCH", "key:*"]).0,
+            keys
+        );
+        let complete = job.verb("complete", &["--yes", "--purge"]);
+        assert!(complete.status.success(), "{complete:?}");
+        some_rounds();
+        stop.store(true, Ordering::Relaxed);
+        comparing.join().unwrap();
+    });
+    stage.assert_epoch(2);
+    assert_eq!(client.call(&["DBSIZE"]), Value::Int(3000));
 }
