@@ -52,6 +52,18 @@ pub(super) fn hello(client: &Client) -> Vec<u8> {
     out
 }
 
+/// Lines of [`client_line`] of several workers, in the order of the clients' ids.
+pub(super) fn in_order_of_ids(text: &str) -> String {
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    lines.sort_by_key(|line| {
+        let id = line
+            .strip_prefix("id=")
+            .and_then(|rest| rest.split_once(' '));
+        id.and_then(|(id, _)| id.parse::<u64>().ok())
+    });
+    lines.concat()
+}
+
 /// One line of CLIENT LIST.
 pub(super) fn client_line(client: &Client, own_address: &str, now_ms: u64) -> String {
     let known = client.introduction.as_deref();

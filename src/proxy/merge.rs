@@ -43,8 +43,8 @@ pub enum MergeKind {
     AllOk,
     /// What was asked of every shard: see `gathered.rs`.
     Gathered,
-    /// CLIENT LIST: the workers' texts, joined.
-    Texts {
+    /// CLIENT LIST: the workers' lines, in the order of the clients' ids.
+    Lines {
         /// Of the client who asked.
         protocol: u8,
     },
@@ -229,9 +229,9 @@ impl Merge {
         }
         match self.kind {
             MergeKind::AllOk => out.extend_from_slice(b"+OK\r\n"),
-            MergeKind::Texts { protocol } => {
-                let text: Vec<u8> = replies().flatten().copied().collect();
-                describe::text(protocol, &String::from_utf8_lossy(&text), out);
+            MergeKind::Lines { protocol } => {
+                let text = replies().map(String::from_utf8_lossy).collect::<String>();
+                describe::text(protocol, &describe::in_order_of_ids(&text), out);
             }
             MergeKind::Sum | MergeKind::Killed => {
                 let sum = replies().try_fold(0_i64, |sum, reply| sum.checked_add(integer(reply)?));

@@ -70,7 +70,7 @@ impl PoolCore {
     pub(super) fn client_list(&mut self, key: u32, args: &Request<'_>) -> Verdict {
         let protocol = self.protocol(key);
         match Filter::of_list(args) {
-            Ok(filter) => self.ask_workers(key, filter, MergeKind::Texts { protocol }),
+            Ok(filter) => self.ask_workers(key, filter, MergeKind::Lines { protocol }),
             Err(error) => self.answer_error(key, &error),
         }
     }
@@ -103,7 +103,7 @@ impl PoolCore {
             .begin((key, generation), kind, workers, [].into_iter());
         let call = RollCall {
             filter,
-            kills: !matches!(kind, MergeKind::Texts { .. }),
+            kills: !matches!(kind, MergeKind::Lines { .. }),
             ticket: Ticket {
                 client: key,
                 generation,
