@@ -199,5 +199,6 @@ fn pool(servers: &[RedisServer]) -> PoolConfig {
         upstream: UpstreamConfig::default(),
         limits: PoolLimits::default(),
         compat: Compat::default(),
+        allow_flush: false,
     }
 }

@@ -290,6 +290,7 @@ fn core(shards: u16) -> PoolCore {
         upstream: UpstreamConfig::default(),
         limits: PoolLimits::default(),
         compat: Compat::default(),
+        allow_flush: false,
     };
     let routing = Arc::new(Routing::open(Epoch(1), layout));
     PoolCore::new(Arc::new(config), routing, Registry::new(), 0, 1)

@@ -50,6 +50,7 @@ pub fn pool<'d, 't>(
         .as_ref()
         .and_then(compat)
         .unwrap_or_default();
+    let allow_flush = section.take("allow_flush").and_then(|item| item.boolean());
     section.close();
     let config = PoolConfig {
         name: name.to_owned(),
@@ -60,6 +61,7 @@ pub fn pool<'d, 't>(
         upstream,
         limits,
         compat,
+        allow_flush: allow_flush.unwrap_or_default(),
     };
     Some(PlacedPool { config, listen })
 }

@@ -42,6 +42,21 @@ pub struct PoolState {
     pub epoch: Gauge,
 }
 
+/// Sums over the workers of one pool.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct PoolTotals {
+    /// Clients connected now.
+    pub clients: u64,
+    /// Clients accepted since start.
+    pub clients_total: u64,
+    /// Requests read.
+    pub requests_total: u64,
+    /// Bytes read from clients.
+    pub bytes_in: u64,
+    /// Bytes written to clients.
+    pub bytes_out: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct PoolSeries {
     pub(super) state: Arc<PoolState>,
@@ -127,6 +142,22 @@ impl Registry {
     /// The state of `pool` that the control thread sets.
     pub fn pool_state(&self, pool: &str) -> Arc<PoolState> {
         self.with_pool(pool, |series| Arc::clone(&series.state))
+    }
+
+    /// What the clients of `pool` did so far, all workers together.
+    pub fn pool_totals(&self, pool: &str) -> PoolTotals {
+        let pools = self.swept();
+        let Some(series) = pools.get(pool) else {
+            return PoolTotals::default();
+        };
+        let sum = |of: fn(&PoolCounters) -> u64| series.clients.sum(of);
+        PoolTotals {
+            clients: sum(|counters| counters.clients.value()),
+            clients_total: sum(|counters| counters.clients_total.value()),
+            requests_total: sum(|counters| counters.requests_total.value()),
+            bytes_in: sum(|counters| counters.client_bytes_in.value()),
+            bytes_out: sum(|counters| counters.client_bytes_out.value()),
+        }
     }
 
     /// What each shard of `pool` took to answer, in the order of their names.

@@ -151,6 +151,11 @@ impl Balance {
         self.opened.store(true, Ordering::Release);
     }
 
+    /// Where the workers take their orders.
+    pub fn ports(&self) -> Arc<[WorkerPort]> {
+        Arc::clone(&self.ports)
+    }
+
     /// Nobody shall hand clients of the pool to `worker` any more; those on
     /// their way still arrive.
     pub fn leave(&self, worker: usize) {

@@ -44,6 +44,8 @@ pub struct PoolConfig {
     pub limits: PoolLimits,
     /// Whose habits errors follow.
     pub compat: Compat,
+    /// Whether FLUSHALL and FLUSHDB empty the shards; refused else.
+    pub allow_flush: bool,
 }
 
 /// The three waits of a pool; `None` waits for ever.

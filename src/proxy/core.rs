@@ -38,6 +38,7 @@ use super::lanes::{Lane, PipePlace};
 use super::merge::{Merges, Owner};
 use super::parking::SpareParkings;
 use super::reader::Reader;
+use super::roll_call::RollCall;
 use super::spares::Spares;
 use super::split::Split;
 
@@ -97,6 +98,8 @@ pub struct Chores {
     pub read_clients: Vec<u32>,
     /// Pipes that are read again after a stop.
     pub read_pipes: Vec<u32>,
+    /// What to ask the other workers.
+    pub roll_calls: Vec<RollCall>,
     /// A deadline began that no event will announce.
     pub clock: bool,
 }
@@ -234,6 +237,11 @@ impl PoolCore {
         self.counters.clients_total.inc();
         self.counters.clients.add(1);
         self.clients.insert(client) as u32
+    }
+
+    /// Workers of the pool.
+    pub(super) fn workers(&self) -> usize {
+        self.client_id_step as usize
     }
 
     /// Clients connected now, and those closed in this turn.
@@ -429,6 +437,7 @@ impl PoolCore {
         ]
         .iter()
         .any(|list| !list.is_empty())
+            || !chores.roll_calls.is_empty()
             || chores.clock
     }
 

@@ -120,6 +120,7 @@ impl PoolCore {
         match handling {
             Handling::Forward => self.forward_by_keys(seat, command, request),
             Handling::Split(kind) => self.split(seat, kind, command, request),
+            Handling::Everywhere(kind) => self.everywhere(seat, kind, request),
             Handling::Local(local) => self.answer_locally(seat.key, local, command, request),
             Handling::Session(session) => self.session_command(seat, session, command, request),
             Handling::Unsupported(why) => {

@@ -296,6 +296,9 @@ impl PoolCore {
         if client.kept() >= UNWRITTEN_BYTES_SOFT_MAX {
             return 0;
         }
+        if client.is_next_silenced() {
+            return 1;
+        }
         OWED_REPLIES_MAX.saturating_sub(client.owed()) as u32
     }
 

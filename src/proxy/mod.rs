@@ -2,6 +2,7 @@
 
 mod balance;
 pub mod client;
+mod client_commands;
 pub mod config;
 pub mod control;
 pub mod core;
@@ -9,8 +10,11 @@ mod delivery;
 mod describe;
 mod dispatch;
 pub mod epochs;
+mod everywhere;
 pub mod gate;
+mod gathered;
 mod gathering;
+mod glob;
 mod hub;
 mod intake;
 mod lanes;
@@ -26,6 +30,8 @@ mod private_pipes;
 pub mod process;
 mod reader;
 pub mod reload;
+mod roll_call;
+mod server_facts;
 mod session;
 mod shards;
 mod sockets;

@@ -95,6 +95,11 @@ fn kept(command: &Command, handling: Handling) -> Kept {
         }
         Handling::Session(SessionCommand::Unwatch) => Kept::WithoutKeys,
         Handling::Unsupported(why) => Kept::No(ErrorReply::unsupported(command, why)),
+        Handling::Everywhere(_) => Kept::No(ErrorReply::new(format!(
+            "ERR command '{}' is not supported inside a transaction through this proxy: it asks \
+             every shard",
+            command.name.replace('|', " ")
+        ))),
         Handling::Local(_) | Handling::Session(_) => Kept::No(ErrorReply::new(format!(
             "ERR command '{}' is not supported inside a transaction through this proxy: \
              it concerns the client's connection, not its shard's",

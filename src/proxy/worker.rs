@@ -438,7 +438,7 @@ impl Worker {
                 if !pool.core.has_chores() {
                     break;
                 }
-                let chores = pool.core.take_chores();
+                let mut chores = pool.core.take_chores();
                 // A deadline may begin here that no event will announce.
                 let has_deadline = pool.config.timeouts.request.is_some();
                 if chores.clock
@@ -480,6 +480,7 @@ impl Worker {
                         key,
                     });
                 }
+                self.call_roll(pool_index, &mut chores.roll_calls);
                 if let Some(pool) = self.pool(pool_index) {
                     pool.core.recycle(chores);
                 }

@@ -5,7 +5,7 @@
 //! own, is answered here, or is refused; whatever has no key has no shard. What
 //! is refused says why.
 
-use super::{ArgList, Command, CommandFlags};
+use super::{ArgList, Command, CommandFlags, FanOut};
 
 /// How requests of a command are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Handling {
     Split(SplitKind),
     /// Binds the client to a connection of one shard for a while.
     Session(SessionCommand),
+    /// Without a key: to every shard, or to one after the other.
+    Everywhere(FanOut),
     /// Refused with an error; the connection stays open.
     Unsupported(Unsupported),
 }
@@ -74,6 +76,12 @@ pub enum LocalCommand {
     Reset,
     ReadOnly,
     ReadWrite,
+    Acl,
+    Cluster,
+    Config,
+    Latency,
+    Role,
+    Slowlog,
 }
 
 /// Commands whose keys may be on several shards.
@@ -108,6 +116,14 @@ pub enum Unsupported {
     KeylessScript,
     /// MIGRATE names another server, behind the proxy's back.
     Migrate,
+    /// SCRIPT KILL, FUNCTION KILL.
+    ScriptKill,
+    /// CLIENT TRACKING, CLIENT CACHING.
+    Tracking,
+    /// CLIENT PAUSE, UNPAUSE, UNBLOCK.
+    OtherClients,
+    /// CONFIG SET, CONFIG REWRITE.
+    Settings,
 }
 
 impl Unsupported {
@@ -123,6 +139,16 @@ impl Unsupported {
             Self::KeylessScript => {
                 "a script must declare the keys it uses, so that its shard is known"
             }
+            Self::ScriptKill => {
+                "it could wait behind the very script that it is to end; connect to that server"
+            }
+            Self::Tracking => {
+                "a server would tell what changed to a connection that other clients share"
+            }
+            Self::OtherClients => "no client may stop or wake the others",
+            Self::Settings => {
+                "the proxy's settings are in its config file, a shard's are changed at the shard"
+            }
             Self::Migrate => "keys moved behind the proxy would not be found again",
         }
     }
@@ -132,11 +158,17 @@ impl Handling {
     /// Classifies the command `name` (`container|subcommand` for a subcommand).
     pub(super) fn of(name: &str, flags: CommandFlags, has_keys: bool) -> Self {
         let family = name.split('|').next().unwrap_or(name);
-        if let Some(local) = local(family) {
-            return Self::Local(local);
-        }
         if let Some(kind) = split(name) {
             return Self::Split(kind);
+        }
+        if let Some(kind) = FanOut::of(name) {
+            return Self::Everywhere(kind);
+        }
+        if let Some(why) = refused(name) {
+            return Self::Unsupported(why);
+        }
+        if let Some(local) = local(name).or_else(|| local(family)) {
+            return Self::Local(local);
         }
         match family {
             "multi" => Self::Session(SessionCommand::Multi),
@@ -167,6 +199,17 @@ impl Handling {
     }
 }
 
+/// What is refused of families that are answered otherwise.
+fn refused(name: &str) -> Option<Unsupported> {
+    Some(match name {
+        "client|tracking" | "client|caching" => Unsupported::Tracking,
+        "client|pause" | "client|unpause" | "client|unblock" => Unsupported::OtherClients,
+        "config|set" | "config|rewrite" => Unsupported::Settings,
+        "script|kill" | "function|kill" => Unsupported::ScriptKill,
+        _ => return None,
+    })
+}
+
 fn local(name: &str) -> Option<LocalCommand> {
     Some(match name {
         "ping" => LocalCommand::Ping,
@@ -182,6 +225,12 @@ fn local(name: &str) -> Option<LocalCommand> {
         "reset" => LocalCommand::Reset,
         "readonly" => LocalCommand::ReadOnly,
         "readwrite" => LocalCommand::ReadWrite,
+        "acl|whoami" => LocalCommand::Acl,
+        "cluster" | "asking" => LocalCommand::Cluster,
+        "config" => LocalCommand::Config,
+        "latency" => LocalCommand::Latency,
+        "role" => LocalCommand::Role,
+        "slowlog" => LocalCommand::Slowlog,
         _ => return None,
     })
 }

@@ -236,22 +236,12 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         Block,
     );
     for line in [
-        "keys *",
-        "scan 0",
-        "dbsize",
-        "flushall",
-        "config get x",
         "debug object k",
-        "script load x",
-        "function list",
+        "script debug yes",
         "wait 1 0",
         "shutdown",
         "replicaof h 1",
-        "cluster info",
-        "object help",
-        "role",
         "swapdb 0 1",
-        "randomkey",
     ] {
         refused(line, OneServer);
     }
@@ -277,6 +267,30 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
             "{line}"
         );
     }
+    for line in ["script kill", "function kill"] {
+        refused(line, Unsupported::ScriptKill);
+    }
+    refused("client tracking on", Unsupported::Tracking);
+    refused("client pause 1", Unsupported::OtherClients);
+    refused("config set a b", Unsupported::Settings);
+    for (line, kind) in [
+        ("keys *", FanOut::Keys),
+        ("scan 0", FanOut::Scan),
+        ("dbsize", FanOut::Size),
+        ("randomkey", FanOut::RandomKey),
+        ("flushall async", FanOut::Flush),
+        ("script load x", FanOut::Scripts),
+        ("function load x", FanOut::Functions),
+        ("function list", FanOut::AnyShard),
+        ("object help", FanOut::AnyShard),
+        ("client help", FanOut::AnyShard),
+    ] {
+        assert_eq!(
+            resolved(line).handling(),
+            Handling::Everywhere(kind),
+            "{line}"
+        );
+    }
     assert_eq!(
         resolved("mget a b").handling(),
         Handling::Split(SplitKind::Mget)
@@ -287,6 +301,11 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         "command docs",
         "quit",
         "readonly",
+        "config get x",
+        "cluster info",
+        "role",
+        "acl whoami",
+        "slowlog get",
         "info",
         "reset",
     ] {
