@@ -11,8 +11,8 @@ use crate::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
 use crate::router::tag::HashTag;
 
 use super::document::{Document, Item, Section};
-use super::problem::{ConfigError, closest};
 use super::nutcracker::is_nutcracker;
+use super::problem::{ConfigError, closest};
 use super::read;
 
 /// Largest weight of a shard: twemproxy's.

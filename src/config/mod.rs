@@ -19,6 +19,7 @@ mod problem;
 mod process;
 mod secret;
 mod unit;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use process::{
     AdminConfig, Config, HTTP_DEFAULT, LogConfig, LogFormat, LogLevel, ServerConfig,
 };
 pub use secret::Environment;
+pub use written::{UnwritableConfig, to_toml};
 
 use document::Document;
 

@@ -92,6 +92,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// As twemproxy writes it, when called by its name; not for config files.
+    Nutcracker,
 }
 
 /// `[admin]`.
@@ -288,7 +290,10 @@ fn tcp_address(item: &Item<'_, '_>, example: &str) -> Option<SocketAddr> {
     match text.parse::<ListenAddress>() {
         Ok(ListenAddress::Tcp(address)) => return Some(address),
         Ok(ListenAddress::Unix { .. }) => item.problem(
-            format!("`{}` on a unix socket is not in this build yet", item.path()),
+            format!(
+                "`{}` on a unix socket is not in this build yet",
+                item.path()
+            ),
             format!("write an address such as \"{example}\""),
         ),
         Err(error) => item.problem(

@@ -431,7 +431,10 @@ fn what_is_no_toml_is_told_by_line() {
 fn a_nutcracker_yml_is_recognised() {
     let yml = "# pools\nalpha:\n  listen: 127.0.0.1:22121\n  redis: true\n  servers:\n   - 127.0.0.1:6379:1\n";
     let config = meant(yml);
-    assert_eq!(config.pools.first().map(|pool| pool.name.as_str()), Some("alpha"));
+    assert_eq!(
+        config.pools.first().map(|pool| pool.name.as_str()),
+        Some("alpha")
+    );
     let error = parse_layout(Path::new("to.toml"), yml).expect_err("no layout");
     assert!(error.to_string().contains("a layout is wanted"), "{error}");
 }

@@ -33,7 +33,9 @@ type Field<B> = (&'static str, fn(&Blocks<B>) -> u64);
 
 const POOL_FIELDS: [Field<PoolCounters>; 6] = [
     ("client_eof", |all| all.sum(|c| c.client_eofs_total.value())),
-    ("client_err", |all| all.sum(|c| c.client_errors_total.value())),
+    ("client_err", |all| {
+        all.sum(|c| c.client_errors_total.value())
+    }),
     ("client_connections", |all| {
         all.live().map(|c| c.clients.value()).sum()
     }),
@@ -49,7 +51,9 @@ const POOL_FIELDS: [Field<PoolCounters>; 6] = [
 const SERVER_FIELDS: [Field<ShardCounters>; 13] = [
     ("server_eof", |all| all.sum(|c| c.eofs_total.value())),
     ("server_err", |all| all.sum(|c| c.errors_total.value())),
-    ("server_timedout", |all| all.sum(|c| c.timeouts_total.value())),
+    ("server_timedout", |all| {
+        all.sum(|c| c.timeouts_total.value())
+    }),
     ("server_connections", |all| {
         all.live().map(|c| c.connections.value()).sum()
     }),
@@ -69,7 +73,9 @@ const SERVER_FIELDS: [Field<ShardCounters>; 13] = [
 /// The object and a newline.
 pub(super) fn text(registry: &Registry, source: &StatsSource<'_>) -> String {
     let pools = registry.swept();
-    let served = pools.iter().filter(|(_, pool)| pool.clients.live().next().is_some());
+    let served = pools
+        .iter()
+        .filter(|(_, pool)| pool.clients.live().next().is_some());
     let mut served: Vec<(&String, &PoolSeries)> = served.collect();
     served.sort_by_key(|(name, _)| (name.len(), *name));
     let (mut total, mut current) = (0, 0);
@@ -97,7 +103,10 @@ pub(super) fn text(registry: &Registry, source: &StatsSource<'_>) -> String {
         escaped(host),
         escaped(version)
     );
-    let pools: Vec<String> = served.iter().map(|(name, pool)| object(name, pool)).collect();
+    let pools: Vec<String> = served
+        .iter()
+        .map(|(name, pool)| object(name, pool))
+        .collect();
     text.push_str(&pools.join(","));
     text.push_str("}\n");
     text

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counter::{Gauge, SharedCounter};
-use super::pool::{Block, PoolCounters, ShardCounters, WorkerCalls};
 use super::nutcracker::{self, StatsSource};
+use super::pool::{Block, PoolCounters, ShardCounters, WorkerCalls};
 use super::render;
 use super::summary::ShardLatencySummary;
 

@@ -145,7 +145,11 @@ impl Draft {
                 self.listen = Some(Placed { value, at });
             }
             "hash" => {
-                let known = |text: &str| text.parse().ok().filter(|hash: &HashKind| hash.is_twemproxy());
+                let known = |text: &str| {
+                    text.parse()
+                        .ok()
+                        .filter(|hash: &HashKind| hash.is_twemproxy())
+                };
                 self.hash = Some(once(self.hash.is_some(), || {
                     known(value).ok_or("is not a valid hash")
                 })?);

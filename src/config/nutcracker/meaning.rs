@@ -116,7 +116,10 @@ fn layout_fault(draft: &Draft, error: &LayoutError) -> Fault {
             position, label, ..
         } => {
             let server = draft.servers.get(*position);
-            (server.map_or(draft.name.at, |server| server.at), label.as_str())
+            (
+                server.map_or(draft.name.at, |server| server.at),
+                label.as_str(),
+            )
         }
         LayoutPlace::Layout { .. } => (draft.name.at, ""),
     };
@@ -127,7 +130,11 @@ fn layout_fault(draft: &Draft, error: &LayoutError) -> Fault {
             format!("pool '{name}' has servers with same name '{label}'"),
             "give each server a name of its own; names decide which keys it gets",
         ),
-        other => fault(at, format!("pool '{name}': {other}"), "correct this server's line"),
+        other => fault(
+            at,
+            format!("pool '{name}': {other}"),
+            "correct this server's line",
+        ),
     }
 }
 
@@ -136,7 +143,9 @@ fn check_pools(name: &str, drafts: &[Draft]) -> Result<(), Fault> {
     for (index, later) in drafts.iter().enumerate() {
         let earlier = drafts.get(..index).unwrap_or_default();
         if let (Some(text), Some(listen)) = (listens(later), &later.listen)
-            && let Some(same) = earlier.iter().find(|draft| listens(draft).as_ref() == Some(&text))
+            && let Some(same) = earlier
+                .iter()
+                .find(|draft| listens(draft).as_ref() == Some(&text))
         {
             let (a, b) = (&same.name.value, &later.name.value);
             return Err(fault(
@@ -148,7 +157,10 @@ fn check_pools(name: &str, drafts: &[Draft]) -> Result<(), Fault> {
     }
     for (index, later) in drafts.iter().enumerate() {
         let earlier = drafts.get(..index).unwrap_or_default();
-        if earlier.iter().any(|draft| draft.name.value == later.name.value) {
+        if earlier
+            .iter()
+            .any(|draft| draft.name.value == later.name.value)
+        {
             let pool = &later.name.value;
             return Err(fault(
                 later.name.at,
@@ -167,10 +179,13 @@ fn refuse_what_is_not_done(draft: &Draft, faults: &mut Vec<Fault>) {
         faults.push(fault(at, format!("pool '{name}': {what}"), help));
     };
     if !is_pool_name(name) {
-        let what = format!(
-            "its name is not letters, digits, `_`, `-` and `.`, at most {NAME_BYTES_MAX}"
+        let what =
+            format!("its name is not letters, digits, `_`, `-` and `.`, at most {NAME_BYTES_MAX}");
+        refuse(
+            draft.name.at,
+            &what,
+            "rename it; names become parts of file names and URLs",
         );
-        refuse(draft.name.at, &what, "rename it; names become parts of file names and URLs");
     }
     match draft.switch("redis") {
         Some(Placed { value: true, .. }) => {}
@@ -196,7 +211,11 @@ fn refuse_what_is_not_done(draft: &Draft, faults: &mut Vec<Fault>) {
         if let Some(Placed { value, at }) = draft.number(key)
             && Duration::from_millis(u64::from(value)) > DURATION_MAX
         {
-            refuse(at, &format!("{key} is longer than a day"), "write fewer milliseconds");
+            refuse(
+                at,
+                &format!("{key} is longer than a day"),
+                "write fewer milliseconds",
+            );
         }
     }
     if let Some(Placed { value, at }) = draft.number("server_connections")
@@ -231,7 +250,11 @@ fn spec(draft: &Draft) -> LayoutSpec {
         hash: draft.hash.unwrap_or_default(),
         distribution: draft.distribution.unwrap_or_default(),
         hash_tag: draft.hash_tag,
-        shards: draft.servers.iter().map(|server| server.value.clone()).collect(),
+        shards: draft
+            .servers
+            .iter()
+            .map(|server| server.value.clone())
+            .collect(),
     }
 }
 
@@ -255,7 +278,11 @@ fn pool(draft: Draft) -> PoolConfig {
     let clients = number("client_connections").filter(|clients| *clients > 0);
     let backlog = number("backlog").unwrap_or(BACKLOG_DEFAULT);
     let preconnect = is_on("preconnect");
-    let listen: Vec<ListenAddress> = draft.listen.map(|listen| listen.value.1).into_iter().collect();
+    let listen: Vec<ListenAddress> = draft
+        .listen
+        .map(|listen| listen.value.1)
+        .into_iter()
+        .collect();
     PoolConfig {
         name: draft.name.value,
         listen,

@@ -55,7 +55,9 @@ pub fn is_nutcracker(text: &str) -> bool {
     if line.starts_with('[') {
         return false;
     }
-    let colon = line.find(": ").or_else(|| line.strip_suffix(':').map(str::len));
+    let colon = line
+        .find(": ")
+        .or_else(|| line.strip_suffix(':').map(str::len));
     match (colon, line.find('=')) {
         (Some(colon), Some(equals)) => colon < equals,
         (colon, None) => colon.is_some(),

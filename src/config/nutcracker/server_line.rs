@@ -44,9 +44,7 @@ pub fn server(line: &str) -> Result<ShardSpec, String> {
         Some((_, port)) => Some(port),
         None => None,
     };
-    let told = |what: &str| {
-        format!("has {what} in \"hostname:port:weight [name]\" format string")
-    };
+    let told = |what: &str| format!("has {what} in \"hostname:port:weight [name]\" format string");
     let weight = number(weight).ok_or_else(|| told("an invalid weight"))?;
     if weight == 0 {
         return Err(told("a zero weight"));
@@ -78,8 +76,7 @@ pub fn listen(text: &str) -> Result<ListenAddress, String> {
     let (host, typed) = text
         .rsplit_once(':')
         .ok_or("has an invalid \"hostname:port\" format string")?;
-    let port =
-        port(typed).ok_or("has an invalid port in \"hostname:port\" format string")?;
+    let port = port(typed).ok_or("has an invalid port in \"hostname:port\" format string")?;
     let unknown = || format!("names the host '{host}', which cannot be resolved");
     let mut found = (host, port).to_socket_addrs().map_err(|_| unknown())?;
     found.next().map(ListenAddress::Tcp).ok_or_else(unknown)

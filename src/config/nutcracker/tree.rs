@@ -20,8 +20,7 @@ use super::Fault;
 const DEPTH_MAX: usize = 2;
 const DEPTH_POOLS: usize = 1;
 
-const HELP_SHAPE: &str =
-    "a pool is a name at the line's start; its keys are indented below it, and `servers:` is a list";
+const HELP_SHAPE: &str = "a pool is a name at the line's start; its keys are indented below it, and `servers:` is a list";
 
 /// Where something stands, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,16 +102,21 @@ fn check_documents(name: &str, events: &[Spanned<'_>]) -> Result<(), Fault> {
     if count == 1 {
         return Ok(());
     }
-    let at = starts.nth(1).map_or(Place { line: 1, column: 1 }, |(_, span)| place(span));
+    let at = starts
+        .nth(1)
+        .map_or(Place { line: 1, column: 1 }, |(_, span)| place(span));
     let what = format!("'{name}' must contain only 1 document; found {count} documents");
-    Err(fault(at, what, "write all pools into one document, without `---`"))
+    Err(fault(
+        at,
+        what,
+        "write all pools into one document, without `---`",
+    ))
 }
 
 /// What YAML has and the original does not take; the numbers are libyaml's.
 fn check_tokens(text: &str, events: &[Spanned<'_>]) -> Result<(), Fault> {
-    let refuse = |at: Place, token: &str, help| {
-        Err(fault(at, format!("{token} is disallowed"), help))
-    };
+    let refuse =
+        |at: Place, token: &str, help| Err(fault(at, format!("{token} is disallowed"), help));
     const PLAIN: &str = "write it out in block style, without anchors, tags or directives";
     for (at, line) in text.lines().enumerate() {
         let at = Place {
@@ -182,9 +186,9 @@ fn check_shape(name: &str, events: &[Spanned<'_>]) -> Result<(), Fault> {
     for (event, span) in events {
         let at = scalars.get(depth).copied().unwrap_or_default();
         let wrong = match event {
-            Event::MappingStart(..) if depth == DEPTH_POOLS && at != 1 => Some(format!(
-                "has more than one \"key:value\" at depth {depth}"
-            )),
+            Event::MappingStart(..) if depth == DEPTH_POOLS && at != 1 => {
+                Some(format!("has more than one \"key:value\" at depth {depth}"))
+            }
             Event::MappingStart(..) if depth >= DEPTH_MAX => {
                 Some(format!("has a depth greater than {DEPTH_MAX}"))
             }
