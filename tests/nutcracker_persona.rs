@@ -380,9 +380,8 @@ fn statistics_and_placement_are_the_original_s() {
 
     let keys: Vec<Vec<u8>> = (0..KEYS)
         .map(|number| {
-            let mut key: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
-                .take(random.usize(1..20))
-                .collect();
+            let length = random.usize(1..20);
+            let mut key: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
             if number % 4 == 0 {
                 key.extend_from_slice(b"{t");
                 key.push(random.u8(..));
@@ -396,7 +395,7 @@ fn statistics_and_placement_are_the_original_s() {
         for batch in keys.chunks(1_000) {
             let mut requests = Vec::new();
             for key in batch {
-                support::client::encode(&mut requests, &[b"SET", key, b""]);
+                support::client::encode(&mut requests, &[b"SET".as_slice(), key, b""]);
             }
             client.send_raw(&requests);
             for _ in batch {

@@ -70,8 +70,8 @@ fn test(options: &Options) -> ExitCode {
         }
         Err(error) => {
             reasons(&error).iter().for_each(|reason| say(reason));
-            // Once where it was found and once by -t, as the original does.
-            say(&invalid(options));
+            // Once where it is found and once by -t, as the original does.
+            say_invalid(options, &error);
             say(&invalid(options));
             ExitCode::from(FAILED)
         }
@@ -81,6 +81,13 @@ fn test(options: &Options) -> ExitCode {
 fn invalid(options: &Options) -> String {
     let file = options.config.display();
     format!("nutcracker: configuration file '{file}' syntax is invalid")
+}
+
+/// Goes to stderr where a config is read, if there is one.
+fn say_invalid(options: &Options, error: &ConfigError) {
+    if let ConfigError::Wrong(_) = error {
+        say(&invalid(options));
+    }
 }
 
 /// What is wrong with a config, as lines of the original's log.

@@ -20,7 +20,7 @@ use super::super::run::{CONTROL_THREADS, DESCRIPTORS_SPARE, DRAIN_MAX};
 use super::super::server::Server;
 use super::options::Options;
 use super::texts::VERSION;
-use super::{FAILED, invalid, reasons, say};
+use super::{FAILED, reasons, say, say_invalid};
 
 /// The most talkative level of the original.
 const VERBOSITY_MAX: u8 = 11;
@@ -119,7 +119,7 @@ fn served(options: &Options, log: &Log) -> End {
         Ok(config) => config,
         Err(error) => {
             reasons(&error).iter().for_each(|reason| error!("{reason}"));
-            say(&invalid(options));
+            say_invalid(options, &error);
             return End::Failed;
         }
     };

@@ -103,11 +103,10 @@ impl Draft {
 
     fn fault(&self, directive: &Directive, reason: &str) -> Fault {
         let Directive { key, value, at } = directive;
-        let is_known = |known: &&str| known == key;
         let others = ["listen", "hash", "distribution", "hash_tag", "servers"];
         let mut known = NUMBERS.iter().chain(&SWITCHES).chain(&others);
         // The value of an unknown key may be a secret, too.
-        let text = match known.any(|name| is_known(&name)) {
+        let text = match known.any(|name| name == key) {
             true => format!("{}.{key}: {value}", self.name.value),
             false => format!("{}.{key}", self.name.value),
         };
