@@ -284,6 +284,7 @@ fn core(shards: u16) -> PoolCore {
     let config = PoolConfig {
         name: "p".into(),
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        backlog: 128,
         layout: spec,
         timeouts: Timeouts::default(),
         eject: EjectConfig::default(),

@@ -11,11 +11,12 @@ use crate::router::spec::{DistributionKind, LayoutSpec, PrefixSpec, ShardSpec};
 use crate::router::tag::HashTag;
 
 use super::document::{Document, Item, Section};
+use super::nutcracker::is_nutcracker;
 use super::problem::{ConfigError, closest};
-use super::{read, refuse_yaml};
+use super::read;
 
-/// Largest weight of a shard.
-const WEIGHT_MAX: u64 = 1_000_000;
+/// Largest weight of a shard: twemproxy's.
+const WEIGHT_MAX: u64 = i32::MAX as u64;
 
 /// Reads a LAYOUT file: the same keys as a pool, at the top of the file.
 ///
@@ -31,7 +32,15 @@ pub fn load_layout(file: &Path) -> Result<LayoutSpec, ConfigError> {
 /// # Errors
 /// Every problem found in the text.
 pub fn parse_layout(file: &Path, text: &str) -> Result<LayoutSpec, ConfigError> {
-    refuse_yaml(file, text)?;
+    if is_nutcracker(text) {
+        return Err(Document::refuse(
+            file,
+            text,
+            0,
+            "this is a nutcracker.yml, and a layout is wanted",
+            "write `hash`, `distribution`, `hash_tag` and [[shard]] into a TOML file",
+        ));
+    }
     Document::read(file, text, |root| {
         if let Some(pool) = root.take("pool") {
             pool.problem(

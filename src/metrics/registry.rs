@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counter::{Gauge, SharedCounter};
+use super::nutcracker::{self, StatsSource};
 use super::pool::{Block, PoolCounters, ShardCounters, WorkerCalls};
 use super::render;
 use super::summary::ShardLatencySummary;
@@ -175,6 +176,11 @@ impl Registry {
     /// prefix `keyferry_`, base units.
     pub fn render(self: &Arc<Self>) -> String {
         render::text(self)
+    }
+
+    /// Everything as twemproxy tells it on its port 22222.
+    pub fn nutcracker_stats(&self, source: &StatsSource<'_>) -> String {
+        nutcracker::text(self, source)
     }
 
     pub(super) fn calls(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<WorkerCalls>>> {

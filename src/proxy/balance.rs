@@ -186,6 +186,11 @@ impl Balance {
         }
     }
 
+    /// Clients of the pool, whichever worker serves them.
+    pub fn clients(&self) -> usize {
+        self.workers.iter().map(|place| place.clients.value()).sum()
+    }
+
     fn loads(&self, own: usize) -> Vec<Option<Load>> {
         let opened = self.opened.load(Ordering::Acquire);
         let workers = self.workers.iter().zip(&self.process.of_workers);

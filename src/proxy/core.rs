@@ -292,6 +292,9 @@ impl PoolCore {
         let Some(client) = self.clients.get_mut(key as usize) else {
             return;
         };
+        if client.ending == Ending::Open && !client.eof {
+            self.counters.client_eofs_total.inc();
+        }
         let waits_with_input = client.pause.is_some() && client.unread.is_some();
         if client.is_waiting() {
             self.close_client(key);
@@ -306,6 +309,10 @@ impl PoolCore {
 
     /// The client's connection is gone: what it is owed goes nowhere.
     pub fn client_gone(&mut self, key: u32) {
+        let client = self.clients.get(key as usize);
+        if client.is_some_and(|client| client.ending != Ending::Closed) {
+            self.counters.client_errors_total.inc();
+        }
         self.close_client(key);
     }
 

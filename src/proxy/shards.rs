@@ -129,6 +129,12 @@ impl PoolCore {
         if place.pipe.is_ready() {
             place.counters.connections.sub(1);
         }
+        let ended = match error {
+            PipeError::Closed => &place.counters.eofs_total,
+            PipeError::ConnectTimeout | PipeError::RequestTimeout => &place.counters.timeouts_total,
+            _ => &place.counters.errors_total,
+        };
+        ended.inc();
         let role = place.role;
         if error == PipeError::Closed && place.pipe.is_at_rest() && role != Role::Hub {
             place.pipe.rest();
