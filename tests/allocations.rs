@@ -190,6 +190,7 @@ fn pool(servers: &[RedisServer]) -> PoolConfig {
     PoolConfig {
         name: "p".into(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
+        backlog: 128,
         layout: LayoutSpec {
             shards: shards.collect(),
             ..LayoutSpec::default()
@@ -199,5 +200,6 @@ fn pool(servers: &[RedisServer]) -> PoolConfig {
         upstream: UpstreamConfig::default(),
         limits: PoolLimits::default(),
         compat: Compat::default(),
+        allow_flush: false,
     }
 }

@@ -313,3 +313,44 @@ fn check_dials_the_shards_if_asked() {
         );
     }
 }
+
+#[test]
+fn a_converted_nutcracker_yml_places_every_key_alike() {
+    let files = Files::new();
+    let yml = files.write(
+        "n.yml",
+        "a.b:\n  listen: 127.0.0.1:22121\n  hash: murmur\n  hash_tag: \"{}\"\n  redis: true\n  client_connections: 9\n  servers:\n   - 10.0.0.1:11211:2\n   - ::1:06379:1\n   - /run/r.sock:3\n   - h:1:1 a\\\"b\nc:\n  listen: /tmp/c.sock 0600\n  distribution: modula\n  timeout: 1234\n  redis: true\n  servers:\n   - h:1:1\n   - h:2:2000000\n",
+    );
+    let (yml, toml) = (yml.to_str().unwrap(), files.0.path().join("n.toml"));
+    let toml = toml.to_str().unwrap();
+    let (code, out, err) = keyferry(&["convert", yml], "");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains("# client_connections, which twemproxy reads and ignores"),
+        "{out}"
+    );
+    assert_eq!(
+        keyferry(&["convert", yml, "-o", toml], ""),
+        (0, String::new(), String::new())
+    );
+    assert_eq!(fs::read_to_string(toml).unwrap(), out);
+    let keys: String = (0..2_000)
+        .map(|number| format!("k{number}:{{{}}}\n", number % 700))
+        .collect();
+    for pool in ["a.b", "c"] {
+        let by = |file| keyferry(&["route", "-c", file, "-p", pool, "-"], &keys);
+        let (by_yml, by_toml) = (by(yml), by(toml));
+        assert_eq!(by_yml.0, 0, "{}", by_yml.2);
+        assert!(by_yml == by_toml, "{pool}: keys have other shards");
+    }
+    let (code, _, err) = keyferry(&["convert", yml, "-o", toml], "");
+    assert_eq!(code, 1, "a file that is there stays: {err}");
+    let wrong = files.write("w.yml", "a:\n  timeout: x\n  servers:\n   - h:1:1\n");
+    let (code, _, err) = keyferry(&["convert", wrong.to_str().unwrap()], "");
+    assert_eq!(code, 2);
+    assert!(
+        err.starts_with("error: directive \"timeout\" is not a number\n"),
+        "{err}"
+    );
+    assert!(err.contains("w.yml:2:12  a.timeout: x\n"), "{err}");
+}

@@ -99,6 +99,7 @@ impl Pool {
                 hash,
                 distribution,
                 hash_tag,
+                route: Vec::new(),
                 shards,
             },
             backends,

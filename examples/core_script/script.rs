@@ -284,12 +284,14 @@ fn core(shards: u16) -> PoolCore {
     let config = PoolConfig {
         name: "p".into(),
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        backlog: 128,
         layout: spec,
         timeouts: Timeouts::default(),
         eject: EjectConfig::default(),
         upstream: UpstreamConfig::default(),
         limits: PoolLimits::default(),
         compat: Compat::default(),
+        allow_flush: false,
     };
     let routing = Arc::new(Routing::open(Epoch(1), layout));
     PoolCore::new(Arc::new(config), routing, Registry::new(), 0, 1)

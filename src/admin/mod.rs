@@ -10,12 +10,16 @@
 //! on loopback the `Host` must be a loopback name (DNS rebinding), and a POST
 //! must be `application/json` (which no form can send).
 //!
+//! Beside it, on a port of its own and off by default, the statistics of
+//! twemproxy (`stats_port`).
+//!
 //! Invariant: every answer under `/api` is a JSON object with `"v":1`.
 
 mod answer;
 mod guard;
 mod listener;
 mod server;
+mod stats_port;
 mod switch;
 mod token;
 
@@ -23,4 +27,5 @@ mod token;
 mod tests;
 
 pub use server::{Admin, AdminError, AdminSettings, AdminState, Readiness};
+pub use stats_port::{StatsPort, StatsPortError};
 pub use token::Token;

@@ -159,6 +159,9 @@ fn write_text(out: &mut impl Write, changes: &[(String, Change)]) -> io::Result<
                     let (a, b) = (shown(from, pair.from), shown(to, pair.to));
                     writeln!(out, "  {:5.1} %  {a} -> {b}", pair.percent)?;
                 }
+                for moving in &estimate.prefixes {
+                    writeln!(out, "  {}", moving.in_words(from, to))?;
+                }
             }
         }
     }
@@ -193,6 +196,9 @@ fn write_object(out: &mut impl Write, changes: &[(String, Change)]) -> io::Resul
                 "moving_percent": estimate.moving_percent,
                 "samples": estimate.samples,
                 "pairs": pairs.collect::<Vec<_>>(),
+                "prefixes": estimate.prefixes.iter()
+                    .map(|moving| moving.in_words(from, to))
+                    .collect::<Vec<_>>(),
             })
         }
     });

@@ -21,6 +21,8 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
+use super::nutcracker::OriginalLines;
+
 /// Levels by importance.
 const LEVELS: [LogLevel; 4] = [
     LogLevel::Error,
@@ -70,6 +72,11 @@ impl Log {
                 .json()
                 .with_writer(sink.clone())
                 .boxed(),
+            LogFormat::Nutcracker => tracing_subscriber::fmt::layer()
+                .event_format(OriginalLines)
+                .with_ansi(false)
+                .with_writer(sink.clone())
+                .boxed(),
         };
         tracing_subscriber::registry()
             .with(filter)
@@ -108,6 +115,13 @@ impl Log {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         self.reopen(file.as_deref())
+    }
+
+    /// Writes a line whatever the level.
+    pub fn say(&self, line: &str) {
+        let mut writer = self.sink.make_writer();
+        // There is nowhere else to say it.
+        let _ = writer.write_all(format!("{line}\n").as_bytes());
     }
 
     /// Lets through this level and what is more important.

@@ -2,20 +2,26 @@
 //!
 //! Results go to stdout, logs and progress and errors to stderr. An error says
 //! `error: what`, where, and `help: what to do`.
+//!
+//! Called as `nutcracker` it is one: see `nutcracker`.
 
 mod check;
+mod convert;
 mod diff;
 mod exit;
 mod logging;
+mod nutcracker;
 mod output;
 mod pool_choice;
 mod reshard;
 mod route;
 mod run;
+mod server;
 mod signals;
 mod state_dir;
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +41,8 @@ struct Arguments {
 enum Command {
     /// Parse and lint a config, and dial its shards if asked
     Check(check::CheckArgs),
+    /// Write a nutcracker.yml as TOML
+    Convert(convert::ConvertArgs),
     /// Look into configs
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -55,17 +63,23 @@ enum ConfigCommand {
 /// The config that most subcommands read.
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    /// The config (TOML)
+    /// The config: TOML, or a nutcracker.yml as it is
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     file: PathBuf,
 }
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    if Path::new(&program).file_name() == Some(OsStr::new("nutcracker")) {
+        return nutcracker::main(words);
+    }
     // clap prints usage errors to stderr and ends with code 2 by itself.
     let arguments = Arguments::parse();
     let status = match arguments.command {
         Command::Check(args) => check::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Config(ConfigCommand::Diff(args)) => diff::run(&args),
         Command::Reshard(args) => reshard::run(&args),
         Command::Route(args) => route::run(&args),

@@ -11,38 +11,29 @@
 
 use std::io;
 use std::num::NonZero;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{Admin, AdminError, AdminSettings, AdminState, Readiness, Token};
 use crate::config::{self, Config, ConfigError};
-use crate::metrics::registry::Registry;
-use crate::proxy::pool::PoolHandle;
-use crate::proxy::process::{Proxy, ProxySettings, StartError};
 
 use super::ConfigFile;
 use super::exit::ExitStatus;
 use super::logging::{Log, LogError};
 use super::output::{fail, print_error};
+use super::server::{Server, ServerError};
 use super::signals::{Asked, Signals};
 use super::state_dir::{StateDir, StateDirError};
 
 /// Longest wait for replies that are owed when we are asked to stop.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
-
-/// Longest wait for callers of the admin port at the end.
-const ADMIN_STOP_MAX: Duration = Duration::from_secs(1);
+pub const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Threads for everything that is not the data path.
-const CONTROL_THREADS: usize = 2;
+pub const CONTROL_THREADS: usize = 2;
 
 /// Descriptors besides those of clients: shards, listeners, log, epoll.
-const DESCRIPTORS_SPARE: u64 = 512;
+pub const DESCRIPTORS_SPARE: u64 = 512;
 
 /// Arguments of `keyferry run`.
 #[derive(Debug, clap::Args)]
@@ -66,9 +57,7 @@ enum RunError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
-    Admin(#[from] AdminError),
-    #[error(transparent)]
-    Proxy(Box<StartError>),
+    Server(#[from] ServerError),
 }
 
 impl RunError {
@@ -77,8 +66,7 @@ impl RunError {
             Self::Log(_) => "name a file this user can write in [log] file, or leave it empty",
             Self::StateDir(error) => error.help(),
             Self::Runtime(_) | Self::Signals(_) => "check this user's limits on threads and files",
-            Self::Admin(_) => "stop what has the port, or choose another [admin] http",
-            Self::Proxy(_) => "correct the config, or free what it names, and start again",
+            Self::Server(error) => error.help(),
         }
     }
 }
@@ -120,34 +108,15 @@ fn start(args: &RunArgs, config: Config) -> Result<(), RunError> {
 
 async fn serve(args: &RunArgs, config: Config, log: Log) -> Result<(), RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
-    let admin = bind_admin(&config).await?;
-    let registry = Registry::new();
-    let settings = ProxySettings {
-        workers: workers(args, &config),
-        state_dir: config.server.state_dir.clone(),
-        clients_max: config.server.max_clients,
-        registry: Arc::clone(&registry),
-    };
-    let workers = settings.workers;
-    let started = Proxy::start(settings, config.pools.clone());
-    let proxy = started.map_err(|error| RunError::Proxy(Box::new(error)))?;
-    let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
-    let (stop_admin, stop_seen) = watch::channel(false);
-    let state = AdminState::new(proxy.pools(), Arc::clone(&registry), readiness_seen);
-    let admin = admin.map(|admin| {
-        info!(http = %admin.address(), "admin");
-        tokio::spawn(admin.serve(Arc::clone(&state), stop_seen))
-    });
-    readiness.send_replace(Readiness::Ready);
+    let workers = workers(args, &config);
+    let server = Server::start(&config, workers).await?;
     info!(workers, version = env!("CARGO_PKG_VERSION"), "ready");
 
     let mut running = Running {
         args,
         config,
         log,
-        registry,
-        proxy,
-        state,
+        server,
     };
     loop {
         match signals.next().await {
@@ -157,36 +126,11 @@ async fn serve(args: &RunArgs, config: Config, log: Log) -> Result<(), RunError>
             Asked::Stop => break,
         }
     }
-    readiness.send_replace(Readiness::Draining);
+    running.server.is_going();
     running.drain(&mut signals).await;
-    stop_admin.send_replace(true);
-    if let Some(admin) = admin {
-        join_admin(admin).await;
-    }
+    running.server.close_ports().await;
     info!("ended");
     Ok(())
-}
-
-async fn bind_admin(config: &Config) -> Result<Option<Admin>, AdminError> {
-    let Some(http) = config.admin.http else {
-        return Ok(None);
-    };
-    let token = config
-        .admin
-        .token
-        .as_ref()
-        .map(|token| Token::new(token.reveal()));
-    Admin::bind(AdminSettings { http, token }).await.map(Some)
-}
-
-async fn join_admin(mut admin: JoinHandle<()>) {
-    if tokio::time::timeout(ADMIN_STOP_MAX, &mut admin)
-        .await
-        .is_err()
-    {
-        // Somebody holds a connection open; there is nothing to tell them.
-        admin.abort();
-    }
 }
 
 fn workers(args: &RunArgs, config: &Config) -> usize {
@@ -216,9 +160,7 @@ struct Running<'a> {
     args: &'a RunArgs,
     config: Config,
     log: Log,
-    registry: Arc<Registry>,
-    proxy: Proxy,
-    state: Arc<AdminState<PoolHandle>>,
+    server: Server,
 }
 
 impl Running<'_> {
@@ -232,7 +174,7 @@ impl Running<'_> {
         if let Err(error) = self.log.reopen_same() {
             warn!(%error, "the log goes on where it was");
         }
-        let counters = self.registry.process();
+        let counters = self.server.registry.process();
         let config = match config::load(&self.args.config.file) {
             Ok(config) => config,
             Err(error) => {
@@ -246,9 +188,9 @@ impl Running<'_> {
             counters.config_reloads.inc();
             return;
         }
-        let applied = self.proxy.reload(config.pools.clone()).await;
+        let applied = self.server.proxy.reload(config.pools.clone()).await;
         // Also after an error: pools before the one at fault were changed.
-        self.state.replace_pools(self.proxy.pools());
+        self.server.state.replace_pools(self.server.proxy.pools());
         match applied {
             Ok(report) => {
                 info!(
@@ -257,10 +199,10 @@ impl Running<'_> {
                     "config reloaded"
                 );
                 self.apply_rest(config);
-                self.registry.process().config_reloads.inc();
+                self.server.registry.process().config_reloads.inc();
             }
             Err(error) => {
-                self.registry.process().config_reload_failures.inc();
+                self.server.registry.process().config_reload_failures.inc();
                 error!(%error, "config not reloaded, or not wholly; correct it and send SIGHUP again");
             }
         }
@@ -293,14 +235,14 @@ impl Running<'_> {
     async fn drain(&self, signals: &mut Signals) {
         info!("stopping: accepting nobody, answering what is in flight");
         tokio::select! {
-            in_time = self.proxy.drain(DRAIN_MAX) => {
+            in_time = self.server.proxy.drain(DRAIN_MAX) => {
                 if !in_time {
                     warn!(waited = ?DRAIN_MAX, "some replies did not come; their clients were closed");
                 }
             }
             () = signals.stop() => {
                 warn!("asked twice: ending at once");
-                self.proxy.abandon();
+                self.server.proxy.abandon();
             }
         }
     }

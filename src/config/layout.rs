@@ -1,4 +1,4 @@
-//! The keys that make a layout: `hash`, `distribution`, `hash_tag` and
+//! The keys that make a layout: `hash`, `distribution`, `hash_tag`, `route` and
 //! `[[shard]]`, in a pool or at the top of a LAYOUT file.
 
 use std::path::Path;
@@ -7,15 +7,16 @@ use crate::router::address::{AddressError, ShardAddress};
 use crate::router::hash::HashKind;
 use crate::router::layout::Layout;
 use crate::router::layout_error::{LayoutError, LayoutFault, Place};
-use crate::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
+use crate::router::spec::{DistributionKind, LayoutSpec, PrefixSpec, ShardSpec};
 use crate::router::tag::HashTag;
 
 use super::document::{Document, Item, Section};
+use super::nutcracker::is_nutcracker;
 use super::problem::{ConfigError, closest};
-use super::{read, refuse_yaml};
+use super::read;
 
-/// Largest weight of a shard.
-const WEIGHT_MAX: u64 = 1_000_000;
+/// Largest weight of a shard: twemproxy's.
+const WEIGHT_MAX: u64 = i32::MAX as u64;
 
 /// Reads a LAYOUT file: the same keys as a pool, at the top of the file.
 ///
@@ -31,7 +32,15 @@ pub fn load_layout(file: &Path) -> Result<LayoutSpec, ConfigError> {
 /// # Errors
 /// Every problem found in the text.
 pub fn parse_layout(file: &Path, text: &str) -> Result<LayoutSpec, ConfigError> {
-    refuse_yaml(file, text)?;
+    if is_nutcracker(text) {
+        return Err(Document::refuse(
+            file,
+            text,
+            0,
+            "this is a nutcracker.yml, and a layout is wanted",
+            "write `hash`, `distribution`, `hash_tag` and [[shard]] into a TOML file",
+        ));
+    }
     Document::read(file, text, |root| {
         if let Some(pool) = root.take("pool") {
             pool.problem(
@@ -58,20 +67,31 @@ pub fn layout(section: &Section<'_, '_>) -> LayoutSpec {
             .and_then(distribution)
             .unwrap_or_default(),
         hash_tag: section.take("hash_tag").as_ref().and_then(hash_tag),
-        shards: Vec::new(),
+        ..LayoutSpec::default()
     };
+    let rules = section.sections("route");
+    let route = rules.iter().map(prefix_rule).collect();
     let sections = section.sections("shard");
     let shards = sections.iter().map(shard).collect();
-    let spec = LayoutSpec { shards, ..spec };
+    let spec = LayoutSpec {
+        route,
+        shards,
+        ..spec
+    };
     if section.problem_count() == problems_before {
-        check(section, &sections, &spec);
+        check(section, &sections, &rules, &spec);
     }
     spec
 }
 
 /// Asks the router what it makes of the spec; its error is said at the field
 /// it names.
-fn check(section: &Section<'_, '_>, shards: &[Section<'_, '_>], spec: &LayoutSpec) {
+fn check(
+    section: &Section<'_, '_>,
+    shards: &[Section<'_, '_>],
+    rules: &[Section<'_, '_>],
+    spec: &LayoutSpec,
+) {
     let Err(LayoutError { place, fault }) = Layout::new(spec.clone()) else {
         return;
     };
@@ -87,6 +107,13 @@ fn check(section: &Section<'_, '_>, shards: &[Section<'_, '_>], spec: &LayoutSpe
     };
     let (section, field) = match place {
         Place::Layout { field } => (section, field),
+        Place::Route { position } => (
+            rules.get(position).unwrap_or(section),
+            match fault {
+                LayoutFault::PrefixShard { .. } => "shard",
+                _ => "prefix",
+            },
+        ),
         Place::Shard {
             position, field, ..
         } => (shards.get(position).unwrap_or(section), field),
@@ -134,6 +161,23 @@ fn hash_tag(item: &Item<'_, '_>) -> Option<HashTag> {
         );
     }
     tag
+}
+
+fn prefix_rule(section: &Section<'_, '_>) -> PrefixSpec {
+    let text = |field, help: &str| {
+        let item = section.take(field);
+        if item.is_none() {
+            section.problem(format!("a rule needs a {field}"), help);
+        }
+        let text = item.as_ref().and_then(Item::text);
+        text.unwrap_or_default().to_owned()
+    };
+    let rule = PrefixSpec {
+        prefix: text("prefix", "write { prefix = \"queue:\", shard = \"name\" }"),
+        shard: text("shard", "write { prefix = \"queue:\", shard = \"name\" }"),
+    };
+    section.close();
+    rule
 }
 
 fn shard(section: &Section<'_, '_>) -> ShardSpec {

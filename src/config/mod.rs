@@ -3,6 +3,7 @@
 //! ```text
 //! text --document--> Section, Item (values with places)
 //!      --process, pool, layout--> Config (no Option, no string left to doubt)
+//! a nutcracker.yml --nutcracker--> Config, the same
 //! ```
 //!
 //! Invariants of a [`Config`]: at least one pool; pool names are unique and
@@ -12,11 +13,13 @@
 
 mod document;
 mod layout;
+mod nutcracker;
 mod pool;
 mod problem;
 mod process;
 mod secret;
 mod unit;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -30,13 +33,14 @@ pub use process::{
     AdminConfig, Config, HTTP_DEFAULT, LogConfig, LogFormat, LogLevel, ServerConfig,
 };
 pub use secret::Environment;
+pub use written::{UnwritableConfig, to_toml};
 
 use document::Document;
 
 use crate::router::spec::LayoutSpec;
 
-/// Reads the config in `file`; `${NAME}` secrets come from the environment of
-/// the process.
+/// Reads the config in `file`: TOML or a nutcracker.yml, told apart by what
+/// stands there. `${NAME}` secrets come from the environment of the process.
 ///
 /// # Errors
 /// The file cannot be read, or says something wrong: then every problem found.
@@ -51,8 +55,27 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// Every problem found in the text.
 pub fn parse(file: &Path, text: &str, environment: Environment<'_>) -> Result<Config, ConfigError> {
-    refuse_yaml(file, text)?;
+    if nutcracker::is_nutcracker(text) {
+        return parse_nutcracker(file, text);
+    }
     Document::read(file, text, |root| process::config(root, environment))
+}
+
+/// The meaning of `text`, the content of `file`, as a nutcracker.yml whatever
+/// it looks like.
+///
+/// # Errors
+/// In the words of the original's log.
+pub fn parse_nutcracker(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    nutcracker::parse(file, text)
+}
+
+/// As [`parse_nutcracker`], of what is in `file`.
+///
+/// # Errors
+/// The file cannot be read, or as [`parse_nutcracker`].
+pub fn load_nutcracker(file: &Path) -> Result<Config, ConfigError> {
+    parse_nutcracker(file, &read(file)?)
 }
 
 /// What a file turned out to be.
@@ -87,30 +110,4 @@ fn read(file: &Path) -> Result<String, ConfigError> {
         file: file.to_owned(),
         cause,
     })
-}
-
-/// A nutcracker.yml starts with `name:` at the line's start and goes on with
-/// indented `key: value` lines; no line of TOML looks like the first.
-fn refuse_yaml(file: &Path, text: &str) -> Result<(), ConfigError> {
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let content = line.trim_end();
-        let blank = content.is_empty() || content.starts_with('#') || content == "---";
-        if !blank {
-            let name = content.strip_suffix(':').unwrap_or_default();
-            let is_pool = !name.is_empty() && !name.contains(['=', '[', '"', ' ']);
-            if !is_pool {
-                return Ok(());
-            }
-            return Err(Document::refuse(
-                file,
-                text,
-                at,
-                "this is a nutcracker.yml; reading those is not in this build yet",
-                "write the pool as TOML; configs/small.toml shows how",
-            ));
-        }
-        at += line.len();
-    }
-    Ok(())
 }

@@ -4,17 +4,22 @@ use crate::proxy::config::{
     BULK_BYTES_MAX, Compat, EjectConfig, PoolConfig, PoolLimits, REQUEST_HEADROOM_BYTES, Timeouts,
 };
 use crate::reuseport::address::ListenAddress;
+use crate::reuseport::listener::BACKLOG_DEFAULT;
 use crate::upstream::config::{Credentials, Secret, UpstreamConfig};
 
 use super::document::{Item, Section};
 use super::layout::{layout, one_of};
+use super::process::CLIENTS_MAX;
 use super::secret::{Environment, resolve};
 
 /// Longest name of a pool: it becomes part of file names and URLs.
-const NAME_BYTES_MAX: usize = 64;
+pub const NAME_BYTES_MAX: usize = 64;
 
 /// Most connections of one worker to one shard.
-const CONNECTIONS_MAX: u64 = 64;
+pub const CONNECTIONS_MAX: u64 = 64;
+
+/// Longest queue of connections that nobody accepted yet.
+const BACKLOG_MAX: u64 = i32::MAX as u64;
 
 const KIB: usize = 1024;
 const GIB: usize = 1024 * 1024 * KIB;
@@ -40,6 +45,9 @@ pub fn pool<'d, 't>(
     let section = item.section()?;
     check_name(name, item);
     let listen = listen(&section);
+    let backlog = section
+        .take("backlog")
+        .and_then(|item| item.integer(1..BACKLOG_MAX + 1));
     let layout = layout(&section);
     let timeouts = timeouts(section.section("timeout").as_ref());
     let eject = eject(section.section("eject").as_ref());
@@ -50,30 +58,38 @@ pub fn pool<'d, 't>(
         .as_ref()
         .and_then(compat)
         .unwrap_or_default();
+    let allow_flush = section.take("allow_flush").and_then(|item| item.boolean());
     section.close();
     let config = PoolConfig {
         name: name.to_owned(),
         listen: listen.iter().map(|(address, _)| address.clone()).collect(),
+        backlog: backlog
+            .and_then(|backlog| u32::try_from(backlog).ok())
+            .unwrap_or(BACKLOG_DEFAULT),
         layout,
         timeouts,
         eject,
         upstream,
         limits,
         compat,
+        allow_flush: allow_flush.unwrap_or_default(),
     };
     Some(PlacedPool { config, listen })
 }
 
 fn check_name(name: &str, item: &Item<'_, '_>) {
-    let sound = name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if !sound || name.is_empty() || name.len() > NAME_BYTES_MAX {
+    if !is_pool_name(name) {
         item.problem(
-            "a pool's name is letters, digits, `_` and `-`",
+            "a pool's name is letters, digits, `_`, `-` and `.`",
             format!("rename it; it has at most {NAME_BYTES_MAX} characters"),
         );
     }
+}
+
+/// Whether a text can name a pool: safe in file names and URLs.
+pub fn is_pool_name(name: &str) -> bool {
+    let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    name.bytes().all(is_sound) && (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 
 fn listen<'d, 't>(section: &Section<'d, 't>) -> Vec<(ListenAddress, Item<'d, 't>)> {
@@ -219,6 +235,10 @@ fn limits(section: Option<&Section<'_, '_>>) -> PoolLimits {
     let buffer = section
         .take("max_client_buffer")
         .and_then(|item| item.size(CLIENT_BUFFER_BYTES.0, CLIENT_BUFFER_BYTES.1));
+    let clients = section
+        .take("max_clients")
+        .and_then(|item| item.integer(0..CLIENTS_MAX + 1))
+        .filter(|clients| *clients > 0);
     section.close();
     PoolLimits {
         // "512MB" is meant as Redis means it, a value of that size.
@@ -226,6 +246,7 @@ fn limits(section: Option<&Section<'_, '_>>) -> PoolLimits {
             size + REQUEST_HEADROOM_BYTES
         }),
         client_buffer_bytes_max: buffer.unwrap_or(default.client_buffer_bytes_max),
+        clients_max: clients.and_then(|clients| usize::try_from(clients).ok()),
     }
 }
 
@@ -237,7 +258,7 @@ fn compat(item: &Item<'_, '_>) -> Option<Compat> {
 }
 
 /// Records that `item` asks for something that this build would not do.
-pub fn not_yet(item: &Item<'_, '_>, what: &str, instead: &str) {
+fn not_yet(item: &Item<'_, '_>, what: &str, instead: &str) {
     item.problem(
         format!("{what} is not in this build yet"),
         format!("write {instead}, or leave it out"),

@@ -10,13 +10,14 @@ use crate::upstream::config::Secret;
 
 use super::document::{Item, Section};
 use super::layout::one_of;
-use super::pool::{PlacedPool, not_yet, pool};
+use super::pool::{PlacedPool, pool};
 use super::secret::{Environment, resolve};
 
 /// Most worker threads; more than any machine this was tried on has cores.
 const WORKERS_MAX: u64 = 512;
 
-const CLIENTS_MAX: u64 = 10_000_000;
+/// Most clients of a process or a pool.
+pub const CLIENTS_MAX: u64 = 10_000_000;
 
 /// Shortest admin token: 128 bits, were each byte drawn from 256.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -91,6 +92,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// As twemproxy writes it, when called by its name; not for config files.
+    Nutcracker,
 }
 
 /// `[admin]`.
@@ -101,6 +104,8 @@ pub struct AdminConfig {
     /// What a caller must know: printable ASCII without spaces. `None`, only
     /// on loopback, asks for nothing.
     pub token: Option<Secret>,
+    /// Where to tell what twemproxy tells on its port 22222; `None` for nowhere.
+    pub nutcracker_stats: Option<SocketAddr>,
 }
 
 impl Default for AdminConfig {
@@ -108,6 +113,7 @@ impl Default for AdminConfig {
         Self {
             http: Some(HTTP_DEFAULT),
             token: None,
+            nutcracker_stats: None,
         }
     }
 }
@@ -242,7 +248,7 @@ fn admin<'d, 't>(
     let item = section.take("http");
     let http = match &item {
         None => Some(HTTP_DEFAULT),
-        Some(item) => http_address(item),
+        Some(item) => tcp_address(item, "127.0.0.1:9180"),
     };
     let written = section.take("token");
     let token = written.as_ref().and_then(|item| token(item, environment));
@@ -254,20 +260,29 @@ fn admin<'d, 't>(
             "write token = \"file:/path\" below it, or listen on 127.0.0.1",
         );
     }
-    if let Some(item) = section.take("nutcracker_stats")
-        && item.text().is_some_and(|text| !text.is_empty())
+    let stats_at = section.take("nutcracker_stats");
+    let nutcracker_stats = stats_at
+        .as_ref()
+        .and_then(|item| tcp_address(item, "127.0.0.1:22222"));
+    if let (Some(item), Some(http), Some(stats)) = (&stats_at, http, nutcracker_stats)
+        && ListenAddress::Tcp(http).clashes_with(&ListenAddress::Tcp(stats))
     {
-        not_yet(
-            &item,
-            "the stats port of nutcracker",
-            "nutcracker_stats = \"\"",
+        item.problem(
+            "`admin.nutcracker_stats` and `admin.http` are the same address",
+            "give each an address of its own",
         );
     }
     section.close();
-    (AdminConfig { http, token }, item)
+    let admin = AdminConfig {
+        http,
+        token,
+        nutcracker_stats,
+    };
+    (admin, item)
 }
 
-fn http_address(item: &Item<'_, '_>) -> Option<SocketAddr> {
+/// An address, or `""` for none.
+fn tcp_address(item: &Item<'_, '_>, example: &str) -> Option<SocketAddr> {
     let text = item.text()?;
     if text.is_empty() {
         return None;
@@ -275,12 +290,15 @@ fn http_address(item: &Item<'_, '_>) -> Option<SocketAddr> {
     match text.parse::<ListenAddress>() {
         Ok(ListenAddress::Tcp(address)) => return Some(address),
         Ok(ListenAddress::Unix { .. }) => item.problem(
-            "`admin.http` on a unix socket is not in this build yet",
-            "write an address such as \"127.0.0.1:9180\"",
+            format!(
+                "`{}` on a unix socket is not in this build yet",
+                item.path()
+            ),
+            format!("write an address such as \"{example}\""),
         ),
         Err(error) => item.problem(
             error.to_string(),
-            "write \"IP:PORT\" such as \"127.0.0.1:9180\", or \"\" for none",
+            format!("write \"IP:PORT\" such as \"{example}\", or \"\" for none"),
         ),
     }
     None

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::document::Item;
 
 /// Longest duration a config may name.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Item<'_, '_> {
     /// A duration such as "500ms" or "1m 30s"; `None` is "0s", for none.

@@ -36,11 +36,22 @@ pub enum CommandClass {
     Script,
     /// One shard's share of a command with keys on several.
     Part,
+    /// Requests from MULTI to EXEC, and WATCH.
+    Transaction,
+    /// Waits at the shard for what others do.
+    Waiting,
 }
 
 impl CommandClass {
     /// Every class, in the order they are rendered.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Script, Self::Part];
+    pub const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Write,
+        Self::Script,
+        Self::Part,
+        Self::Transaction,
+        Self::Waiting,
+    ];
 
     /// The value of the label `class`.
     pub fn label(self) -> &'static str {
@@ -49,6 +60,8 @@ impl CommandClass {
             Self::Write => "write",
             Self::Script => "script",
             Self::Part => "part",
+            Self::Transaction => "transaction",
+            Self::Waiting => "waiting",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! worker 0 --+-- Arc<WorkerCalls>    (one writer each) --+
 //! worker 1 --+-- Arc<PoolCounters>                       |
-//!            `-- Arc<ShardCounters>                      +--> Registry --> /metrics
+//!            `-- Arc<ShardCounters>                      +--> Registry --> /metrics, port 22222
 //! control  ----- Arc<PoolState>, ProcessCounters --------+
 //! ```
 //!
@@ -12,6 +12,7 @@
 
 pub mod counter;
 pub mod latency;
+pub mod nutcracker;
 pub mod pool;
 pub mod registry;
 mod render;

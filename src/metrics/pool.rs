@@ -114,6 +114,10 @@ pub struct PoolCounters {
     pub clients_handed_over: Counter,
     /// Clients closed because they did not read what they were owed.
     pub clients_overrun_total: Counter,
+    /// Clients that closed their side first.
+    pub client_eofs_total: Counter,
+    /// Clients whose connection broke.
+    pub client_errors_total: Counter,
     /// Requests read from clients.
     pub requests_total: Counter,
     /// Replies written to clients.
@@ -144,6 +148,12 @@ pub struct ShardCounters {
     pub connects_total: Counter,
     /// Attempts to connect that failed, and connections lost.
     pub failures_total: Counter,
+    /// Connections that the shard closed, also idle ones.
+    pub eofs_total: Counter,
+    /// Connections lost or not made for any other reason than a timeout.
+    pub errors_total: Counter,
+    /// Connections ended because they or a reply took too long.
+    pub timeouts_total: Counter,
     /// Requests sent.
     pub requests_total: Counter,
     /// Replies received.
@@ -170,6 +180,8 @@ impl Block for PoolCounters {
         let pairs = [
             (&self.clients_total, &ended.clients_total),
             (&self.clients_overrun_total, &ended.clients_overrun_total),
+            (&self.client_eofs_total, &ended.client_eofs_total),
+            (&self.client_errors_total, &ended.client_errors_total),
             (&self.clients_handed_over, &ended.clients_handed_over),
             (&self.requests_total, &ended.requests_total),
             (&self.replies_total, &ended.replies_total),
@@ -192,6 +204,9 @@ impl Block for ShardCounters {
         let pairs = [
             (&self.connects_total, &ended.connects_total),
             (&self.failures_total, &ended.failures_total),
+            (&self.eofs_total, &ended.eofs_total),
+            (&self.errors_total, &ended.errors_total),
+            (&self.timeouts_total, &ended.timeouts_total),
             (&self.requests_total, &ended.requests_total),
             (&self.replies_total, &ended.replies_total),
             (&self.bytes_in, &ended.bytes_in),

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counter::{Gauge, SharedCounter};
+use super::nutcracker::{self, StatsSource};
 use super::pool::{Block, PoolCounters, ShardCounters, WorkerCalls};
 use super::render;
 use super::summary::ShardLatencySummary;
@@ -40,6 +41,21 @@ pub struct ProcessCounters {
 pub struct PoolState {
     /// Number of the layout in use.
     pub epoch: Gauge,
+}
+
+/// Sums over the workers of one pool.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct PoolTotals {
+    /// Clients connected now.
+    pub clients: u64,
+    /// Clients accepted since start.
+    pub clients_total: u64,
+    /// Requests read.
+    pub requests_total: u64,
+    /// Bytes read from clients.
+    pub bytes_in: u64,
+    /// Bytes written to clients.
+    pub bytes_out: u64,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +145,22 @@ impl Registry {
         self.with_pool(pool, |series| Arc::clone(&series.state))
     }
 
+    /// What the clients of `pool` did so far, all workers together.
+    pub fn pool_totals(&self, pool: &str) -> PoolTotals {
+        let pools = self.swept();
+        let Some(series) = pools.get(pool) else {
+            return PoolTotals::default();
+        };
+        let sum = |of: fn(&PoolCounters) -> u64| series.clients.sum(of);
+        PoolTotals {
+            clients: sum(|counters| counters.clients.value()),
+            clients_total: sum(|counters| counters.clients_total.value()),
+            requests_total: sum(|counters| counters.requests_total.value()),
+            bytes_in: sum(|counters| counters.client_bytes_in.value()),
+            bytes_out: sum(|counters| counters.client_bytes_out.value()),
+        }
+    }
+
     /// What each shard of `pool` took to answer, in the order of their names.
     pub fn shard_latencies(&self, pool: &str) -> Vec<ShardLatencySummary> {
         let pools = self.swept();
@@ -144,6 +176,11 @@ impl Registry {
     /// prefix `keyferry_`, base units.
     pub fn render(self: &Arc<Self>) -> String {
         render::text(self)
+    }
+
+    /// Everything as twemproxy tells it on its port 22222.
+    pub fn nutcracker_stats(&self, source: &StatsSource<'_>) -> String {
+        nutcracker::text(self, source)
     }
 
     pub(super) fn calls(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<WorkerCalls>>> {

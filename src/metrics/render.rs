@@ -46,7 +46,7 @@ const fn gauge<B>(name: &'static str, help: &'static str, of: fn(&B) -> u64) -> 
     }
 }
 
-const POOL_FAMILIES: [Family<PoolCounters>; 12] = [
+const POOL_FAMILIES: [Family<PoolCounters>; 14] = [
     gauge("clients", "Clients connected now", |c| c.clients.value()),
     counter("client_connections", "Clients accepted", |c| {
         c.clients_total.value()
@@ -61,6 +61,12 @@ const POOL_FAMILIES: [Family<PoolCounters>; 12] = [
         "Clients closed because they did not read their replies",
         |c| c.clients_overrun_total.value(),
     ),
+    counter("client_eofs", "Clients that closed first", |c| {
+        c.client_eofs_total.value()
+    }),
+    counter("client_errors", "Clients whose connection broke", |c| {
+        c.client_errors_total.value()
+    }),
     counter("requests", "Requests read from clients", |c| {
         c.requests_total.value()
     }),
@@ -93,7 +99,7 @@ const POOL_FAMILIES: [Family<PoolCounters>; 12] = [
     ),
 ];
 
-const SHARD_FAMILIES: [Family<ShardCounters>; 8] = [
+const SHARD_FAMILIES: [Family<ShardCounters>; 11] = [
     gauge(
         "shard_connections",
         "Connections to the shard that are up",
@@ -106,6 +112,21 @@ const SHARD_FAMILIES: [Family<ShardCounters>; 8] = [
         "shard_failures",
         "Connections to the shard that failed or were lost",
         |c| c.failures_total.value(),
+    ),
+    counter(
+        "shard_eofs",
+        "Connections that the shard closed, also idle ones",
+        |c| c.eofs_total.value(),
+    ),
+    counter(
+        "shard_errors",
+        "Connections lost or not made, but by no timeout",
+        |c| c.errors_total.value(),
+    ),
+    counter(
+        "shard_timeouts",
+        "Connections ended because they or a reply took too long",
+        |c| c.timeouts_total.value(),
     ),
     counter("shard_requests", "Requests sent to the shard", |c| {
         c.requests_total.value()

@@ -29,7 +29,7 @@ const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
 const FAMILY: &str = "shard_latency_seconds";
 const HELP: &str = "Time from sending a request to its reply, by class of command";
 
-/// What one shard took to answer requests of all classes.
+/// What one shard took to answer requests, those aside that wait for others.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct ShardLatencySummary {
     /// Name of the shard.
@@ -46,7 +46,9 @@ impl ShardLatencySummary {
     pub(super) fn of(shard: &str, blocks: &Blocks<ShardCounters>) -> Self {
         let mut merged = Merged::new();
         for class in CommandClass::ALL {
-            merged.add_all(blocks, class);
+            if class != CommandClass::Waiting {
+                merged.add_all(blocks, class);
+            }
         }
         Self {
             shard: shard.to_owned(),

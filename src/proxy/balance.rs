@@ -151,6 +151,11 @@ impl Balance {
         self.opened.store(true, Ordering::Release);
     }
 
+    /// Where the workers take their orders.
+    pub fn ports(&self) -> Arc<[WorkerPort]> {
+        Arc::clone(&self.ports)
+    }
+
     /// Nobody shall hand clients of the pool to `worker` any more; those on
     /// their way still arrive.
     pub fn leave(&self, worker: usize) {
@@ -179,6 +184,11 @@ impl Balance {
                 });
             }
         }
+    }
+
+    /// Clients of the pool, whichever worker serves them.
+    pub fn clients(&self) -> usize {
+        self.workers.iter().map(|place| place.clients.value()).sum()
     }
 
     fn loads(&self, own: usize) -> Vec<Option<Load>> {

@@ -14,6 +14,7 @@
 use super::large_requests::Upload;
 use super::parking::{Parking, SpareParkings};
 use super::reader::Reader;
+use super::session::Session;
 use super::spares::Spares;
 
 /// Bytes already written from which the rest of `out` is moved to its front.
@@ -68,6 +69,21 @@ pub enum Ending {
     Closed,
 }
 
+/// CLIENT REPLY: which replies the client does not want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Silence {
+    /// It gets all.
+    #[default]
+    Never,
+    /// It gets none.
+    Always,
+    /// It gets all but that of one request.
+    Once {
+        /// Its number; it was the next one when nothing was owed.
+        sequence: u32,
+    },
+}
+
 /// Names a client gave itself; few do, so it is boxed.
 #[derive(Debug, Default, Clone)]
 pub struct Introduction {
@@ -118,6 +134,10 @@ pub struct Client {
     pub settles: bool,
     /// A large reply is arriving for it.
     pub receives_large: bool,
+    /// What binds it to a connection of its own, or keeps its requests back.
+    pub session: Option<Box<Session>>,
+    /// Replies it does not want.
+    pub silence: Silence,
     /// When it last sent something.
     pub active_ms: u64,
     /// When it connected.
@@ -152,6 +172,8 @@ impl Client {
             eof: false,
             settles: false,
             receives_large: false,
+            session: None,
+            silence: Silence::Never,
             active_ms: now_ms,
             since_ms: now_ms,
             owed: 0,
@@ -277,10 +299,16 @@ impl Client {
     pub fn reply(&mut self, sequence: u32, count: u32, bytes: &[u8]) {
         let index = sequence.wrapping_sub(self.head);
         if index == 0 {
-            self.out.extend_from_slice(bytes);
+            if self.silence == Silence::Never || !self.is_silenced(sequence) {
+                self.out.extend_from_slice(bytes);
+            }
             self.pass(count);
             if let Some(parking) = &mut self.parking {
+                let kept = self.out.len();
                 let passed = parking.pass(count, &mut self.out);
+                if self.silence == Silence::Always {
+                    self.out.truncate(kept);
+                }
                 self.pass(passed);
             }
         } else {
@@ -290,6 +318,24 @@ impl Client {
             );
             let parking = self.parking.get_or_insert_default();
             parking.park(index as usize, count as usize, bytes);
+        }
+    }
+
+    fn is_silenced(&self, sequence: u32) -> bool {
+        match self.silence {
+            Silence::Never => false,
+            Silence::Always => true,
+            Silence::Once { sequence: silenced } => sequence == silenced,
+        }
+    }
+
+    /// Whether the reply to the next request is not wanted, but later ones are:
+    /// it must not come together with them.
+    #[inline]
+    pub fn is_next_silenced(&self) -> bool {
+        match self.silence {
+            Silence::Never | Silence::Always => false,
+            Silence::Once { sequence } => sequence == self.next_sequence(),
         }
     }
 
@@ -360,6 +406,24 @@ mod tests {
         assert_eq!((client.output(), client.owed()), (&b"ABCDE"[..], 1));
         client.reply(5, 1, b"F");
         assert_eq!((client.output(), client.parked()), (&b"ABCDEF"[..], 0));
+    }
+
+    #[test]
+    fn replies_that_are_not_wanted_take_their_turn_and_leave_nothing() {
+        let mut client = client();
+        client.silence = Silence::Always;
+        client.expect(3);
+        client.reply(1, 2, b"BC");
+        client.reply(0, 1, b"A");
+        assert_eq!((client.output(), client.owed()), (&b""[..], 0));
+        client.silence = Silence::Once { sequence: 3 };
+        assert!(client.is_next_silenced());
+        client.expect(3);
+        client.reply(4, 1, b"E");
+        client.reply(3, 0, b"a part of D");
+        client.reply(3, 1, b"D");
+        client.reply(5, 1, b"F");
+        assert_eq!((client.output(), client.owed()), (&b"EF"[..], 0));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct PoolConfig {
     pub name: String,
     /// Where clients connect; never empty.
     pub listen: Vec<ListenAddress>,
+    /// Connections the kernel keeps, for each worker, that nobody accepted yet.
+    pub backlog: u32,
     /// The layout at start; after a reshard the one in `state_dir` wins.
     pub layout: LayoutSpec,
     /// Client-side timeouts; the upstream's own are in `upstream`.
@@ -44,6 +46,8 @@ pub struct PoolConfig {
     pub limits: PoolLimits,
     /// Whose habits errors follow.
     pub compat: Compat,
+    /// Whether FLUSHALL and FLUSHDB empty the shards; refused else.
+    pub allow_flush: bool,
 }
 
 /// The three waits of a pool; `None` waits for ever.
@@ -88,13 +92,15 @@ impl Default for EjectConfig {
     }
 }
 
-/// Bounds in bytes for one client.
+/// Bounds for one client, in bytes, and for all clients of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
     /// Longest request, all arguments and headers together.
     pub request_bytes_max: usize,
     /// Most bytes of replies kept for a client that does not read.
     pub client_buffer_bytes_max: usize,
+    /// Most clients of the pool; `None`: as many as the process may have.
+    pub clients_max: Option<usize>,
 }
 
 impl Default for PoolLimits {
@@ -102,6 +108,7 @@ impl Default for PoolLimits {
         Self {
             request_bytes_max: REQUEST_BYTES_DEFAULT,
             client_buffer_bytes_max: CLIENT_BUFFER_BYTES_DEFAULT,
+            clients_max: None,
         }
     }
 }

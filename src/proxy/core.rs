@@ -33,10 +33,12 @@ use crate::router::epoch::Routing;
 use super::client::{Client, Ending, Pause};
 use super::config::PoolConfig;
 use super::gate::Drain;
+use super::hub::Hub;
 use super::lanes::{Lane, PipePlace};
 use super::merge::{Merges, Owner};
 use super::parking::SpareParkings;
 use super::reader::Reader;
+use super::roll_call::RollCall;
 use super::spares::Spares;
 use super::split::Split;
 
@@ -96,6 +98,8 @@ pub struct Chores {
     pub read_clients: Vec<u32>,
     /// Pipes that are read again after a stop.
     pub read_pipes: Vec<u32>,
+    /// What to ask the other workers.
+    pub roll_calls: Vec<RollCall>,
     /// A deadline began that no event will announce.
     pub clock: bool,
 }
@@ -124,6 +128,7 @@ pub struct PoolCore {
     pub(super) key_args: Vec<KeyArg>,
     pub(super) split: Split,
     pub(super) merges: Merges,
+    pub(super) hub: Hub,
     /// Replies that we make are written here first.
     pub(super) answer_buffer: Vec<u8>,
     pub(super) now_us: u64,
@@ -168,6 +173,7 @@ impl PoolCore {
             key_args: Vec::new(),
             split: Split::default(),
             merges: Merges::default(),
+            hub: Hub::default(),
             answer_buffer: Vec::new(),
             now_us: 0,
             last_idle_look_ms: 0,
@@ -233,6 +239,11 @@ impl PoolCore {
         self.clients.insert(client) as u32
     }
 
+    /// Workers of the pool.
+    pub(super) fn workers(&self) -> usize {
+        self.client_id_step as usize
+    }
+
     /// Clients connected now, and those closed in this turn.
     pub fn client_count(&self) -> usize {
         self.clients.len()
@@ -281,8 +292,13 @@ impl PoolCore {
         let Some(client) = self.clients.get_mut(key as usize) else {
             return;
         };
+        if client.ending == Ending::Open && !client.eof {
+            self.counters.client_eofs_total.inc();
+        }
         let waits_with_input = client.pause.is_some() && client.unread.is_some();
-        if waits_with_input {
+        if client.is_waiting() {
+            self.close_client(key);
+        } else if waits_with_input {
             client.eof = true;
         } else if client.ending == Ending::Open {
             client.ending = Ending::Finishing;
@@ -293,6 +309,10 @@ impl PoolCore {
 
     /// The client's connection is gone: what it is owed goes nowhere.
     pub fn client_gone(&mut self, key: u32) {
+        let client = self.clients.get(key as usize);
+        if client.is_some_and(|client| client.ending != Ending::Closed) {
+            self.counters.client_errors_total.inc();
+        }
         self.close_client(key);
     }
 
@@ -316,6 +336,7 @@ impl PoolCore {
         self.counters.clients.sub(1);
         self.chores.close_clients.push(key);
         self.cut_upload(key);
+        self.drop_session(key);
     }
 
     fn close_overrun(&mut self, key: u32) {
@@ -423,6 +444,7 @@ impl PoolCore {
         ]
         .iter()
         .any(|list| !list.is_empty())
+            || !chores.roll_calls.is_empty()
             || chores.clock
     }
 

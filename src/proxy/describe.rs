@@ -1,22 +1,22 @@
-//! What the proxy tells about itself, its clients and its commands, in the
-//! shape Redis gives it: INFO, HELLO, CLIENT LIST, COMMAND.
-
-use std::fmt::Write;
+//! What the proxy tells about its clients and its commands, in the shape Redis
+//! gives it: HELLO, CLIENT LIST, COMMAND.
 
 use crate::resp::{Request, write_array_header, write_bulk, write_integer, write_simple};
-use crate::router::commands::{ArgList, Command, all, lookup, resolve};
-use crate::router::errors::ErrorReply;
+use crate::router::commands::{ArgList, Command, KeyArg, KeyError, Refusal, all, lookup, resolve};
+use crate::router::errors::{ErrorReply, SYNTAX};
 
 use super::client::Client;
-use super::core::PoolCore;
+use super::glob;
 use super::local::REDIS_VERSION;
-
-/// The sections INFO knows, in the order it prints them.
-const SECTIONS: [&str; 5] = ["server", "clients", "memory", "stats", "replication"];
 
 /// A null in the client's protocol.
 pub(super) fn null(protocol: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(if protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
+}
+
+/// The null that stands for an array.
+pub(super) fn null_array(protocol: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(if protocol == 3 { b"_\r\n" } else { b"*-1\r\n" });
 }
 
 /// Text for people: a verbatim string in RESP3, else a bulk string.
@@ -28,7 +28,7 @@ pub(super) fn text(protocol: u8, text: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn map_header(protocol: u8, pairs: usize, out: &mut Vec<u8>) {
+pub(super) fn map_header(protocol: u8, pairs: usize, out: &mut Vec<u8>) {
     if protocol == 3 {
         out.extend_from_slice(format!("%{pairs}\r\n").as_bytes());
     } else {
@@ -57,11 +57,25 @@ pub(super) fn hello(client: &Client) -> Vec<u8> {
     out
 }
 
+/// Lines of [`client_line`] of several workers, in the order of the clients' ids.
+pub(super) fn in_order_of_ids(text: &str) -> String {
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    lines.sort_by_key(|line| {
+        let id = line
+            .strip_prefix("id=")
+            .and_then(|rest| rest.split_once(' '));
+        id.and_then(|(id, _)| id.parse::<u64>().ok())
+    });
+    lines.concat()
+}
+
 /// One line of CLIENT LIST.
-pub(super) fn client_line(client: &Client, now_ms: u64) -> String {
+pub(super) fn client_line(client: &Client, own_address: &str, now_ms: u64) -> String {
     let known = client.introduction.as_deref();
     format!(
-        "id={} addr={} name={} age={} idle={} db={} qbuf={} obl={} oll={} lib-name={} lib-ver={} resp={}\n",
+        "id={} addr={} laddr={own_address} name={} age={} idle={} flags=N db={} sub=0 psub=0 \
+         ssub=0 multi=-1 qbuf={} obl={} oll={} events=r user=default redir=-1 resp={} lib-name={} \
+         lib-ver={}\n",
         client.id,
         client.peer.as_deref().unwrap_or("?"),
         known.map_or("", |known| &known.name),
@@ -74,59 +88,10 @@ pub(super) fn client_line(client: &Client, now_ms: u64) -> String {
             .map_or(0, |unread| unread.bytes.len()),
         client.unwritten(),
         client.owed(),
+        client.protocol,
         known.map_or("", |known| &known.library),
         known.map_or("", |known| &known.library_version),
-        client.protocol,
     )
-}
-
-/// The reply to INFO, with the sections that were asked for.
-pub(super) fn info(core: &PoolCore, args: &Request<'_>, protocol: u8, out: &mut Vec<u8>) {
-    let wanted = |section: &str| {
-        args.len() == 1
-            || (1..args.len()).any(|index| {
-                let word = args.arg(index);
-                [section, "all", "default", "everything"]
-                    .iter()
-                    .any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
-            })
-    };
-    let mut lines = String::new();
-    for section in SECTIONS.into_iter().filter(|section| wanted(section)) {
-        if !lines.is_empty() {
-            lines.push_str("\r\n");
-        }
-        write_section(core, section, &mut lines);
-    }
-    text(protocol, &lines, out);
-}
-
-fn write_section(core: &PoolCore, section: &str, lines: &mut String) {
-    let facts = match section {
-        "server" => format!(
-            "# Server\r\nredis_version:{REDIS_VERSION}\r\nredis_mode:standalone\r\n\
-             process_id:{}\r\nkeyferry_version:{}\r\nkeyferry_pool:{}\r\nkeyferry_epoch:{}\r\n\
-             keyferry_shards:{}\r\n",
-            std::process::id(),
-            env!("CARGO_PKG_VERSION"),
-            core.config.name,
-            core.routing.epoch,
-            core.routing.layout.shards().len(),
-        ),
-        "clients" => format!("# Clients\r\nconnected_clients:{}\r\n", core.client_count()),
-        "memory" => "# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n".to_owned(),
-        "stats" => format!(
-            "# Stats\r\ntotal_connections_received:{}\r\ntotal_commands_processed:{}\r\n",
-            core.counters.clients_total.value(),
-            core.counters.requests_total.value(),
-        ),
-        _ => "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n".to_owned(),
-    };
-    // Writing to a String never fails.
-    let _ = lines.write_str(&facts);
-    if section == "server" {
-        lines.push_str("loading:0\r\n");
-    }
 }
 
 /// The reply to COMMAND and its subcommands.
@@ -138,12 +103,7 @@ pub(super) fn command(name: &str, args: &Request<'_>, protocol: u8) -> Result<Ve
             all().iter().for_each(|known| entry(known, &mut out));
         }
         "command|count" => write_integer(&mut out, all().len() as i64),
-        "command|list" if args.len() == 2 => {
-            write_array_header(&mut out, all().len());
-            all()
-                .iter()
-                .for_each(|known| write_bulk(&mut out, known.name.as_bytes()));
-        }
+        "command|list" => names(args, &mut out)?,
         "command|info" if args.len() == 2 => {
             write_array_header(&mut out, all().len());
             all().iter().for_each(|known| entry(known, &mut out));
@@ -159,19 +119,67 @@ pub(super) fn command(name: &str, args: &Request<'_>, protocol: u8) -> Result<Ve
             }
         }
         "command|docs" => map_header(protocol, 0, &mut out),
-        "command|getkeys" => keys_of(args, &mut out)?,
-        other => {
-            return Err(ErrorReply::new(format!(
-                "ERR command '{}' with these arguments is not supported through this proxy",
-                other.replace('|', " ")
-            )));
-        }
+        "command|getkeys" => keys_of(
+            args,
+            |request, key, out| {
+                write_bulk(out, request.arg(key.index as usize));
+            },
+            &mut out,
+        )?,
+        _ => keys_of(
+            args,
+            |request, key, out| {
+                write_array_header(out, 2);
+                write_bulk(out, request.arg(key.index as usize));
+                out.extend_from_slice(if protocol == 3 { b"~1\r\n" } else { b"*1\r\n" });
+                write_simple(out, access_of(key));
+            },
+            &mut out,
+        )?,
     }
     Ok(out)
 }
 
+/// `COMMAND LIST [FILTERBY MODULE name | PATTERN glob]`. Of modules there are
+/// none; categories of the ACL are not in the table.
+fn names(args: &Request<'_>, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
+    let by = (args.arg(2), args.arg(3), args.arg(4));
+    let commands: Vec<&Command> = all().iter().flat_map(with_subcommands).collect();
+    let wanted: Vec<&&Command> = match by {
+        _ if args.len() == 2 => commands.iter().filter(|known| !is_sub(known)).collect(),
+        (word, _, _) if args.len() != 5 || !word.eq_ignore_ascii_case(b"FILTERBY") => {
+            return Err(SYNTAX);
+        }
+        (_, word, _) if word.eq_ignore_ascii_case(b"MODULE") => Vec::new(),
+        (_, word, glob) if word.eq_ignore_ascii_case(b"PATTERN") => {
+            let fits = |known: &&&Command| glob::fits(glob, known.name.as_bytes());
+            commands.iter().filter(fits).collect()
+        }
+        (_, word, _) if word.eq_ignore_ascii_case(b"ACLCAT") => {
+            return Err(ErrorReply::new(
+                "ERR COMMAND LIST FILTERBY ACLCAT is not supported through this proxy: \
+                 it has no users; ask a shard",
+            ));
+        }
+        _ => return Err(SYNTAX),
+    };
+    write_array_header(out, wanted.len());
+    for known in wanted {
+        write_bulk(out, known.name.as_bytes());
+    }
+    Ok(())
+}
+
+fn with_subcommands(command: &Command) -> impl Iterator<Item = &Command> {
+    [command].into_iter().chain(command.subcommands())
+}
+
+fn is_sub(command: &Command) -> bool {
+    command.name.contains('|')
+}
+
 /// One command as COMMAND describes it: name, arity, flags, first key, last
-/// key, step, then categories, tips, key specs and subcommands, left empty.
+/// key, step, then categories, tips and key specs, left empty, and subcommands.
 fn entry(command: &Command, out: &mut Vec<u8>) {
     write_array_header(out, 10);
     write_bulk(out, command.name.as_bytes());
@@ -179,26 +187,45 @@ fn entry(command: &Command, out: &mut Vec<u8>) {
     let flags: Vec<&str> = command.flags.names().collect();
     write_array_header(out, flags.len());
     flags.iter().for_each(|flag| write_simple(out, flag));
-    let first = command.first_key_fast().unwrap_or(0) as i64;
-    write_integer(out, first);
-    write_integer(out, first);
-    write_integer(out, i64::from(first > 0));
-    (0..4).for_each(|_| write_array_header(out, 0));
+    let (first, last, step) = command.key_range();
+    for place in [first as i64, last as i64, step as i64] {
+        write_integer(out, place);
+    }
+    (0..3).for_each(|_| write_array_header(out, 0));
+    write_array_header(out, command.subcommands().len());
+    command.subcommands().iter().for_each(|sub| entry(sub, out));
 }
 
-/// `COMMAND GETKEYS command ...`
-fn keys_of(args: &Request<'_>, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
+fn access_of(key: &KeyArg) -> &'static str {
+    match (key.reads, key.writes) {
+        (true, true) => "RW",
+        (false, true) => "OW",
+        (_, false) => "RO",
+    }
+}
+
+/// `COMMAND GETKEYS command ...`, `COMMAND GETKEYSANDFLAGS command ...`
+fn keys_of(
+    args: &Request<'_>,
+    write: impl Fn(&Vec<&[u8]>, &KeyArg, &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) -> Result<(), ErrorReply> {
     let request: Vec<&[u8]> = (2..args.len()).map(|index| args.arg(index)).collect();
-    let Ok(command) = resolve(&request) else {
-        return Err(ErrorReply::new("ERR Invalid command specified"));
+    let command = match resolve(&request) {
+        Ok(command) => command,
+        Err(Refusal::Arity(command)) if command.has_keys() => {
+            return Err(ErrorReply::new(
+                "ERR Invalid number of arguments specified for command",
+            ));
+        }
+        Err(Refusal::Arity(_)) => return Err(ErrorReply::keys(KeyError::NoKeys)),
+        Err(_) => return Err(ErrorReply::new("ERR Invalid command specified")),
     };
     let mut keys = Vec::new();
     command
         .keys(&request, &mut keys)
         .map_err(ErrorReply::keys)?;
     write_array_header(out, keys.len());
-    for key in keys {
-        write_bulk(out, request.arg(key.index as usize));
-    }
+    keys.iter().for_each(|key| write(&request, key, out));
     Ok(())
 }

@@ -12,8 +12,6 @@
 //! Invariant: the batch is flushed before anything else of its client is
 //! numbered, answered or sent.
 
-use std::sync::Arc;
-
 use crate::metrics::latency::CommandClass;
 use crate::metrics::pool::ErrorKind;
 use crate::resp::{Request, write_error};
@@ -22,7 +20,7 @@ use crate::router::epoch::Route;
 use crate::router::errors::ErrorReply;
 use crate::router::layout::ShardIndex;
 
-use super::client::Pause;
+use super::client::{Client, Pause};
 use super::core::{FULL_BYTES, Full, PoolCore, Ticket};
 use super::intake::HELD_BYTES_MAX;
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
@@ -60,6 +58,8 @@ pub(super) struct Seat {
     pub budget: u32,
     /// What is above, or what it is owed, may have changed.
     pub stale: bool,
+    /// Its requests are looked at one by one (`session.rs`); always stale then.
+    pub in_session: bool,
     batch: Batch,
 }
 
@@ -74,14 +74,16 @@ struct Batch {
 }
 
 impl Seat {
-    /// Of the client at `key`.
-    pub fn new(key: u32, generation: u32, lane: u32, budget: u32) -> Self {
+    /// Of `client` at `key`.
+    pub fn new(key: u32, client: &Client, budget: u32) -> Self {
+        let in_session = client.session.is_some();
         Self {
             key,
-            generation,
-            lane,
+            generation: client.generation,
+            lane: client.lane,
             budget,
-            stale: false,
+            stale: in_session,
+            in_session,
             batch: Batch::default(),
         }
     }
@@ -118,7 +120,9 @@ impl PoolCore {
         match handling {
             Handling::Forward => self.forward_by_keys(seat, command, request),
             Handling::Split(kind) => self.split(seat, kind, command, request),
+            Handling::Everywhere(kind) => self.everywhere(seat, kind, request),
             Handling::Local(local) => self.answer_locally(seat.key, local, command, request),
+            Handling::Session(session) => self.session_command(seat, session, command, request),
             Handling::Unsupported(why) => {
                 self.answer_error(seat.key, &ErrorReply::unsupported(command, why))
             }
@@ -234,7 +238,7 @@ impl PoolCore {
 
     /// Why a pipe takes no requests just now, after the client was answered.
     #[inline]
-    fn not_now(&mut self, key: u32, pipe: u32) -> Option<Verdict> {
+    pub(super) fn not_now(&mut self, key: u32, pipe: u32) -> Option<Verdict> {
         if let Some(pause) = self.crowded(pipe) {
             return Some(Verdict::Wait(pause));
         }
@@ -339,35 +343,9 @@ impl PoolCore {
         command: &'static Command,
         request: &Request<'_>,
     ) -> Verdict {
-        let key = seat.key;
-        if let Err(error) = command.keys(request, &mut self.key_args) {
-            return self.answer_error(key, &ErrorReply::keys_of(command, request, error));
-        }
-        let mut first: Option<(ShardIndex, &[u8])> = None;
-        for place in 0..self.key_args.len() {
-            let Some(key_arg) = self.key_args.get(place) else {
-                break;
-            };
-            let name = request.arg(key_arg.index as usize);
-            match (self.routing.route(name), first) {
-                (Route::To(shard), None) => first = Some((shard, name)),
-                (Route::To(shard), Some((other, _))) if shard == other => {}
-                (Route::To(shard), Some((other, other_name))) => {
-                    let layout = Arc::clone(&self.routing.layout);
-                    let error = ErrorReply::cross_shard(
-                        (other_name, &layout.shard(other).name),
-                        (name, &layout.shard(shard).name),
-                    );
-                    return self.answer_error(key, &error);
-                }
-                (stop, _) => return self.stop_at_gate(key, stop),
-            }
-        }
-        let Some((shard, _)) = first else {
-            return self.answer_error(
-                key,
-                &ErrorReply::new("ERR this request names no key, so it has no shard"),
-            );
+        let shard = match self.shard_of(seat.key, command, request) {
+            Ok(shard) => shard,
+            Err(verdict) => return verdict,
         };
         match self.pipe_for(seat, shard) {
             Some(pipe) => {
@@ -376,4 +354,72 @@ impl PoolCore {
             None => Verdict::End,
         }
     }
+
+    /// The shard of all keys of a request.
+    ///
+    /// # Errors
+    /// There is none now: the client was answered, or must wait.
+    pub(super) fn shard_of(
+        &mut self,
+        key: u32,
+        command: &Command,
+        request: &Request<'_>,
+    ) -> Result<ShardIndex, Verdict> {
+        if let Err(error) = command.keys(request, &mut self.key_args) {
+            return Err(self.answer_error(key, &ErrorReply::keys_of(command, request, error)));
+        }
+        let key_args = std::mem::take(&mut self.key_args);
+        let names = key_args.iter().map(|arg| request.arg(arg.index as usize));
+        let shard = self.one_shard(names);
+        self.key_args = key_args;
+        match shard {
+            Ok(Some(shard)) => Ok(shard),
+            Ok(None) => {
+                let error = ErrorReply::new("ERR this request names no key, so it has no shard");
+                Err(self.answer_error(key, &error))
+            }
+            Err(apart) => Err(self.answer_apart(key, apart)),
+        }
+    }
+
+    /// The shard of all these keys; `None` without keys.
+    ///
+    /// # Errors
+    /// They are on several, or one of them is moving.
+    pub(super) fn one_shard<'a>(
+        &self,
+        names: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<ShardIndex>, Apart> {
+        let mut first: Option<(ShardIndex, &[u8])> = None;
+        for name in names {
+            match (self.routing.route(name), first) {
+                (Route::To(shard), None) => first = Some((shard, name)),
+                (Route::To(shard), Some((other, _))) if shard == other => {}
+                (Route::To(shard), Some((other, other_name))) => {
+                    let layout = &self.routing.layout;
+                    return Err(Apart::Shards(ErrorReply::cross_shard(
+                        (other_name, &layout.shard(other).name),
+                        (name, &layout.shard(shard).name),
+                    )));
+                }
+                (stop, _) => return Err(Apart::Gate(stop)),
+            }
+        }
+        Ok(first.map(|(shard, _)| shard))
+    }
+
+    pub(super) fn answer_apart(&mut self, key: u32, apart: Apart) -> Verdict {
+        match apart {
+            Apart::Shards(error) => self.answer_error(key, &error),
+            Apart::Gate(route) => self.stop_at_gate(key, route),
+        }
+    }
+}
+
+/// Why keys have no shard in common.
+pub(super) enum Apart {
+    /// Two are on different ones.
+    Shards(ErrorReply),
+    /// One is moving.
+    Gate(Route),
 }

@@ -47,6 +47,7 @@ impl PoolCore {
         self.routing = routing;
         if layout_changed {
             self.fill_lanes();
+            self.move_subscriptions();
         }
         if !matches!(self.routing.gate, Gate::Held(_)) {
             self.drain = None;

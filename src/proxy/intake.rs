@@ -186,11 +186,23 @@ impl PoolCore {
         };
         let mut requests = 0;
         while let Some(rest) = input.get(run.consumed..).filter(|rest| !rest.is_empty()) {
-            if (seat.stale || seat.budget == 0) && !self.renew(&mut seat, input) {
-                run.pause = Some(Pause::Owed);
-                break;
+            if seat.stale || seat.budget == 0 {
+                if !self.renew(&mut seat, input) {
+                    run.pause = Some(Pause::Owed);
+                    break;
+                }
+                if seat.in_session
+                    && let Some(stop) = self.wait_in_session(&mut seat)
+                {
+                    run.pause = Some(stop);
+                    break;
+                }
             }
-            let (verdict, consumed) = match reader.read_repeated(rest) {
+            let repeated = match seat.in_session {
+                true => None,
+                false => reader.read_repeated(rest),
+            };
+            let (verdict, consumed) = match repeated {
                 Some((simple, request)) => (
                     self.forward_simple(&mut seat, simple, &request, input, run.consumed),
                     request.consumed,
@@ -237,7 +249,10 @@ impl PoolCore {
                 Some((Verdict::Empty, read.request.consumed))
             }
             Ok(Some(read)) => {
-                let verdict = self.dispatch(seat, &read, input, at);
+                let verdict = match seat.in_session {
+                    true => self.dispatch_in_session(seat, &read, input, at),
+                    false => self.dispatch(seat, &read, input, at),
+                };
                 Some((verdict, read.request.consumed))
             }
             Err(error) => {
@@ -261,7 +276,7 @@ impl PoolCore {
     pub(super) fn seat(&self, key: u32) -> Option<Seat> {
         let client = self.clients.get(key as usize)?;
         let budget = self.budget(client);
-        Some(Seat::new(key, client.generation, client.lane, budget))
+        Some(Seat::new(key, client, budget))
     }
 
     /// Brings a seat up to date; false if the client is owed too much.
@@ -269,8 +284,9 @@ impl PoolCore {
         self.flush(seat, input);
         if let Some(client) = self.clients.get(seat.key as usize) {
             (seat.lane, seat.budget) = (client.lane, self.budget(client));
+            seat.in_session = client.session.is_some();
         }
-        seat.stale = false;
+        seat.stale = seat.in_session;
         seat.budget > 0
     }
 
@@ -279,6 +295,9 @@ impl PoolCore {
     fn budget(&self, client: &Client) -> u32 {
         if client.kept() >= UNWRITTEN_BYTES_SOFT_MAX {
             return 0;
+        }
+        if client.is_next_silenced() {
+            return 1;
         }
         OWED_REPLIES_MAX.saturating_sub(client.owed()) as u32
     }

@@ -151,6 +151,9 @@ impl PoolCore {
             && client.generation == ended.generation
         {
             client.receives_large = false;
+            if let Some(session) = &mut client.session {
+                client.out.append(&mut session.deferred);
+            }
             if client.out.is_empty() {
                 client.out = Vec::new();
             }

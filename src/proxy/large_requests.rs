@@ -87,7 +87,7 @@ impl PoolCore {
         let Some(client) = self.clients.get(key as usize) else {
             return Start::End;
         };
-        if client.eof {
+        if client.eof || client.session.is_some() {
             return Start::Keep;
         }
         if client.owed() > 0 {
@@ -272,6 +272,9 @@ impl PoolCore {
         let (now_ms, now_us) = (self.now_ms(), self.now_us);
         let mut stalled: Vec<u32> = Vec::new();
         for (key, place) in &mut self.pipes {
+            if matches!(place.role, Role::Waiting { .. }) {
+                place.pipe.excuse(now_us); // it waits for others, as it was asked to
+            }
             let Role::Private {
                 client,
                 arriving: true,

@@ -4,17 +4,19 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::resp::{Request, write_array_header, write_bulk, write_integer, write_simple};
+use crate::resp::{Request, write_array_header, write_bulk, write_simple};
 use crate::router::commands::{Command, LocalCommand};
 use crate::router::errors::{
-    AUTH_WITHOUT_PASSWORD, CLIENT_NAME, DB_OUT_OF_RANGE, ErrorReply, NOPROTO, NOT_AN_INTEGER,
-    PROTOCOL_VERSION_NOT_INTEGER, SYNTAX, WRONGPASS,
+    AUTH_WITHOUT_PASSWORD, CLIENT_NAME, CLUSTER_DISABLED, DB_OUT_OF_RANGE, ErrorReply, NOPROTO,
+    NOT_AN_INTEGER, PROTOCOL_VERSION_NOT_INTEGER, WRONGPASS,
 };
 
-use super::client::{Client, Introduction, Pause};
+use super::client::{Pause, Silence};
+use super::client_commands::{client_name, introduction};
 use super::core::PoolCore;
 use super::describe;
 use super::dispatch::Verdict;
+use super::server_facts;
 
 /// Databases a client may select.
 pub const DATABASES: u16 = 16;
@@ -64,7 +66,24 @@ impl PoolCore {
                     Err(error) => return self.answer_error(key, &error),
                 }
             }
-            LocalCommand::Info => describe::info(self, args, self.protocol(key), &mut out),
+            LocalCommand::Info => server_facts::info(self, args, self.protocol(key), &mut out),
+            LocalCommand::Config => {
+                server_facts::config(self, command.name, args, self.protocol(key), &mut out);
+            }
+            LocalCommand::Role => server_facts::role(&mut out),
+            LocalCommand::Acl => write_bulk(&mut out, b"default"),
+            LocalCommand::Cluster => return self.answer_error(key, &CLUSTER_DISABLED),
+            LocalCommand::Slowlog => {
+                if let Err(error) = server_facts::slowlog(command.name, args, &mut out) {
+                    return self.answer_error(key, &error);
+                }
+            }
+            LocalCommand::Latency => {
+                let protocol = self.protocol(key);
+                if let Err(error) = server_facts::latency(command.name, args, protocol, &mut out) {
+                    return self.answer_error(key, &error);
+                }
+            }
             LocalCommand::Time => write_time(&mut out),
             LocalCommand::Reset => {
                 self.reset_client(key);
@@ -77,7 +96,7 @@ impl PoolCore {
         verdict
     }
 
-    fn protocol(&self, key: u32) -> u8 {
+    pub(super) fn protocol(&self, key: u32) -> u8 {
         self.clients
             .get(key as usize)
             .map_or(2, |client| client.protocol)
@@ -91,9 +110,11 @@ impl PoolCore {
     }
 
     fn reset_client(&mut self, key: u32) {
+        self.drop_session(key);
         self.set_lane(key, 2, 0);
         if let Some(client) = self.clients.get_mut(key as usize) {
             client.introduction = None;
+            client.silence = Silence::Never;
         }
     }
 
@@ -164,99 +185,6 @@ impl PoolCore {
         let reply = describe::hello(client);
         self.answer(key, &reply)
     }
-
-    fn client_command(&mut self, key: u32, command: &Command, args: &Request<'_>) -> Verdict {
-        let now_ms = self.now_ms();
-        let Some(client) = self.clients.get_mut(key as usize) else {
-            return Verdict::End;
-        };
-        let mut out = Vec::new();
-        match command.name {
-            "client|id" => write_integer(&mut out, client.id as i64),
-            "client|setname" => match client_name(args.arg(2)) {
-                Some(name) => {
-                    introduction(client).name = name;
-                    write_simple(&mut out, "OK");
-                }
-                None => return self.answer_error(key, &CLIENT_NAME),
-            },
-            "client|getname" => match &client.introduction {
-                Some(known) if !known.name.is_empty() => {
-                    write_bulk(&mut out, known.name.as_bytes())
-                }
-                _ => describe::null(client.protocol, &mut out),
-            },
-            "client|setinfo" => match set_info(client, args.arg(2), args.arg(3)) {
-                Ok(()) => write_simple(&mut out, "OK"),
-                Err(error) => return self.answer_error(key, &error),
-            },
-            "client|info" => {
-                let line = describe::client_line(client, now_ms);
-                describe::text(client.protocol, &line, &mut out);
-            }
-            "client|list" => {
-                let lines: String = self
-                    .clients
-                    .iter()
-                    .map(|(_, c)| describe::client_line(c, now_ms))
-                    .collect();
-                describe::text(self.protocol(key), &lines, &mut out);
-            }
-            "client|no-evict" | "client|no-touch" => {
-                if !is_on_off(args.arg(2)) {
-                    return self.answer_error(key, &SYNTAX);
-                }
-                write_simple(&mut out, "OK");
-            }
-            "client|reply" if args.arg(2).eq_ignore_ascii_case(b"ON") => {
-                write_simple(&mut out, "OK");
-            }
-            "client|getredir" => write_integer(&mut out, -1),
-            name => {
-                let text = format!(
-                    "ERR command '{}' is not supported through this proxy: \
-                     it changes how replies of a connection reach their client",
-                    name.replace('|', " ")
-                );
-                return self.answer_error(key, &ErrorReply::new(text));
-            }
-        }
-        self.answer(key, &out)
-    }
-}
-
-fn introduction(client: &mut Client) -> &mut Introduction {
-    client.introduction.get_or_insert_with(Box::default)
-}
-
-/// A name without blanks and special characters, as Redis wants it.
-fn client_name(text: &[u8]) -> Option<String> {
-    let plain = text.iter().all(|byte| (b'!'..=b'~').contains(byte));
-    plain.then(|| String::from_utf8_lossy(text).into_owned())
-}
-
-fn set_info(client: &mut Client, attribute: &[u8], value: &[u8]) -> Result<(), ErrorReply> {
-    let Some(text) = client_name(value) else {
-        let attribute = String::from_utf8_lossy(attribute).to_ascii_lowercase();
-        return Err(ErrorReply::new(format!(
-            "ERR {attribute} cannot contain spaces, newlines or special characters."
-        )));
-    };
-    if attribute.eq_ignore_ascii_case(b"LIB-NAME") {
-        introduction(client).library = text;
-    } else if attribute.eq_ignore_ascii_case(b"LIB-VER") {
-        introduction(client).library_version = text;
-    } else {
-        let attribute = String::from_utf8_lossy(attribute);
-        return Err(ErrorReply::new(format!(
-            "ERR Unrecognized option '{attribute}'"
-        )));
-    }
-    Ok(())
-}
-
-fn is_on_off(word: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(b"ON") || word.eq_ignore_ascii_case(b"OFF")
 }
 
 fn integer(text: &[u8]) -> Option<i64> {

@@ -17,7 +17,13 @@
 
 use slab::Slab;
 
-use crate::resp::{ReplyScanner, array_body, write_array_header, write_error, write_integer};
+use crate::resp::{
+    ReplyScanner, array_body, write_array_header, write_error, write_integer, write_simple,
+};
+use crate::router::errors::NO_SUCH_CLIENT;
+
+use super::describe;
+use super::gathered::Gathered;
 
 /// Memory kept of all finished merges, for the next ones.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
@@ -35,6 +41,17 @@ pub enum MergeKind {
     Sum,
     /// MSET: `+OK` when every part said so.
     AllOk,
+    /// A transaction: what the last part, EXEC, says.
+    Last,
+    /// What was asked of every shard: see `gathered.rs`.
+    Gathered,
+    /// CLIENT LIST: the workers' lines, in the order of the clients' ids.
+    Lines {
+        /// Of the client who asked.
+        protocol: u8,
+    },
+    /// CLIENT KILL with an address: the integers say how many had it.
+    Killed,
 }
 
 /// Who waits for a merge: a client's place in its table, and its generation.
@@ -59,6 +76,8 @@ pub struct Merge {
     bytes: Vec<u8>,
     /// While a reply is put together: how far each part was read.
     cursors: Vec<Part>,
+    /// `Gathered` only.
+    gathered: Option<Box<Gathered>>,
 }
 
 /// All unfinished merges of a core, and memory of finished ones.
@@ -95,6 +114,15 @@ impl Merges {
         self.live.insert(merge) as u32
     }
 
+    /// Waits for a reply of each of `parts` shards.
+    pub fn gather(&mut self, owner: Owner, parts: usize, gathered: Gathered) -> u32 {
+        let key = self.begin(owner, MergeKind::Gathered, parts, [].into_iter());
+        if let Some(merge) = self.get_mut(key) {
+            merge.gathered = Some(Box::new(gathered));
+        }
+        key
+    }
+
     fn take_spare(&mut self) -> Option<Merge> {
         let spare = self.spare.pop()?;
         self.spare_bytes -= spare.memory();
@@ -108,9 +136,10 @@ impl Merges {
 
     /// Forgets a merge whose reply is out.
     pub fn end(&mut self, key: u32) {
-        let Some(merge) = self.live.try_remove(key as usize) else {
+        let Some(mut merge) = self.live.try_remove(key as usize) else {
             return;
         };
+        merge.gathered = None;
         let memory = merge.memory();
         if memory <= KEEP_MERGE_BYTES_MAX && self.spare_bytes + memory <= SPARE_BYTES_MAX {
             self.spare_bytes += memory;
@@ -154,6 +183,7 @@ impl Merge {
             missing: 0,
             bytes: Vec::new(),
             cursors: Vec::new(),
+            gathered: None,
         }
     }
 
@@ -195,17 +225,39 @@ impl Merge {
     /// Appends the whole reply to `out`.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let replies = || self.parts.iter().flatten().map(|part| part.of(&self.bytes));
+        if self.kind == MergeKind::Last {
+            out.extend_from_slice(replies().next_back().unwrap_or_default());
+            return;
+        }
         if let Some(error) = replies().find(|reply| reply.first() == Some(&b'-')) {
             out.extend_from_slice(error);
             return;
         }
         match self.kind {
+            MergeKind::Last => {}
             MergeKind::AllOk => out.extend_from_slice(b"+OK\r\n"),
-            MergeKind::Sum => {
+            MergeKind::Lines { protocol } => {
+                let text = replies().map(String::from_utf8_lossy).collect::<String>();
+                describe::text(protocol, &describe::in_order_of_ids(&text), out);
+            }
+            MergeKind::Sum | MergeKind::Killed => {
                 let sum = replies().try_fold(0_i64, |sum, reply| sum.checked_add(integer(reply)?));
                 match sum {
+                    Some(0) if self.kind == MergeKind::Killed => NO_SUCH_CLIENT.write(out),
+                    Some(_) if self.kind == MergeKind::Killed => write_simple(out, "OK"),
                     Some(sum) => write_integer(out, sum),
                     None => write_unexpected(out),
+                }
+            }
+            MergeKind::Gathered => {
+                let start = out.len();
+                let whole = self.gathered.as_ref();
+                if whole
+                    .and_then(|whole| whole.finish(replies(), out))
+                    .is_none()
+                {
+                    out.truncate(start);
+                    write_unexpected(out);
                 }
             }
             MergeKind::Values => {

@@ -22,9 +22,10 @@ use crate::upstream::pipe::PipeError;
 
 use super::balance::{Balance, Newcomer, Seat};
 use super::config::PoolConfig;
-use super::core::PoolCore;
+use super::core::{PoolCore, Ticket};
 use super::gate::HoldReport;
 use super::place::Place;
+use super::roll_call::RollAsked;
 use super::stream::Stream;
 use super::worker::Worker;
 
@@ -110,6 +111,22 @@ pub enum Order {
         pool: usize,
         /// The client.
         newcomer: Newcomer,
+    },
+    /// A client of another worker asks for, or ends, clients of this one.
+    RollCall {
+        /// Which pool.
+        pool: usize,
+        /// What is asked, and by whom.
+        asked: Box<RollAsked>,
+    },
+    /// What another worker says to that.
+    RollAnswer {
+        /// Which pool.
+        pool: usize,
+        /// The request it answers a part of.
+        ticket: Ticket,
+        /// The part.
+        part: Vec<u8>,
     },
     /// Accept nobody, answer what is owed, close, end.
     Stop,
@@ -345,6 +362,12 @@ impl Worker {
                 found,
             } => self.resolved(pool, key, asked, found),
             Order::Adopt { pool, newcomer } => self.adopt.push((pool, newcomer)),
+            Order::RollCall { pool, asked } => self.answer_roll(pool, &asked),
+            Order::RollAnswer { pool, ticket, part } => {
+                if let Some(run) = self.pool(pool) {
+                    run.core.take_roll_answer(ticket, &part);
+                }
+            }
             Order::Stop => self.stop(),
             Order::Abandon => {}
         }

@@ -28,8 +28,10 @@ use super::lanes::PipePlace;
 /// Pipes beside a lane to one shard, those in use and those kept. A large
 /// request waits when there are so many; a large reply stays where it is.
 pub const PRIVATE_PIPES_MAX: usize = 64;
-/// Pipes that are kept for the next large request or reply.
-pub const SPARE_PIPES_MAX: usize = 8;
+/// Pipes that are kept for the next who needs one.
+pub const SPARE_PIPES_MAX: usize = 32;
+/// Pipes to one shard, of one lane, that wait or watch for their clients.
+pub const SESSION_PIPES_MAX: usize = 1024;
 /// A spare pipe that nobody wanted for so long is closed.
 pub const SPARE_MS_MAX: u64 = 10_000;
 
@@ -49,11 +51,30 @@ pub enum Role {
         /// Whether its end is still to come.
         arriving: bool,
     },
+    /// One request of a client that may wait at the shard for what others do.
+    Waiting {
+        /// The client.
+        client: u32,
+    },
+    /// Those of a client that watches keys, until it executes or lets go.
+    Watching {
+        /// The client.
+        client: u32,
+    },
+    /// Subscriptions of all clients.
+    Hub,
     /// None.
     Spare {
         /// Since when.
         since_ms: u64,
     },
+}
+
+impl Role {
+    /// Whether it is one client's for longer than a value needs to pass.
+    fn is_session(self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::Watching { .. })
+    }
 }
 
 impl PipePlace {
@@ -64,8 +85,22 @@ impl PipePlace {
 
 impl PoolCore {
     /// A pipe that carries nothing, to the shard of `like`: a spare one or a
-    /// new one. `None`: there are too many.
+    /// new one. `None`: there are too many for large values.
     pub(super) fn take_private(&mut self, like: u32) -> Option<u32> {
+        self.take_beside(like, |role| !role.is_session(), PRIVATE_PIPES_MAX)
+    }
+
+    /// The same for a client's session. `None`: there are too many of those.
+    pub(super) fn take_for_session(&mut self, like: u32) -> Option<u32> {
+        self.take_beside(like, Role::is_session, SESSION_PIPES_MAX)
+    }
+
+    fn take_beside(
+        &mut self,
+        like: u32,
+        counts: impl Fn(Role) -> bool,
+        count_max: usize,
+    ) -> Option<u32> {
         let like = self.pipes.get(like as usize)?;
         let beside = |(_, place): &(usize, &PipePlace)| {
             place.role != Role::Shared && !place.retired && place.is_beside(like)
@@ -77,26 +112,14 @@ impl PoolCore {
         if let Some((key, _)) = spare {
             return Some(key as u32);
         }
-        if self.pipes.iter().filter(beside).count() >= PRIVATE_PIPES_MAX {
+        let counted = |(_, place): &(usize, &PipePlace)| counts(place.role);
+        if self.pipes.iter().filter(beside).filter(counted).count() >= count_max {
             return None;
         }
-        let place = PipePlace {
-            pipe: Pipe::new(self.greeting(like.lane)),
-            shard: like.shard.clone(),
-            address: like.address.clone(),
-            connection: like.connection,
-            counters: like.counters.clone(),
-            counted: 0,
-            gauged_in_flight: 0,
-            dirty: false,
-            full: false,
-            retired: false,
-            lane: like.lane,
-            role: Role::Spare {
-                since_ms: self.now_ms(),
-            },
-            passage: None,
+        let role = Role::Spare {
+            since_ms: self.now_ms(),
         };
+        let place = PipePlace::beside(like, Pipe::new(self.greeting(like.lane)), role);
         Some(self.pipes.insert(place) as u32)
     }
 
@@ -153,12 +176,19 @@ impl PoolCore {
                 self.abandon(key);
             }
             Role::Detached
+            | Role::Waiting { .. }
             | Role::Private {
                 arriving: false, ..
             } if is_done => {
                 self.put_back(key);
             }
-            Role::Shared | Role::Spare { .. } | Role::Detached | Role::Private { .. } => {}
+            Role::Shared
+            | Role::Hub
+            | Role::Spare { .. }
+            | Role::Detached
+            | Role::Waiting { .. }
+            | Role::Watching { .. }
+            | Role::Private { .. } => {}
         }
         self.drop_if_retired(key);
     }

@@ -143,7 +143,7 @@ impl Proxy {
         };
         for config in pools {
             let opened = proxy
-                .bind(&config.name, &config.listen, &[])
+                .bind(&config, &config.listen, &[])
                 .and_then(|sockets| proxy.open_pool(config, sockets));
             if let Err(error) = opened {
                 proxy.abandon();
@@ -199,7 +199,7 @@ impl Proxy {
     /// are those that this process listens on already.
     pub(super) fn bind(
         &self,
-        pool: &str,
+        pool: &PoolConfig,
         addresses: &[ListenAddress],
         own: &[ListenAddress],
     ) -> Result<Sockets, StartError> {
@@ -208,9 +208,11 @@ impl Proxy {
         for address in addresses {
             let ours = own.iter().any(|known| known.clashes_with(address));
             let (at, listeners) =
-                bind(address, self.ports.len(), ours).map_err(|source| StartError::Bind {
-                    pool: pool.to_owned(),
-                    source,
+                bind(address, self.ports.len(), pool.backlog, ours).map_err(|source| {
+                    StartError::Bind {
+                        pool: pool.name.clone(),
+                        source,
+                    }
                 })?;
             bound.push(at);
             for (worker, listener) in sockets.iter_mut().zip(listeners) {

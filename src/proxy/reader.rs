@@ -32,6 +32,16 @@ pub enum Meant {
     Other(&'static Command, Handling),
 }
 
+impl Meant {
+    /// The command of either.
+    pub fn command(&self) -> &'static Command {
+        match self {
+            Self::Simple(simple) => simple.command,
+            Self::Other(command, _) => command,
+        }
+    }
+}
+
 impl Reader {
     /// At the start of a connection.
     pub fn new(limits: RequestLimits) -> Self {

@@ -83,7 +83,7 @@ impl Proxy {
                 .filter(|at| !before.contains(at))
                 .cloned()
                 .collect();
-            let sockets = self.bind(&config.name, &come, &own)?;
+            let sockets = self.bind(&config, &come, &own)?;
             changes.push((config, known, come, sockets));
         }
         let names: Vec<String> = changes.iter().map(|change| change.0.name.clone()).collect();

@@ -60,6 +60,9 @@ impl PoolCore {
             return;
         };
         place.counters.bytes_in.add(bytes.len() as u64);
+        if place.role == Role::Hub {
+            return self.hub_bytes(key, bytes);
+        }
         let was_ready = place.pipe.is_ready();
         let received = self.receive(key, Some(bytes));
         let Some(place) = self.pipes.get_mut(key as usize) else {
@@ -126,9 +129,18 @@ impl PoolCore {
         if place.pipe.is_ready() {
             place.counters.connections.sub(1);
         }
+        let ended = match error {
+            PipeError::Closed => &place.counters.eofs_total,
+            PipeError::ConnectTimeout | PipeError::RequestTimeout => &place.counters.timeouts_total,
+            _ => &place.counters.errors_total,
+        };
+        ended.inc();
         let role = place.role;
-        if error == PipeError::Closed && place.pipe.is_at_rest() {
+        if error == PipeError::Closed && place.pipe.is_at_rest() && role != Role::Hub {
             place.pipe.rest();
+            if let Role::Watching { client } = role {
+                self.session_pipe_lost(client, key);
+            }
         } else {
             let text = place.refusal_text(&error);
             let kind = match error {
@@ -142,8 +154,11 @@ impl PoolCore {
             let passage = place.passage.take();
             let count: u64 = unanswered.iter().map(|batch| u64::from(batch.count)).sum();
             self.counters.errors.of(kind).add(count);
-            if let Role::Private { client, .. } = role {
-                self.upload_lost(client, key);
+            match role {
+                Role::Private { client, .. } => self.upload_lost(client, key),
+                Role::Watching { client } => self.session_pipe_lost(client, key),
+                Role::Hub => self.hub_lost(key),
+                _ => {}
             }
             if begun {
                 self.close_half_answered(&mut unanswered);

@@ -122,12 +122,14 @@ impl Worker {
         };
         let Some(seat) = pool.balance.take_seat(own) else {
             debug!(%peer, "refused: max_clients reached");
-            let mut reply = Vec::new();
-            write_error(&mut reply, "ERR max number of clients reached");
-            // A fresh socket takes these few bytes; if not, closing says enough.
-            let _ = stream.write(&reply);
-            return;
+            return refuse_full(&mut stream);
         };
+        // The seat is counted already.
+        let is_full = |max| pool.balance.clients() > max;
+        if pool.config.limits.clients_max.is_some_and(is_full) {
+            debug!(%peer, "refused: the pool's max_clients reached");
+            return refuse_full(&mut stream);
+        }
         let is_own = seat.worker() == own;
         let newcomer = Newcomer { stream, peer, seat };
         if is_own {
@@ -176,6 +178,13 @@ impl Worker {
             }
         }
     }
+}
+
+fn refuse_full(stream: &mut Stream) {
+    let mut reply = Vec::new();
+    write_error(&mut reply, "ERR max number of clients reached");
+    // A fresh socket takes these few bytes; if not, closing says enough.
+    let _ = stream.write(&reply);
 }
 
 fn put<T>(table: &mut Vec<Option<T>>, key: u32, value: T) {

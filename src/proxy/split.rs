@@ -201,7 +201,7 @@ impl PoolCore {
         }
     }
 
-    fn refuse_part(&mut self, pipe: u32, ticket: Ticket) {
+    pub(super) fn refuse_part(&mut self, pipe: u32, ticket: Ticket) {
         let mut reply = std::mem::take(&mut self.answer_buffer);
         reply.clear();
         self.write_refusal(pipe, &mut reply);

@@ -154,6 +154,9 @@ impl Worker {
                     if event.is_writable() {
                         self.writable(place);
                     }
+                    if event.is_read_closed() {
+                        self.closed_by_peer(place);
+                    }
                     if event.is_readable() || event.is_error() {
                         self.read(place, event.is_read_closed() || event.is_error());
                     }
@@ -346,6 +349,16 @@ impl Worker {
         }
     }
 
+    /// A client that waits at a shard is not read: it leaves unheard otherwise.
+    fn closed_by_peer(&mut self, place: Place) {
+        if let Place::Client { pool, key } = place
+            && let Some(pool) = self.pool(pool)
+            && pool.core.is_waiting(key)
+        {
+            pool.core.client_gone(key);
+        }
+    }
+
     fn finish_dialling(&mut self, pool_index: usize, key: u32) {
         let Some(pool) = self.pool(pool_index) else {
             return;
@@ -425,7 +438,7 @@ impl Worker {
                 if !pool.core.has_chores() {
                     break;
                 }
-                let chores = pool.core.take_chores();
+                let mut chores = pool.core.take_chores();
                 // A deadline may begin here that no event will announce.
                 let has_deadline = pool.config.timeouts.request.is_some();
                 if chores.clock
@@ -467,6 +480,7 @@ impl Worker {
                         key,
                     });
                 }
+                self.call_roll(pool_index, &mut chores.roll_calls);
                 if let Some(pool) = self.pool(pool_index) {
                     pool.core.recycle(chores);
                 }

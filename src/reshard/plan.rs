@@ -79,7 +79,9 @@ pub struct Plan {
     pub servers: Vec<ServerPlan>,
     /// Every pair between which keys move.
     pub pairs: Vec<PairPlan>,
-    /// Percent of all keys that move, by sampling.
+    /// Prefixes whose keys move because of a rule, in words.
+    pub prefixes: Vec<String>,
+    /// Percent of all keys that move, by sampling; those of prefixes aside.
     pub moving_percent: f64,
     /// Whether the new layout places every key as the old one does.
     pub nothing_to_do: bool,
@@ -150,6 +152,11 @@ impl Plan {
             },
             servers: servers(input.from, input.to, &pairs),
             pairs,
+            prefixes: estimate
+                .prefixes
+                .iter()
+                .map(|moving| moving.in_words(input.from, input.to))
+                .collect(),
             moving_percent: estimate.moving_percent,
             nothing_to_do: input.from.fingerprint() == input.to.fingerprint(),
             promise: Promise::ProxiesOnly,
@@ -248,7 +255,7 @@ impl fmt::Display for Plan {
         for server in &self.servers {
             writeln!(f, "  {:<24} {}", server.addr, server.in_words())?;
         }
-        if !self.pairs.is_empty() {
+        if !self.pairs.is_empty() || !self.prefixes.is_empty() {
             writeln!(f, "\nmoves (percent of all keys)")?;
         }
         for pair in &self.pairs {
@@ -257,6 +264,9 @@ impl fmt::Display for Plan {
                 "  {:<24} -> {:<24} {:5.1} %",
                 pair.from, pair.to, pair.percent
             )?;
+        }
+        for prefix in &self.prefixes {
+            writeln!(f, "  {prefix}")?;
         }
         writeln!(f, "\n{}", self.promise)?;
         for warning in &self.warnings {

@@ -12,12 +12,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::address::ListenAddress;
 
-/// Connections the kernel keeps for a worker that has not accepted them yet.
-pub const BACKLOG: i32 = 1024;
+/// Connections the kernel keeps for a worker that has not accepted them yet,
+/// where a pool does not say.
+pub const BACKLOG_DEFAULT: u32 = 1024;
 
 /// One worker's listening socket, non-blocking.
 #[derive(Debug)]
@@ -41,26 +42,28 @@ pub struct BindError {
 /// Binds `address` for `workers` workers. A port of 0 is chosen by the system
 /// and is the same for all; the address that was really bound comes back.
 /// `ours`: this process listens on (a part of) it already, so that being in
-/// use says nothing.
+/// use says nothing. `backlog`: see [`BACKLOG_DEFAULT`].
 ///
 /// # Errors
 /// Names the address. Nothing stays bound then.
 pub fn bind(
     address: &ListenAddress,
     workers: usize,
+    backlog: u32,
     ours: bool,
 ) -> Result<(ListenAddress, Vec<Listener>), BindError> {
     let error = |source| BindError {
         address: address.clone(),
         source,
     };
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     match address {
         ListenAddress::Tcp(tcp) => {
-            let (bound, listeners) = bind_tcp(*tcp, workers, ours).map_err(error)?;
+            let (bound, listeners) = bind_tcp(*tcp, workers, backlog, ours).map_err(error)?;
             Ok((ListenAddress::Tcp(bound), listeners))
         }
         ListenAddress::Unix { path, mode } => {
-            let listeners = bind_unix(path, *mode, workers, ours).map_err(error)?;
+            let listeners = bind_unix(path, *mode, workers, backlog, ours).map_err(error)?;
             Ok((address.clone(), listeners))
         }
     }
@@ -69,6 +72,7 @@ pub fn bind(
 fn bind_tcp(
     address: SocketAddr,
     workers: usize,
+    backlog: i32,
     ours: bool,
 ) -> io::Result<(SocketAddr, Vec<Listener>)> {
     if !ours {
@@ -89,7 +93,7 @@ fn bind_tcp(
         }
         socket.set_nonblocking(true)?;
         socket.bind(&bound.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(backlog)?;
         let listener = TcpListener::from(socket);
         bound = listener.local_addr()?;
         listeners.push(Listener::Tcp(listener));
@@ -115,15 +119,24 @@ fn refuse_foreign_listener(address: SocketAddr) -> io::Result<()> {
     probe.bind(&address.into())
 }
 
-fn bind_unix(path: &Path, mode: u32, workers: usize, ours: bool) -> io::Result<Vec<Listener>> {
+fn bind_unix(
+    path: &Path,
+    mode: u32,
+    workers: usize,
+    backlog: i32,
+    ours: bool,
+) -> io::Result<Vec<Listener>> {
     if ours {
         fs::remove_file(path)?;
     } else {
         remove_stale_socket(path)?;
     }
-    let first = UnixListener::bind(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    first.set_nonblocking(true)?;
+    socket.set_nonblocking(true)?;
+    socket.listen(backlog)?;
+    let first = UnixListener::from(socket);
     let mut listeners = Vec::with_capacity(workers);
     for _ in 1..workers {
         listeners.push(Listener::Unix(first.try_clone()?));
@@ -155,11 +168,11 @@ mod tests {
     #[test]
     fn workers_share_a_port_and_strangers_are_refused() {
         let any: ListenAddress = "127.0.0.1:0".parse().unwrap();
-        let (bound, listeners) = bind(&any, 3, false).unwrap();
+        let (bound, listeners) = bind(&any, 3, BACKLOG_DEFAULT, false).unwrap();
         assert_eq!(listeners.len(), 3);
-        let error = bind(&bound, 1, false).unwrap_err();
+        let error = bind(&bound, 1, BACKLOG_DEFAULT, false).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse, "{error}");
-        bind(&bound, 1, true).unwrap();
+        bind(&bound, 1, BACKLOG_DEFAULT, true).unwrap();
     }
 
     #[test]
@@ -170,17 +183,17 @@ mod tests {
             path: path.clone(),
             mode: 0o600,
         };
-        let (_, listeners) = bind(&address, 2, false).unwrap();
-        assert!(bind(&address, 1, false).is_err());
+        let (_, listeners) = bind(&address, 2, BACKLOG_DEFAULT, false).unwrap();
+        assert!(bind(&address, 1, BACKLOG_DEFAULT, false).is_err());
         drop(listeners);
-        bind(&address, 1, false).unwrap();
+        bind(&address, 1, BACKLOG_DEFAULT, false).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
         fs::remove_file(&path).unwrap();
         fs::write(&path, b"data").unwrap();
-        assert!(bind(&address, 1, false).is_err());
+        assert!(bind(&address, 1, BACKLOG_DEFAULT, false).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"data");
     }
 }

@@ -10,6 +10,8 @@ use std::borrow::Cow;
 /// Redis quotes at most this many bytes of what was sent.
 const QUOTED_BYTES_MAX: usize = 128;
 
+const TOO_MANY_KEYS: &str = "ERR Number of keys can't be greater than number of args";
+
 /// One error reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorReply(Cow<'static, [u8]>);
@@ -39,6 +41,13 @@ pub const DB_OUT_OF_RANGE: ErrorReply = ErrorReply::fixed("ERR DB index is out o
 /// A number was expected.
 pub const NOT_AN_INTEGER: ErrorReply =
     ErrorReply::fixed("ERR value is not an integer or out of range");
+/// SCAN with a cursor that is none.
+pub const INVALID_CURSOR: ErrorReply = ErrorReply::fixed("ERR invalid cursor");
+/// What is only for a cluster.
+pub const CLUSTER_DISABLED: ErrorReply =
+    ErrorReply::fixed("ERR This instance has cluster support disabled");
+/// CLIENT KILL with an address that nobody has.
+pub const NO_SUCH_CLIENT: ErrorReply = ErrorReply::fixed("ERR No such client");
 /// Options that make no sense.
 pub const SYNTAX: ErrorReply = ErrorReply::fixed("ERR syntax error");
 /// CLIENT SETNAME with a space, newline or other byte outside '!'..='~'.
@@ -135,21 +144,39 @@ impl ErrorReply {
         Self::new(format!("ERR {error}"))
     }
 
-    /// The same as the command itself words it: scripts and functions say what
-    /// is wrong with their number of keys (Redis's `evalGenericCommand`).
+    /// The same as the command itself words it, which says what is wrong with its
+    /// number of keys.
     pub fn keys_of(command: &Command, args: &(impl ArgList + ?Sized), error: KeyError) -> Self {
-        let is_script = matches!(
-            command.name,
-            "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro"
-        );
-        if !is_script {
-            return Self::keys(error);
-        }
-        let count = std::str::from_utf8(args.arg(2)).map(str::parse::<i64>);
-        match count {
-            Ok(Ok(count)) if count < 0 => Self::new("ERR Number of keys can't be negative"),
-            Ok(Ok(_)) => Self::new("ERR Number of keys can't be greater than number of args"),
-            _ => NOT_AN_INTEGER,
+        let count = |index| std::str::from_utf8(args.arg(index)).map(str::parse::<i64>);
+        match command.name {
+            // Redis's `evalGenericCommand`
+            "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro" => {
+                match count(2) {
+                    Ok(Ok(..0)) => Self::new("ERR Number of keys can't be negative"),
+                    Ok(Ok(_)) => Self::new(TOO_MANY_KEYS),
+                    _ => NOT_AN_INTEGER,
+                }
+            }
+            "sintercard" | "lmpop" | "zmpop" => match count(1) {
+                Ok(Ok(1..)) if command.name == "sintercard" => Self::new(TOO_MANY_KEYS),
+                Ok(Ok(1..)) => SYNTAX,
+                _ => Self::new("ERR numkeys should be greater than 0"),
+            },
+            // Redis's `zunionInterDiffGenericCommand`
+            "zunion" | "zinter" | "zdiff" | "zintercard" | "zunionstore" | "zinterstore"
+            | "zdiffstore" => match count(if command.name.ends_with("store") {
+                2
+            } else {
+                1
+            }) {
+                Ok(Ok(1..)) => SYNTAX,
+                Ok(Ok(_)) => Self::new(format!(
+                    "ERR at least 1 input key is needed for '{}' command",
+                    command.name
+                )),
+                _ => NOT_AN_INTEGER,
+            },
+            _ => Self::keys(error),
         }
     }
 
@@ -190,12 +217,13 @@ mod tests {
 
     #[test]
     fn our_own_errors_name_what_they_are_about() {
-        let subscribe = commands::lookup(b"SUBSCRIBE").unwrap();
+        let monitor = commands::lookup(b"MONITOR").unwrap();
         let mut out = Vec::new();
-        ErrorReply::unsupported(subscribe, Unsupported::PubSub).write(&mut out);
+        ErrorReply::unsupported(monitor, Unsupported::Monitor).write(&mut out);
         assert_eq!(
             out,
-            b"-ERR command 'subscribe' is not supported through this proxy: channels belong to no shard\r\n"
+            b"-ERR command 'monitor' is not supported through this proxy: it watches one server; \
+              connect to that server\r\n"
         );
         let error = ErrorReply::cross_shard((b"a\r\n", "s1"), (&[b'k'; 200], "127.0.0.1:7002"));
         let expected = format!(

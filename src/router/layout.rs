@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! key --hash_part--> bytes --hash_of--> u32 --owner_of_hash--> ShardIndex
+//!  '--prefixes-----------------------------------------------------^ if a rule fits
 //! ```
 //! Before anything else shards are sorted as twemproxy sorts servers: shorter
 //! names first, equal lengths by bytes. So the order in a file means nothing,
@@ -19,6 +20,7 @@ use super::hash::HashKind;
 use super::ketama::Ring;
 use super::layout_error::{LayoutError, LayoutFault, Place};
 use super::modula::Modula;
+use super::prefixes::Prefixes;
 use super::slots::{SlotFault, SlotTable};
 use super::spec::{DistributionKind, LayoutSpec, ShardSpec};
 use super::tag::EmptyTag;
@@ -56,6 +58,7 @@ pub struct Layout {
     spec: LayoutSpec,
     shards: Vec<Shard>,
     placement: Placement,
+    prefixes: Prefixes,
     empty_tag: EmptyTag,
     fingerprint: u64,
 }
@@ -88,11 +91,13 @@ impl Layout {
         } else {
             EmptyTag::Ignored
         };
-        let fingerprint = fingerprint(&spec, &shards, &placement);
+        let prefixes = Prefixes::new(&spec.route, &shards)?;
+        let fingerprint = fingerprint(&spec, &shards, &placement, &prefixes);
         Ok(Self {
             spec,
             shards,
             placement,
+            prefixes,
             empty_tag,
             fingerprint,
         })
@@ -148,13 +153,23 @@ impl Layout {
     /// The owner of a key. With distribution `random` it is a new draw each time.
     #[inline]
     pub fn owner(&self, key: &[u8]) -> ShardIndex {
+        if !self.prefixes.is_empty()
+            && let Some(owner) = self.prefixes.owner(key)
+        {
+            return owner;
+        }
         if let Placement::Single = self.placement {
             return ShardIndex(0);
         }
         self.owner_of_hash(self.hash_of(key))
     }
 
-    /// The owner of all keys with this hash.
+    /// Keys that have a shard whatever their hash.
+    pub fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
+    }
+
+    /// The owner of all keys with this hash that no prefix rule is for.
     #[inline]
     pub fn owner_of_hash(&self, hash: u32) -> ShardIndex {
         match &self.placement {
@@ -380,7 +395,12 @@ fn slot_table(slots: u32, spec: &LayoutSpec, sorted: &[Placed]) -> Result<SlotTa
 
 /// MD5 over one line for the functions and one for each shard in sorted order;
 /// the texts are quoted, so that no two layouts have the same lines.
-fn fingerprint(spec: &LayoutSpec, shards: &[Shard], placement: &Placement) -> u64 {
+fn fingerprint(
+    spec: &LayoutSpec,
+    shards: &[Shard],
+    placement: &Placement,
+    prefixes: &Prefixes,
+) -> u64 {
     let tag = spec.hash_tag.map(|tag| tag.to_string()).unwrap_or_default();
     let mut text = format!(
         "layout v1 hash={} distribution={} tag={tag:?}\n",
@@ -399,6 +419,14 @@ fn fingerprint(spec: &LayoutSpec, shards: &[Shard], placement: &Placement) -> u6
             let _ = write!(text, " slots={}", table.ranges(ShardIndex(index)));
         }
         text.push('\n');
+    }
+    for (prefix, shard) in prefixes.rules() {
+        let _ = writeln!(
+            text,
+            "route {:?} {}",
+            prefix.escape_ascii().to_string(),
+            shard.0
+        );
     }
     let [a, b, c, d, e, f, g, h, ..] = md5::compute(text).0;
     u64::from_be_bytes([a, b, c, d, e, f, g, h])

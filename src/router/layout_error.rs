@@ -25,6 +25,11 @@ pub enum Place {
         /// Its config key.
         field: &'static str,
     },
+    /// One of the prefix rules.
+    Route {
+        /// Position in `LayoutSpec::route`, from 0.
+        position: usize,
+    },
     /// A field of one shard.
     Shard {
         /// Position in `LayoutSpec::shards`, from 0.
@@ -61,6 +66,23 @@ pub enum LayoutFault {
     SlotsOnRing {
         /// The hash written.
         hash: HashKind,
+    },
+    /// A rule for every key.
+    #[error(
+        "a prefix has at least one character; to give all keys to a shard, leave the others out"
+    )]
+    EmptyPrefix,
+    /// Two rules for the same keys.
+    #[error("there is a rule for prefix \"{prefix}\" already; a prefix has one shard")]
+    SamePrefix {
+        /// The prefix.
+        prefix: String,
+    },
+    /// A rule for a shard that is not there.
+    #[error("no shard is named \"{shard}\"; name one of this layout's shards")]
+    PrefixShard {
+        /// The name.
+        shard: String,
     },
     /// The address is not one.
     #[error(transparent)]
@@ -142,6 +164,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Layout { field } => write!(f, "{field}"),
+            Self::Route { position } => write!(f, "route {}", position + 1),
             Self::Shard {
                 position,
                 label,

@@ -18,6 +18,7 @@ pub mod layout_error;
 mod modula;
 pub mod moves;
 pub mod placement;
+pub mod prefixes;
 mod slots;
 pub mod spec;
 pub mod tag;

@@ -34,7 +34,8 @@ pub enum Move {
 pub struct Moves {
     from: Arc<Layout>,
     to: Arc<Layout>,
-    /// Hash and tag are the same in both: one hash serves both lookups.
+    /// Hash and tag are the same in both, and nothing else counts: one hash
+    /// serves both lookups.
     same_hash: bool,
     /// A number for each address, by index of the old layout.
     from_servers: Box<[u16]>,
@@ -66,6 +67,20 @@ pub struct Estimate {
     pub moving_percent: f64,
     /// The pairs of shards between which keys move, in order of indices.
     pub pairs: Vec<MovingPair>,
+    /// Prefixes of rules whose keys move. How many those are only the shards
+    /// know: they are in no percentage.
+    pub prefixes: Vec<MovingPrefix>,
+}
+
+/// Keys that move because of a prefix rule, or because one ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovingPrefix {
+    /// What the keys begin with.
+    pub prefix: Box<[u8]>,
+    /// Where they all are, if a rule of the old layout says so.
+    pub from: Option<ShardIndex>,
+    /// Where they all will be, if a rule of the new layout says so.
+    pub to: Option<ShardIndex>,
 }
 
 /// One pair of shards in an `Estimate`.
@@ -77,6 +92,24 @@ pub struct MovingPair {
     pub to: ShardIndex,
     /// Percent of ALL keys that take this way, 0.0..=100.0.
     pub percent: f64,
+}
+
+impl MovingPrefix {
+    /// For people.
+    pub fn in_words(&self, from: &Layout, to: &Layout) -> String {
+        let place = |layout: &Layout, shard: Option<ShardIndex>| {
+            shard.map_or_else(
+                || "the shards of their hashes".to_owned(),
+                |shard| layout.shard(shard).address.to_string(),
+            )
+        };
+        format!(
+            "keys with prefix \"{}\": {} -> {}",
+            self.prefix.escape_ascii(),
+            place(from, self.from),
+            place(to, self.to)
+        )
+    }
 }
 
 /// Enough samples for a plan: the error is about a fifth of a percent at most.
@@ -97,8 +130,9 @@ impl Moves {
         let mut numbers = HashMap::new();
         let from_servers = number_servers(&from, &mut numbers);
         let to_servers = number_servers(&to, &mut numbers);
-        let same_hash =
-            (from.spec().hash, from.spec().hash_tag) == (to.spec().hash, to.spec().hash_tag);
+        let same_hash = from.prefixes().is_empty()
+            && to.prefixes().is_empty()
+            && (from.spec().hash, from.spec().hash_tag) == (to.spec().hash, to.spec().hash_tag);
         Ok(Self {
             same_hash,
             from_servers,
@@ -134,6 +168,25 @@ impl Moves {
         }
     }
 
+    /// Prefixes of either layout's rules whose keys move, or may move.
+    fn moving_prefixes(&self) -> Vec<MovingPrefix> {
+        let (old, new) = (self.from.prefixes(), self.to.prefixes());
+        let mut prefixes: Vec<&[u8]> = old.rules().chain(new.rules()).map(|rule| rule.0).collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        let moving = prefixes.into_iter().filter_map(|prefix| {
+            let (from, to) = (old.owner(prefix), new.owner(prefix));
+            let stays = matches!((from, to), (Some(from), Some(to))
+                if self.from_servers[from.as_usize()] == self.to_servers[to.as_usize()]);
+            (!stays).then(|| MovingPrefix {
+                prefix: prefix.into(),
+                from,
+                to,
+            })
+        });
+        moving.collect()
+    }
+
     /// Tries `samples` pseudo-random keys, the same in every run.
     pub fn estimate(&self, samples: u32) -> Estimate {
         let mut counts: BTreeMap<(ShardIndex, ShardIndex), u32> = BTreeMap::new();
@@ -155,6 +208,7 @@ impl Moves {
                     percent: percent(count),
                 })
                 .collect(),
+            prefixes: self.moving_prefixes(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! hash = "fnv1a_64"
 //! distribution = "ketama"
 //! hash_tag = "{}"
+//! route = [{ prefix = "bull:", shard = "s1" }]
 //! [[shard]]
 //! name = "s1"
 //! addr = "127.0.0.1:7001"
@@ -63,9 +64,22 @@ pub struct LayoutSpec {
         skip_serializing_if = "Option::is_none"
     )]
     pub hash_tag: Option<HashTag>,
+    /// Keys that have a shard whatever their hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<PrefixSpec>,
     /// The shards, key `shard`.
     #[serde(default, rename = "shard")]
     pub shards: Vec<ShardSpec>,
+}
+
+/// A prefix rule as written: keys that begin so are on that shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrefixSpec {
+    /// What the key begins with; of several that fit the longest counts.
+    pub prefix: String,
+    /// Name of the shard.
+    pub shard: String,
 }
 
 /// One shard as written.

@@ -31,6 +31,7 @@ use super::config::Credentials;
 
 mod batch;
 mod large;
+mod unasked;
 
 pub use batch::{Replies, Unanswered};
 use batch::{Sent, take_batch};

@@ -39,6 +39,7 @@ pub fn layout(servers: &[&RedisServer], distribution: DistributionKind) -> Arc<L
         hash: "fnv1a_64".parse().unwrap(),
         distribution,
         hash_tag: Some("{}".parse().unwrap()),
+        route: Vec::new(),
         shards: servers.iter().map(shard).collect(),
     };
     Arc::new(Layout::new(spec).unwrap())

@@ -44,6 +44,7 @@ fn config(spec: &LayoutSpec, client_buffer_bytes_max: usize) -> PoolConfig {
     PoolConfig {
         name: "p".into(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
+        backlog: 128,
         layout: spec.clone(),
         timeouts: Timeouts::default(),
         eject: EjectConfig::default(),
@@ -53,6 +54,7 @@ fn config(spec: &LayoutSpec, client_buffer_bytes_max: usize) -> PoolConfig {
             ..PoolLimits::default()
         },
         compat: Compat::default(),
+        allow_flush: false,
     }
 }
 
@@ -275,6 +277,50 @@ fn a_held_gate_keeps_moving_keys_and_their_followers_and_lets_others_pass() {
     world.reply(1, b":8\r\n");
     world.reply(3, b":2\r\n");
     assert_eq!(world.got(late), ":2\r\n:8\r\n", "in its own order");
+}
+
+#[test]
+fn what_depends_on_where_keys_are_waits_at_a_shut_gate() {
+    let mut world = World::new(&[1, 2]);
+    let moves = world.moves_to(&[1, 3]);
+    let mut drained = world.hold(&moves);
+    assert_eq!(drained.try_recv(), Ok(()));
+    let clients: Vec<u32> = (0..4).map(|_| world.client()).collect();
+    for (client, request) in clients
+        .iter()
+        .zip(["KEYS *", "SCAN 0", "DBSIZE", "FUNCTION FLUSH"])
+    {
+        let words: Vec<&str> = request.split(' ').collect();
+        world.say(*client, &[&words, &["PING"]]);
+        assert_eq!(world.got(*client), "", "{request}");
+    }
+    assert_eq!((world.sent_to(1), world.sent_to(2)), Default::default());
+    let other = world.client();
+    world.say(other, &[&["SCRIPT", "FLUSH"]]);
+    world.reply(1, b"+OK\r\n");
+    world.reply(2, b"+OK\r\n");
+    assert_eq!(world.got(other), "+OK\r\n");
+    let to = Arc::clone(moves.to());
+    let report = world.core.route(Arc::new(Routing::open(Epoch(2), to)));
+    assert_eq!(report.held_requests, 4);
+    world.turn();
+    assert!(world.sent_to(3).contains("KEYS"), "on the new route");
+    let replies: [&[u8]; 2] = [
+        b"*0\r\n*2\r\n$1\r\n0\r\n*0\r\n:1\r\n+OK\r\n",
+        b"*0\r\n:2\r\n+OK\r\n",
+    ];
+    world.reply(1, replies[0]);
+    world.reply(3, replies[1]);
+    let got: Vec<String> = clients.iter().map(|client| world.got(*client)).collect();
+    assert_eq!(
+        got,
+        [
+            "*0\r\n+PONG\r\n",
+            "*2\r\n$1\r\n1\r\n*0\r\n+PONG\r\n",
+            ":3\r\n+PONG\r\n",
+            "+OK\r\n+PONG\r\n",
+        ]
+    );
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What the proxy does with each command.
 //!
 //! A request may ride on a connection that other clients use too, so whatever
-//! changes that connection's state or keeps it waiting is answered here or
-//! refused; whatever has no key has no shard. What is refused says why.
+//! changes that connection's state or keeps it waiting gets a connection of its
+//! own, is answered here, or is refused; whatever has no key has no shard. What
+//! is refused says why.
 
-use super::{ArgList, Command, CommandFlags};
+use super::{ArgList, Command, CommandFlags, FanOut};
 
 /// How requests of a command are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +16,47 @@ pub enum Handling {
     Local(LocalCommand),
     /// Parted by keys, one request a shard, and the replies merged.
     Split(SplitKind),
+    /// Binds the client to a connection of one shard for a while.
+    Session(SessionCommand),
+    /// Without a key: to every shard, or to one after the other.
+    Everywhere(FanOut),
     /// Refused with an error; the connection stays open.
     Unsupported(Unsupported),
+}
+
+/// Commands after which a client's requests are more than one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionCommand {
+    /// MULTI: requests are kept until EXEC.
+    Multi,
+    /// EXEC: what was kept goes to its shard at once.
+    Exec,
+    /// DISCARD: what was kept is forgotten.
+    Discard,
+    /// WATCH: a connection to the keys' shard looks after them.
+    Watch,
+    /// UNWATCH.
+    Unwatch,
+    /// Waits at the keys' shard, on a connection that no one else uses.
+    Block,
+    /// SUBSCRIBE and its kin.
+    Subscribe(TopicKind),
+    /// UNSUBSCRIBE and its kin.
+    Unsubscribe(TopicKind),
+    /// PUBLISH, SPUBLISH: to the channel's shard, as if it were a key.
+    Publish,
+}
+
+/// What can be subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TopicKind {
+    /// SUBSCRIBE: a channel, which belongs to the shard that a key of its name
+    /// would belong to.
+    Channel,
+    /// PSUBSCRIBE: channels of any shard.
+    Pattern,
+    /// SSUBSCRIBE: a channel, likewise; they have names of their own.
+    ShardChannel,
 }
 
 /// Commands that the proxy answers itself.
@@ -36,6 +76,12 @@ pub enum LocalCommand {
     Reset,
     ReadOnly,
     ReadWrite,
+    Acl,
+    Cluster,
+    Config,
+    Latency,
+    Role,
+    Slowlog,
 }
 
 /// Commands whose keys may be on several shards.
@@ -58,12 +104,8 @@ pub enum SplitKind {
 /// Why a command is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {
-    /// MULTI, EXEC, DISCARD, WATCH, UNWATCH: state of one connection to one shard.
-    Transaction,
-    /// Channels are no keys, and subscribing takes a connection over.
+    /// PUBSUB: subscriptions are the proxy's, one for all its clients.
     PubSub,
-    /// Would keep the requests behind it on a shared connection waiting.
-    Blocking,
     /// MONITOR.
     Monitor,
     /// PSYNC, SYNC, REPLCONF: between servers.
@@ -74,20 +116,38 @@ pub enum Unsupported {
     KeylessScript,
     /// MIGRATE names another server, behind the proxy's back.
     Migrate,
+    /// SCRIPT KILL, FUNCTION KILL.
+    ScriptKill,
+    /// CLIENT TRACKING, CLIENT CACHING.
+    Tracking,
+    /// CLIENT PAUSE, UNPAUSE, UNBLOCK.
+    OtherClients,
+    /// CONFIG SET, CONFIG REWRITE.
+    Settings,
 }
 
 impl Unsupported {
     /// The reason, for people: what follows "not supported through this proxy: ".
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Transaction => "transactions are bound to one connection of one shard",
-            Self::PubSub => "channels belong to no shard",
-            Self::Blocking => "it would block a connection that other clients share",
+            Self::PubSub => {
+                "a shard sees one subscriber for all clients of a worker, so it can't count them"
+            }
             Self::Monitor => "it watches one server; connect to that server",
             Self::Replication => "it is spoken between a server and its replica",
             Self::OneServer => "it has no key, so it belongs to one server; connect to that server",
             Self::KeylessScript => {
                 "a script must declare the keys it uses, so that its shard is known"
+            }
+            Self::ScriptKill => {
+                "it could wait behind the very script that it is to end; connect to that server"
+            }
+            Self::Tracking => {
+                "a server would tell what changed to a connection that other clients share"
+            }
+            Self::OtherClients => "no client may stop or wake the others",
+            Self::Settings => {
+                "the proxy's settings are in its config file, a shard's are changed at the shard"
             }
             Self::Migrate => "keys moved behind the proxy would not be found again",
         }
@@ -98,16 +158,31 @@ impl Handling {
     /// Classifies the command `name` (`container|subcommand` for a subcommand).
     pub(super) fn of(name: &str, flags: CommandFlags, has_keys: bool) -> Self {
         let family = name.split('|').next().unwrap_or(name);
-        if let Some(local) = local(family) {
-            return Self::Local(local);
-        }
         if let Some(kind) = split(name) {
             return Self::Split(kind);
         }
+        if let Some(kind) = FanOut::of(name) {
+            return Self::Everywhere(kind);
+        }
+        if let Some(why) = refused(name) {
+            return Self::Unsupported(why);
+        }
+        if let Some(local) = local(name).or_else(|| local(family)) {
+            return Self::Local(local);
+        }
         match family {
-            "multi" | "exec" | "discard" | "watch" | "unwatch" => {
-                Self::Unsupported(Unsupported::Transaction)
-            }
+            "multi" => Self::Session(SessionCommand::Multi),
+            "exec" => Self::Session(SessionCommand::Exec),
+            "discard" => Self::Session(SessionCommand::Discard),
+            "watch" => Self::Session(SessionCommand::Watch),
+            "unwatch" => Self::Session(SessionCommand::Unwatch),
+            "subscribe" => Self::Session(SessionCommand::Subscribe(TopicKind::Channel)),
+            "psubscribe" => Self::Session(SessionCommand::Subscribe(TopicKind::Pattern)),
+            "ssubscribe" => Self::Session(SessionCommand::Subscribe(TopicKind::ShardChannel)),
+            "unsubscribe" => Self::Session(SessionCommand::Unsubscribe(TopicKind::Channel)),
+            "punsubscribe" => Self::Session(SessionCommand::Unsubscribe(TopicKind::Pattern)),
+            "sunsubscribe" => Self::Session(SessionCommand::Unsubscribe(TopicKind::ShardChannel)),
+            "publish" | "spublish" => Self::Session(SessionCommand::Publish),
             "monitor" => Self::Unsupported(Unsupported::Monitor),
             "psync" | "sync" | "replconf" => Self::Unsupported(Unsupported::Replication),
             "migrate" => Self::Unsupported(Unsupported::Migrate),
@@ -117,11 +192,22 @@ impl Handling {
             _ if flags.contains(CommandFlags::PUBSUB) || family == "pubsub" => {
                 Self::Unsupported(Unsupported::PubSub)
             }
-            _ if flags.contains(CommandFlags::BLOCKING) => Self::Unsupported(Unsupported::Blocking),
+            _ if flags.contains(CommandFlags::BLOCKING) => Self::Session(SessionCommand::Block),
             _ if has_keys => Self::Forward,
             _ => Self::Unsupported(Unsupported::OneServer),
         }
     }
+}
+
+/// What is refused of families that are answered otherwise.
+fn refused(name: &str) -> Option<Unsupported> {
+    Some(match name {
+        "client|tracking" | "client|caching" => Unsupported::Tracking,
+        "client|pause" | "client|unpause" | "client|unblock" => Unsupported::OtherClients,
+        "config|set" | "config|rewrite" => Unsupported::Settings,
+        "script|kill" | "function|kill" => Unsupported::ScriptKill,
+        _ => return None,
+    })
 }
 
 fn local(name: &str) -> Option<LocalCommand> {
@@ -139,6 +225,12 @@ fn local(name: &str) -> Option<LocalCommand> {
         "reset" => LocalCommand::Reset,
         "readonly" => LocalCommand::ReadOnly,
         "readwrite" => LocalCommand::ReadWrite,
+        "acl|whoami" => LocalCommand::Acl,
+        "cluster" | "asking" => LocalCommand::Cluster,
+        "config" => LocalCommand::Config,
+        "latency" => LocalCommand::Latency,
+        "role" => LocalCommand::Role,
+        "slowlog" => LocalCommand::Slowlog,
         _ => return None,
     })
 }
@@ -165,7 +257,7 @@ impl Command {
             return self.handling();
         }
         if self.flags.contains(CommandFlags::BLOCKING) && asks_to_block(args) {
-            return Handling::Unsupported(Unsupported::Blocking);
+            return Handling::Session(SessionCommand::Block);
         }
         if self.flags.contains(CommandFlags::NO_MANDATORY_KEYS) && args.arg(2) == b"0" {
             return Handling::Unsupported(Unsupported::KeylessScript);

@@ -64,6 +64,28 @@ impl KeySpec {
         self.not_key
     }
 
+    /// First key, last key and step, if they do not depend on the arguments.
+    pub(super) fn fixed_range(&self) -> Option<(usize, isize, usize)> {
+        match (&self.begin, &self.find) {
+            (
+                BeginSearch::Index(first),
+                FindKeys::Range {
+                    last,
+                    step,
+                    limit: 0 | 1,
+                },
+            ) => {
+                let last = if *last < 0 {
+                    *last
+                } else {
+                    last.checked_add_unsigned(*first)?
+                };
+                Some((*first, last, *step))
+            }
+            _ => None,
+        }
+    }
+
     /// Parses `flags@begin@find`; `None` if any part is not understood.
     pub(super) fn parse(text: &'static str) -> Option<Self> {
         let mut parts = text.split('@');

@@ -2,7 +2,7 @@
 //! them are keys, and how the proxy and the follow stage must treat it.
 //!
 //! ```text
-//! request args -> resolve ----> Command -> handling_for -> Forward | Local | Split | Unsupported
+//! request args -> resolve ----> Command -> handling_for -> Forward | Local | Split | Everywhere | Unsupported
 //!                    |             |-----> keys ---------> key positions
 //!                    v             `-----> stream_effect -> how a replicated command is applied
 //!             Refusal (Redis's own words, the connection stays open)
@@ -16,6 +16,7 @@
 //! `container|subcommand`, as Redis prints it in errors.
 
 mod effect;
+mod fan_out;
 mod flags;
 mod handling;
 mod keys;
@@ -23,8 +24,9 @@ mod keyspec;
 mod table;
 
 pub use effect::{StreamEffect, stream_effect};
+pub use fan_out::FanOut;
 pub use flags::CommandFlags;
-pub use handling::{Handling, LocalCommand, SplitKind, Unsupported};
+pub use handling::{Handling, LocalCommand, SessionCommand, SplitKind, TopicKind, Unsupported};
 pub use keys::{ArgList, KeyArg, KeyError, SpannedArgs};
 use keyspec::KeySpec;
 
@@ -149,6 +151,14 @@ impl Command {
         } else {
             Some(usize::from(self.fast_key))
         }
+    }
+
+    /// First key, last key (negative: from the end) and step, as COMMAND tells
+    /// them to clients: of the first key spec that has fixed places, else zeros.
+    pub fn key_range(&self) -> (usize, isize, usize) {
+        let ranges = self.specs.iter().filter(|spec| !spec.is_not_key());
+        let mut ranges = ranges.filter_map(KeySpec::fixed_range);
+        ranges.next().unwrap_or_default()
     }
 
     /// How requests of this command are treated, unless their arguments matter

@@ -185,8 +185,16 @@ fn a_number_of_keys_that_cannot_be_is_an_error() {
 
 #[test]
 fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
-    use Unsupported::{
-        Blocking, KeylessScript, Migrate, Monitor, OneServer, PubSub, Replication, Transaction,
+    use SessionCommand::{
+        Block, Discard, Exec, Multi, Publish, Subscribe, Unsubscribe, Unwatch, Watch,
+    };
+    use Unsupported::{KeylessScript, Migrate, Monitor, OneServer, PubSub, Replication};
+    let session = |line: &str, command| {
+        assert_eq!(
+            resolved(line).handling_for(&args(line)),
+            Handling::Session(command),
+            "{line}"
+        );
     };
     let refused = |line: &str, why| {
         assert_eq!(
@@ -195,18 +203,24 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
             "{line}"
         );
     };
-    for line in ["multi", "exec", "discard", "watch k", "unwatch"] {
-        refused(line, Transaction);
-    }
-    for line in [
-        "subscribe c",
-        "unsubscribe",
-        "psubscribe c",
-        "ssubscribe c",
-        "publish c m",
-        "spublish c m",
+    for (line, command) in [
+        ("multi", Multi),
+        ("exec", Exec),
+        ("discard", Discard),
+        ("watch k", Watch),
+        ("unwatch", Unwatch),
     ] {
-        refused(line, PubSub);
+        session(line, command);
+    }
+    for (line, command) in [
+        ("subscribe c", Subscribe(TopicKind::Channel)),
+        ("unsubscribe", Unsubscribe(TopicKind::Channel)),
+        ("psubscribe c", Subscribe(TopicKind::Pattern)),
+        ("ssubscribe c", Subscribe(TopicKind::ShardChannel)),
+        ("publish c m", Publish),
+        ("spublish c m", Publish),
+    ] {
+        session(line, command);
     }
     refused("pubsub channels", PubSub);
     for line in [
@@ -215,29 +229,19 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         "brpoplpush a b 0",
         "xread block 0 streams k $",
     ] {
-        refused(line, Blocking);
+        session(line, Block);
     }
-    refused(
+    session(
         "XREADGROUP GROUP g c COUNT 1 NOACK BLOCK 0 STREAMS k >",
-        Blocking,
+        Block,
     );
     for line in [
-        "keys *",
-        "scan 0",
-        "dbsize",
-        "flushall",
-        "config get x",
         "debug object k",
-        "script load x",
-        "function list",
+        "script debug yes",
         "wait 1 0",
         "shutdown",
         "replicaof h 1",
-        "cluster info",
-        "object help",
-        "role",
         "swapdb 0 1",
-        "randomkey",
     ] {
         refused(line, OneServer);
     }
@@ -263,6 +267,30 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
             "{line}"
         );
     }
+    for line in ["script kill", "function kill"] {
+        refused(line, Unsupported::ScriptKill);
+    }
+    refused("client tracking on", Unsupported::Tracking);
+    refused("client pause 1", Unsupported::OtherClients);
+    refused("config set a b", Unsupported::Settings);
+    for (line, kind) in [
+        ("keys *", FanOut::Keys),
+        ("scan 0", FanOut::Scan),
+        ("dbsize", FanOut::Size),
+        ("randomkey", FanOut::RandomKey),
+        ("flushall async", FanOut::Flush),
+        ("script load x", FanOut::Scripts),
+        ("function load x", FanOut::Functions),
+        ("function list", FanOut::AnyShard),
+        ("object help", FanOut::AnyShard),
+        ("client help", FanOut::AnyShard),
+    ] {
+        assert_eq!(
+            resolved(line).handling(),
+            Handling::Everywhere(kind),
+            "{line}"
+        );
+    }
     assert_eq!(
         resolved("mget a b").handling(),
         Handling::Split(SplitKind::Mget)
@@ -273,6 +301,11 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         "command docs",
         "quit",
         "readonly",
+        "config get x",
+        "cluster info",
+        "role",
+        "acl whoami",
+        "slowlog get",
         "info",
         "reset",
     ] {

@@ -2,6 +2,7 @@
 
 mod mistakes;
 mod order;
+mod prefixes;
 mod properties;
 mod vectors;
 

@@ -107,6 +107,7 @@ fn slots(hash: HashKind, ranges: [&str; 2]) -> Layout {
         hash,
         distribution: DistributionKind::Slots,
         hash_tag: Some("{}".parse().unwrap()),
+        route: Vec::new(),
         shards: [("s0", ranges[0]), ("s1", ranges[1])]
             .into_iter()
             .map(shard)

@@ -44,6 +44,7 @@ fn any_layout() -> impl Strategy<Value = LayoutSpec> {
                 hash: kinds.0,
                 distribution: kinds.1,
                 hash_tag: tagged.then(|| "{}".parse().unwrap()),
+                route: Vec::new(),
                 shards: shards.into_iter().map(shard).collect(),
             }
         })

@@ -1,0 +1,267 @@
+//! Clients that are bound to a connection of their own, or whose requests are
+//! kept back.
+//!
+//! ```text
+//!            MULTI                         WATCH                    BLPOP ..
+//!   (none) -------> transaction   (none) -------> watch   (none) ------------> waiting
+//!     ^                  |           ^              |         ^                   |
+//!     '--- EXEC, DISCARD-'           '- EXEC, ..----'         '---- its reply ----'
+//! ```
+//!
+//! Invariants
+//! - While a client watches or waits, each of its requests goes out when it is
+//!   owed nothing: what it sends over two connections stays in order.
+//! - A connection that watches or waits is used by nobody else, and is closed
+//!   with its client: the shard must not keep a promise to someone who is gone.
+
+use crate::metrics::latency::CommandClass;
+use crate::resp::Request;
+use crate::router::commands::{Command, SessionCommand};
+use crate::router::errors::ErrorReply;
+
+use super::client::{Client, Pause};
+use super::core::{PoolCore, Ticket};
+use super::dispatch::{Seat, Verdict};
+use super::private_pipes::{Role, SESSION_PIPES_MAX};
+use super::reader::Read;
+use super::subscriptions::Subscriptions;
+use super::transactions::{Transaction, Watch};
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Since MULTI.
+    pub transaction: Option<Transaction>,
+    /// Since WATCH.
+    pub watch: Option<Watch>,
+    /// The pipe its last request waits on, if it is not answered yet.
+    pub waits_on: Option<u32>,
+    /// What it listens to.
+    pub subscriptions: Subscriptions,
+    /// Messages that wait for the end of a large reply.
+    pub deferred: Vec<u8>,
+}
+
+impl Session {
+    fn is_over(&self) -> bool {
+        self.transaction.is_none()
+            && self.watch.is_none()
+            && self.waits_on.is_none()
+            && self.subscriptions.is_empty()
+            && self.deferred.is_empty()
+    }
+
+    /// Whether its requests go out one by one.
+    fn settles(&self) -> bool {
+        self.watch.is_some() || self.waits_on.is_some()
+    }
+}
+
+impl Client {
+    /// What binds it; made at first use.
+    pub(super) fn session(&mut self) -> &mut Session {
+        self.session.get_or_insert_default()
+    }
+
+    /// Forgets a session that binds it to nothing any more.
+    pub(super) fn end_session(&mut self) {
+        self.session.take_if(|session| session.is_over());
+    }
+
+    /// Whether its last request waits at a shard for what others do.
+    pub(super) fn is_waiting(&self) -> bool {
+        let session = self.session.as_ref();
+        self.owed() > 0 && session.is_some_and(|session| session.waits_on.is_some())
+    }
+}
+
+impl PoolCore {
+    /// Whether a client waits at a shard for what others do. If it leaves, the
+    /// shard must know at once: what it would be given is lost otherwise.
+    pub fn is_waiting(&self, key: u32) -> bool {
+        let client = self.clients.get(key as usize);
+        client.is_some_and(Client::is_waiting)
+    }
+
+    /// Why the next request of a client must wait.
+    #[cold]
+    pub(super) fn wait_in_session(&mut self, seat: &mut Seat) -> Option<Pause> {
+        let client = self.clients.get_mut(seat.key as usize)?;
+        let owed = client.owed();
+        let session = client.session.as_mut()?;
+        if session.settles() && owed > 0 {
+            return Some(Pause::Lane);
+        }
+        session.waits_on = None;
+        client.end_session();
+        seat.in_session = client.session.is_some();
+        None
+    }
+
+    /// Takes a request of a client with a session.
+    #[cold]
+    pub(super) fn dispatch_in_session(
+        &mut self,
+        seat: &mut Seat,
+        read: &Read<'_>,
+        input: &[u8],
+        at: usize,
+    ) -> Verdict {
+        let client = self.clients.get(seat.key as usize);
+        let session = client.and_then(|client| client.session.as_ref());
+        if session.is_some_and(|session| session.transaction.is_some()) {
+            return self.dispatch_in_transaction(seat, read);
+        }
+        if let Ok(meant) = &read.meant
+            && let Some(refused) =
+                self.refuse_to_subscriber(seat.key, meant.command(), &read.request)
+        {
+            return refused;
+        }
+        self.dispatch(seat, read, input, at)
+    }
+
+    /// Commands that begin or end a session.
+    #[cold]
+    pub(super) fn session_command(
+        &mut self,
+        seat: &mut Seat,
+        session: SessionCommand,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Verdict {
+        match session {
+            SessionCommand::Multi => self.multi(seat),
+            SessionCommand::Exec => {
+                self.answer_error(seat.key, &ErrorReply::new("ERR EXEC without MULTI"))
+            }
+            SessionCommand::Discard => {
+                self.answer_error(seat.key, &ErrorReply::new("ERR DISCARD without MULTI"))
+            }
+            SessionCommand::Watch => self.watch(seat, command, request),
+            SessionCommand::Unwatch => {
+                self.end_watch(seat.key);
+                self.answer(seat.key, b"+OK\r\n")
+            }
+            SessionCommand::Block => self.block(seat, command, request),
+            SessionCommand::Subscribe(kind) => self.subscribe(seat, kind, request),
+            SessionCommand::Unsubscribe(kind) => self.unsubscribe(seat, kind, request),
+            SessionCommand::Publish => self.publish(seat, request),
+        }
+    }
+
+    /// Sends a request that may wait at its shard, on a connection of its own.
+    fn block(&mut self, seat: &mut Seat, command: &Command, request: &Request<'_>) -> Verdict {
+        let shard = match self.shard_of(seat.key, command, request) {
+            Ok(shard) => shard,
+            Err(verdict) => return verdict,
+        };
+        if self.is_owed(seat.key) {
+            return Verdict::Wait(Pause::Lane);
+        }
+        let Some(shared) = self.pipe_for(seat, shard) else {
+            return Verdict::End;
+        };
+        let pipe = match self.session_pipe(seat.key, shared) {
+            Ok(pipe) => pipe,
+            Err(verdict) => return verdict,
+        };
+        if let Some(place) = self.pipes.get_mut(pipe as usize) {
+            place.role = Role::Waiting { client: seat.key };
+        }
+        if let Some(client) = self.clients.get_mut(seat.key as usize) {
+            client.session().waits_on = Some(pipe);
+        }
+        self.send_alone(seat, pipe, CommandClass::Waiting, request.bytes);
+        Verdict::Taken
+    }
+
+    pub(super) fn is_owed(&self, key: u32) -> bool {
+        let client = self.clients.get(key as usize);
+        client.is_some_and(|client| client.owed() > 0)
+    }
+
+    /// A connection for one client, beside the shared one.
+    ///
+    /// # Errors
+    /// There is none: the client was answered.
+    pub(super) fn session_pipe(&mut self, key: u32, shared: u32) -> Result<u32, Verdict> {
+        if let Some(stop) = self.not_now(key, shared) {
+            return Err(stop);
+        }
+        let Some(pipe) = self.take_for_session(shared) else {
+            let text = format!(
+                "ERR {SESSION_PIPES_MAX} connections of this worker to that shard are taken by \
+                 clients that wait or watch"
+            );
+            return Err(self.answer_error(key, &ErrorReply::new(text)));
+        };
+        self.open_pipe(pipe);
+        Ok(pipe)
+    }
+
+    /// Sends one request on a pipe, whatever waits there.
+    pub(super) fn send_alone(
+        &mut self,
+        seat: &mut Seat,
+        pipe: u32,
+        class: CommandClass,
+        bytes: &[u8],
+    ) {
+        seat.stale = true;
+        let (Some(client), Some(place)) = (
+            self.clients.get_mut(seat.key as usize),
+            self.pipes.get_mut(pipe as usize),
+        ) else {
+            return;
+        };
+        let ticket = Ticket {
+            client: seat.key,
+            generation: seat.generation,
+            sequence: client.next_sequence(),
+            class,
+            part: None,
+        };
+        client.expect(1);
+        place.pipe.send(bytes, ticket, 1, self.now_us);
+        self.mark_pipe(pipe);
+    }
+
+    /// A client is gone, or begins anew: its connections are closed.
+    pub(super) fn drop_session(&mut self, key: u32) {
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return;
+        };
+        let generation = client.generation;
+        let Some(session) = client.session.take() else {
+            return;
+        };
+        self.drop_subscriptions(key, generation, session.subscriptions);
+        let watch = session.watch.and_then(|watch| watch.pipe);
+        for pipe in [session.waits_on, watch].into_iter().flatten() {
+            let is_own = self.pipes.get(pipe as usize).is_some_and(|place| {
+                [
+                    Role::Waiting { client: key },
+                    Role::Watching { client: key },
+                ]
+                .contains(&place.role)
+            });
+            if is_own {
+                self.abandon(pipe);
+            }
+        }
+    }
+
+    /// The connection of a session is gone.
+    pub(super) fn session_pipe_lost(&mut self, key: u32, pipe: u32) {
+        let session = self
+            .clients
+            .get_mut(key as usize)
+            .and_then(|client| client.session.as_mut());
+        if let Some(watch) = session.and_then(|session| session.watch.as_mut())
+            && watch.pipe == Some(pipe)
+        {
+            watch.pipe = None;
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Channels through the proxy: published once, received by every subscriber.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use support::client::encode;
+use support::keyferry::LayoutText;
+use support::{Client, Keyferry, RedisServer, Signal, Value, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const CHANNELS: usize = 12; // enough for all shards
+
+struct World {
+    shards: Vec<RedisServer>,
+    proxy: Keyferry,
+    oracle: RedisServer,
+}
+
+fn world(workers: u32) -> World {
+    let shards = RedisServer::start_many(3, &[]);
+    let addresses: Vec<_> = shards.iter().map(RedisServer::address).collect();
+    let layout = LayoutText::new("fnv1a_64", "ketama", &addresses);
+    World {
+        proxy: Keyferry::start_with(&layout, workers, ""),
+        shards,
+        oracle: RedisServer::start(&[]),
+    }
+}
+
+fn channel(number: usize) -> String {
+    format!("{number}-channel")
+}
+
+fn message(channel: &str, text: &str) -> Value {
+    Value::Array(["message", channel, text].map(Value::bulk).into())
+}
+
+/// Replies of both to the same lines; `replies` says how many each brings.
+fn same(world: &World, script: &[(&str, usize)]) {
+    let (mut proxy, mut oracle) = (world.proxy.client(), world.oracle.client());
+    for (line, replies) in script {
+        let words: Vec<_> = line.split(' ').collect();
+        let mut request = Vec::new();
+        encode(&mut request, &words);
+        for client in [&mut proxy, &mut oracle] {
+            client.send_raw(&request);
+        }
+        for _ in 0..*replies {
+            let ours = proxy.read_reply_bytes().unwrap();
+            let theirs = oracle.read_reply_bytes().unwrap();
+            let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+            assert_eq!(shown(&ours), shown(&theirs), "to {line}");
+        }
+    }
+}
+
+#[test]
+fn subscribing_is_answered_as_by_redis() {
+    let world = world(1);
+    same(
+        &world,
+        &[
+            ("SUBSCRIBE a b c", 3),
+            ("SUBSCRIBE a", 1),
+            ("PSUBSCRIBE x* y*", 2),
+            ("SSUBSCRIBE s", 1),
+            ("PING", 1),
+            ("PING hello", 1),
+            ("GET k", 1),
+            ("CONFIG GET save", 1),
+            ("UNSUBSCRIBE b", 1),
+            ("UNSUBSCRIBE never", 1),
+            ("PUNSUBSCRIBE", 2),
+            ("SUNSUBSCRIBE s", 1),
+            ("GET k", 1),
+            ("UNSUBSCRIBE c a", 2),
+            ("UNSUBSCRIBE", 1),
+            ("GET k", 1),
+            ("SUBSCRIBE a", 1),
+            ("RESET", 1),
+            ("GET k", 1),
+            ("SUBSCRIBE", 1),
+            ("PUBLISH nobody text", 1),
+        ],
+    );
+}
+
+#[test]
+fn each_message_reaches_every_subscriber_once() {
+    let world = world(2);
+    let names: Vec<_> = (0..CHANNELS).map(channel).collect();
+    let mut all: Vec<&str> = vec!["SUBSCRIBE"];
+    all.extend(names.iter().map(String::as_str));
+    let mut listeners: Vec<Client> = (0..6).map(|_| world.proxy.client()).collect();
+    for listener in &mut listeners {
+        listener.send(&all);
+        for (number, name) in names.iter().enumerate() {
+            let told = listener.read();
+            assert_eq!(told.items()[1], Value::bulk(name));
+            assert_eq!(told.items()[2], Value::Int(number as i64 + 1));
+        }
+    }
+    let mut pattern = world.proxy.client();
+    pattern.call(&["PSUBSCRIBE", "*-channel"]);
+    let mut publisher = world.proxy.client();
+    for round in 0..50 {
+        for name in &names {
+            let text = format!("{name} {round}");
+            assert!(publisher.call(&["PUBLISH", name, &text]).int() >= 1);
+            for listener in &mut listeners {
+                assert_eq!(listener.read(), message(name, &text));
+            }
+            let parts = ["pmessage", "*-channel", name, &text];
+            assert_eq!(pattern.read(), Value::Array(parts.map(Value::bulk).into()));
+        }
+    }
+    // Nothing more came than that.
+    for listener in &mut listeners {
+        assert_eq!(
+            listener.call(&["PING"]),
+            Value::Array(vec![Value::bulk("pong"), Value::bulk("")])
+        );
+    }
+}
+
+#[test]
+fn a_resp3_client_goes_on_beside_its_subscription() {
+    let world = world(1);
+    let (mut client, mut publisher) = (world.proxy.client(), world.proxy.client());
+    client.call(&["HELLO", "3"]);
+    client.send(&["SUBSCRIBE", "news"]);
+    assert_eq!(
+        client.read_reply_bytes().unwrap(),
+        b">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n"
+    );
+    for round in 0..20 {
+        let text = format!("{round}");
+        assert_eq!(client.call(&["SET", "k", &text]), Value::ok());
+        publisher.call(&["PUBLISH", "news", &text]);
+        let push = client.read_reply_bytes().unwrap();
+        let expected = format!(
+            ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n${}\r\n{text}\r\n",
+            text.len()
+        );
+        assert_eq!(push, expected.as_bytes());
+        assert_eq!(client.call(&["GET", "k"]), Value::bulk(&text));
+    }
+}
+
+#[test]
+fn shards_forget_what_nobody_listens_to() {
+    let world = world(1);
+    let subscribed = || -> usize {
+        let count = |shard: &RedisServer| {
+            shard.client().call(&["PUBSUB", "CHANNELS"]).items().len()
+                + shard.client().call(&["PUBSUB", "NUMPAT"]).int() as usize
+        };
+        world.shards.iter().map(count).sum()
+    };
+    let mut staying = world.proxy.client();
+    staying.call(&["SUBSCRIBE", &channel(0)]);
+    for leaves in [false, true] {
+        let mut going = world.proxy.client();
+        for number in 0..CHANNELS {
+            going.call(&["SUBSCRIBE", &channel(number)]);
+        }
+        going.call(&["PSUBSCRIBE", "p*"]);
+        assert_eq!(subscribed(), CHANNELS + world.shards.len());
+        if leaves {
+            drop(going);
+        } else {
+            assert_eq!(going.call(&["RESET"]), Value::Simple("RESET".into()));
+        }
+        wait_until("the shards forgot", LIMIT, || subscribed() == 1);
+    }
+    world
+        .proxy
+        .client()
+        .call(&["PUBLISH", &channel(0), "still"]);
+    assert_eq!(staying.read(), message(&channel(0), "still"));
+}
+
+#[test]
+fn a_shard_that_goes_ends_its_subscribers_alone() {
+    let mut world = world(1);
+    let mut listeners: Vec<Client> = (0..CHANNELS).map(|_| world.proxy.client()).collect();
+    for (number, listener) in listeners.iter_mut().enumerate() {
+        listener.call(&["SUBSCRIBE", &channel(number)]);
+    }
+    let mut lost = world.shards[0].client();
+    let on_lost: Vec<_> = lost.call(&["PUBSUB", "CHANNELS"]).items().to_vec();
+    assert!((1..CHANNELS).contains(&on_lost.len()));
+    world.shards[0].restart();
+    let mut publisher = world.proxy.client();
+    for (number, mut listener) in listeners.into_iter().enumerate() {
+        let name = channel(number);
+        if on_lost.contains(&Value::bulk(&name)) {
+            assert!(listener.read_to_end().unwrap().is_empty());
+            // It comes again, as it would to Redis.
+            wait_until("it can subscribe again", LIMIT, || {
+                let mut again = world.proxy.client();
+                again.call(&["SUBSCRIBE", &name]) != Value::Null
+                    && publisher.call(&["PUBLISH", &name, "x"]) == Value::Int(1)
+                    && again.try_read().ok() == Some(message(&name, "x"))
+            });
+        } else {
+            publisher.call(&["PUBLISH", &name, "y"]);
+            assert_eq!(listener.read(), message(&name, "y"));
+        }
+    }
+}
+
+#[test]
+fn subscriptions_follow_their_channels_to_a_new_layout() {
+    let mut world = world(1);
+    let mut listener = world.proxy.client();
+    for number in 0..CHANNELS {
+        listener.call(&["SUBSCRIBE", &channel(number)]);
+    }
+    listener.call(&["PSUBSCRIBE", "*-channel"]);
+    let added = RedisServer::start_many(2, &[]);
+    let all: Vec<_> = world
+        .shards
+        .iter()
+        .chain(&added)
+        .map(RedisServer::address)
+        .collect();
+    let layout = LayoutText::new("fnv1a_64", "ketama", &all);
+    world.proxy.write_config(&layout, 1, "");
+    assert!(
+        fs::read_to_string(world.proxy.config())
+            .unwrap()
+            .contains(&all[4])
+    );
+    let (before, _) = world.proxy.epoch_and_gate();
+    world.proxy.signal(Signal::Hup);
+    wait_until("the new layout is in force", LIMIT, || {
+        world.proxy.epoch_and_gate().0 > before
+    });
+    let patterns = |server: &RedisServer| server.client().call(&["PUBSUB", "NUMPAT"]).int();
+    wait_until("the new shards have the pattern", LIMIT, || {
+        added.iter().all(|server| patterns(server) == 1)
+    });
+    let channels = |server: &RedisServer| {
+        let found = server.client().call(&["PUBSUB", "CHANNELS"]);
+        found.items().len()
+    };
+    wait_until(
+        "some channels moved, and none is left behind",
+        LIMIT,
+        || {
+            let on_new: usize = added.iter().map(channels).sum();
+            let on_old: usize = world.shards.iter().map(channels).sum();
+            on_new > 0 && on_new + on_old == CHANNELS
+        },
+    );
+    let mut publisher = world.proxy.client();
+    for number in 0..CHANNELS {
+        let name = channel(number);
+        publisher.call(&["PUBLISH", &name, "after"]);
+        let mut got = [listener.read(), listener.read()];
+        got.sort_by_key(|value| value.items().len());
+        let parts = ["pmessage", "*-channel", &name, "after"];
+        let pattern = Value::Array(parts.map(Value::bulk).into());
+        assert_eq!(got, [message(&name, "after"), pattern]);
+    }
+}
