@@ -340,7 +340,7 @@ fn compare_until(stop: &AtomicBool, rounds: &AtomicU64, stage: &Stage, stay: &BT
             assert_eq!(writer.call(&["DEL", &first]), Value::Int(1));
         }
         assert_eq!(names(&reader.call(&["KEYS", "own:*"])), own);
-        if round % 8 == 0 {
+        if round.is_multiple_of(8) {
             assert_eq!(&names(&writer.call(&["KEYS", "key:*"])), stay);
             assert!(writer.call(&["RANDOMKEY"]) != Value::Null);
         }

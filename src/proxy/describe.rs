@@ -2,7 +2,7 @@
 //! gives it: HELLO, CLIENT LIST, COMMAND.
 
 use crate::resp::{Request, write_array_header, write_bulk, write_integer, write_simple};
-use crate::router::commands::{ArgList, Command, KeyArg, KeyError, Refusal, all, lookup, resolve};
+use crate::router::commands::{ArgList, Command, KeyError, Refusal, all, lookup, resolve};
 use crate::router::errors::{ErrorReply, SYNTAX};
 
 use super::client::Client;
@@ -119,23 +119,8 @@ pub(super) fn command(name: &str, args: &Request<'_>, protocol: u8) -> Result<Ve
             }
         }
         "command|docs" => map_header(protocol, 0, &mut out),
-        "command|getkeys" => keys_of(
-            args,
-            |request, key, out| {
-                write_bulk(out, request.arg(key.index as usize));
-            },
-            &mut out,
-        )?,
-        _ => keys_of(
-            args,
-            |request, key, out| {
-                write_array_header(out, 2);
-                write_bulk(out, request.arg(key.index as usize));
-                out.extend_from_slice(if protocol == 3 { b"~1\r\n" } else { b"*1\r\n" });
-                write_simple(out, access_of(key));
-            },
-            &mut out,
-        )?,
+        "command|getkeys" => keys_of(args, None, &mut out)?,
+        _ => keys_of(args, Some(protocol), &mut out)?,
     }
     Ok(out)
 }
@@ -196,18 +181,28 @@ fn entry(command: &Command, out: &mut Vec<u8>) {
     command.subcommands().iter().for_each(|sub| entry(sub, out));
 }
 
-fn access_of(key: &KeyArg) -> &'static str {
-    match (key.reads, key.writes) {
-        (true, true) => "RW",
-        (false, true) => "OW",
-        (_, false) => "RO",
+/// What is done to a key: first whether it is read or written, as `RO`.
+fn write_key_flags(flags: &str, protocol: u8, out: &mut Vec<u8>) {
+    const ORDER: [&str; 8] = [
+        "ro", "rw", "ow", "rm", "access", "update", "insert", "delete",
+    ];
+    let is_told = |known: &&str| flags.split(',').any(|flag| flag == *known);
+    let told: Vec<&str> = ORDER.into_iter().filter(is_told).collect();
+    let kind = if protocol == 3 { '~' } else { '*' };
+    out.extend_from_slice(format!("{kind}{}\r\n", told.len()).as_bytes());
+    for flag in told {
+        if flag.len() == 2 {
+            write_simple(out, &flag.to_ascii_uppercase());
+        } else {
+            write_simple(out, flag);
+        }
     }
 }
 
 /// `COMMAND GETKEYS command ...`, `COMMAND GETKEYSANDFLAGS command ...`
 fn keys_of(
     args: &Request<'_>,
-    write: impl Fn(&Vec<&[u8]>, &KeyArg, &mut Vec<u8>),
+    flags_in_protocol: Option<u8>,
     out: &mut Vec<u8>,
 ) -> Result<(), ErrorReply> {
     let request: Vec<&[u8]> = (2..args.len()).map(|index| args.arg(index)).collect();
@@ -221,11 +216,18 @@ fn keys_of(
         Err(Refusal::Arity(_)) => return Err(ErrorReply::keys(KeyError::NoKeys)),
         Err(_) => return Err(ErrorReply::new("ERR Invalid command specified")),
     };
-    let mut keys = Vec::new();
-    command
-        .keys(&request, &mut keys)
-        .map_err(ErrorReply::keys)?;
+    let keys = command.keys_and_flags(&request).map_err(ErrorReply::keys)?;
     write_array_header(out, keys.len());
-    keys.iter().for_each(|key| write(&request, key, out));
+    for (key, flags) in keys {
+        let name = request.arg(key.index as usize);
+        match flags_in_protocol {
+            None => write_bulk(out, name),
+            Some(protocol) => {
+                write_array_header(out, 2);
+                write_bulk(out, name);
+                write_key_flags(flags, protocol, out);
+            }
+        }
+    }
     Ok(())
 }

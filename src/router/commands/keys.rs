@@ -158,6 +158,37 @@ impl Command {
         found.inspect_err(|_| out.clear())
     }
 
+    /// As [`Command::keys`], each key with what is done to it, as COMMAND
+    /// GETKEYSANDFLAGS tells it: `rw,access,delete`.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn keys_and_flags(
+        &self,
+        args: &(impl ArgList + ?Sized),
+    ) -> Result<Vec<(KeyArg, &'static str)>, KeyError> {
+        let mut keys = Vec::new();
+        self.keys(args, &mut keys)?;
+        if self.quirk != Quirk::None {
+            let told = keys.into_iter().map(|key| {
+                let flags = match (key.reads, key.writes) {
+                    (true, true) => "rw,access,update",
+                    (false, true) => "ow,update",
+                    (_, false) => "ro,access",
+                };
+                (key, flags)
+            });
+            return Ok(told.collect());
+        }
+        let mut told = Vec::with_capacity(keys.len());
+        for spec in self.specs.iter().filter(|spec| !spec.is_not_key()) {
+            keys.clear();
+            spec_keys(spec, args, &mut keys)?;
+            told.extend(keys.iter().map(|key| (*key, spec.flags)));
+        }
+        Ok(told)
+    }
+
     fn keys_by_specs(
         &self,
         args: &(impl ArgList + ?Sized),

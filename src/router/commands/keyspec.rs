@@ -11,6 +11,8 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeySpec {
     pub(super) access: KeyAccess,
+    /// What `access` was made of: `rw,access,delete`.
+    pub(super) flags: &'static str,
     /// Names a channel or slot holder, not a key.
     not_key: bool,
     /// Does not find all keys it stands for.
@@ -92,6 +94,7 @@ impl KeySpec {
         let (flags, begin, find) = (parts.next()?, parts.next()?, parts.next()?);
         let mut spec = Self {
             access: KeyAccess::default(),
+            flags,
             not_key: false,
             incomplete: false,
             begin: BeginSearch::parse(begin)?,
