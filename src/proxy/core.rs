@@ -179,7 +179,7 @@ impl PoolCore {
             client_id_step: workers.max(1),
             stopping: false,
         };
-        core.lane_of(2, 0);
+        core.lane_of(2, core.config.database);
         if core.config.upstream.preconnect {
             core.warm();
         }
@@ -230,7 +230,9 @@ impl PoolCore {
         let client = Client::new(id, self.next_generation, peer, now_ms);
         self.counters.clients_total.inc();
         self.counters.clients.add(1);
-        self.clients.insert(client) as u32
+        let key = self.clients.insert(client) as u32;
+        self.set_lane(key, 2, self.config.database);
+        key
     }
 
     /// Clients connected now, and those closed in this turn.

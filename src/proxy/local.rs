@@ -12,12 +12,11 @@ use crate::router::errors::{
 };
 
 use super::client::{Client, Introduction, Pause};
+use super::config::DATABASES;
 use super::core::PoolCore;
 use super::describe;
 use super::dispatch::Verdict;
 
-/// Databases a client may select.
-pub const DATABASES: u16 = 16;
 /// The version told to clients: the commands of the table are at least its.
 pub const REDIS_VERSION: &str = "7.2.0";
 
@@ -83,7 +82,7 @@ impl PoolCore {
             .map_or(2, |client| client.protocol)
     }
 
-    fn set_lane(&mut self, key: u32, protocol: u8, database: u16) {
+    pub(super) fn set_lane(&mut self, key: u32, protocol: u8, database: u16) {
         let lane = self.lane_of(protocol, database);
         if let Some(client) = self.clients.get_mut(key as usize) {
             (client.protocol, client.database, client.lane) = (protocol, database, lane);
@@ -91,7 +90,7 @@ impl PoolCore {
     }
 
     fn reset_client(&mut self, key: u32) {
-        self.set_lane(key, 2, 0);
+        self.set_lane(key, 2, self.config.database);
         if let Some(client) = self.clients.get_mut(key as usize) {
             client.introduction = None;
         }
