@@ -191,6 +191,7 @@ fn pool(servers: &[RedisServer]) -> PoolConfig {
         name: "p".into(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         backlog: 128,
+        database: 0,
         layout: LayoutSpec {
             shards: shards.collect(),
             ..LayoutSpec::default()

@@ -286,7 +286,7 @@ fn check_dials_the_shards_if_asked() {
     let (code, stdout, stderr) = keyferry(&["check", "-c", path(&file)], "");
     assert_eq!(code, 0, "{stderr}");
     assert!(
-        stdout.contains(": ok\n") && !stdout.contains("up"),
+        stdout.contains(": ok\n") && !stdout.contains("up, answered"),
         "{stdout}"
     );
     let (code, up, stderr) = keyferry(&["check", "--connect", "-c", path(&file)], "");
@@ -319,7 +319,7 @@ fn a_converted_nutcracker_yml_places_every_key_alike() {
     let files = Files::new();
     let yml = files.write(
         "n.yml",
-        "a.b:\n  listen: 127.0.0.1:22121\n  hash: murmur\n  hash_tag: \"{}\"\n  redis: true\n  client_connections: 9\n  servers:\n   - 10.0.0.1:11211:2\n   - ::1:06379:1\n   - /run/r.sock:3\n   - h:1:1 a\\\"b\nc:\n  listen: /tmp/c.sock 0600\n  distribution: modula\n  timeout: 1234\n  redis: true\n  servers:\n   - h:1:1\n   - h:2:2000000\n",
+        "a.b:\n  listen: 127.0.0.1:22121\n  hash: murmur\n  hash_tag: \"{}\"\n  redis: true\n  redis_db: 3\n  client_connections: 9\n  servers:\n   - 10.0.0.1:11211:2\n   - ::1:06379:1\n   - /run/r.sock:3\n   - h:1:1 a\\\"b\nc:\n  listen: /tmp/c.sock 0600\n  distribution: modula\n  timeout: 1234\n  redis: true\n  servers:\n   - h:1:1\n   - h:2:2000000\n",
     );
     let (yml, toml) = (yml.to_str().unwrap(), files.0.path().join("n.toml"));
     let toml = toml.to_str().unwrap();

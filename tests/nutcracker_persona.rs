@@ -497,6 +497,27 @@ fn signals_do_what_they_do_to_the_original() {
 }
 
 #[test]
+fn clients_begin_in_the_database_of_the_pool() {
+    let place = Place::new();
+    let server = RedisServer::start(&[]);
+    for (name, command) in [("ours", place.ours()), ("theirs", place.theirs())] {
+        let (port, stats_port) = (free_port(), free_port());
+        let yml = format!(
+            "a:\n  listen: 127.0.0.1:{port}\n  redis: true\n  redis_db: 3\n  preconnect: true\n  servers:\n   - {}:1\n",
+            server.address()
+        );
+        let file = place.write(&format!("{name}.yml"), &yml);
+        let _process = place.start(name, command, &file, port, stats_port);
+        let mut client = Client::connect(&format!("127.0.0.1:{port}"));
+        assert_eq!(client.call(&["SET", name, "v"]), Value::ok());
+        let mut direct = server.client();
+        assert_eq!(direct.call(&["EXISTS", name]), Value::Int(0));
+        assert_eq!(direct.call(&["SELECT", "3"]), Value::ok());
+        assert_eq!(direct.call(&["EXISTS", name]), Value::Int(1), "{name}");
+    }
+}
+
+#[test]
 fn a_daemon_is_detached_and_serves() {
     let place = Place::new();
     let server = RedisServer::start(&[]);

@@ -285,6 +285,7 @@ fn core(shards: u16) -> PoolCore {
         name: "p".into(),
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         backlog: 128,
+        database: 0,
         layout: spec,
         timeouts: Timeouts::default(),
         eject: EjectConfig::default(),

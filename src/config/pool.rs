@@ -1,7 +1,8 @@
 //! One `[pool.NAME]` as typed -> a [`PoolConfig`].
 
 use crate::proxy::config::{
-    BULK_BYTES_MAX, Compat, EjectConfig, PoolConfig, PoolLimits, REQUEST_HEADROOM_BYTES, Timeouts,
+    BULK_BYTES_MAX, Compat, DATABASES, EjectConfig, PoolConfig, PoolLimits, REQUEST_HEADROOM_BYTES,
+    Timeouts,
 };
 use crate::reuseport::address::ListenAddress;
 use crate::reuseport::listener::BACKLOG_DEFAULT;
@@ -48,6 +49,9 @@ pub fn pool<'d, 't>(
     let backlog = section
         .take("backlog")
         .and_then(|item| item.integer(1..BACKLOG_MAX + 1));
+    let database = section
+        .take("database")
+        .and_then(|item| item.integer(0..u64::from(DATABASES)));
     let layout = layout(&section);
     let timeouts = timeouts(section.section("timeout").as_ref());
     let eject = eject(section.section("eject").as_ref());
@@ -67,6 +71,9 @@ pub fn pool<'d, 't>(
             .and_then(|backlog| u32::try_from(backlog).ok())
             .unwrap_or(BACKLOG_DEFAULT),
         layout,
+        database: database
+            .and_then(|database| u16::try_from(database).ok())
+            .unwrap_or_default(),
         timeouts,
         eject,
         upstream,

@@ -72,6 +72,12 @@ fn write_pool(text: &mut String, pool: &PoolConfig) {
     if let Some(tag) = layout.hash_tag {
         line(format!("hash_tag = {}", quoted(&tag.to_string())));
     }
+    if pool.database != 0 {
+        line(
+            "# redis_db. Unlike twemproxy's, it also holds for shards on unix sockets.".to_owned(),
+        );
+        line(format!("database = {}", pool.database));
+    }
     write_timeouts(&mut line, pool);
     line(format!(
         "# server_failure_limit and server_retry_timeout; auto_eject_hosts is not in this build yet.\n\

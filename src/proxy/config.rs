@@ -19,6 +19,9 @@ pub const BULK_BYTES_MAX: usize = 512 * MIB;
 /// Room for a command's name, key and headers beside the largest value.
 pub const REQUEST_HEADROOM_BYTES: usize = 64 * KIB;
 
+/// Databases of a shard, as many as Redis has by default.
+pub const DATABASES: u16 = 16;
+
 /// `limits.max_request` when none is written.
 pub const REQUEST_BYTES_DEFAULT: usize = BULK_BYTES_MAX + REQUEST_HEADROOM_BYTES;
 
@@ -36,6 +39,8 @@ pub struct PoolConfig {
     pub backlog: u32,
     /// The layout at start; after a reshard the one in `state_dir` wins.
     pub layout: LayoutSpec,
+    /// Which database a client begins in; below [`DATABASES`].
+    pub database: u16,
     /// Client-side timeouts; the upstream's own are in `upstream`.
     pub timeouts: Timeouts,
     /// When a failing shard leaves the ring.

@@ -30,6 +30,7 @@ use crate::resp::RequestLimits;
 use crate::router::commands::KeyArg;
 use crate::router::epoch::Routing;
 
+pub use super::chores::{Chores, FULL_BYTES, Full};
 use super::client::{Client, Ending, Pause};
 use super::config::PoolConfig;
 use super::gate::Drain;
@@ -38,25 +39,11 @@ use super::lanes::{Lane, PipePlace};
 use super::merge::{Merges, Owner};
 use super::parking::SpareParkings;
 use super::reader::Reader;
-use super::roll_call::RollCall;
 use super::spares::Spares;
 use super::split::Split;
 
 /// Readers kept for the next client with a partial request.
 const SPARE_READERS_MAX: usize = 64;
-/// Output that is written before the end of a turn: more in one buffer saves
-/// no system calls worth the memory it would take.
-pub const FULL_BYTES: usize = 64 * 1024;
-
-/// Whose output is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
-    /// A client's.
-    Client(u32),
-    /// A pipe's.
-    Pipe(u32),
-}
-
 /// Which requests of which client a shard's replies belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
@@ -79,29 +66,6 @@ pub struct PartOf {
     pub merge: u32,
     /// Which part.
     pub part: u32,
-}
-
-/// What the driver must do after a turn; each list is in the order of events.
-#[derive(Debug, Default)]
-pub struct Chores {
-    /// Clients with new output.
-    pub write_clients: Vec<u32>,
-    /// Pipes with new output.
-    pub write_pipes: Vec<u32>,
-    /// Pipes to connect.
-    pub dial: Vec<u32>,
-    /// Clients to close; they are no longer in the core.
-    pub close_clients: Vec<u32>,
-    /// Pipes whose socket to close; those that are still in the core dial again later.
-    pub close_pipes: Vec<u32>,
-    /// Clients that are read again after a pause.
-    pub read_clients: Vec<u32>,
-    /// Pipes that are read again after a stop.
-    pub read_pipes: Vec<u32>,
-    /// What to ask the other workers.
-    pub roll_calls: Vec<RollCall>,
-    /// A deadline began that no event will announce.
-    pub clock: bool,
 }
 
 /// See the head of this file.
@@ -185,7 +149,7 @@ impl PoolCore {
             client_id_step: workers.max(1),
             stopping: false,
         };
-        core.lane_of(2, 0);
+        core.lane_of(2, core.config.database);
         if core.config.upstream.preconnect {
             core.warm();
         }
@@ -236,7 +200,9 @@ impl PoolCore {
         let client = Client::new(id, self.next_generation, peer, now_ms);
         self.counters.clients_total.inc();
         self.counters.clients.add(1);
-        self.clients.insert(client) as u32
+        let key = self.clients.insert(client) as u32;
+        self.set_lane(key, 2, self.config.database);
+        key
     }
 
     /// Workers of the pool.
@@ -432,33 +398,13 @@ impl PoolCore {
 
     /// Whether [`PoolCore::take_chores`] would find something.
     pub fn has_chores(&self) -> bool {
-        let chores = &self.chores;
-        [
-            &chores.write_clients,
-            &chores.write_pipes,
-            &chores.dial,
-            &chores.close_clients,
-            &chores.close_pipes,
-            &chores.read_clients,
-            &chores.read_pipes,
-        ]
-        .iter()
-        .any(|list| !list.is_empty())
-            || !chores.roll_calls.is_empty()
-            || chores.clock
+        !self.chores.is_empty()
     }
 
     /// Keeps the lists' memory for the next turn.
     pub fn recycle(&mut self, mut chores: Chores) {
         if !self.has_chores() {
-            chores.write_clients.clear();
-            chores.write_pipes.clear();
-            chores.dial.clear();
-            chores.close_clients.clear();
-            chores.close_pipes.clear();
-            chores.read_clients.clear();
-            chores.read_pipes.clear();
-            chores.clock = false;
+            chores.clear();
             self.chores = chores;
         }
     }

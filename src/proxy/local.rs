@@ -13,13 +13,12 @@ use crate::router::errors::{
 
 use super::client::{Pause, Silence};
 use super::client_commands::{client_name, introduction};
+use super::config::DATABASES;
 use super::core::PoolCore;
 use super::describe;
 use super::dispatch::Verdict;
 use super::server_facts;
 
-/// Databases a client may select.
-pub const DATABASES: u16 = 16;
 /// The version told to clients: the commands of the table are at least its.
 pub const REDIS_VERSION: &str = "7.2.0";
 
@@ -102,7 +101,7 @@ impl PoolCore {
             .map_or(2, |client| client.protocol)
     }
 
-    fn set_lane(&mut self, key: u32, protocol: u8, database: u16) {
+    pub(super) fn set_lane(&mut self, key: u32, protocol: u8, database: u16) {
         let lane = self.lane_of(protocol, database);
         if let Some(client) = self.clients.get_mut(key as usize) {
             (client.protocol, client.database, client.lane) = (protocol, database, lane);
@@ -111,7 +110,7 @@ impl PoolCore {
 
     fn reset_client(&mut self, key: u32) {
         self.drop_session(key);
-        self.set_lane(key, 2, 0);
+        self.set_lane(key, 2, self.config.database);
         if let Some(client) = self.clients.get_mut(key as usize) {
             client.introduction = None;
             client.silence = Silence::Never;

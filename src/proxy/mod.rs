@@ -1,6 +1,7 @@
 //! Client sessions: parse -> route -> gate -> forward -> reply in order.
 
 mod balance;
+mod chores;
 pub mod client;
 mod client_commands;
 pub mod config;

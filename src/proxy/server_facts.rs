@@ -9,10 +9,11 @@ use crate::resp::{Request, write_array_header, write_bulk, write_integer, write_
 use crate::router::errors::ErrorReply;
 
 use super::config::BULK_BYTES_MAX;
+use super::config::DATABASES;
 use super::core::PoolCore;
 use super::describe::{map_header, text};
 use super::glob;
-use super::local::{DATABASES, REDIS_VERSION};
+use super::local::REDIS_VERSION;
 
 /// The sections INFO knows, in the order it prints them.
 const SECTIONS: [&str; 8] = [

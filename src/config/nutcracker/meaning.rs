@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Timeouts};
+use crate::proxy::config::{Compat, DATABASES, EjectConfig, PoolConfig, PoolLimits, Timeouts};
 use crate::reuseport::address::ListenAddress;
 use crate::router::layout::Layout;
 use crate::router::layout_error::{LayoutError, Place as LayoutPlace};
@@ -201,8 +201,11 @@ fn refuse_what_is_not_done(draft: &Draft, faults: &mut Vec<Fault>) {
     if let Some(auth) = &draft.redis_auth {
         refuse(auth.at, "redis_auth is not supported yet", HELP_LATER);
     }
-    if let Some(Placed { value: 1.., at }) = draft.number("redis_db") {
-        refuse(at, "redis_db other than 0 is not supported yet", HELP_LATER);
+    if let Some(Placed { value, at }) = draft.number("redis_db")
+        && value >= u32::from(DATABASES)
+    {
+        let what = format!("redis_db is not below {DATABASES}");
+        refuse(at, &what, "databases of a pool are 0 to 15");
     }
     if let Some(Placed { value: true, at }) = draft.switch("auto_eject_hosts") {
         refuse(at, "auto_eject_hosts is not supported yet", HELP_LATER);
@@ -278,6 +281,7 @@ fn pool(draft: Draft) -> PoolConfig {
     let connections = number("server_connections").unwrap_or(1);
     let clients = number("client_connections").filter(|clients| *clients > 0);
     let backlog = number("backlog").unwrap_or(BACKLOG_DEFAULT);
+    let database = number("redis_db").unwrap_or_default();
     let preconnect = is_on("preconnect");
     let listen: Vec<ListenAddress> = draft
         .listen
@@ -289,6 +293,7 @@ fn pool(draft: Draft) -> PoolConfig {
         listen,
         backlog,
         layout,
+        database: u16::try_from(database).unwrap_or_default(),
         timeouts,
         eject: EjectConfig {
             enabled: false,

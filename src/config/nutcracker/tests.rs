@@ -123,10 +123,7 @@ fn wrong_values_are_told_in_the_words_of_the_original() {
             "  server_connections: 0\n",
             "directive \"server_connections:\" cannot be 0",
         ),
-        (
-            "  redis_db: 3\n",
-            "pool 'alpha': redis_db other than 0 is not supported yet",
-        ),
+        ("  redis_db: 16\n", "pool 'alpha': redis_db is not below 16"),
         (
             "  auto_eject_hosts: true\n",
             "pool 'alpha': auto_eject_hosts is not supported yet",

@@ -45,6 +45,7 @@ fn config(spec: &LayoutSpec, client_buffer_bytes_max: usize) -> PoolConfig {
         name: "p".into(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         backlog: 128,
+        database: 0,
         layout: spec.clone(),
         timeouts: Timeouts::default(),
         eject: EjectConfig::default(),

@@ -1,0 +1,75 @@
+//! What a core leaves to its driver at the end of a turn.
+
+use super::roll_call::RollCall;
+
+/// Output that is written before the end of a turn: more in one buffer saves
+/// no system calls worth the memory it would take.
+pub const FULL_BYTES: usize = 64 * 1024;
+
+/// Whose output is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// A client's.
+    Client(u32),
+    /// A pipe's.
+    Pipe(u32),
+}
+
+/// What the driver must do after a turn; each list is in the order of events.
+#[derive(Debug, Default)]
+pub struct Chores {
+    /// Clients with new output.
+    pub write_clients: Vec<u32>,
+    /// Pipes with new output.
+    pub write_pipes: Vec<u32>,
+    /// Pipes to connect.
+    pub dial: Vec<u32>,
+    /// Clients to close; they are no longer in the core.
+    pub close_clients: Vec<u32>,
+    /// Pipes whose socket to close; those that are still in the core dial again later.
+    pub close_pipes: Vec<u32>,
+    /// Clients that are read again after a pause.
+    pub read_clients: Vec<u32>,
+    /// Pipes that are read again after a stop.
+    pub read_pipes: Vec<u32>,
+    /// What to ask the other workers.
+    pub roll_calls: Vec<RollCall>,
+    /// A deadline began that no event will announce.
+    pub clock: bool,
+}
+
+impl Chores {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        !self.clock && self.roll_calls.is_empty() && self.lists().iter().all(|list| list.is_empty())
+    }
+
+    fn lists(&self) -> [&Vec<u32>; 7] {
+        [
+            &self.write_clients,
+            &self.write_pipes,
+            &self.dial,
+            &self.close_clients,
+            &self.close_pipes,
+            &self.read_clients,
+            &self.read_pipes,
+        ]
+    }
+
+    /// Forgets everything but the lists' memory.
+    pub fn clear(&mut self) {
+        for list in [
+            &mut self.write_clients,
+            &mut self.write_pipes,
+            &mut self.dial,
+            &mut self.close_clients,
+            &mut self.close_pipes,
+            &mut self.read_clients,
+            &mut self.read_pipes,
+        ] {
+            list.clear();
+        }
+        self.roll_calls.clear();
+        self.clock = false;
+    }
+}
