@@ -272,3 +272,34 @@ fn subscriptions_follow_their_channels_to_a_new_layout() {
         assert_eq!(got, [message(&name, "after"), pattern]);
     }
 }
+
+#[test]
+fn client_list_tells_who_listens_waits_or_is_in_a_transaction() {
+    let world = world(1);
+    let mut asking = world.proxy.client();
+    let named = |name: &str, commands: &[&[&str]]| {
+        let mut client = world.proxy.client();
+        client.call(&["CLIENT", "SETNAME", name]);
+        commands.iter().for_each(|command| client.send(command));
+        client
+    };
+    let _listener = named("listens", &[&["SUBSCRIBE", "a"], &["PSUBSCRIBE", "p*"]]);
+    let _queueing = named("queues", &[&["MULTI"], &["SET", "k", "v"]]);
+    let _waiting = named("waits", &[&["BLPOP", "none", "0"]]);
+    let mut line = |name: &str| {
+        let list = asking.call(&["CLIENT", "LIST"]).text();
+        let found = list
+            .lines()
+            .find(|line| line.contains(&format!("name={name} ")));
+        found.unwrap_or_default().to_owned()
+    };
+    for (name, facts) in [
+        ("listens", "flags=P db=0 sub=1 psub=1 ssub=0 multi=-1"),
+        ("queues", "flags=x db=0 sub=0 psub=0 ssub=0 multi=1"),
+        ("waits", "flags=b db=0 sub=0 psub=0 ssub=0 multi=-1"),
+    ] {
+        wait_until("the list says so", LIMIT, || line(name).contains(facts));
+    }
+    let listeners = asking.call(&["CLIENT", "LIST", "TYPE", "pubsub"]).text();
+    assert_eq!(listeners.lines().count(), 1, "{listeners}");
+}

@@ -192,7 +192,7 @@ fn wrong_types_and_ranges_are_told() {
             ),
             (
                 "route = [{ prefix = \"q:\" }]",
-                "error: a rule needs a shard\n  a.toml:3:10  pool.cache.route[0]\n  help: write { prefix = \"queue:\", shard = \"name\" }",
+                "error: a rule needs a shard\n  a.toml:3:10  [pool.cache.route]\n  help: write { prefix = \"queue:\", shard = \"name\" }",
             ),
             (
                 "hash_tag = \"{\"",

@@ -2,7 +2,9 @@
 //! gives it: HELLO, CLIENT LIST, COMMAND.
 
 use crate::resp::{Request, write_array_header, write_bulk, write_integer, write_simple};
-use crate::router::commands::{ArgList, Command, KeyError, Refusal, all, lookup, resolve};
+use crate::router::commands::{
+    ArgList, Command, KeyError, Refusal, TopicKind, all, lookup, resolve,
+};
 use crate::router::errors::{ErrorReply, SYNTAX};
 
 use super::client::Client;
@@ -72,16 +74,32 @@ pub(super) fn in_order_of_ids(text: &str) -> String {
 /// One line of CLIENT LIST.
 pub(super) fn client_line(client: &Client, own_address: &str, now_ms: u64) -> String {
     let known = client.introduction.as_deref();
+    let session = client.session.as_deref();
+    let transaction = session.and_then(|session| session.transaction.as_ref());
+    let topics = |kind| session.map_or(0, |session| session.subscriptions.of_kind(kind));
+    let flags: String = [
+        ('P', client.is_subscriber()),
+        ('b', client.is_waiting()),
+        ('x', transaction.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(flag, is_set)| is_set.then_some(flag))
+    .collect();
     format!(
-        "id={} addr={} laddr={own_address} name={} age={} idle={} flags=N db={} sub=0 psub=0 \
-         ssub=0 multi=-1 qbuf={} obl={} oll={} events=r user=default redir=-1 resp={} lib-name={} \
+        "id={} addr={} laddr={own_address} name={} age={} idle={} flags={} db={} sub={} psub={} \
+         ssub={} multi={} qbuf={} obl={} oll={} events=r user=default redir=-1 resp={} lib-name={} \
          lib-ver={}\n",
         client.id,
         client.peer.as_deref().unwrap_or("?"),
         known.map_or("", |known| &known.name),
         now_ms.saturating_sub(client.since_ms) / 1_000,
         now_ms.saturating_sub(client.active_ms) / 1_000,
+        if flags.is_empty() { "N" } else { &flags },
         client.database,
+        topics(TopicKind::Channel),
+        topics(TopicKind::Pattern),
+        topics(TopicKind::ShardChannel),
+        transaction.map_or(-1, |transaction| i64::from(transaction.count())),
         client
             .unread
             .as_ref()

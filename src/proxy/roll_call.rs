@@ -47,8 +47,8 @@ struct Filter {
     ids: Option<Vec<u64>>,
     address: Option<Vec<u8>>,
     own_address: Option<Vec<u8>>,
-    /// Every client here is of type "normal".
-    normal: Option<bool>,
+    /// Of this type.
+    kind: Option<ClientKind>,
     age_s_min: Option<u64>,
     /// The one who asks, if it is not meant.
     but: Option<u64>,
@@ -228,7 +228,7 @@ impl Filter {
         match args.arg(2) {
             [] if args.len() == 2 => {}
             word if word.eq_ignore_ascii_case(b"TYPE") && args.len() == 4 => {
-                filter.normal = Some(is_normal(args.arg(3))?);
+                filter.kind = Some(kind_of(args.arg(3))?);
             }
             word if word.eq_ignore_ascii_case(b"ID") && args.len() > 3 => {
                 let ids = (3..args.len()).map(|index| number(args.arg(index)));
@@ -258,7 +258,7 @@ impl Filter {
                         .ok_or_else(|| ErrorReply::new("ERR client-id should be greater than 0"))?;
                     filter.ids = Some(vec![id]);
                 }
-                b"TYPE" => filter.normal = Some(is_normal(value)?),
+                b"TYPE" => filter.kind = Some(kind_of(value)?),
                 b"ADDR" => filter.address = Some(value.to_vec()),
                 b"LADDR" => filter.own_address = Some(value.to_vec()),
                 b"USER" if value == b"default" => {}
@@ -285,7 +285,7 @@ impl Filter {
         let age_s = now_ms.saturating_sub(client.since_ms) / 1_000;
         let is_own = |wanted: &Vec<u8>| wanted == own_address.as_bytes();
         self.but != Some(client.id)
-            && self.normal != Some(false)
+            && self.kind.is_none_or(|kind| kind == ClientKind::of(client))
             && self.age_s_min.is_none_or(|least| age_s >= least)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
             && self.address.as_ref().is_none_or(|wanted| wanted == peer)
@@ -293,11 +293,29 @@ impl Filter {
     }
 }
 
-/// Whether clients of this type are those of ours.
-fn is_normal(word: &[u8]) -> Result<bool, ErrorReply> {
+/// What CLIENT LIST TYPE tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientKind {
+    Normal,
+    PubSub,
+    /// Between servers: none of ours.
+    Server,
+}
+
+impl ClientKind {
+    fn of(client: &Client) -> Self {
+        match client.is_subscriber() {
+            true => Self::PubSub,
+            false => Self::Normal,
+        }
+    }
+}
+
+fn kind_of(word: &[u8]) -> Result<ClientKind, ErrorReply> {
     match word.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"slave" | b"replica" | b"pubsub" | b"master" => Ok(false),
+        b"normal" => Ok(ClientKind::Normal),
+        b"pubsub" => Ok(ClientKind::PubSub),
+        b"slave" | b"replica" | b"master" => Ok(ClientKind::Server),
         _ => {
             let word = String::from_utf8_lossy(word);
             Err(ErrorReply::new(format!("ERR Unknown client type '{word}'")))

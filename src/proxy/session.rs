@@ -68,6 +68,12 @@ impl Client {
         self.session.take_if(|session| session.is_over());
     }
 
+    /// Whether it listens to channels.
+    pub(super) fn is_subscriber(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| !session.subscriptions.is_empty())
+    }
+
     /// Whether its last request waits at a shard for what others do.
     pub(super) fn is_waiting(&self) -> bool {
         let session = self.session.as_ref();

@@ -55,6 +55,11 @@ impl Subscriptions {
         self.topics.iter().filter(same).count()
     }
 
+    /// How many there are of this kind.
+    pub fn of_kind(&self, kind: TopicKind) -> usize {
+        self.topics.iter().filter(|topic| topic.0 == kind).count()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
@@ -136,17 +141,17 @@ impl PoolCore {
         }
         seat.stale = true;
         for (topic, pipes) in wanted {
-            self.subscribe_to(key, topic, pipes);
+            self.subscribe_to(key, &topic, &pipes);
         }
         Verdict::Taken
     }
 
-    fn subscribe_to(&mut self, key: u32, topic: Topic, pipes: Vec<u32>) {
+    fn subscribe_to(&mut self, key: u32, topic: &Topic, pipes: &[u32]) {
         let Some(client) = self.clients.get_mut(key as usize) else {
             return;
         };
         let subscriptions = &mut client.session().subscriptions;
-        if !subscriptions.has(&topic) {
+        if !subscriptions.has(topic) {
             subscriptions.topics.push(topic.clone());
         }
         let count = subscriptions.count(topic.0);
@@ -158,16 +163,16 @@ impl PoolCore {
             part: None,
         };
         client.expect(1);
-        let listeners = self.hub.listeners(&topic);
+        let listeners = self.hub.listeners(topic);
         listeners.waiting.push((ticket, count));
         if listeners.pipes.is_empty() {
-            listeners.pipes.clone_from(&pipes);
+            listeners.pipes = pipes.to_vec();
             listeners.unconfirmed += pipes.len();
-            for pipe in pipes {
+            for &pipe in pipes {
                 self.tell(pipe, verbs(topic.0).0, &topic.1);
             }
         }
-        self.confirm(&topic);
+        self.confirm(topic);
     }
 
     /// Sends a command that has no reply of its own.

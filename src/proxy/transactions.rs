@@ -62,6 +62,11 @@ pub struct Watch {
 }
 
 impl Transaction {
+    /// Requests so far.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.keys.iter().map(|key| key.of(&self.bytes))
     }
