@@ -48,6 +48,8 @@ pub struct PipePlace {
     pub role: Role,
     /// The large reply that is arriving.
     pub passage: Option<Passage>,
+    /// The one before it.
+    pub last_passage: Option<Passage>,
 }
 
 /// Pipes of one protocol and database.
@@ -151,6 +153,7 @@ impl PoolCore {
             lane: lane as u32,
             role: Role::Shared,
             passage: None,
+            last_passage: None,
         };
         self.pipes.insert(place) as u32
     }

@@ -66,6 +66,20 @@ impl Passage {
         }
     }
 
+    /// Others have waited behind the client's last reply on this pipe, too.
+    fn after(self, last: Option<Self>) -> Self {
+        let is_same =
+            |last: &Self| (last.client, last.generation) == (self.client, self.generation);
+        match last.filter(is_same) {
+            Some(last) => Self {
+                credit_us: last.credit_us,
+                let_through: last.let_through,
+                ..self
+            },
+            None => self,
+        }
+    }
+
     fn is_of(&self, ticket: Ticket) -> bool {
         ticket.is_of(self.client, self.generation) && self.sequence == ticket.sequence
     }
@@ -125,6 +139,7 @@ impl PoolCore {
             && large.is_none_or(|large| !ended.is_of(ticket_of(large)))
         {
             place.passage = None;
+            place.last_passage = Some(ended);
             self.end_passage(ended);
         }
         let Some(large) = large else { return false };
@@ -135,7 +150,10 @@ impl PoolCore {
         let Some(place) = self.pipes.get_mut(key as usize) else {
             return false;
         };
-        place.passage.get_or_insert(Passage::of(ticket));
+        let last = place.last_passage;
+        place
+            .passage
+            .get_or_insert_with(|| Passage::of(ticket).after(last));
         if large.bytes_min > DETACH_BYTES_MIN {
             self.detach(key);
         }
@@ -204,6 +222,12 @@ impl PoolCore {
             true => client.unwritten(),
             false => large.held_bytes.max(client.parked()),
         };
+        let (key_of, generation) = (passage.client, passage.generation);
+        passage.let_through = passage.let_through
+            && place
+                .pipe
+                .tickets()
+                .any(|ticket| !ticket.is_of(key_of, generation));
         if passage.let_through {
             if client.kept() + large.held_bytes > self.config.limits.client_buffer_bytes_max {
                 client.overrun = true;

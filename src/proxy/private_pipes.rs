@@ -213,6 +213,7 @@ impl PoolCore {
             return;
         };
         place.role = Role::Spare { since_ms: now_ms };
+        place.last_passage = None;
         self.freed_pipes += 1;
         if !has_use {
             self.abandon(key);

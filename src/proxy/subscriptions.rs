@@ -488,6 +488,7 @@ impl PipePlace {
             lane: like.lane,
             role,
             passage: None,
+            last_passage: None,
         }
     }
 }
