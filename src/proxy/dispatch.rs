@@ -194,7 +194,14 @@ impl PoolCore {
     }
 
     #[inline]
-    fn send(&mut self, seat: &Seat, pipe: u32, class: CommandClass, bytes: &[u8], count: u32) {
+    pub(super) fn send(
+        &mut self,
+        seat: &Seat,
+        pipe: u32,
+        class: CommandClass,
+        bytes: &[u8],
+        count: u32,
+    ) {
         let (Some(client), Some(place)) = (
             self.clients.get_mut(seat.key as usize),
             self.pipes.get_mut(pipe as usize),

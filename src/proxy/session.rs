@@ -20,7 +20,7 @@ use crate::router::commands::{Command, SessionCommand};
 use crate::router::errors::ErrorReply;
 
 use super::client::{Client, Pause};
-use super::core::{PoolCore, Ticket};
+use super::core::PoolCore;
 use super::dispatch::{Seat, Verdict};
 use super::private_pipes::{Role, SESSION_PIPES_MAX};
 use super::reader::Read;
@@ -215,22 +215,7 @@ impl PoolCore {
         bytes: &[u8],
     ) {
         seat.stale = true;
-        let (Some(client), Some(place)) = (
-            self.clients.get_mut(seat.key as usize),
-            self.pipes.get_mut(pipe as usize),
-        ) else {
-            return;
-        };
-        let ticket = Ticket {
-            client: seat.key,
-            generation: seat.generation,
-            sequence: client.next_sequence(),
-            class,
-            part: None,
-        };
-        client.expect(1);
-        place.pipe.send(bytes, ticket, 1, self.now_us);
-        self.mark_pipe(pipe);
+        self.send(seat, pipe, class, bytes, 1);
     }
 
     /// A client is gone, or begins anew: its connections are closed.
