@@ -29,6 +29,9 @@ const GIB: usize = 1024 * 1024 * KIB;
 const REQUEST_BYTES: (usize, usize) = (KIB, 2 * BULK_BYTES_MAX);
 const CLIENT_BUFFER_BYTES: (usize, usize) = (64 * KIB, 16 * GIB);
 
+/// Bounds of `limits.large_bytes_per_second`; 0 is no limit.
+const LARGE_BYTES_PER_SECOND: (usize, usize) = (0, 1024 * GIB);
+
 /// A pool and the places of its listen addresses, for clashes between pools.
 pub struct PlacedPool<'d, 't> {
     /// What the pool means.
@@ -246,6 +249,9 @@ fn limits(section: Option<&Section<'_, '_>>) -> PoolLimits {
         .take("max_clients")
         .and_then(|item| item.integer(0..CLIENTS_MAX + 1))
         .filter(|clients| *clients > 0);
+    let large = section
+        .take("large_bytes_per_second")
+        .and_then(|item| item.size(LARGE_BYTES_PER_SECOND.0, LARGE_BYTES_PER_SECOND.1));
     section.close();
     PoolLimits {
         // "512MB" is meant as Redis means it, a value of that size.
@@ -254,6 +260,11 @@ fn limits(section: Option<&Section<'_, '_>>) -> PoolLimits {
         }),
         client_buffer_bytes_max: buffer.unwrap_or(default.client_buffer_bytes_max),
         clients_max: clients.and_then(|clients| usize::try_from(clients).ok()),
+        large_bytes_per_second: match large {
+            Some(0) => None,
+            Some(bytes) => Some(bytes as u64),
+            None => default.large_bytes_per_second,
+        },
     }
 }
 

@@ -11,6 +11,7 @@
 //! - While replies come in order nothing is parked.
 //! - An idle client holds no buffers: it has no `unread`, no `out`, no `parking`.
 
+use super::large_readers::LargeReader;
 use super::large_requests::Upload;
 use super::parking::{Parking, SpareParkings};
 use super::reader::Reader;
@@ -134,6 +135,8 @@ pub struct Client {
     pub settles: bool,
     /// A large reply is arriving for it.
     pub receives_large: bool,
+    /// It got a very large one lately.
+    pub large_reader: Option<LargeReader>,
     /// What binds it to a connection of its own, or keeps its requests back.
     pub session: Option<Box<Session>>,
     /// Replies it does not want.
@@ -172,6 +175,7 @@ impl Client {
             eof: false,
             settles: false,
             receives_large: false,
+            large_reader: None,
             session: None,
             silence: Silence::Never,
             active_ms: now_ms,

@@ -28,6 +28,9 @@ pub const REQUEST_BYTES_DEFAULT: usize = BULK_BYTES_MAX + REQUEST_HEADROOM_BYTES
 /// `limits.max_client_buffer` when none is written.
 pub const CLIENT_BUFFER_BYTES_DEFAULT: usize = 64 * MIB;
 
+/// `limits.large_bytes_per_second` when none is written: what a gigabit link brings.
+pub const LARGE_BYTES_PER_SECOND_DEFAULT: u64 = 100 * MIB as u64;
+
 /// One pool: where clients connect, which shards own which keys, and bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolConfig {
@@ -106,6 +109,9 @@ pub struct PoolLimits {
     pub client_buffer_bytes_max: usize,
     /// Most clients of the pool; `None`: as many as the process may have.
     pub clients_max: Option<usize>,
+    /// What very large values may take together in each worker while other
+    /// clients are busy; `None`: as much as they get.
+    pub large_bytes_per_second: Option<u64>,
 }
 
 impl Default for PoolLimits {
@@ -114,6 +120,7 @@ impl Default for PoolLimits {
             request_bytes_max: REQUEST_BYTES_DEFAULT,
             client_buffer_bytes_max: CLIENT_BUFFER_BYTES_DEFAULT,
             clients_max: None,
+            large_bytes_per_second: Some(LARGE_BYTES_PER_SECOND_DEFAULT),
         }
     }
 }

@@ -37,6 +37,7 @@ use super::gate::Drain;
 use super::hub::Hub;
 use super::lanes::{Lane, PipePlace};
 use super::merge::{Merges, Owner};
+use super::pace::Pace;
 use super::parking::SpareParkings;
 use super::reader::Reader;
 use super::spares::Spares;
@@ -85,6 +86,7 @@ pub struct PoolCore {
     pub(super) freed_pipes: u64,
     /// Pipes that are not read because of a large reply.
     pub(super) stopped_pipes: Vec<u32>,
+    pub(super) pace: Pace,
     pub(super) drain: Option<Drain>,
     pub(super) held_us_max: u64,
     pub(super) held_requests: u64,
@@ -130,6 +132,7 @@ impl PoolCore {
             paused: VecDeque::new(),
             freed_pipes: 0,
             stopped_pipes: Vec::new(),
+            pace: Pace::default(),
             drain: None,
             held_us_max: 0,
             held_requests: 0,

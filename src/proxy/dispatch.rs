@@ -76,7 +76,7 @@ struct Batch {
 impl Seat {
     /// Of `client` at `key`.
     pub fn new(key: u32, client: &Client, budget: u32) -> Self {
-        let in_session = client.session.is_some();
+        let in_session = client.is_looked_at();
         Self {
             key,
             generation: client.generation,

@@ -284,7 +284,7 @@ impl PoolCore {
         self.flush(seat, input);
         if let Some(client) = self.clients.get(seat.key as usize) {
             (seat.lane, seat.budget) = (client.lane, self.budget(client));
-            seat.in_session = client.session.is_some();
+            seat.in_session = client.is_looked_at();
         }
         seat.stale = seat.in_session;
         seat.budget > 0
@@ -314,6 +314,9 @@ impl PoolCore {
     /// Clients that waited for their replies or for a shard go on when half of
     /// what they waited for is gone.
     pub(super) fn resume_paused(&mut self) {
+        if !self.paused.is_empty() {
+            self.look_at_pace();
+        }
         // Those that are paused again stand behind those that are looked at now.
         for _ in 0..self.paused.len() {
             let Some(key) = self.paused.pop_front() else {

@@ -4,7 +4,8 @@
 //!            large           its turn came         last byte
 //!   (whole) ------> held ----------------> passing ----------> (whole)
 //!                    |                        |
-//!                    |  as much kept for the client as the window takes
+//!                    |  as much kept for the client as the window takes,
+//!                    |  or ahead of the pace and nobody waits behind it
 //!                    '--------> stopped <-----'   no more is read from the pipe
 //!                                  |
 //!        half of it is gone, its turn came, or others waited behind it long enough
@@ -19,6 +20,8 @@
 //!   after that it is read on, up to `limits.max_client_buffer`.
 //! - A client that got a part of a reply gets its rest, or its connection is
 //!   closed.
+
+use std::mem;
 
 use crate::upstream::pipe::{LARGE_BYTES_MIN, LargeReply};
 
@@ -43,6 +46,8 @@ pub struct Passage {
     client: u32,
     generation: u32,
     sequence: u32,
+    /// Bytes that were handed over when it was last looked at.
+    passed_bytes: u64,
     /// Bytes that its client took.
     taken_bytes: u64,
     /// For how long the pipe may not be read while others wait.
@@ -59,6 +64,7 @@ impl Passage {
             client: ticket.client,
             generation: ticket.generation,
             sequence: ticket.sequence,
+            passed_bytes: 0,
             taken_bytes: 0,
             credit_us: OTHERS_WAIT_US_MAX,
             stopped_us: None,
@@ -165,10 +171,12 @@ impl PoolCore {
     }
 
     pub(super) fn end_passage(&mut self, ended: Passage) {
+        let now_ms = self.now_ms();
         if let Some(client) = self.clients.get_mut(ended.client as usize)
             && client.generation == ended.generation
         {
             client.receives_large = false;
+            client.got_large(ended.passed_bytes, now_ms);
             if let Some(session) = &mut client.session {
                 client.out.append(&mut session.deferred);
             }
@@ -205,6 +213,9 @@ impl PoolCore {
         let (Some(passage), Some(large)) = (&mut place.passage, place.pipe.large()) else {
             return;
         };
+        let before = mem::replace(&mut passage.passed_bytes, large.passed_bytes);
+        let new_bytes = large.passed_bytes.saturating_sub(before);
+        self.pace.spend(before, new_bytes);
         let client = self
             .clients
             .get_mut(passage.client as usize)
@@ -223,17 +234,21 @@ impl PoolCore {
             false => large.held_bytes.max(client.parked()),
         };
         let (key_of, generation) = (passage.client, passage.generation);
-        passage.let_through = passage.let_through
+        let is_ahead = large.passing && !self.pace.lets_pass(large.passed_bytes);
+        let keeps_others = (passage.let_through || is_ahead)
             && place
                 .pipe
                 .tickets()
                 .any(|ticket| !ticket.is_of(key_of, generation));
+        passage.let_through &= keeps_others;
         if passage.let_through {
             if client.kept() + large.held_bytes > self.config.limits.client_buffer_bytes_max {
                 client.overrun = true;
                 self.mark_client(large.ticket.client);
             }
-        } else if waiting >= WINDOW_BYTES && passage.stopped_us.is_none() {
+        } else if (waiting >= WINDOW_BYTES || is_ahead && !keeps_others)
+            && passage.stopped_us.is_none()
+        {
             passage.stopped_us = Some(self.now_us);
             self.stopped_pipes.push(key);
             self.chores.clock = true;
@@ -247,7 +262,8 @@ impl PoolCore {
         if self.stopped_pipes.is_empty() {
             return;
         }
-        for key in std::mem::take(&mut self.stopped_pipes) {
+        self.look_at_pace();
+        for key in mem::take(&mut self.stopped_pipes) {
             // What stopped it may have ended in the meantime: its socket has
             // bytes that no event will tell of again.
             let goes_on = self.may_read_pipe(key);
@@ -288,8 +304,16 @@ impl PoolCore {
             .get(passage.client as usize)
             .filter(|client| client.generation == passage.generation);
         let Some(client) = client else { return true };
+        let (of, generation) = (passage.client, passage.generation);
+        let keeps_others = place
+            .pipe
+            .tickets()
+            .any(|ticket| !ticket.is_of(of, generation));
         let goes_on = match large.passing {
-            true => client.unwritten() <= WINDOW_BYTES / 2,
+            true => {
+                let keeps_pace = self.pace.lets_pass(large.passed_bytes);
+                client.unwritten() <= WINDOW_BYTES / 2 && (keeps_pace || keeps_others)
+            }
             false => client.is_next(passage.sequence),
         };
         if !goes_on && self.now_us.saturating_sub(since_us) < PACE_LOOK_US {
@@ -297,13 +321,7 @@ impl PoolCore {
         }
         let unwritten = client.unwritten() as u64;
         passage.settle_credit(large.passed_bytes.saturating_sub(unwritten), self.now_us);
-        let (client, generation) = (passage.client, passage.generation);
-        passage.let_through = !goes_on
-            && passage.credit_us == 0
-            && place
-                .pipe
-                .tickets()
-                .any(|ticket| !ticket.is_of(client, generation));
+        passage.let_through = !goes_on && passage.credit_us == 0 && keeps_others;
         goes_on || passage.let_through
     }
 

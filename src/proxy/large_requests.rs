@@ -1,7 +1,8 @@
 //! Large requests: passed on while they arrive, each on a pipe of its own.
 //!
 //! ```text
-//!   owed something          no pipe is free         128 KiB unwritten
+//!                                                128 KiB unwritten, or
+//!   owed something          no pipe is free      ahead of the pace (`pace.rs`)
 //!      Pause::Lane           Pause::Private       .-- Pause::Window <-.
 //!           |                      |              v                   |
 //!  begins --'----------------------'---------> passing ---------------'
@@ -46,6 +47,8 @@ pub struct Upload {
     tail: RequestTail,
     /// Where it goes; nowhere after its shard was lost.
     pub(super) pipe: Option<u32>,
+    /// Bytes of it that passed.
+    passed_bytes: u64,
 }
 
 /// What becomes of a request whose beginning is here.
@@ -112,7 +115,11 @@ impl PoolCore {
         };
         match (refusal, reader.take_tail(bytes)) {
             (Verdict::Wait(pause), _) => Start::Wait(pause),
-            (_, Ok(Some(tail))) => Start::Pass(Upload { tail, pipe: None }),
+            (_, Ok(Some(tail))) => Start::Pass(Upload {
+                tail,
+                pipe: None,
+                passed_bytes: 0,
+            }),
             (_, Ok(None)) => Start::Keep,
             (_, Err(error)) => self.end_by(key, error),
         }
@@ -158,6 +165,7 @@ impl PoolCore {
         Start::Pass(Upload {
             tail,
             pipe: Some(pipe),
+            passed_bytes: bytes.len() as u64,
         })
     }
 
@@ -181,6 +189,9 @@ impl PoolCore {
             return;
         };
         let (fed, pipe) = (upload.tail.feed(bytes), upload.pipe);
+        let before = upload.passed_bytes;
+        upload.passed_bytes += bytes.len() as u64;
+        let passed = upload.passed_bytes;
         let fed = match fed {
             Ok(fed) => fed,
             Err(error) => {
@@ -195,7 +206,13 @@ impl PoolCore {
             place.pipe.send_more(piece, self.now_us);
             let is_full = place.pipe.unwritten() >= WINDOW_BYTES;
             self.mark_pipe(pipe);
-            if is_full && !fed.done {
+            self.look_at_pace();
+            self.pace.spend(before, piece.len() as u64);
+            let is_early = !self.pace.lets_pass(passed);
+            if is_early {
+                self.chores.clock = true; // no event tells when it may go on
+            }
+            if (is_full || is_early) && !fed.done {
                 self.pause(key, Some(Pause::Window));
             }
         }
@@ -236,9 +253,26 @@ impl PoolCore {
     /// Whether a client whose window was full may send more.
     pub(super) fn window_is_open(&self, unread: Option<&Unread>) -> bool {
         let upload = unread.and_then(|unread| unread.upload.as_ref());
-        upload
-            .and_then(|upload| self.pipes.get(upload.pipe? as usize))
-            .is_none_or(|place| place.pipe.unwritten() <= WINDOW_BYTES / 2)
+        let place = upload.and_then(|upload| self.pipes.get(upload.pipe? as usize));
+        let (Some(upload), Some(place)) = (upload, place) else {
+            return true;
+        };
+        place.pipe.unwritten() <= WINDOW_BYTES / 2 && self.pace.lets_pass(upload.passed_bytes)
+    }
+
+    /// Brings the pace of large values up to now.
+    pub(super) fn look_at_pace(&mut self) {
+        let limit = self.config.limits.large_bytes_per_second;
+        let requests = self.counters.requests_total.value();
+        self.pace
+            .look(self.now_us, requests, limit.unwrap_or(u64::MAX));
+    }
+
+    /// Whether a client's large request waits to go on.
+    pub(super) fn has_waiting_uploads(&self) -> bool {
+        let pause_of = |key: &u32| self.clients.get(*key as usize)?.pause;
+        let mut paused = self.paused.iter();
+        paused.any(|key| matches!(pause_of(key), Some(Pause::Window)))
     }
 
     /// The request will never get its end: its pipe is closed with it, and it

@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// Whether its requests go out one by one.
-    fn settles(&self) -> bool {
+    pub(super) fn settles(&self) -> bool {
         self.watch.is_some() || self.waits_on.is_some()
     }
 }
@@ -92,19 +92,21 @@ impl PoolCore {
     /// Why the next request of a client must wait.
     #[cold]
     pub(super) fn wait_in_session(&mut self, seat: &mut Seat) -> Option<Pause> {
+        let now_ms = self.now_ms();
         let client = self.clients.get_mut(seat.key as usize)?;
-        let owed = client.owed();
-        let session = client.session.as_mut()?;
-        if session.settles() && owed > 0 {
+        if client.goes_one_by_one() && client.owed() > 0 {
             return Some(Pause::Lane);
         }
-        session.waits_on = None;
+        client.has_arrived(now_ms);
+        if let Some(session) = &mut client.session {
+            session.waits_on = None;
+        }
         client.end_session();
-        seat.in_session = client.session.is_some();
+        seat.in_session = client.is_looked_at();
         None
     }
 
-    /// Takes a request of a client with a session.
+    /// Takes a request of a client whose requests are looked at one by one.
     #[cold]
     pub(super) fn dispatch_in_session(
         &mut self,
@@ -124,7 +126,11 @@ impl PoolCore {
         {
             return refused;
         }
-        self.dispatch(seat, read, input, at)
+        let is_last = at + read.request.consumed == input.len();
+        match self.send_beside(seat, read, is_last) {
+            Some(verdict) => verdict,
+            None => self.dispatch(seat, read, input, at),
+        }
     }
 
     /// Commands that begin or end a session.

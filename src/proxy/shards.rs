@@ -210,6 +210,7 @@ impl PoolCore {
             .timeouts
             .request
             .map(|wait| wait.as_millis() as u64);
+        self.look_at_pace();
         self.excuse_stopped();
         self.look_at_uploads();
         self.close_spares();
@@ -264,6 +265,7 @@ impl PoolCore {
                     || matches!(place.role, Role::Spare { .. })
             })
             || self.has_waiters_for_private()
+            || self.has_waiting_uploads()
     }
 }
 

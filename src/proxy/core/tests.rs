@@ -15,6 +15,8 @@ use crate::router::spec::{LayoutSpec, ShardSpec};
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::pipe::PipeError;
 
+mod large;
+
 /// A core with shards that the test answers for.
 struct World {
     core: PoolCore,
