@@ -49,6 +49,7 @@ impl SwitchTarget for FakePool {
             decided_by: None,
             job: None,
             workers: 2,
+            ejected: Vec::new(),
         }
     }
 

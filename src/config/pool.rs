@@ -162,12 +162,7 @@ fn eject(section: Option<&Section<'_, '_>>) -> EjectConfig {
     let Some(section) = section else {
         return default;
     };
-    let enabled = section.take("enabled");
-    if let Some(item) = &enabled
-        && item.boolean() == Some(true)
-    {
-        not_yet(item, "ejecting shards", "enabled = false");
-    }
+    let enabled = section.take("enabled").and_then(|item| item.boolean());
     let failures = section
         .take("failures")
         .and_then(|item| item.integer(1..1001));
@@ -176,7 +171,7 @@ fn eject(section: Option<&Section<'_, '_>>) -> EjectConfig {
         .and_then(|item| item.duration_above_zero());
     section.close();
     EjectConfig {
-        enabled: false,
+        enabled: enabled.unwrap_or(default.enabled),
         failures: failures
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(default.failures),

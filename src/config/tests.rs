@@ -88,7 +88,7 @@ fn every_key_means_what_was_typed() {
         hash_tag = "{}"
         route = [{ prefix = "bull:", shard = "s1" }]
         timeout = { connect = "250ms", request = "2s", idle = "1m 30s" }
-        eject = { enabled = false, failures = 2, retry_after = "30s" }
+        eject = { enabled = true, failures = 3, retry_after = "5s" }
         upstream = { connections = 4, preconnect = true, tcp_keepalive = false, username = "u", password = "p" }
         limits = { max_request = "1MB", max_client_buffer = "2MB", large_bytes_per_second = "5MB" }
         compat = "redis"
@@ -118,6 +118,12 @@ fn every_key_means_what_was_typed() {
     assert_eq!(b.upstream.request_timeout, Some(Duration::from_secs(2)));
     assert!(b.upstream.preconnect && !b.upstream.tcp_keepalive);
     assert_eq!(b.upstream.connections, 4);
+    let eject = EjectConfig {
+        enabled: true,
+        failures: 3,
+        retry_after: Duration::from_secs(5),
+    };
+    assert_eq!((b.eject, a.eject), (eject, EjectConfig::default()));
     assert_eq!(b.limits.request_bytes_max, (1 << 20) + (64 << 10));
     assert_eq!(b.limits.client_buffer_bytes_max, 2 << 20);
     assert_eq!(b.limits.large_bytes_per_second, Some(5 << 20));
@@ -207,16 +213,10 @@ fn wrong_types_and_ranges_are_told() {
 #[test]
 fn what_is_not_in_this_build_is_refused() {
     assert_told(
-        &[
-            (
-                "eject = { enabled = true }",
-                "error: ejecting shards is not in this build yet\n  a.toml:3:21  pool.cache.eject.enabled = true\n  help: write enabled = false, or leave it out",
-            ),
-            (
-                "compat = \"twemproxy\"",
-                "error: behaving as twemproxy is not in this build yet\n  a.toml:3:10  pool.cache.compat = \"twemproxy\"\n  help: write compat = \"redis\", or leave it out",
-            ),
-        ],
+        &[(
+            "compat = \"twemproxy\"",
+            "error: behaving as twemproxy is not in this build yet\n  a.toml:3:10  pool.cache.compat = \"twemproxy\"\n  help: write compat = \"redis\", or leave it out",
+        )],
         told_about,
     );
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::proxy::config::{PoolConfig, PoolLimits, Timeouts};
+use crate::proxy::config::{EjectConfig, PoolConfig, PoolLimits, Timeouts};
 use crate::reuseport::listener::BACKLOG_DEFAULT;
 use crate::router::spec::ShardSpec;
 use crate::upstream::config::UpstreamConfig;
@@ -79,12 +79,7 @@ fn write_pool(text: &mut String, pool: &PoolConfig) {
         line(format!("database = {}", pool.database));
     }
     write_timeouts(&mut line, pool);
-    line(format!(
-        "# server_failure_limit and server_retry_timeout; auto_eject_hosts is not in this build yet.\n\
-         eject = {{ enabled = false, failures = {}, retry_after = \"{}\" }}",
-        pool.eject.failures,
-        duration(Some(pool.eject.retry_after))
-    ));
+    write_eject(&mut line, pool.eject);
     write_upstream(&mut line, &pool.upstream);
     write_limits(&mut line, &pool.limits);
     line(
@@ -118,6 +113,23 @@ fn write_timeouts(line: &mut impl FnMut(String), pool: &PoolConfig) {
         duration(Some(connect)),
         duration(request),
         duration(idle)
+    ));
+}
+
+fn write_eject(line: &mut impl FnMut(String), eject: EjectConfig) {
+    if eject.enabled {
+        line(
+            "# A shard that was ejected is let in again when a probe of ours finds it well;\n\
+              # twemproxy lets it in by the clock, and requests find out."
+                .to_owned(),
+        );
+    }
+    line(format!(
+        "# auto_eject_hosts, server_failure_limit and server_retry_timeout.\n\
+         eject = {{ enabled = {}, failures = {}, retry_after = \"{}\" }}",
+        eject.enabled,
+        eject.failures,
+        duration(Some(eject.retry_after))
     ));
 }
 

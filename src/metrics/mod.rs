@@ -11,6 +11,7 @@
 //! relaxed store; nothing is added up before a scrape asks.
 
 pub mod counter;
+pub mod ejections;
 pub mod latency;
 pub mod nutcracker;
 pub mod pool;

@@ -6,13 +6,12 @@
 //! ...},"s2": {...}},"beta": {...}}}
 //! ```
 //! Pools and servers come in twemproxy's order: shorter names first, equal
-//! lengths by bytes. Three fields are always 0 here: `fragments`, as in the
-//! original; `server_ejects` and `server_ejected_at`, as no shard leaves the
-//! ring. `in_queue` and `in_queue_bytes` are 0, since what is queued in a turn
+//! lengths by bytes. `fragments` is always 0, as in the original. `in_queue` and `in_queue_bytes` are 0, since what is queued in a turn
 //! is written in it; `out_queue_bytes` is not counted.
 
 use std::fmt::Write;
 
+use super::ejections::EjectionState;
 use super::pool::{ErrorKind, PoolCounters, ShardCounters};
 use super::registry::{Blocks, PoolSeries, Registry};
 
@@ -29,45 +28,47 @@ pub struct StatsSource<'a> {
     pub now_s: u64,
 }
 
-type Field<B> = (&'static str, fn(&Blocks<B>) -> u64);
+type Field<B> = (&'static str, fn(&Blocks<B>, EjectionState) -> u64);
 
 const POOL_FIELDS: [Field<PoolCounters>; 6] = [
-    ("client_eof", |all| all.sum(|c| c.client_eofs_total.value())),
-    ("client_err", |all| {
+    ("client_eof", |all, _| {
+        all.sum(|c| c.client_eofs_total.value())
+    }),
+    ("client_err", |all, _| {
         all.sum(|c| c.client_errors_total.value())
     }),
-    ("client_connections", |all| {
+    ("client_connections", |all, _| {
         all.live().map(|c| c.clients.value()).sum()
     }),
-    ("server_ejects", |_| 0),
-    ("forward_error", |all| {
+    ("server_ejects", |_, ejected| ejected.ejects),
+    ("forward_error", |all, _| {
         let unanswered = [ErrorKind::ShardDown, ErrorKind::Timeout];
         let of = |kind| all.sum(|c| c.errors.of(kind).value());
         unanswered.into_iter().map(of).sum()
     }),
-    ("fragments", |_| 0),
+    ("fragments", |_, _| 0),
 ];
 
 const SERVER_FIELDS: [Field<ShardCounters>; 13] = [
-    ("server_eof", |all| all.sum(|c| c.eofs_total.value())),
-    ("server_err", |all| all.sum(|c| c.errors_total.value())),
-    ("server_timedout", |all| {
+    ("server_eof", |all, _| all.sum(|c| c.eofs_total.value())),
+    ("server_err", |all, _| all.sum(|c| c.errors_total.value())),
+    ("server_timedout", |all, _| {
         all.sum(|c| c.timeouts_total.value())
     }),
-    ("server_connections", |all| {
+    ("server_connections", |all, _| {
         all.live().map(|c| c.connections.value()).sum()
     }),
-    ("server_ejected_at", |_| 0),
-    ("requests", |all| all.sum(|c| c.requests_total.value())),
-    ("request_bytes", |all| all.sum(|c| c.bytes_out.value())),
-    ("responses", |all| all.sum(|c| c.replies_total.value())),
-    ("response_bytes", |all| all.sum(|c| c.bytes_in.value())),
-    ("in_queue", |_| 0),
-    ("in_queue_bytes", |_| 0),
-    ("out_queue", |all| {
+    ("server_ejected_at", |_, ejected| ejected.last_at_us),
+    ("requests", |all, _| all.sum(|c| c.requests_total.value())),
+    ("request_bytes", |all, _| all.sum(|c| c.bytes_out.value())),
+    ("responses", |all, _| all.sum(|c| c.replies_total.value())),
+    ("response_bytes", |all, _| all.sum(|c| c.bytes_in.value())),
+    ("in_queue", |_, _| 0),
+    ("in_queue_bytes", |_, _| 0),
+    ("out_queue", |all, _| {
         all.live().map(|c| c.in_flight.value()).sum()
     }),
-    ("out_queue_bytes", |_| 0),
+    ("out_queue_bytes", |_, _| 0),
 ];
 
 /// The object and a newline.
@@ -114,24 +115,29 @@ pub(super) fn text(registry: &Registry, source: &StatsSource<'_>) -> String {
 
 fn object(name: &str, pool: &PoolSeries) -> String {
     let mut text = format!("\"{}\": {{", escaped(name));
-    fields(&mut text, &POOL_FIELDS, &pool.clients);
+    let ejections = &pool.state.ejections;
+    let all = EjectionState {
+        ejects: ejections.ejects(),
+        ..EjectionState::default()
+    };
+    fields(&mut text, &POOL_FIELDS, &pool.clients, all);
     text.push_str(", ");
     let mut shards: Vec<(&String, &Blocks<ShardCounters>)> = pool.shards.iter().collect();
     shards.sort_by_key(|(name, _)| (name.len(), *name));
     for (index, (name, blocks)) in shards.into_iter().enumerate() {
         let before = if index == 0 { "" } else { "," };
         let _ = write!(text, "{before}\"{}\": {{", escaped(name));
-        fields(&mut text, &SERVER_FIELDS, blocks);
+        fields(&mut text, &SERVER_FIELDS, blocks, ejections.of(name));
         text.push('}');
     }
     text.push('}');
     text
 }
 
-fn fields<B>(text: &mut String, fields: &[Field<B>], blocks: &Blocks<B>) {
+fn fields<B>(text: &mut String, fields: &[Field<B>], blocks: &Blocks<B>, ejected: EjectionState) {
     for (index, (name, of)) in fields.iter().enumerate() {
         let before = if index == 0 { "" } else { ", " };
-        let _ = write!(text, "{before}\"{name}\":{}", of(blocks));
+        let _ = write!(text, "{before}\"{name}\":{}", of(blocks, ejected));
     }
 }
 
@@ -157,6 +163,10 @@ mod tests {
         nine.requests_total.add(7);
         nine.connections.add(1);
         nine.connects_total.add(4);
+        let ejections = &registry.pool_state("alpha").ejections;
+        ejections.out("10.0.0.10:1", 5);
+        ejections.back("10.0.0.10:1");
+        ejections.out("10.0.0.10:1", 7);
         let source = StatsSource {
             host: "h",
             version: "1",
@@ -164,10 +174,10 @@ mod tests {
             now_s: 99,
         };
         let zeros = "\"server_ejects\":0, \"forward_error\":0, \"fragments\":0, ";
-        let server = |connections, requests| {
+        let server = |connections, ejected_at, requests| {
             format!(
                 "\"server_eof\":0, \"server_err\":0, \"server_timedout\":0, \"server_connections\":{connections}, \
-                 \"server_ejected_at\":0, \"requests\":{requests}, \"request_bytes\":0, \"responses\":0, \
+                 \"server_ejected_at\":{ejected_at}, \"requests\":{requests}, \"request_bytes\":0, \"responses\":0, \
                  \"response_bytes\":0, \"in_queue\":0, \"in_queue_bytes\":0, \"out_queue\":0, \"out_queue_bytes\":0"
             )
         };
@@ -179,9 +189,11 @@ mod tests {
                  \"be\": {{\"client_eof\":0, \"client_err\":0, \"client_connections\":0, {zeros}}},\
                  \"alpha\": {{\"client_eof\":0, \"client_err\":0, \"client_connections\":2, {}\
                  \"10.0.0.9:1\": {{{}}},\"10.0.0.10:1\": {{{}}}}}}}\n",
-                zeros.replace("forward_error\":0", "forward_error\":3"),
-                server(1, 7),
-                server(0, 0)
+                zeros
+                    .replace("forward_error\":0", "forward_error\":3")
+                    .replace("server_ejects\":0", "server_ejects\":2"),
+                server(1, 0, 7),
+                server(0, 7, 0)
             )
         );
     }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counter::{Gauge, SharedCounter};
+use super::ejections::EjectionStates;
 use super::nutcracker::{self, StatsSource};
 use super::pool::{Block, PoolCounters, ShardCounters, WorkerCalls};
 use super::render;
@@ -41,6 +42,8 @@ pub struct ProcessCounters {
 pub struct PoolState {
     /// Number of the layout in use.
     pub epoch: Gauge,
+    /// Which shards are ejected, and how often they were.
+    pub ejections: EjectionStates,
 }
 
 /// Sums over the workers of one pool.

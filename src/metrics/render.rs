@@ -13,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry as TextRegistry;
 
+use super::ejections::EjectionState;
 use super::pool::{ErrorKind, PoolCounters, ShardCounters};
 use super::registry::{PoolSeries, Registry};
 use super::summary;
@@ -206,8 +207,39 @@ impl Collector for Registry {
                 }
             }
         }
-        Ok(())
+        encode_ejections(&mut encoder, &pools)
     }
+}
+
+fn encode_ejections(
+    encoder: &mut DescriptorEncoder<'_>,
+    pools: &BTreeMap<String, PoolSeries>,
+) -> Result<(), Error> {
+    let families: [(_, _, _, fn(EjectionState) -> u64); 2] = [
+        (
+            "shard_ejected",
+            "Whether the shard is ejected now",
+            MetricType::Gauge,
+            |state| u64::from(state.is_out),
+        ),
+        (
+            "shard_ejects",
+            "How often the shard was ejected",
+            MetricType::Counter,
+            |state| state.ejects,
+        ),
+    ];
+    for (name, help, kind, of) in families {
+        let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+        for (pool, series) in pools {
+            for shard in series.shards.keys() {
+                let labels = [("pool", pool.as_str()), ("shard", shard.as_str())];
+                let value = of(series.state.ejections.of(shard));
+                put(&mut metric.encode_family(&labels)?, kind, value)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn encode_process(registry: &Registry, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -333,6 +365,7 @@ mod tests {
         second.errors.of(ErrorKind::Timeout).inc();
         let shard = registry.shard_counters("cache", "s1");
         shard.connections.set(1);
+        registry.pool_state("cache").ejections.out("s1", 5);
         registry.process().config_reload_failures.inc();
         registry.worker_calls(1).reads.add(8);
         registry.worker_calls(1).reads.inc();
@@ -351,6 +384,8 @@ mod tests {
             "keyferry_errors_total{pool=\"cache\",kind=\"protocol\"} 0",
             "keyferry_shard_connections{pool=\"cache\",shard=\"s1\"} 1",
             "keyferry_config_reload_failures_total 1",
+            "keyferry_shard_ejected{pool=\"cache\",shard=\"s1\"} 1",
+            "keyferry_shard_ejects_total{pool=\"cache\",shard=\"s1\"} 1",
             "keyferry_worker_syscalls_total{worker=\"1\",op=\"read\"} 9",
             "keyferry_worker_syscalls_total{worker=\"1\",op=\"write\"} 0",
             "# EOF",

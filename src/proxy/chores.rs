@@ -1,5 +1,6 @@
 //! What a core leaves to its driver at the end of a turn.
 
+use super::failures::Failing;
 use super::roll_call::RollCall;
 
 /// Output that is written before the end of a turn: more in one buffer saves
@@ -34,6 +35,8 @@ pub struct Chores {
     pub read_pipes: Vec<u32>,
     /// What to ask the other workers.
     pub roll_calls: Vec<RollCall>,
+    /// Shards that failed too often, for the control side.
+    pub failing: Vec<Failing>,
     /// A deadline began that no event will announce.
     pub clock: bool,
 }
@@ -41,7 +44,10 @@ pub struct Chores {
 impl Chores {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        !self.clock && self.roll_calls.is_empty() && self.lists().iter().all(|list| list.is_empty())
+        !self.clock
+            && self.roll_calls.is_empty()
+            && self.failing.is_empty()
+            && self.lists().iter().all(|list| list.is_empty())
     }
 
     fn lists(&self) -> [&Vec<u32>; 7] {
@@ -70,6 +76,7 @@ impl Chores {
             list.clear();
         }
         self.roll_calls.clear();
+        self.failing.clear();
         self.clock = false;
     }
 }

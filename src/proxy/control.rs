@@ -129,6 +129,8 @@ pub enum RefusalReason {
     StateNotWritten,
     /// The proxy is shutting down.
     Stopping,
+    /// A shard is ejected: what is written to its keys goes to others.
+    ShardEjected,
 }
 
 /// A refused step; the pool is as it was before.
@@ -160,6 +162,21 @@ pub struct PoolStatus {
     pub job: Option<String>,
     /// Worker threads that serve the pool.
     pub workers: usize,
+    /// Shards that failed too often, until a probe lets them in again.
+    pub ejected: Vec<EjectedShard>,
+}
+
+/// A shard that is not in the ring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EjectedShard {
+    /// Its name.
+    pub shard: String,
+    /// Where it is.
+    pub addr: String,
+    /// Since when, in microseconds since 1970.
+    pub at_us: u64,
+    /// What failed last: the connection that was one too many, or the probe.
+    pub why: String,
 }
 
 /// What becomes of requests for moving keys.

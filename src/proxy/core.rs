@@ -33,6 +33,7 @@ use crate::router::epoch::Routing;
 pub use super::chores::{Chores, FULL_BYTES, Full};
 use super::client::{Client, Ending, Pause};
 use super::config::PoolConfig;
+use super::failures::Failures;
 use super::gate::Drain;
 use super::hub::Hub;
 use super::lanes::{Lane, PipePlace};
@@ -95,6 +96,7 @@ pub struct PoolCore {
     pub(super) split: Split,
     pub(super) merges: Merges,
     pub(super) hub: Hub,
+    pub(super) failures: Failures,
     /// Replies that we make are written here first.
     pub(super) answer_buffer: Vec<u8>,
     pub(super) now_us: u64,
@@ -141,6 +143,7 @@ impl PoolCore {
             split: Split::default(),
             merges: Merges::default(),
             hub: Hub::default(),
+            failures: Failures::default(),
             answer_buffer: Vec::new(),
             now_us: 0,
             last_idle_look_ms: 0,

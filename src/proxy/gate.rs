@@ -44,10 +44,12 @@ impl PoolCore {
     /// The report covers the time the gate was shut until now.
     pub fn route(&mut self, routing: Arc<Routing>) -> HoldReport {
         let layout_changed = !Arc::ptr_eq(&self.routing.layout, &routing.layout);
-        self.routing = routing;
+        let before = std::mem::replace(&mut self.routing, routing);
         if layout_changed {
             self.fill_lanes();
+            self.follow_ejections(&before.layout);
             self.move_subscriptions();
+            self.unblock_misplaced();
         }
         if !matches!(self.routing.gate, Gate::Held(_)) {
             self.drain = None;

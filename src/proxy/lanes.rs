@@ -140,7 +140,7 @@ impl PoolCore {
     fn add_pipe(&mut self, lane: usize, shard: &Shard, connection: u16) -> u32 {
         let counters = self.shard_counters(&shard.name);
         let place = PipePlace {
-            pipe: Pipe::new(self.greeting(lane as u32)),
+            pipe: self.new_pipe(lane as u32, &shard.address),
             shard: shard.name.clone(),
             address: shard.address.clone(),
             connection,

@@ -11,7 +11,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry as PollRegistry, Token, Waker};
 use socket2::SockRef;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::metrics::registry::Registry;
@@ -23,6 +23,7 @@ use crate::upstream::pipe::PipeError;
 use super::balance::{Balance, Newcomer, Seat};
 use super::config::PoolConfig;
 use super::core::{PoolCore, Ticket};
+use super::failures::Failing;
 use super::gate::HoldReport;
 use super::place::Place;
 use super::roll_call::RollAsked;
@@ -50,6 +51,8 @@ pub enum Order {
         registry: Arc<Registry>,
         /// Who serves how many of its clients.
         balance: Arc<Balance>,
+        /// Where to say which shards fail.
+        failing: mpsc::Sender<Failing>,
         /// This worker's sockets.
         listeners: Vec<NamedListener>,
     },
@@ -146,6 +149,8 @@ pub struct PoolRun {
     pub seats: Vec<Option<Seat>>,
     /// Who serves how many clients of the pool.
     pub balance: Arc<Balance>,
+    /// Where to say which shards fail.
+    pub failing: mpsc::Sender<Failing>,
     /// Sockets of pipes, by place in the core's table.
     pub pipes: Vec<Option<Stream>>,
     /// Its listening sockets, with their addresses as the config has them; a
@@ -163,6 +168,24 @@ impl PoolRun {
             *place = None;
         }
         self.core.pipe_failed(key, error);
+    }
+
+    /// Closes the sockets of pipes that the core gave up: bytes that came on them
+    /// meanwhile must not be taken for replies.
+    fn close_failed_pipes(&mut self) {
+        for &key in &self.core.chores.close_pipes {
+            if let Some(place) = self.pipes.get_mut(key as usize) {
+                *place = None;
+            }
+        }
+    }
+
+    /// Tells the control side which shards fail. What finds no room there is told
+    /// again at the shard's next failure.
+    pub fn tell_failing(&mut self, failing: &mut Vec<Failing>) {
+        for shard in failing.drain(..) {
+            let _ = self.failing.try_send(shard);
+        }
     }
 
     /// Closes a client's socket, then gives its seat back.
@@ -275,6 +298,7 @@ impl Worker {
                 routing,
                 registry,
                 balance,
+                failing,
                 listeners,
             } => {
                 let core = PoolCore::new(
@@ -293,6 +317,7 @@ impl Worker {
                     clients: Vec::new(),
                     seats: Vec::new(),
                     balance,
+                    failing,
                     pipes: Vec::new(),
                     listeners: Vec::new(),
                     removed: false,
@@ -351,8 +376,10 @@ impl Worker {
                 done,
             } => {
                 if let Some(run) = self.pool(pool) {
+                    let report = run.core.route(routing);
+                    run.close_failed_pipes();
                     // Who asked may have stopped waiting; the routing stands.
-                    let _ = done.send(run.core.route(routing));
+                    let _ = done.send(report);
                 }
             }
             Order::Resolved {

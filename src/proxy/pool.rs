@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use mio::Waker;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
@@ -24,6 +24,7 @@ use super::control::{
     CommitReport, JobAnnounce, PoolStatus, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit,
     SwitchHold, SwitchRefusal, SwitchStage, SwitchTarget,
 };
+use super::ejecting::Ejections;
 use super::epochs::{EpochFile, EpochFileError, EpochRecord, StagedSwitch};
 use super::gate::HoldReport;
 use super::orders::Order;
@@ -66,6 +67,7 @@ pub(super) struct PoolCoreState {
     pub(super) record: EpochRecord,
     pub(super) switching: Switching,
     pub(super) heard: Heard,
+    pub(super) ejections: Ejections,
     /// What is on disk may differ from `record`.
     pub(super) unsaved: bool,
     announced: Option<Announced>,
@@ -94,8 +96,10 @@ pub(super) struct PoolShared {
     pub(super) workers: Arc<[WorkerPort]>,
     pub(super) routing: ArcSwap<Routing>,
     pub(super) state: Mutex<PoolCoreState>,
+    /// Tells the task that watches the shards to look at the settings again.
+    pub(super) eject_changed: Notify,
     file: EpochFile,
-    gauge: Arc<PoolState>,
+    pub(super) gauge: Arc<PoolState>,
 }
 
 /// One pool; cheap to clone.
@@ -114,6 +118,7 @@ impl PoolHandle {
         gauge: Arc<PoolState>,
     ) -> Self {
         gauge.epoch.set(routing.epoch.0);
+        gauge.ejections.all_back();
         let switching = match (&routing.gate, &record.pending) {
             (Gate::Fenced(_), Some(switch)) => Switching::Fenced(switch.clone()),
             _ => Switching::Calm,
@@ -129,11 +134,13 @@ impl PoolHandle {
                     record,
                     switching,
                     heard: Heard::default(),
+                    ejections: Ejections::default(),
                     unsaved: false,
                     announced: None,
                     lease: None,
                     turn: 0,
                 }),
+                eject_changed: Notify::new(),
                 file,
                 gauge,
             }),
@@ -267,6 +274,7 @@ impl SwitchTarget for PoolHandle {
             decided_by: state.record.decided_by.clone(),
             job: state.job().map(str::to_owned),
             workers: self.shared.workers.len(),
+            ejected: state.ejections.status(&routing.layout),
         }
     }
 
@@ -283,6 +291,10 @@ impl SwitchTarget for PoolHandle {
         {
             let error = format!("a later start of job {} has spoken already", ask.job);
             return refuse(RefusalReason::StaleIncarnation, error);
+        }
+        if ask.lease_ms > 0 {
+            let layout = &self.routing().layout;
+            state.ejections.check_none(&self.shared.name, layout)?;
         }
         state.announced = Some(Announced {
             job: ask.job,

@@ -19,7 +19,7 @@
 
 use tracing::debug;
 
-use crate::upstream::pipe::{Pipe, PipeError};
+use crate::upstream::pipe::PipeError;
 
 use super::client::{Client, Ending, Pause};
 use super::core::{PoolCore, Ticket};
@@ -119,7 +119,8 @@ impl PoolCore {
         let role = Role::Spare {
             since_ms: self.now_ms(),
         };
-        let place = PipePlace::beside(like, Pipe::new(self.greeting(like.lane)), role);
+        let pipe = self.new_pipe(like.lane, &like.address);
+        let place = PipePlace::beside(like, pipe, role);
         Some(self.pipes.insert(place) as u32)
     }
 

@@ -25,6 +25,7 @@ use crate::router::moves::{Moves, MovesError};
 
 use super::balance::{Balance, ProcessClients};
 use super::config::PoolConfig;
+use super::ejecting::{FAILING_MAX, ShardWatch};
 use super::epochs::{EpochFile, EpochFileError, EpochRecord};
 use super::orders::{NamedListener, Order, Resolver};
 use super::place::WAKE;
@@ -108,6 +109,8 @@ pub(super) struct Sockets {
 /// A pool and where it really listens.
 pub(super) struct PoolEntry {
     pub(super) handle: PoolHandle,
+    /// Ejects its shards and lets them in again.
+    _shards: ShardWatch,
     /// (as configured, as bound)
     pub(super) listen: Vec<(ListenAddress, ListenAddress)>,
 }
@@ -169,6 +172,7 @@ impl Proxy {
         let gauge = registry.pool_state(&name);
         let shared = Arc::new(routing.clone());
         let balance = Balance::new(Arc::clone(&self.clients), Arc::clone(&self.ports));
+        let (failing, reports) = tokio::sync::mpsc::channel(FAILING_MAX);
         for (worker, listeners) in self.ports.iter().zip(sockets.of_workers) {
             worker.send(Order::AddPool {
                 pool: place,
@@ -176,6 +180,7 @@ impl Proxy {
                 routing: Arc::clone(&shared),
                 registry: Arc::clone(registry),
                 balance: Arc::clone(&balance),
+                failing: failing.clone(),
                 listeners,
             });
         }
@@ -188,6 +193,7 @@ impl Proxy {
         let listen = config_listen.into_iter().zip(sockets.bound).collect();
         let entry = PoolEntry {
             handle: handle.clone(),
+            _shards: ShardWatch::start(handle.clone(), reports),
             listen,
         };
         self.lock_pools().insert(name, entry);

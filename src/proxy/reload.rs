@@ -159,6 +159,7 @@ impl Proxy {
         }
         let config = Arc::new(config);
         handle.shared.state.lock().await.config = Arc::clone(&config);
+        handle.follow_eject_config().await;
         for (worker, listen) in handle.shared.workers.iter().zip(sockets.of_workers) {
             worker.send(Order::Configure {
                 pool: handle.shared.place,
@@ -226,7 +227,7 @@ impl PoolHandle {
         if same_layout {
             return Ok(false);
         }
-        let layout = Arc::new(layout);
+        let layout = Arc::new(self.carry_ejections(&mut state, layout));
         let epoch = Epoch(state.record.epoch);
         match Moves::between(Arc::clone(&routing.layout), Arc::clone(&layout)) {
             Ok(moves) => warn!(

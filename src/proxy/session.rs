@@ -36,6 +36,8 @@ pub struct Session {
     pub watch: Option<Watch>,
     /// The pipe its last request waits on, if it is not answered yet.
     pub waits_on: Option<u32>,
+    /// The (first) key that it waits for there.
+    pub waits_for: Option<Box<[u8]>>,
     /// What it listens to.
     pub subscriptions: Subscriptions,
     /// Messages that wait for the end of a large reply.
@@ -99,7 +101,7 @@ impl PoolCore {
         }
         client.has_arrived(now_ms);
         if let Some(session) = &mut client.session {
-            session.waits_on = None;
+            (session.waits_on, session.waits_for) = (None, None);
         }
         client.end_session();
         seat.in_session = client.is_looked_at();
@@ -181,8 +183,11 @@ impl PoolCore {
         if let Some(place) = self.pipes.get_mut(pipe as usize) {
             place.role = Role::Waiting { client: seat.key };
         }
+        let name = self.key_args.first();
+        let name = name.map(|arg| request.arg(arg.index as usize).into());
         if let Some(client) = self.clients.get_mut(seat.key as usize) {
-            client.session().waits_on = Some(pipe);
+            let session = client.session();
+            (session.waits_on, session.waits_for) = (Some(pipe), name);
         }
         self.send_alone(seat, pipe, CommandClass::Waiting, request.bytes);
         Verdict::Taken

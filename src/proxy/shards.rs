@@ -130,11 +130,16 @@ impl PoolCore {
             place.counters.connections.sub(1);
         }
         let ended = match error {
-            PipeError::Closed => &place.counters.eofs_total,
-            PipeError::ConnectTimeout | PipeError::RequestTimeout => &place.counters.timeouts_total,
-            _ => &place.counters.errors_total,
+            PipeError::Closed => Some(&place.counters.eofs_total),
+            PipeError::ConnectTimeout | PipeError::RequestTimeout => {
+                Some(&place.counters.timeouts_total)
+            }
+            PipeError::Ejected | PipeError::Misplaced => None,
+            _ => Some(&place.counters.errors_total),
         };
-        ended.inc();
+        if let Some(ended) = ended {
+            ended.inc();
+        }
         let role = place.role;
         if error == PipeError::Closed && place.pipe.is_at_rest() && role != Role::Hub {
             place.pipe.rest();
@@ -147,7 +152,11 @@ impl PoolCore {
                 PipeError::RequestTimeout => ErrorKind::Timeout,
                 _ => ErrorKind::ShardDown,
             };
-            place.counters.failures_total.inc();
+            if ended.is_some() {
+                place.counters.failures_total.inc();
+            }
+            let failing = self.failures.note(&self.config.eject, place, &error);
+            self.chores.failing.extend(failing);
             let begun = place.pipe.is_passing();
             let mut unanswered = place.pipe.fail(error, now_ms);
             place.gauge_in_flight();
@@ -295,6 +304,9 @@ impl PipePlace {
 
     /// The words a client gets when this shard can't answer.
     pub(super) fn refusal_text(&self, error: &PipeError) -> String {
-        format!("ERR shard {} ({}): {error}", self.shard, self.address)
+        match error {
+            PipeError::Misplaced => format!("UNBLOCKED {error}"),
+            _ => format!("ERR shard {} ({}): {error}", self.shard, self.address),
+        }
     }
 }

@@ -12,8 +12,8 @@ use crate::upstream::pipe::PipeError;
 
 use super::balance::Newcomer;
 use super::place::Place;
-use super::stream::Stream;
-use super::worker::{Worker, link_error};
+use super::stream::{Stream, link_error};
+use super::worker::Worker;
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 256;

@@ -37,6 +37,8 @@ impl PoolHandle {
         let mut state = self.shared.state.lock().await;
         state.heard.hear_stage(&ask.job, ask.incarnation)?;
         let routing = self.routing();
+        let ejections = &state.ejections;
+        ejections.check_none(&self.shared.name, &routing.layout)?;
         let fingerprint = routing.layout.fingerprint();
         let switch = state
             .switching

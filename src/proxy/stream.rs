@@ -8,7 +8,10 @@ use std::path::Path;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
+
+use crate::upstream::pipe::PipeError;
 
 /// A connected socket, or one that is being connected.
 pub struct Stream {
@@ -116,5 +119,18 @@ impl Write for Stream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The system's words without its error number.
+pub fn link_error(error: &io::Error) -> PipeError {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let words = words.to_lowercase();
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
+            PipeError::NoSocket(words)
+        }
+        _ => PipeError::Link(words),
     }
 }

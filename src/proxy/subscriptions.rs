@@ -80,7 +80,8 @@ impl PoolCore {
                 let mut found: Vec<ShardIndex> = Vec::new();
                 for index in (0..layout.shards().len()).map(|index| ShardIndex(index as u16)) {
                     let address = &layout.shard(index).address;
-                    if !found.iter().any(|&f| layout.shard(f).address == *address) {
+                    let is_known = found.iter().any(|&f| layout.shard(f).address == *address);
+                    if !is_known && !layout.out().contains(&index) {
                         found.push(index);
                     }
                 }
@@ -106,7 +107,8 @@ impl PoolCore {
         if let Some((key, _)) = known {
             return Some(key as u32);
         }
-        let place = PipePlace::beside(like, Pipe::new(self.greeting(HUB_LANE)), Role::Hub);
+        let pipe = self.new_pipe(HUB_LANE, &like.address);
+        let place = PipePlace::beside(like, pipe, Role::Hub);
         Some(self.pipes.insert(place) as u32)
     }
 

@@ -19,12 +19,13 @@
 //!   answered by null, as if a watched key had changed: when that connection is
 //!   gone, and when the layout changed since.
 
+use std::sync::Arc;
+
 use crate::metrics::latency::CommandClass;
 use crate::resp::{Request, Span};
 use crate::router::commands::{Command, Handling, LocalCommand, Refusal, SessionCommand};
-use crate::router::epoch::Epoch;
 use crate::router::errors::ErrorReply;
-use crate::router::layout::ShardIndex;
+use crate::router::layout::{Layout, ShardIndex};
 
 use super::client::Pause;
 use super::core::{PartOf, PoolCore, Ticket};
@@ -57,8 +58,9 @@ pub struct Watch {
     pub pipe: Option<u32>,
     shard: ShardIndex,
     key: Box<[u8]>,
-    /// Of the layout that named the shard.
-    epoch: Epoch,
+    /// The layout that named the shard: another one, be it only by an ejection,
+    /// may name another shard.
+    layout: Arc<Layout>,
 }
 
 impl Transaction {
@@ -227,6 +229,7 @@ impl PoolCore {
 
     fn exec(&mut self, seat: &mut Seat) -> Verdict {
         let key = seat.key;
+        let layout = Arc::clone(&self.routing.layout);
         let Some(session) = self.session_of(key) else {
             return Verdict::End;
         };
@@ -241,9 +244,9 @@ impl PoolCore {
         let watch = session
             .watch
             .as_ref()
-            .map(|watch| (watch.pipe, watch.epoch));
-        if let Some((pipe, epoch)) = watch
-            && (pipe.is_none() || epoch != self.routing.epoch)
+            .map(|watch| (watch.pipe, Arc::ptr_eq(&watch.layout, &layout)));
+        if let Some((pipe, is_same_layout)) = watch
+            && (pipe.is_none() || !is_same_layout)
         {
             self.end_transaction(key);
             return self.answer_null(key);
@@ -347,14 +350,17 @@ impl PoolCore {
         if self.is_owed(key) {
             return Verdict::Wait(Pause::Lane);
         }
-        let epoch = self.routing.epoch;
+        let layout = Arc::clone(&self.routing.layout);
         let known = self
             .session_of(key)
             .and_then(|session| session.watch.as_ref())
-            .map(|watch| (watch.pipe, watch.shard, watch.epoch, watch.key.clone()));
+            .map(|watch| {
+                let is_same_layout = Arc::ptr_eq(&watch.layout, &layout);
+                (watch.pipe, watch.shard, is_same_layout, watch.key.clone())
+            });
         let pipe = match known {
             // EXEC will be answered by null, whatever else is watched.
-            Some((pipe, _, then, _)) if pipe.is_none() || then != epoch => {
+            Some((pipe, _, is_same_layout, _)) if pipe.is_none() || !is_same_layout => {
                 return self.answer(key, b"+OK\r\n");
             }
             Some((Some(pipe), watched, _, _)) if watched == shard => pipe,
@@ -382,7 +388,7 @@ impl PoolCore {
                         pipe: Some(pipe),
                         shard,
                         key: request.arg(1).into(),
-                        epoch,
+                        layout,
                     });
                 }
                 pipe

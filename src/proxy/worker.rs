@@ -31,6 +31,7 @@ use super::core::Full;
 use super::gathering::Gathering;
 use super::orders::{Order, PoolRun, Resolver};
 use super::place::{Place, WAKE};
+use super::stream::link_error;
 
 /// Bytes read at once; larger than what most clients send in a turn.
 const SCRATCH_BYTES: usize = 128 * 1024;
@@ -482,16 +483,10 @@ impl Worker {
                 }
                 self.call_roll(pool_index, &mut chores.roll_calls);
                 if let Some(pool) = self.pool(pool_index) {
+                    pool.tell_failing(&mut chores.failing);
                     pool.core.recycle(chores);
                 }
             }
         }
     }
-}
-
-/// The system's words without its error number.
-pub(super) fn link_error(error: &io::Error) -> PipeError {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    PipeError::Link(words.to_lowercase())
 }

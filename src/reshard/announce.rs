@@ -92,6 +92,9 @@ impl Speaker {
                 .await;
             match said {
                 Ok(()) => {}
+                Err(error) if error.is_for_ejected_shard() => {
+                    return Err(Disagreement::Refused(error));
+                }
                 Err(error @ ProxyError::Refused { .. }) if !error.is_unknown_path() => {
                     return Err(Disagreement::Taken(error));
                 }

@@ -194,7 +194,7 @@ async fn plan_anew(
     over: Option<History>,
     request: StartRequest,
 ) -> Result<Prepared, JobError> {
-    let agreed = place.fleet.agree(None).await?;
+    let agreed = place.fleet.agree(None).await?.with_all_shards()?;
     let from = Arc::new(agreed.layout);
     let (plan, moves) = Plan::between(&PlanInput {
         pool: &request.pool,
@@ -248,7 +248,7 @@ pub(super) async fn check_proxies(
     from: &Layout,
 ) -> Result<(), JobError> {
     let planned = &history.planned;
-    let agreed = fleet.agree(Some(&planned.job)).await?;
+    let agreed = fleet.agree(Some(&planned.job)).await?.with_all_shards()?;
     let layout_differs = agreed.layout.fingerprint() != from.fingerprint();
     if agreed.epoch + 1 != planned.epoch || layout_differs {
         return Err(JobError::ProxiesMovedOn {

@@ -154,6 +154,11 @@ impl ProxyError {
         matches!(self, Self::Refused { reason, .. } if reason.is_empty())
     }
 
+    /// Whether the proxy refused because one of its shards is ejected.
+    pub(super) fn is_for_ejected_shard(&self) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason == "shard_ejected")
+    }
+
     fn into_failure(self) -> CallFailure {
         match self {
             Self::Refused { .. } | Self::Unauthorized { .. } | Self::UnknownPool { .. } => {

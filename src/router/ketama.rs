@@ -47,6 +47,16 @@ impl Ring {
         }
     }
 
+    /// The same ring with other numbers for its servers: `numbers[i]` for the `i`-th.
+    pub(super) fn renumbered(mut self, numbers: &[ShardIndex]) -> Self {
+        for (_, index) in &mut self.points {
+            *index = numbers
+                .get(usize::from(*index))
+                .map_or(*index, |number| number.0);
+        }
+        self
+    }
+
     /// The owner of a hash.
     #[inline]
     pub(super) fn owner(&self, hash: u32) -> ShardIndex {

@@ -9,7 +9,8 @@
 //! and a `ShardIndex` counts in sorted order.
 //!
 //! Invariants: at least one shard, names unique, every owner in range. A layout
-//! never changes, and equal fingerprints mean equal placement.
+//! never changes, and equal fingerprints mean equal placement as long as the same
+//! shards are out (`layout/live.rs`).
 
 use std::fmt::{self, Write};
 
@@ -24,6 +25,8 @@ use super::prefixes::Prefixes;
 use super::slots::{SlotFault, SlotTable};
 use super::spec::{DistributionKind, LayoutSpec, ShardSpec};
 use super::tag::EmptyTag;
+
+mod live;
 
 /// Most shards of one layout: one for each slot of Redis Cluster.
 pub const SHARDS_MAX: usize = 16_384;
@@ -61,15 +64,18 @@ pub struct Layout {
     prefixes: Prefixes,
     empty_tag: EmptyTag,
     fingerprint: u64,
+    /// Ejected shards, ascending.
+    out: Vec<ShardIndex>,
 }
 
 #[derive(Debug)]
 enum Placement {
     /// One shard: nothing is hashed.
-    Single,
+    Single(ShardIndex),
     Ketama(Ring),
     Modula(Modula),
-    Random,
+    /// Any of these.
+    Random(Vec<ShardIndex>),
     Slots(SlotTable),
 }
 
@@ -83,8 +89,16 @@ impl Layout {
         let mut sorted = name_shards(&spec)?;
         sorted.sort_by(|(_, a), (_, b)| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
         check_names(&sorted)?;
-        let placement = place(&spec, &sorted)?;
+        let slots = match (spec.distribution, spec.hash.slots()) {
+            // Checked even for a single shard: its slots are still a promise.
+            (DistributionKind::Slots, Some(slots)) => Some(slot_table(slots, &spec, &sorted)?),
+            _ => None,
+        };
         let shards: Vec<Shard> = sorted.into_iter().map(|(_, shard)| shard).collect();
+        let placement = match slots {
+            Some(table) if shards.len() > 1 => Placement::Slots(table),
+            _ => live::place(spec.distribution, &shards, &[]),
+        };
         // Codis alone lets an empty tag stand for the whole key.
         let empty_tag = if spec.hash == HashKind::Crc32Slot {
             EmptyTag::Counts
@@ -100,6 +114,7 @@ impl Layout {
             prefixes,
             empty_tag,
             fingerprint,
+            out: Vec::new(),
         })
     }
 
@@ -158,8 +173,8 @@ impl Layout {
         {
             return owner;
         }
-        if let Placement::Single = self.placement {
-            return ShardIndex(0);
+        if let Placement::Single(only) = self.placement {
+            return only;
         }
         self.owner_of_hash(self.hash_of(key))
     }
@@ -173,17 +188,20 @@ impl Layout {
     #[inline]
     pub fn owner_of_hash(&self, hash: u32) -> ShardIndex {
         match &self.placement {
-            Placement::Single => ShardIndex(0),
+            Placement::Single(only) => *only,
             Placement::Ketama(ring) => ring.owner(hash),
             Placement::Modula(modula) => modula.owner(hash),
-            Placement::Random => ShardIndex(fastrand::u16(..self.shards.len() as u16)),
+            Placement::Random(any) => {
+                let drawn = any.get(fastrand::usize(..any.len().max(1)));
+                drawn.copied().unwrap_or(ShardIndex(0))
+            }
             Placement::Slots(table) => table.owner(hash),
         }
     }
 
     /// Does a key always have the same owner? Only then can keys be moved.
     pub fn is_deterministic(&self) -> bool {
-        !matches!(self.placement, Placement::Random)
+        !matches!(self.placement, Placement::Random(_))
     }
 
     /// A number equal for equal placements on the same servers: the first eight
@@ -326,31 +344,6 @@ fn check_names(sorted: &[Placed]) -> Result<(), LayoutError> {
         }
     }
     Ok(())
-}
-
-fn place(spec: &LayoutSpec, sorted: &[Placed]) -> Result<Placement, LayoutError> {
-    let slots = match (spec.distribution, spec.hash.slots()) {
-        // Checked even for a single shard: its slots are still a promise.
-        (DistributionKind::Slots, Some(slots)) => Some(slot_table(slots, spec, sorted)?),
-        _ => None,
-    };
-    if sorted.len() == 1 {
-        return Ok(Placement::Single);
-    }
-    Ok(match (spec.distribution, slots) {
-        (_, Some(table)) => Placement::Slots(table),
-        (DistributionKind::Modula, _) => {
-            Placement::Modula(Modula::new(sorted.iter().map(|(_, shard)| shard.weight)))
-        }
-        (DistributionKind::Random, _) => Placement::Random,
-        (DistributionKind::Ketama | DistributionKind::Slots, _) => {
-            let servers: Vec<(&str, u32)> = sorted
-                .iter()
-                .map(|(_, shard)| (shard.name.as_str(), shard.weight))
-                .collect();
-            Placement::Ketama(Ring::new(&servers))
-        }
-    })
 }
 
 fn slot_table(slots: u32, spec: &LayoutSpec, sorted: &[Placed]) -> Result<SlotTable, LayoutError> {

@@ -2,7 +2,7 @@
 //! in the order of servers; the key's hash modulo its length chooses.
 //! The list is kept as running sums, so that a huge weight costs no memory.
 //!
-//! Invariant: `ends` is strictly ascending and its last value is `total` > 0.
+//! Invariant: `ends` is ascending and its last value is `total` > 0.
 
 use super::layout::ShardIndex;
 
@@ -17,18 +17,20 @@ pub(super) struct Modula {
 }
 
 impl Modula {
-    /// Weights in the order of servers, each at least 1, their sum at most `u32::MAX`.
+    /// Weights in the order of servers, their sum from 1 to `u32::MAX`. A server
+    /// of weight 0 has no place in the list.
     pub(super) fn new(weights: impl Iterator<Item = u32>) -> Self {
-        let mut total = 0u32;
+        let (mut total, mut even) = (0u32, true);
         let ends: Vec<u32> = weights
             .map(|weight| {
+                even &= weight == 1;
                 total = total.saturating_add(weight);
                 total
             })
             .collect();
         Self {
             total: total.max(1),
-            even: ends.len() == total as usize,
+            even,
             ends,
         }
     }
@@ -58,5 +60,12 @@ mod tests {
             (0..4).map(|hash| even.owner(hash).0).collect::<Vec<_>>(),
             [0, 1, 2, 0]
         );
+        let without = Modula::new([2, 0, 1, 0].into_iter());
+        assert_eq!(
+            (0..4).map(|hash| without.owner(hash).0).collect::<Vec<_>>(),
+            [0, 0, 2, 0]
+        );
+        let one_of_two = Modula::new([2, 0].into_iter());
+        assert_eq!((one_of_two.owner(0).0, one_of_two.owner(1).0), (0, 0));
     }
 }

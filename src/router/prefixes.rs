@@ -12,7 +12,7 @@ use super::layout_error::{LayoutError, LayoutFault, Place};
 use super::spec::PrefixSpec;
 
 /// The rules of a layout.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Prefixes {
     rules: Vec<(Box<[u8]>, ShardIndex)>,
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::layout::ShardIndex;
 
 /// Owner of each slot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SlotTable {
     owners: Box<[u16]>,
 }

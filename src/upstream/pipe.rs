@@ -8,6 +8,7 @@
 //!    |  passed           v                      v                          v timeout
 //!    '---------------- Waiting <---------------------------------------- (failed)
 //! ```
+//! A pipe to an ejected shard is Waiting without a retry time ([`Pipe::shut_out`]).
 //!
 //! A driver owns the socket: it moves bytes between it and [`Pipe::output`],
 //! [`Pipe::receive`], and tells what happened to the connection.
@@ -73,6 +74,25 @@ pub enum PipeError {
     /// The layout no longer has the shard.
     #[error("the shard left the layout")]
     Retired,
+    /// The shard failed too often.
+    #[error("ejected after it failed too often; a health probe lets it in again")]
+    Ejected,
+    /// The key that a request waits for is looked for at another shard now.
+    #[error("force unblock from blocking operation, the key is on another shard now")]
+    Misplaced,
+    /// The system gave us no socket; the shard has no part in it.
+    #[error("{0}")]
+    NoSocket(String),
+}
+
+impl PipeError {
+    /// Whether the connection ended for a reason that is not the shard's.
+    pub fn is_our_doing(&self) -> bool {
+        matches!(
+            self,
+            Self::Retired | Self::Ejected | Self::Misplaced | Self::NoSocket(_)
+        )
+    }
 }
 
 /// What a connection must be told before its first request.
@@ -194,6 +214,21 @@ impl<T: Copy> Pipe<T> {
             State::Waiting { error, .. } => Some(error),
             _ => None,
         }
+    }
+
+    /// The shard is ejected: requests are refused at once, and nothing is dialled
+    /// until [`Pipe::rest`]. Nothing may be in flight.
+    pub fn shut_out(&mut self) {
+        self.rest();
+        self.state = State::Waiting {
+            until_ms: u64::MAX,
+            error: PipeError::Ejected,
+        };
+    }
+
+    /// Whether it is shut out.
+    pub fn is_shut_out(&self) -> bool {
+        matches!(self.refusal(), Some(PipeError::Ejected))
     }
 
     /// A connection attempt begins.
@@ -440,6 +475,9 @@ impl<T: Copy> Pipe<T> {
     pub fn needs_clock(&self, has_request_timeout: bool) -> bool {
         match self.state {
             State::Idle => false,
+            State::Waiting {
+                until_ms: u64::MAX, ..
+            } => false,
             State::Ready => has_request_timeout && !self.in_flight.is_empty(),
             _ => true,
         }
@@ -563,6 +601,20 @@ mod tests {
         assert!(pipe.output().is_empty());
         assert!(!pipe.wants_dial(10));
         assert!(pipe.wants_dial(10 + RETRY_MS_MIN));
+    }
+
+    #[test]
+    fn a_pipe_that_is_shut_out_dials_only_when_it_is_let_in() {
+        let mut pipe: Pipe<u32> = Pipe::new(greeting(2, 0));
+        pipe.dialing(0);
+        pipe.connected(0);
+        assert_eq!(pipe.fail(PipeError::Ejected, 0), vec![]);
+        pipe.shut_out();
+        assert!(pipe.is_shut_out() && !pipe.is_open());
+        assert_eq!(pipe.refusal(), Some(&PipeError::Ejected));
+        assert!(!pipe.wants_dial(u64::MAX - 1) && !pipe.needs_clock(true));
+        pipe.rest();
+        assert!(pipe.wants_dial(0) && !pipe.is_shut_out());
     }
 
     #[test]

@@ -207,9 +207,6 @@ fn refuse_what_is_not_done(draft: &Draft, faults: &mut Vec<Fault>) {
         let what = format!("redis_db is not below {DATABASES}");
         refuse(at, &what, "databases of a pool are 0 to 15");
     }
-    if let Some(Placed { value: true, at }) = draft.switch("auto_eject_hosts") {
-        refuse(at, "auto_eject_hosts is not supported yet", HELP_LATER);
-    }
     for key in ["timeout", "server_retry_timeout"] {
         if let Some(Placed { value, at }) = draft.number(key)
             && Duration::from_millis(u64::from(value)) > DURATION_MAX
@@ -283,6 +280,7 @@ fn pool(draft: Draft) -> PoolConfig {
     let backlog = number("backlog").unwrap_or(BACKLOG_DEFAULT);
     let database = number("redis_db").unwrap_or_default();
     let preconnect = is_on("preconnect");
+    let ejects = is_on("auto_eject_hosts");
     let listen: Vec<ListenAddress> = draft
         .listen
         .map(|listen| listen.value.1)
@@ -296,7 +294,7 @@ fn pool(draft: Draft) -> PoolConfig {
         database: u16::try_from(database).unwrap_or_default(),
         timeouts,
         eject: EjectConfig {
-            enabled: false,
+            enabled: ejects,
             failures: failures.clamp(1, FAILURES_MAX),
             retry_after: millis(retry_ms.max(1)),
         },

@@ -69,7 +69,7 @@ fn the_smallest_pool_has_the_defaults_of_the_original() {
 #[test]
 fn every_key_means_what_was_typed() {
     let config = meant(
-        "alpha:\n  listen: /tmp/a.sock 0600\n  hash: murmur\n  hash_tag: \"{}\"\n  distribution: modula\n  timeout: \"400\"\n  backlog: 1024\n  client_connections: 7\n  tcpkeepalive: true\n  redis: true\n  preconnect: true\n  auto_eject_hosts: false\n  server_connections: 3\n  server_retry_timeout: 2000\n  server_failure_limit: 1\n  servers:\n   - 10.0.0.1:06379:2\n   - ::1:6379:1 six\n   - /run/r.sock:3\n",
+        "alpha:\n  listen: /tmp/a.sock 0600\n  hash: murmur\n  hash_tag: \"{}\"\n  distribution: modula\n  timeout: \"400\"\n  backlog: 1024\n  client_connections: 7\n  tcpkeepalive: true\n  redis: true\n  preconnect: true\n  auto_eject_hosts: true\n  server_connections: 3\n  server_retry_timeout: 2000\n  server_failure_limit: 1\n  servers:\n   - 10.0.0.1:06379:2\n   - ::1:6379:1 six\n   - /run/r.sock:3\n",
     );
     let [pool] = config.pools.as_slice() else {
         panic!("one pool")
@@ -82,6 +82,9 @@ fn every_key_means_what_was_typed() {
     assert_eq!(pool.upstream.connect_timeout, Duration::from_millis(400));
     assert_eq!((pool.backlog, pool.limits.clients_max), (1024, Some(7)));
     assert!(pool.upstream.preconnect);
+    assert!(pool.eject.enabled);
+    assert_eq!(pool.eject.failures, 1);
+    assert_eq!(pool.eject.retry_after, Duration::from_secs(2));
     assert_eq!(pool.upstream.connections, 3);
     let layout = Layout::new(pool.layout.clone()).expect("a layout");
     let names: Vec<_> = layout
@@ -124,10 +127,6 @@ fn wrong_values_are_told_in_the_words_of_the_original() {
             "directive \"server_connections:\" cannot be 0",
         ),
         ("  redis_db: 16\n", "pool 'alpha': redis_db is not below 16"),
-        (
-            "  auto_eject_hosts: true\n",
-            "pool 'alpha': auto_eject_hosts is not supported yet",
-        ),
     ] {
         let (told, at, _) = told(&pool(line));
         assert_eq!((told.as_str(), at), (what, 4), "{line}");

@@ -48,6 +48,21 @@ pub enum Disagreement {
         /// How far it is.
         state: String,
     },
+    /// A proxy has a shard out of its ring, and what was written to its keys since
+    /// then is on other shards.
+    #[error(
+        "proxy {proxy}: {} ejected, and what was written to its keys since then is on other shards: wait until a probe lets it in again (`/api/v1/pools` says why not), or set eject.enabled = false and reload",
+        one_or_more(.shards)
+    )]
+    Ejected {
+        /// Which proxy.
+        proxy: ProxyUrl,
+        /// Names of the shards.
+        shards: Vec<String>,
+    },
+    /// A proxy did not take the announcement of the job for that reason.
+    #[error("{0}")]
+    Refused(ProxyError),
     /// A proxy reports a layout that this program cannot read.
     #[error("proxy {proxy} reports a layout that cannot be used: {what}")]
     Layout {
@@ -56,6 +71,13 @@ pub enum Disagreement {
         /// What is wrong.
         what: String,
     },
+}
+
+fn one_or_more(shards: &[String]) -> String {
+    match shards {
+        [one] => format!("shard {one} is"),
+        more => format!("shards {} are", more.join(", ")),
+    }
 }
 
 fn join(errors: &[ProxyError]) -> String {
@@ -72,6 +94,8 @@ impl Disagreement {
             | Self::Taken(_)
             | Self::Working { .. }
             | Self::Busy { .. }
+            | Self::Ejected { .. }
+            | Self::Refused(_)
             | Self::Layout { .. } => false,
         }
     }
@@ -84,6 +108,24 @@ pub struct Agreed {
     pub epoch: u64,
     /// Their layout.
     pub layout: Layout,
+    /// Proxies that have shards out of their ring, and which.
+    ejected: Vec<(ProxyUrl, Vec<String>)>,
+}
+
+impl Agreed {
+    /// Whether every proxy has all shards in its ring: no job may begin before.
+    ///
+    /// # Errors
+    /// [`Disagreement::Ejected`].
+    pub fn with_all_shards(self) -> Result<Self, Disagreement> {
+        match self.ejected.into_iter().next() {
+            Some((proxy, shards)) => Err(Disagreement::Ejected { proxy, shards }),
+            None => Ok(Self {
+                ejected: Vec::new(),
+                ..self
+            }),
+        }
+    }
 }
 
 impl Fleet {
@@ -140,7 +182,13 @@ fn agree(
         match &agreed {
             None => {
                 let epoch = view.epoch;
-                agreed = Some((Agreed { epoch, layout }, url));
+                let ejected = Vec::new();
+                let first = Agreed {
+                    epoch,
+                    layout,
+                    ejected,
+                };
+                agreed = Some((first, url));
             }
             Some((first, first_url)) => {
                 let layouts_differ = first.layout.fingerprint() != layout.fingerprint();
@@ -156,7 +204,12 @@ fn agree(
             }
         }
     }
+    let ejected = urls.iter().zip(views).filter_map(|(url, view)| {
+        let names: Vec<String> = view.ejected.iter().map(|out| out.shard.clone()).collect();
+        (!names.is_empty()).then(|| (url.clone(), names))
+    });
+    let ejected: Vec<_> = ejected.collect();
     agreed
-        .map(|(agreed, _)| agreed)
+        .map(|(agreed, _)| Agreed { ejected, ..agreed })
         .ok_or(Disagreement::Unanswered(Vec::new()))
 }

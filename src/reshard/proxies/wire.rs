@@ -45,6 +45,16 @@ pub struct PoolView {
     /// The job whose commit brought the layout in force; `None`: a config did.
     #[serde(default)]
     pub decided_by: Option<String>,
+    /// Shards that are not in the ring now.
+    #[serde(default)]
+    pub ejected: Vec<EjectedView>,
+}
+
+/// A shard that a proxy has ejected.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct EjectedView {
+    /// Its name.
+    pub shard: String,
 }
 
 /// The gate of a pool in a proxy.

@@ -1,0 +1,91 @@
+//! What a worker does when a shard goes out of the ring, or comes back.
+//!
+//! ```text
+//! out    its connections are closed, what they owed is answered by an error,
+//!        and each request for it is refused at once
+//! in     the next request dials
+//! ```
+//! Connections to the other shards go on; only a client that waits (BLPOP) at a
+//! shard where its key is no longer looked for is told so, as Redis tells it when
+//! a master becomes a replica: what it waits for would come to another shard.
+//!
+//! Invariant: nothing of ours is in flight at a shard that is out, so nothing
+//! runs there after its keys are looked for elsewhere.
+
+use std::sync::Arc;
+
+use crate::router::address::ShardAddress;
+use crate::router::layout::Layout;
+use crate::upstream::pipe::{Pipe, PipeError};
+
+use super::core::{PoolCore, Ticket};
+use super::private_pipes::Role;
+
+impl PoolCore {
+    /// Brings the pipes to what the layout in use says, which was `before` until now.
+    pub(super) fn follow_ejections(&mut self, before: &Layout) {
+        let layout = Arc::clone(&self.routing.layout);
+        if before.out().is_empty() && layout.out().is_empty() {
+            return;
+        }
+        let keys: Vec<u32> = self.pipes.iter().map(|(key, _)| key as u32).collect();
+        for key in keys {
+            let Some(place) = self.pipes.get_mut(key as usize) else {
+                continue;
+            };
+            match (layout.is_out_at(&place.address), place.pipe.is_shut_out()) {
+                (true, false) => self.shut_out(key),
+                (false, true) => place.pipe.rest(),
+                (true, true) | (false, false) => {}
+            }
+        }
+        self.failures
+            .forget(|shard| before.is_out_at(shard) != layout.is_out_at(shard));
+        if self.config.upstream.preconnect {
+            self.warm();
+        }
+    }
+
+    fn shut_out(&mut self, key: u32) {
+        self.chores.dial.retain(|dialled| *dialled != key);
+        self.pipe_failed(key, PipeError::Ejected);
+        if let Some(place) = self.pipes.get_mut(key as usize) {
+            place.pipe.shut_out();
+        }
+    }
+
+    /// A pipe to a shard, which may be out.
+    pub(super) fn new_pipe(&self, lane: u32, address: &ShardAddress) -> Pipe<Ticket> {
+        let mut pipe = Pipe::new(self.greeting(lane));
+        if self.routing.layout.is_out_at(address) {
+            pipe.shut_out();
+        }
+        pipe
+    }
+
+    /// Ends the waiting of clients whose key is looked for elsewhere now.
+    pub(super) fn unblock_misplaced(&mut self) {
+        let layout = Arc::clone(&self.routing.layout);
+        if !layout.is_deterministic() {
+            return; // no key has a place of its own
+        }
+        let is_misplaced = |client: u32, address: &ShardAddress| {
+            let client = self.clients.get(client as usize);
+            let session = client.and_then(|client| client.session.as_ref());
+            let name = session.and_then(|session| session.waits_for.as_deref());
+            name.is_some_and(|name| layout.shard(layout.owner(name)).address != *address)
+        };
+        let misplaced: Vec<u32> = self
+            .pipes
+            .iter()
+            .filter(|(_, place)| {
+                matches!(place.role, Role::Waiting { client } if is_misplaced(client, &place.address))
+                    && place.pipe.in_flight() > 0
+            })
+            .map(|(key, _)| key as u32)
+            .collect();
+        for key in misplaced {
+            self.pipe_failed(key, PipeError::Misplaced);
+        }
+    }
+}
