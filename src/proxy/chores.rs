@@ -34,6 +34,8 @@ pub struct Chores {
     pub read_pipes: Vec<u32>,
     /// What to ask the other workers.
     pub roll_calls: Vec<RollCall>,
+    /// Pipes on which a script could not be loaded. (The core's own: empty after it settled.)
+    pub failed_loads: Vec<u32>,
     /// A deadline began that no event will announce.
     pub clock: bool,
 }

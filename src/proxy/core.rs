@@ -37,8 +37,10 @@ use super::gate::Drain;
 use super::hub::Hub;
 use super::lanes::{Lane, PipePlace};
 use super::merge::{Merges, Owner};
+use super::orders::SharedByWorkers;
 use super::parking::SpareParkings;
 use super::reader::Reader;
+use super::scripts::Scripts;
 use super::spares::Spares;
 use super::split::Split;
 
@@ -93,6 +95,7 @@ pub struct PoolCore {
     pub(super) split: Split,
     pub(super) merges: Merges,
     pub(super) hub: Hub,
+    pub(super) scripts: Scripts,
     /// Replies that we make are written here first.
     pub(super) answer_buffer: Vec<u8>,
     pub(super) now_us: u64,
@@ -138,6 +141,7 @@ impl PoolCore {
             split: Split::default(),
             merges: Merges::default(),
             hub: Hub::default(),
+            scripts: Scripts::default(),
             answer_buffer: Vec::new(),
             now_us: 0,
             last_idle_look_ms: 0,
@@ -154,6 +158,11 @@ impl PoolCore {
             core.warm();
         }
         core
+    }
+
+    /// Uses what all workers of the pool share; before its first client.
+    pub(super) fn share(&mut self, shared: &SharedByWorkers) {
+        self.scripts = Scripts::of(Arc::clone(&shared.scripts));
     }
 
     /// Tells the time; once a turn.
@@ -335,6 +344,7 @@ impl PoolCore {
     pub fn settle(&mut self) {
         self.resume_paused();
         self.restart_pipes();
+        self.forget_failed_loads();
         self.check_drain();
         if self.stopping {
             self.finish_quiet_clients();

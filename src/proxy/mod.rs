@@ -32,6 +32,8 @@ pub mod process;
 mod reader;
 pub mod reload;
 mod roll_call;
+mod script_store;
+mod scripts;
 mod server_facts;
 mod session;
 mod shards;

@@ -26,6 +26,7 @@ use super::core::{PoolCore, Ticket};
 use super::gate::HoldReport;
 use super::place::Place;
 use super::roll_call::RollAsked;
+use super::script_store::ScriptStore;
 use super::stream::Stream;
 use super::worker::Worker;
 
@@ -34,6 +35,13 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bound socket with its address as the config has it.
 pub type NamedListener = (ListenAddress, BoundListener);
+
+/// What the workers of one pool know together.
+#[derive(Debug, Clone, Default)]
+pub struct SharedByWorkers {
+    /// Texts of scripts.
+    pub scripts: Arc<ScriptStore>,
+}
 
 /// One order; those with an answer are answered in the turn that takes them,
 /// except `Hold`, which is answered when the worker is drained.
@@ -50,6 +58,8 @@ pub enum Order {
         registry: Arc<Registry>,
         /// Who serves how many of its clients.
         balance: Arc<Balance>,
+        /// What else its workers share.
+        shared: SharedByWorkers,
         /// This worker's sockets.
         listeners: Vec<NamedListener>,
     },
@@ -275,15 +285,17 @@ impl Worker {
                 routing,
                 registry,
                 balance,
+                shared,
                 listeners,
             } => {
-                let core = PoolCore::new(
+                let mut core = PoolCore::new(
                     Arc::clone(&config),
                     routing,
                     registry,
                     self.index as u64,
                     self.workers as u64,
                 );
+                core.share(&shared);
                 if self.pools.len() <= pool {
                     self.pools.resize_with(pool + 1, || None);
                 }

@@ -26,7 +26,7 @@ use crate::router::moves::{Moves, MovesError};
 use super::balance::{Balance, ProcessClients};
 use super::config::PoolConfig;
 use super::epochs::{EpochFile, EpochFileError, EpochRecord};
-use super::orders::{NamedListener, Order, Resolver};
+use super::orders::{NamedListener, Order, Resolver, SharedByWorkers};
 use super::place::WAKE;
 use super::pool::{PoolHandle, WorkerPort};
 use super::worker::Worker;
@@ -168,6 +168,7 @@ impl Proxy {
         let registry = &self.settings.registry;
         let gauge = registry.pool_state(&name);
         let shared = Arc::new(routing.clone());
+        let workers_share = SharedByWorkers::default();
         let balance = Balance::new(Arc::clone(&self.clients), Arc::clone(&self.ports));
         for (worker, listeners) in self.ports.iter().zip(sockets.of_workers) {
             worker.send(Order::AddPool {
@@ -176,6 +177,7 @@ impl Proxy {
                 routing: Arc::clone(&shared),
                 registry: Arc::clone(registry),
                 balance: Arc::clone(&balance),
+                shared: workers_share.clone(),
                 listeners,
             });
         }

@@ -33,6 +33,7 @@ use super::dispatch::{Seat, Verdict};
 use super::hub::{Topic, Word, verbs, word_of, write_confirmation};
 use super::lanes::PipePlace;
 use super::private_pipes::Role;
+use super::scripts::Loaded;
 
 /// The lane whose connections subscribe: RESP2, which every server speaks.
 const HUB_LANE: u32 = 0;
@@ -487,6 +488,7 @@ impl PipePlace {
             retired: false,
             lane: like.lane,
             role,
+            loaded: Loaded::default(),
             passage: None,
             last_passage: None,
         }

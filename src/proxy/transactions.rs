@@ -33,6 +33,7 @@ use super::dispatch::{Seat, Verdict};
 use super::merge::MergeKind;
 use super::private_pipes::Role;
 use super::reader::{Meant, Read};
+use super::script_store::Sha;
 use super::session::Session;
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -46,6 +47,8 @@ pub struct Transaction {
     count: u32,
     /// Their keys, as spans of `bytes`.
     keys: Vec<Span>,
+    /// Scripts that it calls by their names.
+    scripts: Vec<Sha>,
     /// One of them was refused.
     failed: bool,
 }
@@ -187,6 +190,7 @@ impl PoolCore {
             Kept::No(error) => return self.fail_transaction(key, &error),
         }
         let bytes_max = self.config.limits.request_bytes_max;
+        let script = self.script_in_transaction(command, request);
         let key_args = std::mem::take(&mut self.key_args);
         let indices = key_args.iter().map(|arg| arg.index as usize);
         let is_too_large = self.transaction_of(key).is_some_and(|transaction| {
@@ -195,6 +199,7 @@ impl PoolCore {
             }
             if !transaction.failed {
                 transaction.add(request, indices);
+                transaction.scripts.extend(script);
             }
             false
         });
@@ -303,6 +308,9 @@ impl PoolCore {
     }
 
     fn send_in_one_piece(&mut self, seat: &Seat, pipe: u32, transaction: &Transaction) {
+        for &script in &transaction.scripts {
+            self.load_before(pipe, script);
+        }
         let parts = transaction.count + 2;
         let owner = (seat.key, seat.generation);
         let merge = self
