@@ -51,7 +51,7 @@ fn told_of_session(session: SessionCommand) -> (&'static str, String) {
         SessionCommand::Unsubscribe(_) => ("proxy", ""),
         SessionCommand::Publish => (
             "one shard",
-            "the channel's, as if it were a key; the number is that of workers that listen",
+            "the channel's, as if it were a key; the number is that of this proxy's clients and of connections of others",
         ),
     };
     (class, note.to_owned())
@@ -91,8 +91,8 @@ fn local(name: &str) -> &'static str {
 /// What a command with other arguments gets, if that is something else.
 fn exception(command: &Command) -> Option<String> {
     let cases: [(&[&str], &str); 2] = [
-        (&["block", "0", "streams", "k", "$"], "with BLOCK"),
         (&["script", "0"], "without keys"),
+        (&["block", "0", "streams", "k", "$"], "with BLOCK"),
     ];
     cases.into_iter().find_map(|(args, when)| {
         let request: Vec<&str> = [command.name]

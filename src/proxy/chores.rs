@@ -37,6 +37,8 @@ pub struct Chores {
     pub roll_calls: Vec<RollCall>,
     /// Shards that failed too often, for the control side.
     pub failing: Vec<Failing>,
+    /// Pipes on which a script could not be loaded. (The core's own: empty after it settled.)
+    pub failed_loads: Vec<u32>,
     /// A deadline began that no event will announce.
     pub clock: bool,
 }

@@ -39,8 +39,10 @@ use super::hub::Hub;
 use super::lanes::{Lane, PipePlace};
 use super::merge::{Merges, Owner};
 use super::pace::Pace;
+use super::orders::SharedByWorkers;
 use super::parking::SpareParkings;
 use super::reader::Reader;
+use super::scripts::Scripts;
 use super::spares::Spares;
 use super::split::Split;
 
@@ -97,6 +99,7 @@ pub struct PoolCore {
     pub(super) merges: Merges,
     pub(super) hub: Hub,
     pub(super) failures: Failures,
+    pub(super) scripts: Scripts,
     /// Replies that we make are written here first.
     pub(super) answer_buffer: Vec<u8>,
     pub(super) now_us: u64,
@@ -144,6 +147,7 @@ impl PoolCore {
             merges: Merges::default(),
             hub: Hub::default(),
             failures: Failures::default(),
+            scripts: Scripts::default(),
             answer_buffer: Vec::new(),
             now_us: 0,
             last_idle_look_ms: 0,
@@ -160,6 +164,12 @@ impl PoolCore {
             core.warm();
         }
         core
+    }
+
+    /// Uses what all workers of the pool share; before its first client.
+    pub(super) fn share(&mut self, shared: &SharedByWorkers) {
+        self.scripts = Scripts::of(Arc::clone(&shared.scripts));
+        self.hub = Hub::of(Arc::clone(&shared.audience));
     }
 
     /// Tells the time; once a turn.
@@ -341,6 +351,7 @@ impl PoolCore {
     pub fn settle(&mut self) {
         self.resume_paused();
         self.restart_pipes();
+        self.forget_failed_loads();
         self.check_drain();
         if self.stopping {
             self.finish_quiet_clients();

@@ -6,6 +6,7 @@ use crate::upstream::pipe::Replies;
 
 use super::client::Client;
 use super::core::{Chores, FULL_BYTES, Full, PartOf, PoolCore, Ticket};
+use super::lanes::PipePlace;
 use super::merge::Merges;
 use super::parking::SpareParkings;
 use super::spares::Spares;
@@ -24,7 +25,13 @@ pub(super) struct Delivery<'a> {
 
 impl PoolCore {
     pub(super) fn delivery(&mut self) -> Delivery<'_> {
-        Delivery {
+        self.delivery_beside_pipes().0
+    }
+
+    /// The same, and where the replies come from.
+    #[inline]
+    pub(super) fn delivery_beside_pipes(&mut self) -> (Delivery<'_>, &mut Slab<PipePlace>) {
+        let delivery = Delivery {
             clients: &mut self.clients,
             merges: &mut self.merges,
             spare_outputs: &mut self.spare_outputs,
@@ -32,7 +39,8 @@ impl PoolCore {
             chores: &mut self.chores,
             full: &mut self.full,
             kept_bytes_max: self.config.limits.client_buffer_bytes_max,
-        }
+        };
+        (delivery, &mut self.pipes)
     }
 }
 
@@ -68,7 +76,7 @@ impl Delivery<'_> {
     #[inline]
     fn hand_over(&mut self, ticket: Ticket, count: u32, bytes: &[u8]) {
         let Some(client) = client_of(self.clients, ticket) else {
-            return;
+            return self.chores.failed_loads.extend(ticket.failed_load(bytes));
         };
         // One reply of any size may pass; a second one that nobody reads may not.
         if client.kept() > self.kept_bytes_max {

@@ -354,11 +354,12 @@ impl PoolCore {
             Ok(shard) => shard,
             Err(verdict) => return verdict,
         };
-        match self.pipe_for(seat, shard) {
-            Some(pipe) => {
-                self.forward_alone(seat, pipe, super::reader::class_of(command), request.bytes)
-            }
-            None => Verdict::End,
+        let Some(pipe) = self.pipe_for(seat, shard) else {
+            return Verdict::End;
+        };
+        match super::reader::class_of(command) {
+            CommandClass::Script => self.forward_script(seat, pipe, command, request),
+            class => self.forward_alone(seat, pipe, class, request.bytes),
         }
     }
 

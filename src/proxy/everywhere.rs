@@ -10,7 +10,7 @@
 //! refused with `-TRYAGAIN`: another proxy may have committed and taken writes
 //! on the new shards already. FUNCTION LOAD waits, too: behind the marker in its
 //! source's stream it would never come to the new shards. SCRIPT LOAD does not
-//! wait: scripts are a cache, which a shard that comes later has not anyway.
+//! wait: a shard that comes later is told a script when it is called (`scripts.rs`).
 //!
 //! Nothing here is atomic: each shard does its part when it comes to it. A shard
 //! that is down makes the whole reply an error, though others did theirs.
@@ -30,6 +30,7 @@ use crate::router::layout::ShardIndex;
 use super::core::{PartOf, PoolCore, Ticket};
 use super::dispatch::{Seat, Verdict};
 use super::gathered::{Census, Gathered, ScanCursor};
+use super::script_store::FlushUnderWay;
 
 /// The connections of a client's lane.
 struct Places {
@@ -61,7 +62,11 @@ impl PoolCore {
         match kind {
             FanOut::AnyShard => self.ask_any(seat, &places, request),
             FanOut::Scan => self.scan(seat, places, request),
-            _ => self.ask(seat, kind, places, request.bytes),
+            FanOut::Scripts => {
+                let flush = self.note_script(request);
+                self.ask(seat, kind, places, request.bytes, flush)
+            }
+            _ => self.ask(seat, kind, places, request.bytes, None),
         }
     }
 
@@ -84,7 +89,14 @@ impl PoolCore {
     }
 
     /// Sends `bytes` to each of the places; their replies become one.
-    fn ask(&mut self, seat: &mut Seat, kind: FanOut, places: Places, bytes: &[u8]) -> Verdict {
+    fn ask(
+        &mut self,
+        seat: &mut Seat,
+        kind: FanOut,
+        places: Places,
+        bytes: &[u8],
+        flush: Option<FlushUnderWay>,
+    ) -> Verdict {
         let crowded = places
             .parts
             .iter()
@@ -103,6 +115,7 @@ impl PoolCore {
             parts: parts.iter().map(|(shard, _)| *shard).collect(),
             census: Census::new(Arc::clone(&self.routing.layout), homes),
             seed: self.now_us ^ u64::from(sequence).rotate_left(32),
+            flush,
         };
         let owner = (seat.key, seat.generation);
         let merge = self.merges.gather(owner, parts.len(), gathered);
@@ -156,7 +169,7 @@ impl PoolCore {
                 _ => write_bulk(&mut bytes, request.arg(index)),
             }
         }
-        self.ask(seat, FanOut::Scan, places, &bytes)
+        self.ask(seat, FanOut::Scan, places, &bytes, None)
     }
 }
 

@@ -21,6 +21,8 @@ use crate::resp::{
 use crate::router::commands::FanOut;
 use crate::router::layout::{Layout, SHARDS_MAX};
 
+use super::script_store::FlushUnderWay;
+
 /// Low bits of a SCAN cursor that say the shard.
 const SHARD_BITS: u32 = 14;
 const _: () = assert!(
@@ -101,6 +103,8 @@ pub struct Gathered {
     pub census: Census,
     /// Chooses where any answer is as good as another.
     pub seed: u64,
+    /// Scripts are forgotten meanwhile.
+    pub flush: Option<FlushUnderWay>,
 }
 
 impl Gathered {
@@ -316,6 +320,7 @@ mod tests {
             parts: parts.to_vec(),
             census: Census::new(layout(homes.len() as u16), homes.to_vec()),
             seed: 1,
+            flush: None,
         }
     }
 

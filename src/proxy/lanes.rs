@@ -16,6 +16,7 @@ use super::core::{PoolCore, Ticket};
 use super::dispatch::Seat;
 use super::large_replies::Passage;
 use super::private_pipes::Role;
+use super::scripts::Loaded;
 
 /// Bytes that may wait in a pipe before its clients are paused.
 pub const PIPE_UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -46,6 +47,8 @@ pub struct PipePlace {
     pub lane: u32,
     /// Whose requests it carries.
     pub role: Role,
+    /// Scripts that its shard was told.
+    pub loaded: Loaded,
     /// The large reply that is arriving.
     pub passage: Option<Passage>,
     /// The one before it.
@@ -152,6 +155,7 @@ impl PoolCore {
             retired: false,
             lane: lane as u32,
             role: Role::Shared,
+            loaded: Loaded::default(),
             passage: None,
             last_passage: None,
         };
@@ -291,5 +295,28 @@ impl PoolCore {
             .iter()
             .filter(shared)
             .map(|(_, place)| (place.shard.as_str(), place.pipe.is_ready()))
+    }
+}
+
+impl PipePlace {
+    /// A pipe to the shard of `like`, beside its lane.
+    pub(super) fn beside(like: &Self, pipe: Pipe<Ticket>, role: Role) -> Self {
+        Self {
+            pipe,
+            shard: like.shard.clone(),
+            address: like.address.clone(),
+            connection: like.connection,
+            counters: Arc::clone(&like.counters),
+            counted: 0,
+            gauged_in_flight: 0,
+            dirty: false,
+            full: false,
+            retired: false,
+            lane: like.lane,
+            role,
+            loaded: Loaded::default(),
+            passage: None,
+            last_passage: None,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Client sessions: parse -> route -> gate -> forward -> reply in order.
 
+mod audience;
 mod balance;
 mod chores;
 pub mod client;
@@ -35,9 +36,12 @@ pub mod pool;
 mod private_pipes;
 mod probe;
 pub mod process;
+mod publishing;
 mod reader;
 pub mod reload;
 mod roll_call;
+mod script_store;
+mod scripts;
 mod server_facts;
 mod session;
 mod shards;

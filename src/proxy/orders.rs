@@ -20,6 +20,7 @@ use crate::reuseport::listener::Listener as BoundListener;
 use crate::router::epoch::Routing;
 use crate::upstream::pipe::PipeError;
 
+use super::audience::Audience;
 use super::balance::{Balance, Newcomer, Seat};
 use super::config::PoolConfig;
 use super::core::{PoolCore, Ticket};
@@ -27,6 +28,7 @@ use super::failures::Failing;
 use super::gate::HoldReport;
 use super::place::Place;
 use super::roll_call::RollAsked;
+use super::script_store::ScriptStore;
 use super::stream::Stream;
 use super::worker::Worker;
 
@@ -35,6 +37,15 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bound socket with its address as the config has it.
 pub type NamedListener = (ListenAddress, BoundListener);
+
+/// What the workers of one pool know together.
+#[derive(Debug, Clone, Default)]
+pub struct SharedByWorkers {
+    /// Texts of scripts.
+    pub scripts: Arc<ScriptStore>,
+    /// Who listens to channels.
+    pub audience: Arc<Audience>,
+}
 
 /// One order; those with an answer are answered in the turn that takes them,
 /// except `Hold`, which is answered when the worker is drained.
@@ -53,6 +64,8 @@ pub enum Order {
         balance: Arc<Balance>,
         /// Where to say which shards fail.
         failing: mpsc::Sender<Failing>,
+        /// What else its workers share.
+        shared: SharedByWorkers,
         /// This worker's sockets.
         listeners: Vec<NamedListener>,
     },
@@ -299,15 +312,17 @@ impl Worker {
                 registry,
                 balance,
                 failing,
+                shared,
                 listeners,
             } => {
-                let core = PoolCore::new(
+                let mut core = PoolCore::new(
                     Arc::clone(&config),
                     routing,
                     registry,
                     self.index as u64,
                     self.workers as u64,
                 );
+                core.share(&shared);
                 if self.pools.len() <= pool {
                     self.pools.resize_with(pool + 1, || None);
                 }

@@ -27,7 +27,7 @@ use super::balance::{Balance, ProcessClients};
 use super::config::PoolConfig;
 use super::ejecting::{FAILING_MAX, ShardWatch};
 use super::epochs::{EpochFile, EpochFileError, EpochRecord};
-use super::orders::{NamedListener, Order, Resolver};
+use super::orders::{NamedListener, Order, Resolver, SharedByWorkers};
 use super::place::WAKE;
 use super::pool::{PoolHandle, WorkerPort};
 use super::worker::Worker;
@@ -171,6 +171,7 @@ impl Proxy {
         let registry = &self.settings.registry;
         let gauge = registry.pool_state(&name);
         let shared = Arc::new(routing.clone());
+        let workers_share = SharedByWorkers::default();
         let balance = Balance::new(Arc::clone(&self.clients), Arc::clone(&self.ports));
         let (failing, reports) = tokio::sync::mpsc::channel(FAILING_MAX);
         for (worker, listeners) in self.ports.iter().zip(sockets.of_workers) {
@@ -181,6 +182,7 @@ impl Proxy {
                 registry: Arc::clone(registry),
                 balance: Arc::clone(&balance),
                 failing: failing.clone(),
+                shared: workers_share.clone(),
                 listeners,
             });
         }

@@ -6,7 +6,6 @@ use crate::upstream::pipe::{PipeError, Replies, Unanswered};
 
 use super::client::Ending;
 use super::core::{PoolCore, Ticket};
-use super::delivery::Delivery;
 use super::lanes::PipePlace;
 use super::private_pipes::Role;
 
@@ -85,17 +84,9 @@ impl PoolCore {
     #[inline]
     pub(super) fn receive(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
         let now_us = self.now_us;
-        let Some(place) = self.pipes.get_mut(key as usize) else {
+        let (mut delivery, pipes) = self.delivery_beside_pipes();
+        let Some(place) = pipes.get_mut(key as usize) else {
             return Ok(());
-        };
-        let mut delivery = Delivery {
-            clients: &mut self.clients,
-            merges: &mut self.merges,
-            spare_outputs: &mut self.spare_outputs,
-            spare_parkings: &mut self.spare_parkings,
-            chores: &mut self.chores,
-            full: &mut self.full,
-            kept_bytes_max: self.config.limits.client_buffer_bytes_max,
         };
         let (pipe, counters) = (&mut place.pipe, &place.counters);
         let before = pipe.answered();
@@ -126,6 +117,7 @@ impl PoolCore {
             return; // one end of a connection may be reported twice
         }
         self.chores.close_pipes.push(key);
+        place.loaded.clear();
         if place.pipe.is_ready() {
             place.counters.connections.sub(1);
         }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::metrics::latency::CommandClass;
 use crate::resp::{Request, Span};
-use crate::router::commands::{Command, Handling, LocalCommand, Refusal, SessionCommand};
+use crate::router::commands::{Command, Handling, KeyArg, LocalCommand, Refusal, SessionCommand};
 use crate::router::errors::ErrorReply;
 use crate::router::layout::{Layout, ShardIndex};
 
@@ -34,6 +34,7 @@ use super::dispatch::{Seat, Verdict};
 use super::merge::MergeKind;
 use super::private_pipes::Role;
 use super::reader::{Meant, Read};
+use super::script_store::Sha;
 use super::session::Session;
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -47,6 +48,8 @@ pub struct Transaction {
     count: u32,
     /// Their keys, as spans of `bytes`.
     keys: Vec<Span>,
+    /// Scripts that it calls by their names.
+    scripts: Vec<Sha>,
     /// One of them was refused.
     failed: bool,
 }
@@ -88,6 +91,8 @@ impl Transaction {
 /// What is kept in a transaction, and how its keys are found.
 enum Kept {
     ByKeys,
+    /// A channel is found as a key is.
+    ByChannel,
     WithoutKeys,
     No(ErrorReply),
 }
@@ -100,6 +105,7 @@ fn kept(command: &Command, handling: Handling) -> Kept {
         Handling::Local(LocalCommand::Ping | LocalCommand::Echo | LocalCommand::Time) => {
             Kept::WithoutKeys
         }
+        Handling::Session(SessionCommand::Publish) => Kept::ByChannel,
         Handling::Session(SessionCommand::Unwatch) => Kept::WithoutKeys,
         Handling::Unsupported(why) => Kept::No(ErrorReply::unsupported(command, why)),
         Handling::Everywhere(_) => Kept::No(ErrorReply::new(format!(
@@ -185,10 +191,16 @@ impl PoolCore {
                     return self.fail_transaction(key, &error);
                 }
             }
+            Kept::ByChannel => self.key_args.push(KeyArg {
+                index: 1,
+                writes: false,
+                reads: false,
+            }),
             Kept::WithoutKeys => {}
             Kept::No(error) => return self.fail_transaction(key, &error),
         }
         let bytes_max = self.config.limits.request_bytes_max;
+        let script = self.script_in_transaction(command, request);
         let key_args = std::mem::take(&mut self.key_args);
         let indices = key_args.iter().map(|arg| arg.index as usize);
         let is_too_large = self.transaction_of(key).is_some_and(|transaction| {
@@ -197,6 +209,7 @@ impl PoolCore {
             }
             if !transaction.failed {
                 transaction.add(request, indices);
+                transaction.scripts.extend(script);
             }
             false
         });
@@ -306,6 +319,9 @@ impl PoolCore {
     }
 
     fn send_in_one_piece(&mut self, seat: &Seat, pipe: u32, transaction: &Transaction) {
+        for &script in &transaction.scripts {
+            self.load_before(pipe, script);
+        }
         let parts = transaction.count + 2;
         let owner = (seat.key, seat.generation);
         let merge = self

@@ -35,6 +35,7 @@ pub mod process;
 pub mod redis_server;
 pub mod stage;
 pub mod wait;
+pub mod world;
 
 pub use client::{Client, Value};
 pub use http::{http_get, http_post};
@@ -45,3 +46,4 @@ pub use process::{Process, Signal, free_port};
 pub use redis_server::RedisServer;
 pub use stage::{Shape, Stage};
 pub use wait::{seeded, wait_for, wait_until};
+pub use world::World;

@@ -595,3 +595,54 @@ fn stopping_closes_each_client_when_it_is_owed_nothing() {
     assert_eq!(world.got(busy), "$1\r\nA\r\n");
     assert_eq!(world.closed, vec![idle, busy]);
 }
+
+#[test]
+fn a_script_that_could_not_be_loaded_is_loaded_another_time_and_a_forbidden_one_is_not() {
+    let mut world = World::new(&[1, 2]);
+    let (a, b) = (world.key_on(1), world.key_on(2));
+    let client = world.client();
+    world.say(client, &[&["EVAL", "return 1", "1", &b]]);
+    world.reply(2, b":1\r\n");
+    world.got(client);
+    let load = "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$8\r\nreturn 1\r\n";
+    let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+    let loading = "-LOADING wait\r\n";
+    let name = "$40\r\ne0e1f9fabfc9d4800c877a703b823ac0578ff8db\r\n";
+    for (answer, result, is_loaded_before) in [
+        (loading, loading, true),
+        (name, ":1\r\n", true),
+        ("", ":1\r\n", false),
+        ("lost", "", true),
+        ("-NOPERM no\r\n", ":1\r\n", true),
+        ("", ":1\r\n", false),
+    ] {
+        if answer == "lost" {
+            let pipe = world.pipe_to(1);
+            world.core.pipe_failed(pipe, PipeError::Closed);
+            world.core.set_clock(2_000_000);
+            world.core.tick();
+            world.turn();
+            continue;
+        }
+        world.sent.clear();
+        world.say(client, &[&["EVALSHA", sha, "1", &a]]);
+        assert_eq!(world.sent_to(1).starts_with(load), is_loaded_before);
+        assert_eq!(world.got(client), "");
+        world.reply(1, format!("{answer}{result}").as_bytes());
+        assert_eq!(world.got(client), result);
+    }
+}
+
+#[test]
+fn a_shard_that_is_lost_while_a_script_is_loaded_answers_by_one_error() {
+    let mut world = World::new(&[1]);
+    let client = world.client();
+    world.say(client, &[&["SCRIPT", "LOAD", "return 1"]]);
+    let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+    world.say(client, &[&["EVALSHA", sha, "1", "k"], &["PING"]]);
+    let pipe = world.pipe_to(1);
+    world.core.pipe_failed(pipe, PipeError::Closed);
+    world.turn();
+    let error = "-ERR shard h:1 (h:1): connection closed by the shard\r\n";
+    assert_eq!(world.got(client), format!("{error}{error}+PONG\r\n"));
+}
