@@ -28,6 +28,8 @@ MUST_SKIP = 77
 CHECK_LIMIT_S = 30
 # How long a client may take to find back after the proxy was restarted.
 RECONNECT_LIMIT_S = 10
+# What ioredis 6 and node-redis 6 want.
+NODE_MAJOR_MIN = 20
 # What pip and npm say when no registry answers.
 NO_REGISTRY = re.compile(
     r"from versions: none|NewConnectionError|ConnectTimeout|Temporary failure in name resolution"
@@ -182,6 +184,34 @@ def with_packages(directory, name):
     here = os.path.dirname(os.path.abspath(__file__))
     path = os.pathsep.join([packages(directory, name), here])
     return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def install_node_packages(directory, pins):
+    """What the lock file in the folder `pins` pins, in a folder of the same name."""
+    place = packages(directory, os.path.basename(pins))
+    files = [os.path.join(pins, name) for name in ("package.json", "package-lock.json")]
+    if installed(place, *files):
+        return
+    need_node()
+    shutil.rmtree(place, ignore_errors=True)
+    os.makedirs(place)
+    for file in files:
+        shutil.copy(file, place)
+    argv = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries", "1"]
+    end_if_failed(tool(argv, cwd=place), "The npm registry")
+    note_installed(place, *files)
+
+
+def need_node():
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        must_skip("Node.js is missing: node and npm, %d or newer" % NODE_MAJOR_MIN)
+    version = tool(["node", "--version"]).stdout.strip()
+    if int(version.lstrip("v").split(".")[0]) < NODE_MAJOR_MIN:
+        must_skip("Node.js is too old: %s, and %d or newer is needed" % (version, NODE_MAJOR_MIN))
+
+
+def with_node_packages(directory, name):
+    return {**os.environ, "NODE_PATH": os.path.join(packages(directory, name), "node_modules")}
 
 
 def installed(directory, *pins):

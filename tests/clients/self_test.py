@@ -50,7 +50,7 @@ FAKES = [
     ("misses_one", "", BUT_SCAN, (8, 1, 0)),
     ("misses_one_of_a_row", "", ALL_NINE + "\necho 'ok fake 2 connect'", (10, 1, 0)),
     ("silent", "", "", (0, 1, 0)),
-    ("misspelt", "", ALL_NINE + "\necho 'ok fake 1: extra'", (9, 1, 0)),
+    ("misspelt", "", ALL_NINE + "\necho 'ok fake extra'", (9, 1, 0)),
     ("crashes", "", ALL_NINE + "\nkill -SEGV $$", (9, 1, 0)),
     ("install_fails", "exit 3", ALL_NINE, (0, 1, 0)),
     ("hangs", "", ALL_NINE + "\nsleep 60", (9, 1, 0)),
