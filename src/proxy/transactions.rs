@@ -21,7 +21,7 @@
 
 use crate::metrics::latency::CommandClass;
 use crate::resp::{Request, Span};
-use crate::router::commands::{Command, Handling, LocalCommand, Refusal, SessionCommand};
+use crate::router::commands::{Command, Handling, KeyArg, LocalCommand, Refusal, SessionCommand};
 use crate::router::epoch::Epoch;
 use crate::router::errors::ErrorReply;
 use crate::router::layout::ShardIndex;
@@ -37,6 +37,13 @@ use super::session::Session;
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+/// PUBLISH's, routed as if it were a key.
+const CHANNEL: KeyArg = KeyArg {
+    index: 1,
+    writes: false,
+    reads: false,
+};
 
 /// Requests since MULTI.
 #[derive(Debug, Default)]
@@ -86,6 +93,8 @@ impl Transaction {
 /// What is kept in a transaction, and how its keys are found.
 enum Kept {
     ByKeys,
+    /// The channel is one.
+    ByChannel,
     WithoutKeys,
     No(ErrorReply),
 }
@@ -98,6 +107,7 @@ fn kept(command: &Command, handling: Handling) -> Kept {
         Handling::Local(LocalCommand::Ping | LocalCommand::Echo | LocalCommand::Time) => {
             Kept::WithoutKeys
         }
+        Handling::Session(SessionCommand::Publish) => Kept::ByChannel,
         Handling::Session(SessionCommand::Unwatch) => Kept::WithoutKeys,
         Handling::Unsupported(why) => Kept::No(ErrorReply::unsupported(command, why)),
         Handling::Everywhere(_) => Kept::No(ErrorReply::new(format!(
@@ -183,6 +193,7 @@ impl PoolCore {
                     return self.fail_transaction(key, &error);
                 }
             }
+            Kept::ByChannel => self.key_args.push(CHANNEL),
             Kept::WithoutKeys => {}
             Kept::No(error) => return self.fail_transaction(key, &error),
         }
