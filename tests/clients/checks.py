@@ -35,6 +35,8 @@ NO_REGISTRY = re.compile(
     r"from versions: none|NewConnectionError|ConnectTimeout|Temporary failure in name resolution"
     r"|ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ECONNRESET|ENETUNREACH")
 
+BLOCKED = re.compile(rb"blocked_clients:(\d+)")
+
 
 class Late(Exception):
     """A check did not end in its time."""
@@ -136,9 +138,12 @@ def keys_by_shard(pattern):
     return [len(keys) for keys in of_every_shard("KEYS", pattern)]
 
 
-def wait_blocked():
-    """Until a client waits at a shard: what comes now finds it waiting."""
-    until(lambda: any(b"blocked_clients:0" not in told for told in of_every_shard("INFO", "clients")))
+def wait_blocked(count=1):
+    """Until clients wait at a shard: what comes now finds them waiting."""
+    def blocked():
+        told = [BLOCKED.search(info) for info in of_every_shard("INFO", "clients")]
+        return max(int(number[1]) for number in told) >= count
+    until(blocked)
 
 
 def of_every_shard(*command):

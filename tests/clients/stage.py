@@ -24,7 +24,7 @@ SHARDS = 3
 WORKERS = 2
 # A queue's programs use several keys in one command, so its keys must share a
 # shard. The README tells which rule is whose.
-ROUTE = {"celery": "s1", "rq:": "s2", "bull:": "s3"}
+ROUTE = {"celery:": "s1", "rq:": "s2", "bull:": "s3"}
 # How long a proxy may answer what is in flight before it is asked a second time,
 # which ends it at once: a client that waits in BLPOP is never done.
 DRAIN_S = 2

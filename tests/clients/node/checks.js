@@ -20,9 +20,11 @@ const NINE = [
   'connect', 'get_set', 'pipeline', 'transaction', 'blocking_pop', 'pubsub', 'scan', 'script', 'reconnect',
 ];
 
-// Runs the nine, and what else there is, and ends the process.
-async function report(client, version, checks) {
+// Runs the nine, and what else there is, tells why some are not there, and ends the
+// process.
+async function report(client, version, checks, skipped = {}) {
   let failed = false;
+  for (const [name, reason] of Object.entries(skipped)) console.log(`skipped ${client} ${version} ${name}: ${reason}`);
   const names = [...NINE, ...Object.keys(checks).filter((name) => !NINE.includes(name))];
   for (const name of names.filter((each) => each in checks)) {
     const limit = new Promise((_, reject) => {
@@ -84,18 +86,27 @@ async function ofEveryShard(line) {
   })));
 }
 
-// Until a client waits at a shard: what comes now finds it waiting.
-async function waitBlocked() {
+// Until clients wait at a shard: what comes now finds them waiting.
+async function waitBlocked(count = 1) {
   await until(async () => {
     const told = await ofEveryShard('INFO clients');
-    return told.some((text) => !text.includes('blocked_clients:0'));
+    return told.some((text) => Number(/blocked_clients:(\d+)/.exec(text)[1]) >= count);
   });
 }
 
 // That keys went to more than one shard: the client talked to the proxy.
 async function spreadOverShards(pattern) {
-  const heads = (await ofEveryShard(`KEYS ${pattern}`)).map((text) => text.split('\r\n')[0]);
-  if (heads.filter((head) => head !== '*0').length < 2) throw new Error(`keys on the shards: ${heads}`);
+  const has = await hasKeys(pattern);
+  if (has.filter(Boolean).length < 2) throw new Error(`keys on the shards: ${has}`);
+}
+
+// That a prefix rule was followed.
+async function onlyOnShard(pattern, wanted) {
+  equal(await hasKeys(pattern), shards.map((_, shard) => shard === wanted));
+}
+
+async function hasKeys(pattern) {
+  return (await ofEveryShard(`KEYS ${pattern}`)).map((text) => !text.startsWith('*0'));
 }
 
 function range(count) {
@@ -103,5 +114,5 @@ function range(count) {
 }
 
 module.exports = {
-  host, port, report, equal, rejects, restart, until, waitBlocked, spreadOverShards, range,
+  host, port, report, equal, rejects, restart, until, waitBlocked, spreadOverShards, onlyOnShard, range,
 };
