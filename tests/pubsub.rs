@@ -130,6 +130,35 @@ fn each_message_reaches_every_subscriber_once() {
     }
 }
 
+/// As Celery stores a result: a value, and the word that it is there.
+#[test]
+fn a_transaction_publishes_on_its_shard() {
+    let world = world(1);
+    let mut listener = world.proxy.client();
+    let name = channel(0);
+    listener.call(&["SUBSCRIBE", &name]);
+    let mut publisher = world.proxy.client();
+    publisher.call(&["MULTI"]);
+    publisher.call(&["SET", &name, "value"]);
+    let queued = publisher.call(&["PUBLISH", &name, "stored"]);
+    assert_eq!(queued, Value::Simple("QUEUED".into()));
+    let done = Value::Array(vec![Value::Simple("OK".into()), Value::Int(1)]);
+    assert_eq!(publisher.call(&["EXEC"]), done);
+    assert_eq!(listener.read(), message(&name, "stored"));
+
+    // A channel counts as a key: one that belongs elsewhere is told at EXEC.
+    let apart: Vec<Value> = (1..CHANNELS)
+        .map(|number| {
+            publisher.call(&["MULTI"]);
+            publisher.call(&["SET", &name, "value"]);
+            publisher.call(&["PUBLISH", &channel(number), "elsewhere"]);
+            publisher.call(&["EXEC"])
+        })
+        .filter(|reply| matches!(reply, Value::Error(text) if text.starts_with("CROSSSLOT")))
+        .collect();
+    assert!(!apart.is_empty(), "{CHANNELS} channels on one shard");
+}
+
 #[test]
 fn a_resp3_client_goes_on_beside_its_subscription() {
     let world = world(1);

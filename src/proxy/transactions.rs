@@ -40,6 +40,13 @@ use super::session::Session;
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
+/// PUBLISH's, routed as if it were a key.
+const CHANNEL: KeyArg = KeyArg {
+    index: 1,
+    writes: false,
+    reads: false,
+};
+
 /// Requests since MULTI.
 #[derive(Debug, Default)]
 pub struct Transaction {
@@ -191,11 +198,7 @@ impl PoolCore {
                     return self.fail_transaction(key, &error);
                 }
             }
-            Kept::ByChannel => self.key_args.push(KeyArg {
-                index: 1,
-                writes: false,
-                reads: false,
-            }),
+            Kept::ByChannel => self.key_args.push(CHANNEL),
             Kept::WithoutKeys => {}
             Kept::No(error) => return self.fail_transaction(key, &error),
         }
