@@ -326,7 +326,7 @@ impl PoolHandle {
     }
 
     /// A new layout without the shards that were out before it and are there still.
-    pub(super) fn carry_ejections(&self, state: &mut PoolCoreState, layout: Layout) -> Layout {
+    pub(super) fn carry_ejections(&self, state: &mut PoolCoreState, layout: &Layout) -> Layout {
         let before = self.routing();
         let gauges = &self.shared.gauge.ejections;
         for &shard in before.layout.out() {
@@ -334,8 +334,8 @@ impl PoolHandle {
         }
         let shards = &mut state.ejections.shards;
         shards.retain(|address, _| layout.at_address(address).is_some());
-        let out = state.ejections.out_of(&layout);
-        for ejected in state.ejections.status(&layout) {
+        let out = state.ejections.out_of(layout);
+        for ejected in state.ejections.status(layout) {
             gauges.still_out(&ejected.shard, ejected.at_us);
         }
         layout.without(out)
