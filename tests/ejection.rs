@@ -39,9 +39,13 @@ struct World {
 
 impl World {
     fn new(shards: usize, distribution: &str, pool_extra: &str) -> World {
+        World::hashed(shards, "fnv1a_64", distribution, pool_extra)
+    }
+
+    fn hashed(shards: usize, hash: &str, distribution: &str, pool_extra: &str) -> World {
         let shards = RedisServer::start_many(shards, &[]);
         let addresses: Vec<_> = shards.iter().map(RedisServer::address).collect();
-        let layout = LayoutText::new("fnv1a_64", distribution, &addresses);
+        let layout = LayoutText::new(hash, distribution, &addresses);
         let proxy = Keyferry::start_with(&layout, 2, pool_extra);
         let clients = (0..CLIENTS).map(|_| proxy.client()).collect();
         World {
@@ -81,7 +85,7 @@ impl World {
         let wanted: Vec<String> = shards.iter().map(|shard| World::name(*shard)).collect();
         wait_until("the shards are ejected", LIMIT, || {
             for client in &mut self.clients {
-                client.pipeline(&gets(0..20));
+                client.pipeline(&gets(0..200));
             }
             ejected(&self.proxy) == wanted
         });
@@ -126,8 +130,8 @@ fn keys_on(server: &RedisServer) -> BTreeSet<Vec<u8>> {
 fn keys_of_a_dead_shard_are_where_nutcracker_puts_them() {
     const KEYS: usize = 5_000;
     const DEAD: usize = 2;
-    for distribution in ["ketama", "modula"] {
-        let mut world = World::new(4, distribution, NEVER);
+    for (hash, distribution) in [("fnv1a_64", "ketama"), ("md5", "modula")] {
+        let mut world = World::hashed(4, hash, distribution, NEVER);
         let servers: Vec<String> = (0..4)
             .map(|at| {
                 format!(
@@ -138,7 +142,7 @@ fn keys_of_a_dead_shard_are_where_nutcracker_puts_them() {
             })
             .collect();
         let original = Nutcracker::start_pool(&format!(
-            "  hash: fnv1a_64\n  distribution: {distribution}\n  redis: true\n  \
+            "  hash: {hash}\n  distribution: {distribution}\n  redis: true\n  \
              auto_eject_hosts: true\n  server_failure_limit: 2\n  server_retry_timeout: 3600000\n  \
              timeout: 2000\n  servers:\n{}",
             servers.concat()
@@ -285,7 +289,7 @@ fn a_shard_that_answers_the_probe_by_an_error_stays_out_and_is_asked_nothing_els
         let fake = scope.spawn(|| loading(&listener, &over));
         wait_until("the probe was told so", LIMIT, || {
             for client in &mut world.clients {
-                for reply in client.pipeline(&gets(0..50)) {
+                for reply in client.pipeline(&gets(0..200)) {
                     assert_eq!(reply, Value::Null);
                 }
             }
@@ -322,7 +326,7 @@ fn a_probe_logs_in_and_selects_as_every_connection_does() {
     world.ask_until_ejected(&[0]);
     world.shards[0].restart();
     wait_until("it is in again", LIMIT, || world.ejected().is_empty());
-    for reply in world.clients[0].pipeline(&gets(0..50)) {
+    for reply in world.clients[0].pipeline(&gets(0..200)) {
         assert_eq!(reply, Value::Null);
     }
 }
@@ -432,7 +436,7 @@ fn with_the_last_shard_out_requests_fail_at_once_until_one_is_back() {
     world.shards[1].kill();
     world.ask_until_ejected(&[0, 1]);
     for client in &mut world.clients {
-        for reply in client.pipeline(&gets(0..50)) {
+        for reply in client.pipeline(&gets(0..200)) {
             assert!(reply.is_error(), "{reply:?}");
         }
         assert_eq!(client.call(&["PING"]), Value::Simple("PONG".into()));
@@ -440,7 +444,7 @@ fn with_the_last_shard_out_requests_fail_at_once_until_one_is_back() {
     world.shards[1].restart();
     wait_until("one is in again", LIMIT, || world.ejected() == ["s1"]);
     for client in &mut world.clients {
-        for reply in client.pipeline(&gets(0..50)) {
+        for reply in client.pipeline(&gets(0..200)) {
             assert_eq!(reply, Value::Null);
         }
     }
@@ -606,7 +610,7 @@ fn a_reload_follows_and_a_restart_begins_with_all() {
     world.shards[0].kill();
     wait_until("s1 is ejected", LIMIT, || {
         for client in &mut world.clients {
-            client.pipeline(&gets(0..20));
+            client.pipeline(&gets(0..200));
         }
         ejected(&world.proxy) == ["s1"]
     });
