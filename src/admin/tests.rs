@@ -217,7 +217,7 @@ fn pools_are_listed() {
         body,
         "{\"v\":1,\"pools\":[{\"name\":\"cache\",\"epoch\":4,\"layout\":{\"hash\":\"fnv1a_64\",\
          \"distribution\":\"ketama\",\"shard\":[]},\"gate\":\"open\",\"pending\":null,\"decided_by\":null,\"job\":null,\"workers\":2,\
-         \"latency\":[{\"shard\":\"s1\",\"replies\":3,\"p50_us\":7,\"p99_us\":7}]}]}\n"
+         \"ejected\":[],\"latency\":[{\"shard\":\"s1\",\"replies\":3,\"p50_us\":7,\"p99_us\":7}]}]}\n"
     );
 }
 

@@ -148,6 +148,15 @@ const SHARD_FAMILIES: [Family<ShardCounters>; 11] = [
     }),
 ];
 
+const EJECTION_FAMILIES: [Family<EjectionState>; 2] = [
+    gauge("shard_ejected", "Whether the shard is ejected now", |s| {
+        u64::from(s.is_out)
+    }),
+    counter("shard_ejects", "How often the shard was ejected", |s| {
+        s.ejects
+    }),
+];
+
 /// Renders all families of `registry`.
 pub(super) fn text(registry: &Arc<Registry>) -> String {
     let mut families = TextRegistry::with_prefix(PREFIX);
@@ -215,26 +224,18 @@ fn encode_ejections(
     encoder: &mut DescriptorEncoder<'_>,
     pools: &BTreeMap<String, PoolSeries>,
 ) -> Result<(), Error> {
-    let families: [(_, _, _, fn(EjectionState) -> u64); 2] = [
-        (
-            "shard_ejected",
-            "Whether the shard is ejected now",
-            MetricType::Gauge,
-            |state| u64::from(state.is_out),
-        ),
-        (
-            "shard_ejects",
-            "How often the shard was ejected",
-            MetricType::Counter,
-            |state| state.ejects,
-        ),
-    ];
-    for (name, help, kind, of) in families {
+    for Family {
+        name,
+        help,
+        kind,
+        of,
+    } in EJECTION_FAMILIES
+    {
         let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
         for (pool, series) in pools {
             for shard in series.shards.keys() {
                 let labels = [("pool", pool.as_str()), ("shard", shard.as_str())];
-                let value = of(series.state.ejections.of(shard));
+                let value = of(&series.state.ejections.of(shard));
                 put(&mut metric.encode_family(&labels)?, kind, value)?;
             }
         }

@@ -95,21 +95,19 @@ impl Ejections {
         self.out().flat_map(at).collect()
     }
 
-    /// As the admin API shows them.
+    /// As the admin API shows them, in the layout's order.
     pub(super) fn status(&self, layout: &Layout) -> Vec<EjectedShard> {
-        let shown = |(address, watched): (&ShardAddress, &Watched)| {
-            let shards: Vec<EjectedShard> = layout
-                .all_at(address)
-                .map(|shard| EjectedShard {
-                    shard: layout.shard(shard).name.clone(),
-                    addr: address.to_string(),
-                    at_us: watched.at_us,
-                    why: watched.why.clone(),
-                })
-                .collect();
-            shards
-        };
-        self.out().flat_map(shown).collect()
+        let shards = layout.shards().iter();
+        let out = shards.filter_map(|shard| {
+            let watched = self.shards.get(&shard.address)?;
+            watched.standing.is_out().then(|| EjectedShard {
+                shard: shard.name.clone(),
+                addr: shard.address.to_string(),
+                at_us: watched.at_us,
+                why: watched.why.clone(),
+            })
+        });
+        out.collect()
     }
 
     /// Refuses a job while keys are elsewhere than the layout says.
@@ -326,7 +324,7 @@ impl PoolHandle {
     }
 
     /// A new layout without the shards that were out before it and are there still.
-    pub(super) fn carry_ejections(&self, state: &mut PoolCoreState, layout: Layout) -> Layout {
+    pub(super) fn carry_ejections(&self, state: &mut PoolCoreState, layout: &Layout) -> Layout {
         let before = self.routing();
         let gauges = &self.shared.gauge.ejections;
         for &shard in before.layout.out() {
@@ -334,8 +332,8 @@ impl PoolHandle {
         }
         let shards = &mut state.ejections.shards;
         shards.retain(|address, _| layout.at_address(address).is_some());
-        let out = state.ejections.out_of(&layout);
-        for ejected in state.ejections.status(&layout) {
+        let out = state.ejections.out_of(layout);
+        for ejected in state.ejections.status(layout) {
             gauges.still_out(&ejected.shard, ejected.at_us);
         }
         layout.without(out)

@@ -227,7 +227,7 @@ impl PoolHandle {
         if same_layout {
             return Ok(false);
         }
-        let layout = Arc::new(self.carry_ejections(&mut state, layout));
+        let layout = Arc::new(self.carry_ejections(&mut state, &layout));
         let epoch = Epoch(state.record.epoch);
         match Moves::between(Arc::clone(&routing.layout), Arc::clone(&layout)) {
             Ok(moves) => warn!(

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::proxy::config::{Compat, EjectConfig, PoolLimits, Timeouts};
+use crate::proxy::private_pipes::Role;
 use crate::resp::write_command;
 use crate::router::epoch::{Epoch, Gate};
 use crate::router::layout::Layout;
@@ -151,6 +152,25 @@ impl World {
             .address
             .to_string();
         address.strip_prefix("h:").unwrap().parse().unwrap()
+    }
+
+    /// The owner if no shard were out.
+    fn owner_of_all(&self, key: &str) -> u16 {
+        let layout = self.core.routing.layout.without([]);
+        let address = layout.shard(layout.owner(key.as_bytes())).address.clone();
+        address
+            .to_string()
+            .strip_prefix("h:")
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Whether any connection to `port` is there or being made.
+    fn is_connected_to(&self, port: u16) -> bool {
+        let address = format!("h:{port}").parse().unwrap();
+        let mut pipes = self.core.pipes.iter();
+        pipes.any(|(_, place)| place.address == address && place.pipe.is_open())
     }
 
     /// The first of `k0`, `k1`, ... that `port` owns.
@@ -645,4 +665,145 @@ fn a_shard_that_is_lost_while_a_script_is_loaded_answers_by_one_error() {
     world.turn();
     let error = "-ERR shard h:1 (h:1): connection closed by the shard\r\n";
     assert_eq!(world.got(client), format!("{error}{error}+PONG\r\n"));
+}
+
+/// The layout of ports with the shards at some of them out.
+fn without(world: &World, ports: &[u16]) -> Arc<Routing> {
+    let layout = &world.core.routing.layout;
+    let at = |port: &u16| layout.at_address(&format!("h:{port}").parse().unwrap());
+    let out: Vec<_> = ports.iter().filter_map(at).collect();
+    Arc::new(Routing::open(
+        world.core.routing.epoch,
+        Arc::new(layout.without(out)),
+    ))
+}
+
+#[test]
+fn failures_in_a_row_are_told_and_idle_ends_and_replies_begin_anew() {
+    let mut world = World::new(&[1, 2]);
+    let eject = EjectConfig {
+        enabled: true,
+        ..EjectConfig::default()
+    };
+    let mut config = PoolConfig::clone(&world.core.config);
+    config.eject = eject;
+    world.core.set_config(Arc::new(config));
+    let (key, client) = (&*world.key_on(1), world.client());
+    let mut now_us = 0;
+    let mut lose = |world: &mut World, error: PipeError, ask: bool| {
+        now_us += 2_000_000;
+        world.core.set_clock(now_us);
+        if ask {
+            world.say(client, &[&["GET", key]]);
+        }
+        let pipe = world.pipe_to(1);
+        world.core.pipe_failed(pipe, error);
+        let told = mem::take(&mut world.core.chores.failing);
+        world.turn();
+        told.into_iter().map(|shard| shard.failures).next()
+    };
+    assert_eq!(lose(&mut world, PipeError::Closed, true), None);
+    assert_eq!(lose(&mut world, PipeError::ConnectTimeout, true), Some(2));
+    assert_eq!(lose(&mut world, PipeError::RequestTimeout, true), Some(3));
+    assert_eq!(
+        lose(&mut world, PipeError::NoSocket("x".into()), true),
+        None
+    );
+
+    world.core.set_clock(9_000_000);
+    world.say(client, &[&["GET", key]]);
+    world.reply(1, b"$-1\r\n");
+    assert_eq!(lose(&mut world, PipeError::Closed, false), None, "idle");
+    assert_eq!(lose(&mut world, PipeError::Closed, true), None, "the first");
+    assert_eq!(lose(&mut world, PipeError::Closed, true), Some(2));
+}
+
+#[test]
+fn a_shard_that_goes_out_is_asked_nothing_until_it_is_let_in() {
+    let mut world = World::new(&[1, 2]);
+    let (a, b) = (world.key_on(1), world.key_on(2));
+    let client = world.client();
+    world.say(client, &[&["GET", &a], &["GET", &b]]);
+    world.core.route(without(&world, &[1]));
+    world.turn();
+    world.reply(2, b"$1\r\nB\r\n");
+    let error = "-ERR shard h:1 (h:1): ejected after it failed too often; a health probe lets it \
+                 in again\r\n";
+    assert_eq!(world.got(client), format!("{error}$1\r\nB\r\n"));
+    world.sent.clear();
+    world.say(client, &[&["GET", &a], &["MGET", &a, &b]]);
+    assert_eq!(world.sent_to(2).matches(a.as_str()).count(), 2);
+    world.reply(2, b"$1\r\nA\r\n*2\r\n$1\r\nA\r\n$1\r\nB\r\n");
+    assert_eq!(world.got(client), "$1\r\nA\r\n*2\r\n$1\r\nA\r\n$1\r\nB\r\n");
+    world.say(client, &[&["DBSIZE"]]);
+    world.reply(2, b":7\r\n");
+    assert_eq!(world.got(client), error, "a whole answer needs all shards");
+    // Also a client of another protocol, whose connections are new.
+    let other = world.client();
+    world.say(other, &[&["HELLO", "3"], &["GET", &a]]);
+    world.core.set_clock(60_000_000);
+    world.core.tick();
+    world.turn();
+    assert!(!world.is_connected_to(1) && world.is_connected_to(2));
+
+    world.core.route(without(&world, &[]));
+    world.turn();
+    world.say(client, &[&["GET", &a]]);
+    assert!(world.sent_to(1).contains(&a), "back where it was");
+}
+
+#[test]
+fn with_every_shard_out_requests_fail_at_once() {
+    let mut world = World::new(&[1, 2]);
+    let client = world.client();
+    world.core.route(without(&world, &[1, 2]));
+    world.turn();
+    world.say(
+        client,
+        &[&["GET", "x"], &["MGET", "x", "y", "z"], &["PING"]],
+    );
+    let got = world.got(client);
+    assert_eq!(got.matches("-ERR shard h:").count(), 2, "{got}");
+    assert!(got.ends_with("+PONG\r\n"));
+    assert!(!world.is_connected_to(1) && !world.is_connected_to(2));
+}
+
+#[test]
+fn sessions_learn_of_an_ejection() {
+    let mut world = World::new(&[1, 2, 3]);
+    world.core.route(without(&world, &[1]));
+    world.turn();
+    let (a, b) = (
+        (0..)
+            .map(|n| format!("k{n}"))
+            .find(|key| world.owner(key) == 2 && world.owner_of_all(key) == 1)
+            .unwrap(),
+        (0..)
+            .map(|n| format!("k{n}"))
+            .find(|key| world.owner_of_all(key) == 2)
+            .unwrap(),
+    );
+    let (waits, stays, watches) = (world.client(), world.client(), world.client());
+    world.say(waits, &[&["BLPOP", &a, "0"]]);
+    world.say(stays, &[&["BLPOP", &b, "0"]]);
+    world.say(watches, &[&["WATCH", &b]]);
+    let watching = world
+        .core
+        .pipes
+        .iter()
+        .find(|(_, place)| matches!(place.role, Role::Watching { .. }));
+    let watching = watching.expect("a pipe").0 as u32;
+    world.core.pipe_bytes(watching, b"+OK\r\n");
+    world.turn();
+    assert_eq!(world.got(watches), "+OK\r\n");
+
+    world.core.route(without(&world, &[]));
+    world.turn();
+    assert_eq!(
+        world.got(waits),
+        "-UNBLOCKED force unblock from blocking operation, the key is on another shard now\r\n"
+    );
+    assert_eq!(world.got(stays), "");
+    world.say(watches, &[&["MULTI"], &["GET", &b], &["EXEC"]]);
+    assert_eq!(world.got(watches), "+OK\r\n+QUEUED\r\n*-1\r\n");
 }
