@@ -35,7 +35,7 @@ use super::lanes::PipePlace;
 use super::private_pipes::Role;
 
 /// The lane whose connections subscribe: RESP2, which every server speaks.
-const HUB_LANE: u32 = 0;
+pub(super) const HUB_LANE: u32 = 0;
 
 /// Topics of one client.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl PoolCore {
         if let Some((key, _)) = known {
             return Some(key as u32);
         }
-        let place = PipePlace::beside(like, Pipe::new(self.greeting(HUB_LANE)), Role::Hub);
+        let place = PipePlace::beside(like, Pipe::new(self.greeting(HUB_LANE, &like.address)), Role::Hub);
         Some(self.pipes.insert(place) as u32)
     }
 

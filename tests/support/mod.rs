@@ -26,6 +26,7 @@
 pub mod client;
 pub mod contents;
 pub mod data;
+pub mod exchange;
 pub mod http;
 pub mod job;
 pub mod keyferry;
@@ -37,6 +38,7 @@ pub mod stage;
 pub mod wait;
 
 pub use client::{Client, Value};
+pub use exchange::{Outcome, exchange, requests};
 pub use http::{http_get, http_post};
 pub use job::{Job, keyferry_command};
 pub use keyferry::Keyferry;
