@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use support::keyferry::LayoutText;
 use support::{
-    Keyferry, Nutcracker, Process, RedisServer, Signal, Value, exchange, free_port, http_get,
-    requests, wait_until,
+    Keyferry, Nutcracker, Process, RedisServer, Signal, Value, exchange, exchange_in_turn,
+    free_port, http_get, requests, wait_until,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -46,24 +46,61 @@ fn strangers_hear_what_redis_says() {
     let cases: &[&[&str]] = &[
         &["PING"],
         &["GET k"],
-        &["MGET a b", "KEYS *", "MULTI", "SUBSCRIBE c", "WATCH k", "BLPOP k 0", "EXEC"],
-        &["CLIENT ID", "COMMAND", "INFO", "SELECT 1", "CONFIG GET requirepass", "ECHO x"],
-        &["NOSUCH a b", "GET", "CLIENT NOSUCH", "CONFIG", "AUTH", "HELLO x"],
+        &[
+            "MGET a b",
+            "KEYS *",
+            "MULTI",
+            "SUBSCRIBE c",
+            "WATCH k",
+            "BLPOP k 0",
+            "EXEC",
+        ],
+        &[
+            "CLIENT ID",
+            "COMMAND",
+            "INFO",
+            "SELECT 1",
+            "CONFIG GET requirepass",
+            "ECHO x",
+        ],
+        &[
+            "NOSUCH a b",
+            "GET",
+            "CLIENT NOSUCH",
+            "CONFIG",
+            "AUTH",
+            "HELLO x",
+        ],
         &["AUTH hunter2"],
         &["auth hunter2", "PING", "GET k"],
         &["AUTH default hunter2", "GET k"],
         &["AUTH nobody hunter2", "GET k"],
         &["AUTH wrong", "GET k"],
-        &["AUTH hunter", "AUTH hunter22", "AUTH Hunter2", "AUTH default wrong"],
+        &[
+            "AUTH hunter",
+            "AUTH hunter22",
+            "AUTH Hunter2",
+            "AUTH default wrong",
+        ],
         &["AUTH a b c", "AUTH a b c d"],
-        &["AUTH hunter2", "AUTH wrong", "GET k", "AUTH nobody hunter2", "GET k"],
+        &[
+            "AUTH hunter2",
+            "AUTH wrong",
+            "GET k",
+            "AUTH nobody hunter2",
+            "GET k",
+        ],
         &["AUTH hunter2", "RESET", "GET k", "AUTH hunter2", "GET k"],
         &["RESET", "GET k"],
         &["HELLO", "GET k"],
         &["HELLO 3", "GET k"],
         &["HELLO 3 SETNAME x", "GET k"],
         &["HELLO 4", "HELLO 2 AUTH", "HELLO 2 AUTH default", "GET k"],
-        &["HELLO 2 AUTH default wrong", "HELLO 2 AUTH nobody hunter2", "GET k"],
+        &[
+            "HELLO 2 AUTH default wrong",
+            "HELLO 2 AUTH nobody hunter2",
+            "GET k",
+        ],
         &["HELLO 2 NOSUCH", "HELLO x AUTH default hunter2", "GET k"],
         &["HELLO 2 AUTH default hunter2 NOSUCH", "GET k"],
         &["QUIT", "GET k"],
@@ -82,67 +119,116 @@ fn strangers_hear_what_redis_says() {
             let (name, rest) = bytes.split_at(bytes.len().min(40));
             (whole, exchange(&address, &[name, rest], PING, NOAUTH))
         });
-        let shown: Vec<&str> = lines.iter().map(|line| &line[..line.len().min(60)]).collect();
+        let shown: Vec<&str> = lines
+            .iter()
+            .map(|line| &line[..line.len().min(60)])
+            .collect();
         assert_eq!(both[1], both[0], "{shown:?}");
     }
     for raw in [
         &b"PING\r\n"[..],
         b"AUTH hunter2\r\nPING\r\n",
-        b"*11\r\n",
         b"*10\r\n",
-        b"*2\r\n$4\r\nAUTH\r\n$16385\r\n",
-        b"*2\r\n$4\r\nAUTH\r\n$536870912\r\nxxxxxxxxx",
         b"*2\r\n$4\r\nAUTH\r\n:\r\n",
     ] {
         let both = [guarded.address(), proxy.address()]
             .map(|address| exchange(&address, &[raw], PING, NOAUTH));
         assert_eq!(both[1], both[0], "{}", raw.escape_ascii());
     }
+    // What is refused before it is whole.
+    for (raw, error) in [
+        (&b"*11\r\n"[..], "unauthenticated multibulk length"),
+        (b"*11\r\n$4\r\nAUTH\r\n", "unauthenticated multibulk length"),
+        (
+            b"*2\r\n$4\r\nAUTH\r\n$16385\r\n",
+            "unauthenticated bulk length",
+        ),
+        (
+            b"*2\r\n$4\r\nAUTH\r\n$16385\r\nxx",
+            "unauthenticated bulk length",
+        ),
+        (
+            b"*2\r\n$4\r\nAUTH\r\n$536870912\r\nxxxx",
+            "unauthenticated bulk length",
+        ),
+    ] {
+        let error = format!("-ERR Protocol error: {error}\r\n");
+        for address in [guarded.address(), proxy.address()] {
+            let told = exchange_in_turn(&address, &[raw], error.as_bytes(), PING, NOAUTH);
+            assert_eq!(
+                String::from_utf8_lossy(&told.said),
+                error,
+                "{}",
+                raw.escape_ascii()
+            );
+            assert!(told.closed);
+        }
+    }
     let mut direct = server.client();
-    assert_eq!(direct.call(&["DBSIZE"]), Value::Int(0), "nothing of a stranger got there");
+    assert_eq!(
+        direct.call(&["DBSIZE"]),
+        Value::Int(0),
+        "nothing of a stranger got there"
+    );
     // HELLO's map names the server, which we are not: only who may have it is compared.
     for (words, is_in) in [
-        (vec!["HELLO", "3", "AUTH", "default", "hunter2", "SETNAME", "x"], true),
+        (
+            vec!["HELLO", "3", "AUTH", "default", "hunter2", "SETNAME", "x"],
+            true,
+        ),
         (vec!["HELLO", "3"], false),
     ] {
         for address in [guarded.address(), proxy.address()] {
             let mut client = support::Client::connect(&address);
             assert_eq!(!client.call(&words).is_error(), is_in, "{address}");
-            assert_eq!(client.call(&["GET", "k"]) == Value::Null, is_in, "{address}");
+            assert_eq!(
+                client.call(&["GET", "k"]) == Value::Null,
+                is_in,
+                "{address}"
+            );
         }
     }
 }
 
 #[test]
 fn who_is_in_is_as_any_other_and_nobody_reads_the_password() {
-    let server = RedisServer::start(&["--requirepass", "other"]);
+    let server = RedisServer::start(&["--requirepass", "hunter3"]);
     let proxy = proxy(
         &server,
-        "upstream = { password = \"other\" }\nauth = { username = \"app\", password = \"hunter2\" }\n",
+        "upstream = { password = \"hunter3\" }\nauth = { username = \"app\", password = \"hunter2\" }\n",
     );
     let mut client = proxy.client();
-    assert!(client.call(&["AUTH", "app", "other"]).is_error());
-    assert!(client.call(&["AUTH", "other", "hunter2"]).is_error());
+    assert!(client.call(&["AUTH", "app", "hunter3"]).is_error());
+    assert!(client.call(&["AUTH", "hunter3", "hunter2"]).is_error());
     assert_eq!(client.call(&["AUTH", "app", "hunter2"]), Value::ok());
     assert_eq!(client.call(&["SET", "k", "v"]), Value::ok());
     assert_eq!(client.call(&["MULTI"]), Value::ok());
     assert_eq!(client.call(&["GET", "k"]), Value::Simple("QUEUED".into()));
     assert_eq!(client.call(&["EXEC"]), Value::Array(vec![Value::bulk("v")]));
     let large = vec![b'x'; 300_000];
-    assert_eq!(client.call(&[b"SET".as_slice(), b"large", &large]), Value::ok());
+    assert_eq!(
+        client.call(&[b"SET".as_slice(), b"large", &large]),
+        Value::ok()
+    );
     assert_eq!(client.call(&["GET", "large"]), Value::Bulk(large));
     let told = client.call(&["CONFIG", "GET", "requirepass"]);
-    assert_eq!(told, Value::Array(vec![Value::bulk("requirepass"), Value::bulk("")]));
+    assert_eq!(
+        told,
+        Value::Array(vec![Value::bulk("requirepass"), Value::bulk("")])
+    );
     let mut stranger = proxy.client();
     assert!(stranger.call(&["PING"]).is_error());
     let list = client.call(&["CLIENT", "LIST"]).text();
     assert_eq!(list.lines().count(), 2);
-    assert!(list.lines().all(|line| line.contains(" user=default ")), "{list}");
+    assert!(
+        list.lines().all(|line| line.contains(" user=default ")),
+        "{list}"
+    );
     let info = client.call(&["INFO"]).text();
     let (_, pools) = http_get(&proxy.admin(), "/api/v1/pools").unwrap();
     let (_, metrics) = http_get(&proxy.admin(), "/metrics").unwrap();
     for text in [list, info, pools, metrics] {
-        assert!(!text.contains("hunter2") && !text.contains("other"));
+        assert!(!text.contains("hunter2") && !text.contains("hunter3"));
     }
     assert_eq!(client.call(&["RESET"]), Value::Simple("RESET".into()));
     assert_eq!(
@@ -233,7 +319,11 @@ fn redis_auth_beside_the_original() {
         let server = RedisServer::start(&["--requirepass", password]);
         let pool = format!(
             "  redis: true\n  redis_auth: {}\n  servers:\n  - {}:1 s1\n",
-            if password.contains(' ') { format!("'{password}'") } else { password.to_owned() },
+            if password.contains(' ') {
+                format!("'{password}'")
+            } else {
+                password.to_owned()
+            },
             server.address()
         );
         let original = Nutcracker::start_pool(&pool);
@@ -254,7 +344,10 @@ fn redis_auth_beside_the_original() {
             let text = text
                 .replace("127.0.0.1:9180", &format!("127.0.0.1:{admin}"))
                 .replace("127.0.0.1:22222", &format!("127.0.0.1:{}", free_port()));
-            format!("server.state_dir = \"{}\"\nserver.workers = 1\n{text}", dir.path().display())
+            format!(
+                "server.state_dir = \"{}\"\nserver.workers = 1\n{text}",
+                dir.path().display()
+            )
         };
         // As it is converted it speaks as Redis does.
         let toml = dir.path().join("redis.toml");
@@ -273,8 +366,11 @@ fn redis_auth_beside_the_original() {
         // One line makes it the original.
         assert_eq!(text.matches("compat = \"redis\"").count(), 1);
         let toml = dir.path().join("twemproxy.toml");
-        fs::write(&toml, settings(&text.replace("compat = \"redis\"", "compat = \"twemproxy\"")))
-            .unwrap();
+        fs::write(
+            &toml,
+            settings(&text.replace("compat = \"redis\"", "compat = \"twemproxy\"")),
+        )
+        .unwrap();
         let _process = run(dir.path(), &toml, port);
         let (ping, pong) = (requests(&["PING"]), b"+PONG\r\n");
         let right = {
@@ -282,7 +378,9 @@ fn redis_auth_beside_the_original() {
             support::client::encode(&mut out, &["AUTH", password]);
             out
         };
-        let unclosed = requests(&["PING", "GET k", "COMMAND", "MOVE k 1", "MGET a b", "DEL a b"]);
+        let unclosed = requests(&[
+            "PING", "GET k", "COMMAND", "MOVE k 1", "MGET a b", "DEL a b",
+        ]);
         let cases: Vec<Vec<u8>> = vec![
             unclosed,
             requests(&["QUIT"]),
@@ -293,9 +391,19 @@ fn redis_auth_beside_the_original() {
             requests(&["AUTH wrong", "GET k"]),
             right.clone(),
             [&right[..], &requests(&["GET k", "MGET k k", "PING"])].concat(),
-            [&right[..], &requests(&["AUTH wrong", "GET k", "PING"]), &right, &requests(&["GET k"])]
-                .concat(),
-            [&requests(&["GET k"])[..], &right, &requests(&["GET k", "QUIT", "GET k"])].concat(),
+            [
+                &right[..],
+                &requests(&["AUTH wrong", "GET k", "PING"]),
+                &right,
+                &requests(&["GET k"]),
+            ]
+            .concat(),
+            [
+                &requests(&["GET k"])[..],
+                &right,
+                &requests(&["GET k", "QUIT", "GET k"]),
+            ]
+            .concat(),
             requests(&[&format!("SET k {}", "x".repeat(20_000))]),
             requests(&["MSET 1 1 2 2 3 3 4 4 5 5 6 6 7 7 8 8"]),
         ];
@@ -303,10 +411,20 @@ fn redis_auth_beside_the_original() {
             let pieces: [&[u8]; 1] = [&case];
             let both = [original.address(), ours.clone()].map(|address| {
                 let open = exchange(&address, &pieces, &ping, pong);
-                let out = exchange(&address, &pieces, &ping, b"-NOAUTH Authentication required\r\n");
+                let out = exchange(
+                    &address,
+                    &pieces,
+                    &ping,
+                    b"-NOAUTH Authentication required\r\n",
+                );
                 (open, out)
             });
-            assert_eq!(both[1], both[0], "{}", case[..case.len().min(200)].escape_ascii());
+            assert_eq!(
+                both[1],
+                both[0],
+                "{}",
+                case[..case.len().min(200)].escape_ascii()
+            );
         }
     }
 }
@@ -319,7 +437,10 @@ fn a_stranger_can_not_make_the_proxy_keep_much() {
     let mut bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000000\r\n".to_vec();
     bytes.resize(16 * 1024 * 1024, b'x');
     let sent = stranger.try_send_raw(&bytes);
-    assert!(sent.is_err() || stranger.try_read().is_err(), "it is closed");
+    assert!(
+        sent.is_err() || stranger.try_read().is_err(),
+        "it is closed"
+    );
     let mut client = proxy.client();
     assert_eq!(client.call(&["AUTH", "hunter2"]), Value::ok());
     assert_eq!(client.call(&["EXISTS", "k"]), Value::Int(0));

@@ -206,12 +206,10 @@ fn wrong_types_and_ranges_are_told() {
 #[test]
 fn what_is_not_in_this_build_is_refused() {
     assert_told(
-        &[
-            (
-                "eject = { enabled = true }",
-                "error: ejecting shards is not in this build yet\n  a.toml:3:21  pool.cache.eject.enabled = true\n  help: write enabled = false, or leave it out",
-            ),
-        ],
+        &[(
+            "eject = { enabled = true }",
+            "error: ejecting shards is not in this build yet\n  a.toml:3:21  pool.cache.eject.enabled = true\n  help: write enabled = false, or leave it out",
+        )],
         told_about,
     );
 }

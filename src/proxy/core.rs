@@ -181,7 +181,11 @@ impl PoolCore {
         let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
         for key in keys {
             let reader = self.take_reader();
-            if let Some(unread) = self.clients.get_mut(key).and_then(|client| client.unread.as_mut()) {
+            if let Some(unread) = self
+                .clients
+                .get_mut(key)
+                .and_then(|client| client.unread.as_mut())
+            {
                 unread.reader = reader; // reads what is kept from its first byte
             }
         }

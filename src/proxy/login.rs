@@ -16,8 +16,8 @@
 
 use crate::resp::{ProtocolError, Request};
 use crate::router::commands::original::Accepted;
-use crate::router::commands::{Handling, LocalCommand};
-use crate::router::errors::{HELLO_NOAUTH, NOAUTH, SYNTAX, WRONGPASS};
+use crate::router::commands::{Handling, LocalCommand, SessionCommand};
+use crate::router::errors::{EXEC_NOAUTH, HELLO_NOAUTH, NOAUTH, SYNTAX, WRONGPASS};
 use crate::upstream::config::Credentials;
 
 use super::client::Client;
@@ -84,6 +84,9 @@ impl PoolCore {
             Err(_) => None, // unknown, as it is to Redis before it asks who sent it
             Ok(Meant::Other(_, Handling::Local(local))) if is_open(local) => None,
             Ok(Meant::Original(Accepted::Auth | Accepted::Quit | Accepted::Close)) => None,
+            Ok(Meant::Other(_, Handling::Session(SessionCommand::Exec))) => {
+                Some(self.answer_error(seat.key, &EXEC_NOAUTH))
+            }
             Ok(Meant::Simple(_) | Meant::Other(..) | Meant::Original(_)) => {
                 Some(self.refuse_login(seat.key))
             }

@@ -212,19 +212,32 @@ mod tests {
 
     #[test]
     fn failures_get_other_words_wherever_they_stand() {
-        let replies = b"+OK\r\n-OOM command not allowed\r\n$6\r\na\n-OOM\r\n-BUSYKEY x\r\n-LOADING\r\n";
+        let replies =
+            b"+OK\r\n-OOM command not allowed\r\n$6\r\na\n-OOM\r\n-BUSYKEY x\r\n-LOADING\r\n";
         let expected = b"+OK\r\n-ERR Invalid argument\r\n$6\r\na\n-OOM\r\n-BUSYKEY x\r\n-ERR Invalid argument\r\n";
         assert_eq!(without_failures(replies).as_deref(), Some(&expected[..]));
-        assert_eq!(without_failures(b"+OK\r\n$4\r\n-OOM\r\n").as_deref(), Some(&b"+OK\r\n$4\r\n-OOM\r\n"[..]));
+        assert_eq!(
+            without_failures(b"+OK\r\n$4\r\n-OOM\r\n").as_deref(),
+            Some(&b"+OK\r\n$4\r\n-OOM\r\n"[..])
+        );
         assert_eq!(without_failures(b"-ERR x\r\n:1\r\n"), None);
     }
 
     #[test]
     fn causes_are_told_as_the_c_library_tells_them() {
         for (error, text) in [
-            (PipeError::Link("connection refused".into()), "ERR Connection refused"),
-            (PipeError::Link("no route to host".into()), "ERR No route to host"),
-            (PipeError::Unresolved("can't look up `x`".into()), "ERR Host is down"),
+            (
+                PipeError::Link("connection refused".into()),
+                "ERR Connection refused",
+            ),
+            (
+                PipeError::Link("no route to host".into()),
+                "ERR No route to host",
+            ),
+            (
+                PipeError::Unresolved("can't look up `x`".into()),
+                "ERR Host is down",
+            ),
             (PipeError::Closed, "ERR unknown"),
             (PipeError::RequestTimeout, "ERR Connection timed out"),
             (PipeError::Unasked, "ERR Invalid argument"),

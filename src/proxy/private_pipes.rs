@@ -119,7 +119,11 @@ impl PoolCore {
         let role = Role::Spare {
             since_ms: self.now_ms(),
         };
-        let place = PipePlace::beside(like, Pipe::new(self.greeting(like.lane, &like.address)), role);
+        let place = PipePlace::beside(
+            like,
+            Pipe::new(self.greeting(like.lane, &like.address)),
+            role,
+        );
         Some(self.pipes.insert(place) as u32)
     }
 

@@ -184,14 +184,16 @@ impl Beginning<'_> {
         let whole_end = started.args.last().map_or(0, |arg| arg.end as usize);
         let arriving = started.bytes_min.saturating_sub(whole_end);
         arriving > bytes_max + ARRIVING_MORE_BYTES
-            || started.args.iter().any(|arg| (arg.end - arg.start) as usize > bytes_max)
+            || started
+                .args
+                .iter()
+                .any(|arg| (arg.end - arg.start) as usize > bytes_max)
     }
 
     /// Whether twemproxy, if that is whom we follow, would have closed by now.
     pub fn is_closed_on(&self) -> bool {
         let whole = self.args.started.args.len();
-        self.compat == Compat::Twemproxy
-            && !original::may_go_on(&self.args, self.args.len(), whole)
+        self.compat == Compat::Twemproxy && !original::may_go_on(&self.args, self.args.len(), whole)
     }
 }
 

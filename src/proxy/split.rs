@@ -117,7 +117,9 @@ impl PoolCore {
         }
         let verdict = match (stop, split.parts.as_slice()) {
             (Some(stop), _) => self.stop_at_gate(seat.key, stop),
-            (None, [one]) if self.config.compat == Compat::Redis => self.forward_alone(seat, one.pipe, CommandClass::Part, request.bytes),
+            (None, [one]) if self.config.compat == Compat::Redis => {
+                self.forward_alone(seat, one.pipe, CommandClass::Part, request.bytes)
+            }
             (None, _) => self.forward_parts(seat, kind, request, &mut split),
         };
         self.split = split;

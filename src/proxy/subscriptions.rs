@@ -106,7 +106,11 @@ impl PoolCore {
         if let Some((key, _)) = known {
             return Some(key as u32);
         }
-        let place = PipePlace::beside(like, Pipe::new(self.greeting(HUB_LANE, &like.address)), Role::Hub);
+        let place = PipePlace::beside(
+            like,
+            Pipe::new(self.greeting(HUB_LANE, &like.address)),
+            Role::Hub,
+        );
         Some(self.pipes.insert(place) as u32)
     }
 

@@ -25,20 +25,36 @@ impl std::fmt::Debug for Outcome {
 /// Sends `pieces`, each by a write of its own, then `last`, whose reply is
 /// `answer`: a connection that is still open ends with it.
 pub fn exchange(address: &str, pieces: &[&[u8]], last: &[u8], answer: &[u8]) -> Outcome {
+    exchange_in_turn(address, pieces, b"", last, answer)
+}
+
+/// The same, except that `last` is not sent before all up to `until` was said.
+pub fn exchange_in_turn(
+    address: &str,
+    pieces: &[&[u8]],
+    until: &[u8],
+    last: &[u8],
+    answer: &[u8],
+) -> Outcome {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.set_nodelay(true).expect("a TCP socket");
     stream
         .set_read_timeout(Some(LIMIT))
         .expect("a socket takes a timeout");
-    for piece in pieces.iter().copied().chain([last]) {
-        // One that is closed already takes nothing, which is told by the read.
+    // One that is closed already takes nothing, which is told by the read.
+    for piece in pieces {
         let _ = stream.write_all(piece);
     }
-    // What is owed comes before the end.
-    let _ = stream.shutdown(Shutdown::Write);
     let mut said = Vec::new();
     let mut buffer = [0; 16 * 1024];
+    let mut waits = true;
     loop {
+        if waits && said.ends_with(until) {
+            waits = false;
+            let _ = stream.write_all(last);
+            // What is owed comes before the end.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => said.extend_from_slice(&buffer[..n]),

@@ -38,7 +38,7 @@ pub mod stage;
 pub mod wait;
 
 pub use client::{Client, Value};
-pub use exchange::{Outcome, exchange, requests};
+pub use exchange::{Outcome, exchange, exchange_in_turn, requests};
 pub use http::{http_get, http_post};
 pub use job::{Job, keyferry_command};
 pub use keyferry::Keyferry;

@@ -76,32 +76,122 @@ const TABLE: [(Takes, &[&str]); 13] = [
     (
         Takes::Exactly(1),
         &[
-            "expire", "expireat", "pexpire", "pexpireat", "move", "append", "decrby", "getbit",
-            "getset", "incrby", "incrbyfloat", "setnx", "hexists", "hget", "hstrlen", "lindex",
-            "rpoplpush", "sismember", "zrank", "zrevrank", "zscore",
+            "expire",
+            "expireat",
+            "pexpire",
+            "pexpireat",
+            "move",
+            "append",
+            "decrby",
+            "getbit",
+            "getset",
+            "incrby",
+            "incrbyfloat",
+            "setnx",
+            "hexists",
+            "hget",
+            "hstrlen",
+            "lindex",
+            "rpoplpush",
+            "sismember",
+            "zrank",
+            "zrevrank",
+            "zscore",
         ],
     ),
     (
         Takes::Exactly(2),
         &[
-            "getrange", "psetex", "setbit", "setex", "setrange", "hincrby", "hincrbyfloat",
-            "hsetnx", "lrange", "lrem", "lset", "ltrim", "smove", "zcount", "zlexcount", "zincrby",
-            "zremrangebylex", "zremrangebyrank", "zremrangebyscore",
+            "getrange",
+            "psetex",
+            "setbit",
+            "setex",
+            "setrange",
+            "hincrby",
+            "hincrbyfloat",
+            "hsetnx",
+            "lrange",
+            "lrem",
+            "lset",
+            "ltrim",
+            "smove",
+            "zcount",
+            "zlexcount",
+            "zincrby",
+            "zremrangebylex",
+            "zremrangebyrank",
+            "zremrangebyscore",
         ],
     ),
     (Takes::Exactly(3), &["linsert", "lmove"]),
     (
         Takes::Any,
         &[
-            "sort", "copy", "bitcount", "bitpos", "bitfield", "exists", "getex", "set", "hdel",
-            "hmget", "hmset", "hscan", "hset", "hrandfield", "lpush", "lpushx", "rpush", "rpushx",
-            "lpop", "rpop", "lpos", "sadd", "sdiff", "sdiffstore", "sinter", "sinterstore", "srem",
-            "sunion", "sunionstore", "srandmember", "sscan", "spop", "smismember", "pfadd",
-            "pfmerge", "pfcount", "zadd", "zdiff", "zdiffstore", "zinter", "zinterstore",
-            "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange", "zrangebylex",
-            "zrangebyscore", "zrangestore", "zrem", "zrevrange", "zrevrangebylex",
-            "zrevrangebyscore", "zscan", "zunion", "zunionstore", "geodist", "geopos", "geohash",
-            "geoadd", "georadius", "georadiusbymember", "geosearch", "geosearchstore", "restore",
+            "sort",
+            "copy",
+            "bitcount",
+            "bitpos",
+            "bitfield",
+            "exists",
+            "getex",
+            "set",
+            "hdel",
+            "hmget",
+            "hmset",
+            "hscan",
+            "hset",
+            "hrandfield",
+            "lpush",
+            "lpushx",
+            "rpush",
+            "rpushx",
+            "lpop",
+            "rpop",
+            "lpos",
+            "sadd",
+            "sdiff",
+            "sdiffstore",
+            "sinter",
+            "sinterstore",
+            "srem",
+            "sunion",
+            "sunionstore",
+            "srandmember",
+            "sscan",
+            "spop",
+            "smismember",
+            "pfadd",
+            "pfmerge",
+            "pfcount",
+            "zadd",
+            "zdiff",
+            "zdiffstore",
+            "zinter",
+            "zinterstore",
+            "zmscore",
+            "zpopmax",
+            "zpopmin",
+            "zrandmember",
+            "zrange",
+            "zrangebylex",
+            "zrangebyscore",
+            "zrangestore",
+            "zrem",
+            "zrevrange",
+            "zrevrangebylex",
+            "zrevrangebyscore",
+            "zscan",
+            "zunion",
+            "zunionstore",
+            "geodist",
+            "geopos",
+            "geohash",
+            "geoadd",
+            "georadius",
+            "georadiusbymember",
+            "geosearch",
+            "geosearchstore",
+            "restore",
         ],
     ),
     (Takes::Keys(SplitKind::Mget), &["mget"]),
@@ -196,7 +286,9 @@ mod tests {
 
     #[test]
     fn there_are_137_names_and_each_is_a_command_of_redis() {
-        let known = commands::all().iter().filter(|command| command.original.is_some());
+        let known = commands::all()
+            .iter()
+            .filter(|command| command.original.is_some());
         assert_eq!(known.count(), 137);
         let names = TABLE.iter().flat_map(|(_, names)| *names);
         assert!(names.clone().all(|name| lookup(name.as_bytes()).is_some()));
@@ -205,13 +297,36 @@ mod tests {
 
     #[test]
     fn numbers_of_arguments_are_the_original_s() {
-        for line in ["PING", "quit", "AUTH x", "LOLWUT version 5", "GET k", "MGET a", "EVAL s 7 k"] {
+        for line in [
+            "PING",
+            "quit",
+            "AUTH x",
+            "LOLWUT version 5",
+            "GET k",
+            "MGET a",
+            "EVAL s 7 k",
+        ] {
             assert!(!matches!(of(line), Accepted::Close), "{line}");
         }
         for line in [
-            "PING x", "QUIT x", "COMMAND DOCS", "AUTH a b", "GET", "GET a b", "MSET a", "MSET a b c",
-            "EVAL s 0", "EVAL s 0 k", "EVAL s 1", "EVAL s -1 k", "EVAL s 4294967296 k", "HELLO 3",
-            "MOVE k", "SELECT 0", "", "LINSERT k BEFORE a",
+            "PING x",
+            "QUIT x",
+            "COMMAND DOCS",
+            "AUTH a b",
+            "GET",
+            "GET a b",
+            "MSET a",
+            "MSET a b c",
+            "EVAL s 0",
+            "EVAL s 0 k",
+            "EVAL s 1",
+            "EVAL s -1 k",
+            "EVAL s 4294967296 k",
+            "HELLO 3",
+            "MOVE k",
+            "SELECT 0",
+            "",
+            "LINSERT k BEFORE a",
         ] {
             assert!(matches!(of(line), Accepted::Close), "{line}");
         }
@@ -235,7 +350,10 @@ mod tests {
             ] {
                 assert_eq!(!matches!(judge(args), Accepted::Close), is_taken);
             }
-            assert!(!matches!(judge([&b"MSET"[..], b"a", key].as_slice()), Accepted::Close));
+            assert!(!matches!(
+                judge([&b"MSET"[..], b"a", key].as_slice()),
+                Accepted::Close
+            ));
         }
     }
 
@@ -245,11 +363,22 @@ mod tests {
             let words: Vec<&str> = line.split(' ').collect();
             may_go_on(&words, total, words.len())
         };
-        for (line, total) in [("GET", 3), ("EVAL", 2), ("MSET", 4), ("SET k", 9), ("EVAL s", 4)] {
+        for (line, total) in [
+            ("GET", 3),
+            ("EVAL", 2),
+            ("MSET", 4),
+            ("SET k", 9),
+            ("EVAL s", 4),
+        ] {
             assert!(beginning(line, total), "{line} of {total}");
         }
         for (line, total) in [
-            ("ECHO", 2), ("PING", 2), ("GET", 1), ("GET k", 3), ("EVAL s", 3), ("EVAL s x", 4),
+            ("ECHO", 2),
+            ("PING", 2),
+            ("GET", 1),
+            ("GET k", 3),
+            ("EVAL s", 3),
+            ("EVAL s x", 4),
             ("MSET k", 4),
         ] {
             assert!(!beginning(line, total), "{line} of {total}");

@@ -119,7 +119,13 @@ mod tests {
         for reply in [&b"-OOM x\r\n"[..], b"-BUSY\r\n", b"-LOADING Redis is\r\n"] {
             assert!(is_failure(reply));
         }
-        for reply in [&b"-OOMX\r\n"[..], b"-BUSYKEY x\r\n", b"-ERR OOM\r\n", b"+OOM\r\n", b""] {
+        for reply in [
+            &b"-OOMX\r\n"[..],
+            b"-BUSYKEY x\r\n",
+            b"-ERR OOM\r\n",
+            b"+OOM\r\n",
+            b"",
+        ] {
             assert!(!is_failure(reply));
         }
     }
