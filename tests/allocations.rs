@@ -201,6 +201,7 @@ fn pool(servers: &[RedisServer]) -> PoolConfig {
         upstream: UpstreamConfig::default(),
         limits: PoolLimits::default(),
         compat: Compat::default(),
+        auth: None,
         allow_flush: false,
     }
 }

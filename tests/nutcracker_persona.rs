@@ -108,7 +108,7 @@ fn told(mut command: Command, args: &[&str]) -> (Option<i32>, Vec<String>) {
     )
 }
 
-const GOOD: [(&str, &str); 7] = [
+const GOOD: [(&str, &str); 8] = [
     (
         "small",
         "a:\n  listen: 127.0.0.1:22121\n  redis: true\n  servers:\n   - 127.0.0.1:6379:1\n",
@@ -132,6 +132,10 @@ const GOOD: [(&str, &str); 7] = [
     (
         "a socket",
         "a:\n  listen: /tmp/nutcracker-a.sock 0600\n  redis: true\n  servers:\n   - 127.0.0.1:6379:1\n",
+    ),
+    (
+        "a password",
+        "a:\n  listen: 127.0.0.1:22121\n  redis: true\n  redis_auth: hunter2\n  servers:\n   - 127.0.0.1:6379:1\n",
     ),
     (
         "zeros",

@@ -292,6 +292,7 @@ fn core(shards: u16) -> PoolCore {
         upstream: UpstreamConfig::default(),
         limits: PoolLimits::default(),
         compat: Compat::default(),
+        auth: None,
         allow_flush: false,
     };
     let routing = Arc::new(Routing::open(Epoch(1), layout));

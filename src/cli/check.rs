@@ -8,8 +8,9 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 
 use crate::config::{self, Config, ConfigError};
-use crate::proxy::config::PoolConfig;
+use crate::proxy::config::{Compat, PoolConfig};
 use crate::resp::Value;
+use crate::router::address::ShardAddress;
 use crate::router::layout::{Layout, Shard};
 use crate::router::spec::DistributionKind;
 use crate::upstream::config::UpstreamConfig;
@@ -165,7 +166,7 @@ fn lint(file: &Path, config: &Config) -> Vec<String> {
         || config
             .pools
             .iter()
-            .any(|pool| pool.upstream.credentials.is_some());
+            .any(|pool| pool.upstream.credentials.is_some() || pool.auth.is_some());
     let mode = std::fs::metadata(file)
         .map(|meta| meta.permissions().mode())
         .unwrap_or(0);
@@ -182,6 +183,7 @@ fn lint(file: &Path, config: &Config) -> Vec<String> {
                 "pool `{name}`: timeout.request is none, so a shard that hangs makes clients wait for ever"
             ));
         }
+        warnings.extend(database_of_original(pool));
         let unnamed = pool
             .layout
             .shards
@@ -195,6 +197,24 @@ fn lint(file: &Path, config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Data that goes to database 0 because twemproxy's does.
+fn database_of_original(pool: &PoolConfig) -> Option<String> {
+    if pool.compat == Compat::Redis || pool.database == 0 {
+        return None;
+    }
+    let (name, database) = (&pool.name, pool.database);
+    let mut addresses = pool.layout.shards.iter().map(|shard| shard.addr.parse());
+    let has_socket = addresses.any(|address| matches!(address, Ok(ShardAddress::Unix(_))));
+    let why = match (&pool.upstream.credentials, has_socket) {
+        (Some(_), _) => "SELECT is sent before AUTH, and refused where a password is needed",
+        (None, true) => "no SELECT is sent to unix sockets",
+        (None, false) => return None,
+    };
+    Some(format!(
+        "pool `{name}`: with compat = \"twemproxy\" its keys may be in database 0 instead of {database}, as twemproxy's are: {why}"
+    ))
 }
 
 fn write_text(out: &mut impl Write, file: &Path, reports: &[PoolReport<'_>]) -> io::Result<()> {

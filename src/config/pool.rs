@@ -59,6 +59,7 @@ pub fn pool<'d, 't>(
     let timeouts = timeouts(section.section("timeout").as_ref());
     let eject = eject(section.section("eject").as_ref());
     let upstream = upstream(section.section("upstream").as_ref(), timeouts, environment);
+    let auth = auth(section.section("auth").as_ref(), environment);
     let limits = limits(section.section("limits").as_ref());
     let compat = section
         .take("compat")
@@ -82,6 +83,7 @@ pub fn pool<'d, 't>(
         upstream,
         limits,
         compat,
+        auth,
         allow_flush: allow_flush.unwrap_or_default(),
     };
     Some(PlacedPool { config, listen })
@@ -212,6 +214,21 @@ fn upstream(
     }
 }
 
+/// `[pool.NAME.auth]`: what clients must say.
+fn auth(section: Option<&Section<'_, '_>>, environment: Environment<'_>) -> Option<Credentials> {
+    let section = section?;
+    let problems = section.problem_count();
+    let credentials = credentials(section, environment);
+    section.close();
+    if credentials.is_none() && section.problem_count() == problems {
+        section.problem(
+            "`auth` does not say which password clients must give",
+            "write password = \"file:/path\" or \"${NAME}\", or leave `auth` out to let all in",
+        );
+    }
+    credentials
+}
+
 fn credentials(section: &Section<'_, '_>, environment: Environment<'_>) -> Option<Credentials> {
     let username = section.take("username");
     let password = section.take("password");
@@ -264,10 +281,10 @@ fn limits(section: Option<&Section<'_, '_>>) -> PoolLimits {
 }
 
 fn compat(item: &Item<'_, '_>) -> Option<Compat> {
-    if one_of(item, "compat", &["redis", "twemproxy"])? == "twemproxy" {
-        not_yet(item, "behaving as twemproxy", "compat = \"redis\"");
+    match one_of(item, "compat", &["redis", "twemproxy"])? {
+        "twemproxy" => Some(Compat::Twemproxy),
+        _ => Some(Compat::Redis),
     }
-    Some(Compat::Redis)
 }
 
 /// Records that `item` asks for something that this build would not do.

@@ -14,7 +14,7 @@ use std::io;
 use std::path::PathBuf;
 
 /// Keys whose values are never printed.
-pub const SECRET_KEYS: [&str; 2] = ["password", "token"];
+pub const SECRET_KEYS: [&str; 3] = ["password", "token", "auth"];
 
 /// Longest piece of the file that a problem quotes, in characters.
 const QUOTE_CHARS_MAX: usize = 120;

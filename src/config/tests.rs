@@ -211,12 +211,30 @@ fn wrong_types_and_ranges_are_told() {
 }
 
 #[test]
-fn what_is_not_in_this_build_is_refused() {
+fn what_clients_must_say_is_told_without_the_words() {
     assert_told(
-        &[(
-            "compat = \"twemproxy\"",
-            "error: behaving as twemproxy is not in this build yet\n  a.toml:3:10  pool.cache.compat = \"twemproxy\"\n  help: write compat = \"redis\", or leave it out",
-        )],
+        &[
+            (
+                "auth = \"hunter2\"",
+                "error: `pool.cache.auth` must be a table, not a string\n  a.toml:3:8  pool.cache.auth = \"***\"\n  help: write a table",
+            ),
+            (
+                "auth = {}",
+                "error: `auth` does not say which password clients must give\n  a.toml:3:8  [pool.cache.auth]\n  help: write password = \"file:/path\" or \"${NAME}\", or leave `auth` out to let all in",
+            ),
+            (
+                "auth = { username = \"app\" }",
+                "error: a username without a password\n  a.toml:3:21  pool.cache.auth.username = \"app\"\n  help: write `password` too, or leave out `username`",
+            ),
+            (
+                "auth = { password = \"\" }",
+                "error: `pool.cache.auth.password` is empty\n  a.toml:3:21  pool.cache.auth.password = \"***\"\n  help: write the secret, \"file:/path\" or \"${NAME}\", or leave the key out",
+            ),
+            (
+                "compat = \"nutcracker\"",
+                "error: unknown compat \"nutcracker\"\n  a.toml:3:10  pool.cache.compat = \"nutcracker\"\n  help: write one of redis, twemproxy",
+            ),
+        ],
         told_about,
     );
 }

@@ -7,10 +7,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::proxy::config::{EjectConfig, PoolConfig, PoolLimits, Timeouts};
+use crate::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Timeouts};
 use crate::reuseport::listener::BACKLOG_DEFAULT;
 use crate::router::spec::ShardSpec;
-use crate::upstream::config::UpstreamConfig;
+use crate::upstream::config::{Credentials, UpstreamConfig};
 
 use super::process::Config;
 
@@ -82,11 +82,18 @@ fn write_pool(text: &mut String, pool: &PoolConfig) {
     write_eject(&mut line, pool.eject);
     write_upstream(&mut line, &pool.upstream);
     write_limits(&mut line, &pool.limits);
-    line(
-        "# Unlike twemproxy, a command that is not taken gets an error, and the client stays.\n\
-          compat = \"redis\""
-            .to_owned(),
-    );
+    if let Some(auth) = &pool.auth {
+        line(format!("auth = {{ {} }}", written_credentials(auth)));
+    }
+    line(format!(
+        "# \"redis\": unlike twemproxy, a command that is not taken gets an error, and the client\n\
+          # stays. \"twemproxy\": connections close where the original closes them.\n\
+          compat = \"{}\"",
+        match pool.compat {
+            Compat::Redis => "redis",
+            Compat::Twemproxy => "twemproxy",
+        }
+    ));
     for shard in &layout.shards {
         line(String::new());
         line(format!("[[pool.{name}.shard]]"));
@@ -145,13 +152,17 @@ fn write_upstream(line: &mut impl FnMut(String), upstream: &UpstreamConfig) {
     );
     if let Some(credentials) = &upstream.credentials {
         // Writing to a String cannot fail.
-        let _ = write!(
-            fields,
-            ", password = {}",
-            quoted(credentials.password.reveal())
-        );
+        let _ = write!(fields, ", {}", written_credentials(credentials));
     }
     line(format!("upstream = {{ {fields} }}"));
+}
+
+fn written_credentials(credentials: &Credentials) -> String {
+    let password = quoted(credentials.password.reveal());
+    match &credentials.username {
+        Some(username) => format!("username = {}, password = {password}", quoted(username)),
+        None => format!("password = {password}"),
+    }
 }
 
 fn write_limits(line: &mut impl FnMut(String), limits: &PoolLimits) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::reuseport::address::ListenAddress;
 use crate::router::spec::LayoutSpec;
-use crate::upstream::config::UpstreamConfig;
+use crate::upstream::config::{Credentials, UpstreamConfig};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -54,6 +54,8 @@ pub struct PoolConfig {
     pub limits: PoolLimits,
     /// Whose habits errors follow.
     pub compat: Compat,
+    /// What clients must say before anything else; `None` lets all in.
+    pub auth: Option<Credentials>,
     /// Whether FLUSHALL and FLUSHDB empty the shards; refused else.
     pub allow_flush: bool,
 }

@@ -184,17 +184,27 @@ impl PoolCore {
     /// Settings that are not the layout change (reload).
     pub fn set_config(&mut self, config: Arc<PoolConfig>) {
         let old = mem::replace(&mut self.config, config);
-        let upstream = &self.config.upstream;
-        if old.upstream.credentials != upstream.credentials {
-            for (_, place) in &mut self.pipes {
-                place.pipe.set_credentials(upstream.credentials.clone());
-            }
+        let (config, compat) = (Arc::clone(&self.config), self.config.compat);
+        if old.upstream.credentials != config.upstream.credentials || old.compat != compat {
+            self.greet_anew();
         }
-        if old.upstream.connections != upstream.connections {
+        if old.upstream.connections != config.upstream.connections {
             self.fill_lanes();
             self.settle_before_going_on();
         }
-        self.readers.clear(); // they have the old limits
+        // They have the old limits.
+        self.readers.clear();
+        let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let reader = self.take_reader();
+            if let Some(unread) = self
+                .clients
+                .get_mut(key)
+                .and_then(|client| client.unread.as_mut())
+            {
+                unread.reader = reader; // reads what is kept from its first byte
+            }
+        }
     }
 
     /// Clients may get other connections from now on: what they send next waits
@@ -213,7 +223,10 @@ impl PoolCore {
         self.next_client_id += self.client_id_step;
         self.next_generation = self.next_generation.wrapping_add(1);
         let now_ms = self.now_ms();
-        let client = Client::new(id, self.next_generation, peer, now_ms);
+        let mut client = Client::new(id, self.next_generation, peer, now_ms);
+        if self.config.auth.is_some() {
+            client.log_out();
+        }
         self.counters.clients_total.inc();
         self.counters.clients.add(1);
         let key = self.clients.insert(client) as u32;
@@ -450,10 +463,11 @@ impl PoolCore {
     #[inline]
     pub(super) fn take_reader(&mut self) -> Reader {
         self.readers.pop().unwrap_or_else(|| {
-            Reader::new(RequestLimits {
+            let limits = RequestLimits {
                 request_bytes_max: self.config.limits.request_bytes_max,
                 ..RequestLimits::default()
-            })
+            };
+            Reader::new(limits, self.config.compat)
         })
     }
 

@@ -4,7 +4,7 @@ use slab::Slab;
 
 use crate::upstream::pipe::Replies;
 
-use super::client::Client;
+use super::client::{Client, Ending};
 use super::core::{Chores, FULL_BYTES, Full, PartOf, PoolCore, Ticket};
 use super::lanes::PipePlace;
 use super::merge::Merges;
@@ -65,11 +65,21 @@ impl Delivery<'_> {
         }
     }
 
-    /// Hands over one reply.
+    /// Hands over one reply that we made.
     pub fn one(&mut self, ticket: Ticket, reply: &[u8]) {
         match ticket.part {
             None => self.hand_over(ticket, 1, reply),
-            Some(part) => self.part(ticket, part, reply),
+            Some(part) => {
+                self.fail_part(part);
+                self.part(ticket, part, reply);
+            }
+        }
+    }
+
+    /// The shard of a part did not answer.
+    pub fn fail_part(&mut self, of: PartOf) {
+        if let Some(merge) = self.merges.get_mut(of.merge) {
+            merge.fail();
         }
     }
 
@@ -118,6 +128,9 @@ impl Delivery<'_> {
                 client.reply(ticket.sequence, 1, &whole);
                 client.return_parking(self.spare_parkings);
                 self.spare_outputs.give(whole);
+                if merge.ends_client() && client.ending == Ending::Open {
+                    client.ending = Ending::Finishing;
+                }
                 mark(self.chores, client, ticket.client);
             }
             is_whole

@@ -113,6 +113,9 @@ impl PoolCore {
         let (command, handling) = match read.meant {
             Ok(Meant::Other(command, handling)) => (command, handling),
             Ok(Meant::Simple(simple)) => (simple.command, Handling::Forward),
+            Ok(Meant::Original(accepted)) => {
+                return self.dispatch_as_original(seat, accepted, request);
+            }
             Err(refusal) => {
                 return self.answer_error(seat.key, &ErrorReply::refused(refusal, request));
             }
@@ -330,7 +333,7 @@ impl PoolCore {
         self.counters.errors.of(ErrorKind::ShardDown).inc();
         let place = self.pipes.get(pipe_key as usize);
         match place.and_then(|place| Some((place, place.pipe.refusal()?))) {
-            Some((place, why)) => write_error(out, &place.refusal_text(why)),
+            Some((place, why)) => write_error(out, &place.refusal_text(why, self.config.compat)),
             None => write_error(out, "ERR the shard is not there any more"),
         }
     }

@@ -7,6 +7,7 @@ use crate::metrics::pool::ErrorKind;
 use crate::resp::{ProtocolError, write_error};
 
 use super::client::{Client, Ending, Pause, Unread};
+use super::config::Compat;
 use super::core::PoolCore;
 use super::dispatch::{Seat, Verdict};
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
@@ -246,7 +247,7 @@ impl PoolCore {
         match reader.read(input.get(at..)?) {
             Ok(None) => None,
             Ok(Some(read)) if read.request.args.is_empty() => {
-                Some((Verdict::Empty, read.request.consumed))
+                Some((self.take_empty(seat, input), read.request.consumed))
             }
             Ok(Some(read)) => {
                 let verdict = match seat.in_session {
@@ -267,6 +268,9 @@ impl PoolCore {
     #[cold]
     pub(super) fn refuse_protocol(&mut self, key: u32, error: ProtocolError) {
         self.counters.errors.of(ErrorKind::Protocol).inc();
+        if self.config.compat == Compat::Twemproxy {
+            return self.close_client(key);
+        }
         let mut reply = Vec::new();
         write_error(&mut reply, &format!("ERR Protocol error: {error}"));
         self.answer_and_end(key, &reply);

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use crate::metrics::pool::ShardCounters;
 use crate::router::address::ShardAddress;
 use crate::router::layout::{Layout, Shard, ShardIndex};
-use crate::upstream::pipe::{Greeting, Pipe, PipeError};
+use crate::upstream::pipe::{Greeting, Manner, Pipe, PipeError};
 
+use super::config::Compat;
 use super::core::{PoolCore, Ticket};
 use super::dispatch::Seat;
 use super::large_replies::Passage;
+use super::original;
 use super::private_pipes::Role;
 use super::scripts::Loaded;
+use super::subscriptions::HUB_LANE;
 
 /// Bytes that may wait in a pipe before its clients are paused.
 pub const PIPE_UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -162,13 +165,34 @@ impl PoolCore {
         self.pipes.insert(place) as u32
     }
 
-    /// What the connections of a lane say first.
-    pub(super) fn greeting(&self, lane: u32) -> Greeting {
+    /// What the connections of a lane to a shard say first.
+    pub(super) fn greeting(&self, lane: u32, address: &ShardAddress) -> Greeting {
         let lane = self.lanes.get(lane as usize);
-        Greeting {
+        let greeting = Greeting {
             protocol: lane.map_or(2, |lane| lane.protocol),
             database: lane.map_or(0, |lane| lane.database),
             credentials: self.config.upstream.credentials.clone(),
+            manner: Manner::Checked,
+        };
+        match self.config.compat {
+            Compat::Redis => greeting,
+            Compat::Twemproxy => original::greeting(greeting, address),
+        }
+    }
+
+    /// Tells every pipe what its next connection says first (reload).
+    pub(super) fn greet_anew(&mut self) {
+        let keys: Vec<usize> = self.pipes.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let place = self.pipes.get(key);
+            let lane = |place: &PipePlace| match place.role {
+                Role::Hub => HUB_LANE,
+                _ => place.lane,
+            };
+            let greeting = place.map(|place| self.greeting(lane(place), &place.address));
+            if let (Some(place), Some(greeting)) = (self.pipes.get_mut(key), greeting) {
+                place.pipe.set_greeting(greeting);
+            }
         }
     }
 

@@ -84,6 +84,9 @@ impl PoolCore {
     }
 
     fn start(&mut self, key: u32, bytes: &[u8], reader: &mut Reader) -> Start {
+        if self.refuses_beginning(key, bytes, reader) {
+            return Start::End;
+        }
         let Some((simple, name)) = reader.large(bytes) else {
             return Start::Keep;
         };

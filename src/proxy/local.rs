@@ -119,6 +119,9 @@ impl PoolCore {
         if let Some(client) = self.clients.get_mut(key as usize) {
             client.introduction = None;
             client.silence = Silence::Never;
+            if self.config.auth.is_some() {
+                client.log_out();
+            }
         }
     }
 
@@ -136,8 +139,11 @@ impl PoolCore {
         }
     }
 
-    /// No users are configured: as a Redis whose default user needs no password.
+    /// Without a password: as a Redis whose default user needs none.
     fn auth(&mut self, key: u32, command: &Command, args: &Request<'_>) -> Verdict {
+        if self.config.auth.is_some() {
+            return self.auth_by_password(key, args);
+        }
         match args.len() {
             2 => self.answer_error(key, &AUTH_WITHOUT_PASSWORD),
             3 if args.arg(1) == b"default" => self.answer(key, b"+OK\r\n"),
@@ -161,7 +167,7 @@ impl PoolCore {
         while index < args.len() {
             let option = args.arg(index);
             if option.eq_ignore_ascii_case(b"AUTH") && index + 2 < args.len() {
-                if args.arg(index + 1) != b"default" {
+                if !self.try_login(key, Some(args.arg(index + 1)), args.arg(index + 2)) {
                     return self.answer_error(key, &WRONGPASS);
                 }
                 index += 3;
@@ -174,6 +180,9 @@ impl PoolCore {
             } else {
                 return self.answer_error(key, &ErrorReply::hello_option(option));
             }
+        }
+        if let Some(refused) = self.hello_before_login(key) {
+            return refused;
         }
         let database = self
             .clients

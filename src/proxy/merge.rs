@@ -83,6 +83,10 @@ pub struct Merge {
     cursors: Vec<Part>,
     /// `Gathered` only.
     gathered: Option<Box<Gathered>>,
+    /// Some part was answered by us, not by its shard.
+    failed: bool,
+    /// Then the client's connection ends after the reply.
+    ends_on_failure: bool,
 }
 
 /// All unfinished merges of a core, and memory of finished ones.
@@ -116,6 +120,7 @@ impl Merges {
         merge.parts.resize(parts, None);
         merge.missing = parts;
         merge.bytes.clear();
+        (merge.failed, merge.ends_on_failure) = (false, false);
         self.live.insert(merge) as u32
     }
 
@@ -189,7 +194,24 @@ impl Merge {
             bytes: Vec::new(),
             cursors: Vec::new(),
             gathered: None,
+            failed: false,
+            ends_on_failure: false,
         }
+    }
+
+    /// If a shard fails, the client's connection ends after the reply.
+    pub fn end_client_on_failure(&mut self) {
+        self.ends_on_failure = true;
+    }
+
+    /// A part is answered without its shard.
+    pub fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    /// Whether the client's connection ends after the reply.
+    pub fn ends_client(&self) -> bool {
+        self.failed && self.ends_on_failure
     }
 
     /// Takes the reply of one part; true when it was the last one missing.

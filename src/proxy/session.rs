@@ -42,6 +42,8 @@ pub struct Session {
     pub subscriptions: Subscriptions,
     /// Messages that wait for the end of a large reply.
     pub deferred: Vec<u8>,
+    /// It did not say the password yet (`login.rs`).
+    pub must_log_in: bool,
 }
 
 impl Session {
@@ -51,6 +53,7 @@ impl Session {
             && self.waits_on.is_none()
             && self.subscriptions.is_empty()
             && self.deferred.is_empty()
+            && !self.must_log_in
     }
 
     /// Whether its requests go out one by one.
@@ -118,13 +121,21 @@ impl PoolCore {
         at: usize,
     ) -> Verdict {
         let client = self.clients.get(seat.key as usize);
+        if client.is_some_and(Client::must_log_in) {
+            self.flush(seat, input);
+            seat.stale = true;
+            if let Some(verdict) = self.before_login(seat, read) {
+                return verdict;
+            }
+        }
+        let client = self.clients.get(seat.key as usize);
         let session = client.and_then(|client| client.session.as_ref());
         if session.is_some_and(|session| session.transaction.is_some()) {
             return self.dispatch_in_transaction(seat, read);
         }
         if let Ok(meant) = &read.meant
-            && let Some(refused) =
-                self.refuse_to_subscriber(seat.key, meant.command(), &read.request)
+            && let Some(command) = meant.command()
+            && let Some(refused) = self.refuse_to_subscriber(seat.key, command, &read.request)
         {
             return refused;
         }

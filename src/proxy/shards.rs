@@ -5,8 +5,10 @@ use crate::resp::write_error;
 use crate::upstream::pipe::{PipeError, Replies, Unanswered};
 
 use super::client::Ending;
+use super::config::Compat;
 use super::core::{PoolCore, Ticket};
 use super::lanes::PipePlace;
+use super::original;
 use super::private_pipes::Role;
 
 /// How often every client's last activity is compared with `timeout.idle`.
@@ -83,7 +85,7 @@ impl PoolCore {
     /// Hands on what a pipe received, or what it kept of a large reply.
     #[inline]
     pub(super) fn receive(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
-        let now_us = self.now_us;
+        let (now_us, compat) = (self.now_us, self.config.compat);
         let (mut delivery, pipes) = self.delivery_beside_pipes();
         let Some(place) = pipes.get_mut(key as usize) else {
             return Ok(());
@@ -94,7 +96,10 @@ impl PoolCore {
             let us = now_us.saturating_sub(replies.sent_us);
             let count = u64::from(replies.count);
             counters.latency.record(replies.ticket.class, us, count);
-            delivery.many(replies);
+            match compat {
+                Compat::Redis => delivery.many(replies),
+                Compat::Twemproxy => delivery.many_as_original(replies),
+            }
         };
         let received = match bytes {
             Some(bytes) => pipe.receive(bytes, now_us, deliver),
@@ -139,7 +144,7 @@ impl PoolCore {
                 self.session_pipe_lost(client, key);
             }
         } else {
-            let text = place.refusal_text(&error);
+            let text = place.refusal_text(&error, self.config.compat);
             let kind = match error {
                 PipeError::RequestTimeout => ErrorKind::Timeout,
                 _ => ErrorKind::ShardDown,
@@ -295,10 +300,11 @@ impl PipePlace {
     }
 
     /// The words a client gets when this shard can't answer.
-    pub(super) fn refusal_text(&self, error: &PipeError) -> String {
-        match error {
-            PipeError::Misplaced => format!("UNBLOCKED {error}"),
-            _ => format!("ERR shard {} ({}): {error}", self.shard, self.address),
+    pub(super) fn refusal_text(&self, error: &PipeError, compat: Compat) -> String {
+        match (error, compat) {
+            (PipeError::Misplaced, _) => format!("UNBLOCKED {error}"),
+            (_, Compat::Twemproxy) => original::refusal_text(error),
+            (_, Compat::Redis) => format!("ERR shard {} ({}): {error}", self.shard, self.address),
         }
     }
 }

@@ -56,7 +56,7 @@ impl PoolCore {
 
     /// A pipe to a shard, which may be out.
     pub(super) fn new_pipe(&self, lane: u32, address: &ShardAddress) -> Pipe<Ticket> {
-        let mut pipe = Pipe::new(self.greeting(lane));
+        let mut pipe = Pipe::new(self.greeting(lane, address));
         if self.routing.layout.is_out_at(address) {
             pipe.shut_out();
         }

@@ -61,7 +61,7 @@ impl Worker {
         let keepalive = pool.config.upstream.tcp_keepalive;
         match found {
             Ok(address) => self.dialled(pool_index, key, Stream::dial_tcp(address, keepalive)),
-            Err(text) => pool.pipe_failed(key, PipeError::Link(text)),
+            Err(text) => pool.pipe_failed(key, PipeError::Unresolved(text)),
         }
     }
 

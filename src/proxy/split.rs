@@ -18,6 +18,7 @@ use crate::router::commands::{Command, SplitKind};
 use crate::router::epoch::Route;
 use crate::router::errors::ErrorReply;
 
+use super::config::Compat;
 use super::core::{PartOf, PoolCore, Ticket};
 use super::dispatch::{Seat, Verdict};
 use super::merge::MergeKind;
@@ -116,7 +117,9 @@ impl PoolCore {
         }
         let verdict = match (stop, split.parts.as_slice()) {
             (Some(stop), _) => self.stop_at_gate(seat.key, stop),
-            (None, [one]) => self.forward_alone(seat, one.pipe, CommandClass::Part, request.bytes),
+            (None, [one]) if self.config.compat == Compat::Redis => {
+                self.forward_alone(seat, one.pipe, CommandClass::Part, request.bytes)
+            }
             (None, _) => self.forward_parts(seat, kind, request, &mut split),
         };
         self.split = split;
@@ -141,6 +144,9 @@ impl PoolCore {
             split.parts.len(),
             split.part_of_key.iter().copied(),
         );
+        if self.config.compat == Compat::Twemproxy {
+            self.follow_original(merge, kind);
+        }
         let Some(client) = self.clients.get_mut(seat.key as usize) else {
             return Verdict::End;
         };

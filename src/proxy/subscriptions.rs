@@ -32,7 +32,7 @@ use super::lanes::PipePlace;
 use super::private_pipes::Role;
 
 /// The lane whose connections subscribe: RESP2, which every server speaks.
-const HUB_LANE: u32 = 0;
+pub(super) const HUB_LANE: u32 = 0;
 
 /// Topics of one client.
 #[derive(Debug, Default)]

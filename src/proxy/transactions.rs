@@ -151,6 +151,9 @@ impl PoolCore {
         let (command, handling) = match read.meant {
             Ok(Meant::Simple(simple)) => (simple.command, Handling::Forward),
             Ok(Meant::Other(command, handling)) => (command, handling),
+            Ok(Meant::Original(accepted)) => {
+                return self.dispatch_as_original(seat, accepted, request);
+            }
             Err(refusal) => {
                 let error = ErrorReply::refused(refusal, request);
                 if matches!(refusal, Refusal::Arity(command) if command.name == "exec") {

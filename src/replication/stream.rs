@@ -17,6 +17,7 @@ const LIMITS: RequestLimits = RequestLimits {
     args_max: 16 * 1024 * 1024,
     inline_bytes_max: 64 * 1024,
     bulk_bytes_max: u32::MAX as usize,
+    takes_inline: true,
 };
 
 /// What a look at the buffer gave.

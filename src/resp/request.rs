@@ -24,8 +24,10 @@ use super::inline::InlineBuffer;
 use super::opening::Opening;
 use super::span::Span;
 
+mod error;
 mod tail;
 
+pub use error::ProtocolError;
 pub use tail::{Fed, RequestTail, Started};
 
 /// Spans kept between requests; a longer list is given back after its request.
@@ -47,6 +49,8 @@ pub struct RequestLimits {
     pub inline_bytes_max: usize,
     /// One argument, in bytes.
     pub bulk_bytes_max: usize,
+    /// Whether a line that is no array is an inline command; an error else.
+    pub takes_inline: bool,
 }
 
 impl Default for RequestLimits {
@@ -56,6 +60,7 @@ impl Default for RequestLimits {
             args_max: 1024 * 1024,
             inline_bytes_max: 64 * 1024,
             bulk_bytes_max: 512 * 1024 * 1024,
+            takes_inline: true,
         }
     }
 }
@@ -101,40 +106,6 @@ impl<'a> Request<'a> {
     pub fn is_empty(&self) -> bool {
         self.args.is_empty()
     }
-}
-
-/// A client that does not speak RESP; its connection is closed after the error.
-///
-/// `Display` gives Redis's words after `-ERR Protocol error: `.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
-    /// The number of arguments is no number, or above the limit.
-    #[error("invalid multibulk length")]
-    InvalidMultibulkLength,
-    /// An argument's length is no number, negative, or above the limit.
-    #[error("invalid bulk length")]
-    InvalidBulkLength,
-    /// An argument does not start with `$`.
-    #[error("expected '$', got '{}'", char::from(*.0))]
-    ExpectedDollar(u8),
-    /// CR LF is missing after an argument. Redis has no words for this: it does not look.
-    #[error("expected CRLF after bulk")]
-    ExpectedCrlf,
-    /// Quotes of an inline command do not match.
-    #[error("unbalanced quotes in request")]
-    UnbalancedQuotes,
-    /// An inline command without end within the limit.
-    #[error("too big inline request")]
-    TooBigInline,
-    /// `*` without line end within the limit.
-    #[error("too big mbulk count string")]
-    TooBigMultibulkCount,
-    /// `$` without line end within the limit.
-    #[error("too big bulk count string")]
-    TooBigBulkCount,
-    /// The request as a whole is above its limit. Redis closes without a word.
-    #[error("too big request")]
-    TooBigRequest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -464,6 +435,9 @@ impl RequestScanner {
     /// Takes an inline command.
     #[cold]
     fn inline_line(&mut self, input: &[u8]) -> Result<Option<Found>, ProtocolError> {
+        if !self.limits.takes_inline {
+            return Err(ProtocolError::NotAnArray);
+        }
         let from = self.searched.min(input.len());
         let found = input
             .iter()

@@ -23,6 +23,10 @@ pub const AUTH_WITHOUT_PASSWORD: ErrorReply = ErrorReply::fixed(
 );
 /// A command before AUTH.
 pub const NOAUTH: ErrorReply = ErrorReply::fixed("NOAUTH Authentication required.");
+/// EXEC before AUTH.
+pub const EXEC_NOAUTH: ErrorReply = ErrorReply::fixed(
+    "EXECABORT Transaction discarded because of: NOAUTH Authentication required.",
+);
 /// HELLO before AUTH, without its AUTH option.
 pub const HELLO_NOAUTH: ErrorReply = ErrorReply::fixed(
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> \

@@ -19,23 +19,23 @@
 //!   their replies as far as they arrive together.
 //! - A large reply is kept no longer than its owner wants (`large.rs`).
 //! - No request leaves before the handshake is answered, so that none can run
-//!   unauthenticated or in another database.
+//!   unauthenticated or in another database (unless `Manner::Original` is asked for).
 //! - A request whose bytes may have left is never sent again: a failed pipe
 //!   gives all its tickets back, answered by an error.
 
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::resp::{ReplyError, ReplyScanner, write_command};
-
-use super::config::Credentials;
+use crate::resp::{ReplyError, ReplyScanner};
 
 mod batch;
+mod greeting;
 mod large;
 mod unasked;
 
 pub use batch::{Replies, Unanswered};
 use batch::{Sent, take_batch};
+pub use greeting::{Greeting, Manner, is_failure};
 use large::Passing;
 pub use large::{LARGE_BYTES_MIN, LargeReply};
 
@@ -53,6 +53,9 @@ pub enum PipeError {
     /// The connection could not be made or broke; the text is the system's.
     #[error("{0}")]
     Link(String),
+    /// The shard's host name has no address.
+    #[error("{0}")]
+    Unresolved(String),
     /// The shard closed the connection.
     #[error("connection closed by the shard")]
     Closed,
@@ -92,47 +95,6 @@ impl PipeError {
             self,
             Self::Retired | Self::Ejected | Self::Misplaced | Self::NoSocket(_)
         )
-    }
-}
-
-/// What a connection must be told before its first request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Greeting {
-    /// RESP version, 2 or 3.
-    pub protocol: u8,
-    /// Database, 0 needs no SELECT.
-    pub database: u16,
-    /// AUTH, if the shard wants it.
-    pub credentials: Option<Credentials>,
-}
-
-impl Greeting {
-    /// Appends the commands to `out`; returns how many replies they bring.
-    fn write(&self, out: &mut Vec<u8>) -> usize {
-        let mut replies = 0;
-        if let Some(credentials) = &self.credentials {
-            match &credentials.username {
-                Some(user) => write_command(
-                    out,
-                    &[
-                        b"AUTH",
-                        user.as_bytes(),
-                        credentials.password.reveal().as_bytes(),
-                    ],
-                ),
-                None => write_command(out, &[b"AUTH", credentials.password.reveal().as_bytes()]),
-            }
-            replies += 1;
-        }
-        if self.protocol == 3 {
-            write_command(out, &[b"HELLO", b"3"]);
-            replies += 1;
-        }
-        if self.database != 0 {
-            write_command(out, &[b"SELECT", self.database.to_string().as_bytes()]);
-            replies += 1;
-        }
-        replies
     }
 }
 
@@ -428,7 +390,10 @@ impl<T: Copy> Pipe<T> {
                 b'>' => continue,
                 b'-' => {
                     let text = rest.get(..reply.len).unwrap_or_default();
-                    return Err(PipeError::Refused(error_text(text)));
+                    if self.greeting.is_refused_by(text) {
+                        return Err(PipeError::Refused(error_text(text)));
+                    }
+                    *unanswered -= 1;
                 }
                 _ => *unanswered -= 1,
             }
@@ -502,9 +467,9 @@ impl<T: Copy> Pipe<T> {
         self.is_ready() && self.in_flight.is_empty() && self.unwritten() == 0
     }
 
-    /// What the next connection says in AUTH.
-    pub fn set_credentials(&mut self, credentials: Option<Credentials>) {
-        self.greeting.credentials = credentials;
+    /// What the next connection says first.
+    pub fn set_greeting(&mut self, greeting: Greeting) {
+        self.greeting = greeting;
     }
 
     /// The connection is gone: gives back everything unanswered, oldest first.
@@ -545,6 +510,7 @@ mod tests {
             protocol,
             database,
             credentials: None,
+            manner: Manner::Checked,
         }
     }
 

@@ -26,6 +26,7 @@
 pub mod client;
 pub mod contents;
 pub mod data;
+pub mod exchange;
 pub mod http;
 pub mod job;
 pub mod keyferry;
@@ -38,6 +39,7 @@ pub mod wait;
 pub mod world;
 
 pub use client::{Client, Value};
+pub use exchange::{Outcome, exchange, exchange_in_turn, requests};
 pub use http::{http_get, http_post};
 pub use job::{Job, keyferry_command};
 pub use keyferry::Keyferry;

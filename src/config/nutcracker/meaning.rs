@@ -11,7 +11,7 @@ use crate::reuseport::address::ListenAddress;
 use crate::router::layout::Layout;
 use crate::router::layout_error::{LayoutError, Place as LayoutPlace};
 use crate::router::spec::LayoutSpec;
-use crate::upstream::config::UpstreamConfig;
+use crate::upstream::config::{Credentials, Secret, UpstreamConfig};
 
 use super::super::pool::{CONNECTIONS_MAX, NAME_BYTES_MAX, is_pool_name};
 use super::super::process::{AdminConfig, Config, LogConfig, ServerConfig};
@@ -198,9 +198,6 @@ fn refuse_what_is_not_done(draft: &Draft, faults: &mut Vec<Fault>) {
             );
         }
     }
-    if let Some(auth) = &draft.redis_auth {
-        refuse(auth.at, "redis_auth is not supported yet", HELP_LATER);
-    }
     if let Some(Placed { value, at }) = draft.number("redis_db")
         && value >= u32::from(DATABASES)
     {
@@ -281,6 +278,11 @@ fn pool(draft: Draft) -> PoolConfig {
     let database = number("redis_db").unwrap_or_default();
     let preconnect = is_on("preconnect");
     let ejects = is_on("auto_eject_hosts");
+    // Clients say it to us, and we to the servers.
+    let auth = draft.redis_auth.as_ref().map(|password| Credentials {
+        username: None,
+        password: Secret::new(password.value.as_str()),
+    });
     let listen: Vec<ListenAddress> = draft
         .listen
         .map(|listen| listen.value.1)
@@ -303,6 +305,7 @@ fn pool(draft: Draft) -> PoolConfig {
             request_timeout: timeouts.request,
             connections: u16::try_from(connections).unwrap_or(u16::MAX),
             preconnect,
+            credentials: auth.clone(),
             ..UpstreamConfig::default()
         },
         limits: PoolLimits {
@@ -310,6 +313,7 @@ fn pool(draft: Draft) -> PoolConfig {
             ..PoolLimits::default()
         },
         compat: Compat::default(),
+        auth,
         allow_flush: false,
     }
 }

@@ -253,14 +253,20 @@ fn pools_that_cannot_stand_together_are_told() {
 }
 
 #[test]
-fn memcached_pools_and_passwords_are_refused_and_not_printed() {
+fn memcached_pools_are_refused_and_passwords_not_printed() {
     let (what, ..) = told(&pool("").replace("  redis: true\n", ""));
     assert_eq!(
         what,
         "pool 'alpha': memcached pools (redis: false, the default) are not supported yet"
     );
+    let lines = "  redis_auth: hunter2\n";
+    let config = parse(Path::new("n.yml"), &pool(lines)).expect(lines);
+    let (auth, said) = (&config.pools[0].auth, &config.pools[0].upstream.credentials);
+    assert_eq!(auth, said, "clients say what we say to the servers");
+    let auth = auth.as_ref().expect("a password");
+    assert!(auth.password.is(b"hunter2") && auth.username.is_none());
+    assert!(!format!("{config:?}").contains("hunter2"));
     for lines in [
-        "  redis_auth: hunter2\n",
         "  redis_aut: hunter2\n",
         "  redis_auth: a\n  redis_auth: hunter2\n",
     ] {

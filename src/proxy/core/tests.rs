@@ -58,6 +58,7 @@ fn config(spec: &LayoutSpec, client_buffer_bytes_max: usize) -> PoolConfig {
             ..PoolLimits::default()
         },
         compat: Compat::default(),
+        auth: None,
         allow_flush: false,
     }
 }

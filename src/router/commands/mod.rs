@@ -21,6 +21,7 @@ mod flags;
 mod handling;
 mod keys;
 mod keyspec;
+pub mod original;
 mod table;
 
 pub use effect::{StreamEffect, stream_effect};
@@ -48,6 +49,8 @@ pub struct Command {
     /// 0: none (position 0 is the command's own name).
     fast_key: u8,
     writes: bool,
+    /// What twemproxy knows of it.
+    original: Option<original::Takes>,
 }
 
 /// Why a server would not even look at a request; rendered in Redis's words by

@@ -13,6 +13,7 @@ use super::flags::CommandFlags;
 use super::handling::Handling;
 use super::keys::Quirk;
 use super::keyspec::{BeginSearch, FindKeys, KeySpec};
+use super::original::Takes;
 use std::sync::OnceLock;
 
 const NAME_BYTES_MAX: usize = 24;
@@ -193,6 +194,7 @@ fn parse_line(line: &'static str) -> Option<Command> {
         handling,
         fast_key,
         writes,
+        original: Takes::of(name),
     })
 }
 
