@@ -1,8 +1,8 @@
 //! One `[pool.NAME]` as typed -> a [`PoolConfig`].
 
 use crate::proxy::config::{
-    BULK_BYTES_MAX, Compat, DATABASES, EjectConfig, PoolConfig, PoolLimits, REQUEST_HEADROOM_BYTES,
-    Timeouts,
+    BULK_BYTES_MAX, Compat, DATABASES, EjectConfig, PoolConfig, PoolLimits, Protocol,
+    REQUEST_HEADROOM_BYTES, Timeouts,
 };
 use crate::reuseport::address::ListenAddress;
 use crate::reuseport::listener::BACKLOG_DEFAULT;
@@ -45,6 +45,14 @@ pub fn pool<'d, 't>(
 ) -> Option<PlacedPool<'d, 't>> {
     let section = item.section()?;
     check_name(name, item);
+    let protocol = section
+        .take("protocol")
+        .as_ref()
+        .and_then(protocol)
+        .unwrap_or_default();
+    if protocol == Protocol::Memcached {
+        refuse_of_redis(&section);
+    }
     let listen = listen(&section);
     let backlog = section
         .take("backlog")
@@ -66,6 +74,7 @@ pub fn pool<'d, 't>(
     section.close();
     let config = PoolConfig {
         name: name.to_owned(),
+        protocol,
         listen: listen.iter().map(|(address, _)| address.clone()).collect(),
         backlog: backlog
             .and_then(|backlog| u32::try_from(backlog).ok())
@@ -82,6 +91,31 @@ pub fn pool<'d, 't>(
         allow_flush: allow_flush.unwrap_or_default(),
     };
     Some(PlacedPool { config, listen })
+}
+
+fn protocol(item: &Item<'_, '_>) -> Option<Protocol> {
+    let all = [Protocol::Redis, Protocol::Memcached];
+    let name = one_of(item, "protocol", &all.map(Protocol::name))?;
+    all.into_iter().find(|protocol| protocol.name() == name)
+}
+
+/// What a pool of memcacheds has no use for.
+fn refuse_of_redis(section: &Section<'_, '_>) {
+    let refuse = |item: Item<'_, '_>, what: &str| {
+        item.problem(
+            format!("memcached has no {what}"),
+            "leave the line out, or write protocol = \"redis\"",
+        );
+    };
+    if let Some(item) = section.peek("database") {
+        refuse(item, "databases");
+    }
+    let upstream = section.peek("upstream").and_then(|item| item.section());
+    for key in ["username", "password"] {
+        if let Some(item) = upstream.as_ref().and_then(|upstream| upstream.peek(key)) {
+            refuse(item, "passwords in its text protocol");
+        }
+    }
 }
 
 fn check_name(name: &str, item: &Item<'_, '_>) {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use crate::metrics::pool::ShardCounters;
 use crate::router::address::ShardAddress;
 use crate::router::layout::{Layout, Shard, ShardIndex};
-use crate::upstream::pipe::{Greeting, Pipe, PipeError};
+use crate::upstream::pipe::{Dialect, Greeting, Pipe, PipeError};
 
+use super::config::Protocol;
 use super::core::{PoolCore, Ticket};
 use super::dispatch::Seat;
 use super::large_replies::Passage;
@@ -162,6 +163,10 @@ impl PoolCore {
     pub(super) fn greeting(&self, lane: u32) -> Greeting {
         let lane = self.lanes.get(lane as usize);
         Greeting {
+            dialect: match self.config.protocol {
+                Protocol::Redis => Dialect::Resp,
+                Protocol::Memcached => Dialect::Memcached,
+            },
             protocol: lane.map_or(2, |lane| lane.protocol),
             database: lane.map_or(0, |lane| lane.database),
             credentials: self.config.upstream.credentials.clone(),

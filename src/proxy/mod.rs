@@ -22,6 +22,7 @@ mod lanes;
 mod large_replies;
 mod large_requests;
 mod local;
+mod memcached;
 pub mod merge;
 mod orders;
 mod parking;

@@ -1,6 +1,7 @@
 //! Reads one client's requests: the scanner, and what its last request's
 //! command was, so that a pipeline of one command looks it up once.
 
+use crate::memcached;
 use crate::metrics::latency::CommandClass;
 use crate::resp::{ProtocolError, Request, RequestLimits, RequestScanner, RequestTail, Started};
 use crate::router::commands::{ArgList, Command, CommandFlags, Handling, Refusal, resolve};
@@ -11,6 +12,8 @@ use crate::upstream::pipe::LARGE_BYTES_MIN;
 pub struct Reader {
     scanner: RequestScanner,
     simple: Option<Simple>,
+    /// In place of both, in a pool of memcacheds.
+    pub(super) text: memcached::RequestScanner,
 }
 
 /// A command that is forwarded by one key at a fixed place.
@@ -46,6 +49,7 @@ impl Reader {
     /// At the start of a connection.
     pub fn new(limits: RequestLimits) -> Self {
         Self {
+            text: memcached::RequestScanner::new(limits.request_bytes_max),
             scanner: RequestScanner::new(limits),
             simple: None,
         }
@@ -106,6 +110,7 @@ impl Reader {
     pub fn reset(&mut self) {
         self.scanner.reset();
         self.simple = None;
+        self.text.reset();
     }
 }
 
