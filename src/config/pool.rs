@@ -50,9 +50,6 @@ pub fn pool<'d, 't>(
         .as_ref()
         .and_then(protocol)
         .unwrap_or_default();
-    if protocol == Protocol::Memcached {
-        refuse_of_redis(&section);
-    }
     let listen = listen(&section);
     let backlog = section
         .take("backlog")
@@ -64,6 +61,9 @@ pub fn pool<'d, 't>(
     let timeouts = timeouts(section.section("timeout").as_ref());
     let eject = eject(section.section("eject").as_ref());
     let upstream = upstream(section.section("upstream").as_ref(), timeouts, environment);
+    if protocol == Protocol::Memcached {
+        refuse_of_redis(&section, &upstream);
+    }
     let limits = limits(section.section("limits").as_ref());
     let compat = section
         .take("compat")
@@ -100,21 +100,17 @@ fn protocol(item: &Item<'_, '_>) -> Option<Protocol> {
 }
 
 /// What a pool of memcacheds has no use for.
-fn refuse_of_redis(section: &Section<'_, '_>) {
-    let refuse = |item: Item<'_, '_>, what: &str| {
-        item.problem(
-            format!("memcached has no {what}"),
-            "leave the line out, or write protocol = \"redis\"",
-        );
-    };
+fn refuse_of_redis(section: &Section<'_, '_>, upstream: &UpstreamConfig) {
+    let help = "leave the line out, or write protocol = \"redis\"";
     if let Some(item) = section.peek("database") {
-        refuse(item, "databases");
+        item.problem("memcached has no databases", help);
     }
-    let upstream = section.peek("upstream").and_then(|item| item.section());
-    for key in ["username", "password"] {
-        if let Some(item) = upstream.as_ref().and_then(|upstream| upstream.peek(key)) {
-            refuse(item, "passwords in its text protocol");
-        }
+    if upstream.credentials.is_some() {
+        // Of the pool as a whole: the line may have the password in it.
+        section.problem(
+            "memcached's text protocol has no password",
+            "leave `password` out of `upstream`, or write protocol = \"redis\"",
+        );
     }
 }
 

@@ -113,11 +113,14 @@ fn rare<'a>(line: &Line<'a>) -> (Asked<'a>, bool) {
         b"quit" => (Asked::Quit, line.count() == 1),
         b"flush_all" => (flush_all(line), false),
         verb => (
-            refused(match unsupported(verb) {
-                Some(name) => Refusal::Unsupported(name),
-                None if line.last_word().starts_with(b"HTTP/") => Refusal::Http,
-                None => Refusal::Unknown,
-            }, false),
+            refused(
+                match unsupported(verb) {
+                    Some(name) => Refusal::Unsupported(name),
+                    None if line.last_word().starts_with(b"HTTP/") => Refusal::Http,
+                    None => Refusal::Unknown,
+                },
+                false,
+            ),
             false,
         ),
     }
@@ -127,8 +130,23 @@ fn rare<'a>(line: &Line<'a>) -> (Asked<'a>, bool) {
 /// whose replies are not understood here.
 fn unsupported(verb: &[u8]) -> Option<&'static str> {
     const NAMES: [&str; 17] = [
-        "stats", "verbosity", "cache_memlimit", "slabs", "lru", "lru_crawler", "watch",
-        "shutdown", "extstore", "refresh_certs", "mg", "ms", "md", "ma", "mn", "me", "bget",
+        "stats",
+        "verbosity",
+        "cache_memlimit",
+        "slabs",
+        "lru",
+        "lru_crawler",
+        "watch",
+        "shutdown",
+        "extstore",
+        "refresh_certs",
+        "mg",
+        "ms",
+        "md",
+        "ma",
+        "mn",
+        "me",
+        "bget",
     ];
     NAMES.into_iter().find(|name| name.as_bytes() == verb)
 }
@@ -284,7 +302,12 @@ mod tests {
             panic!("{text}: {:?}", of(text))
         };
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        (text(keyed.key), text(keyed.line), keyed.quiet, keyed.as_it_is)
+        (
+            text(keyed.key),
+            text(keyed.line),
+            keyed.quiet,
+            keyed.as_it_is,
+        )
     }
 
     #[test]
@@ -296,10 +319,21 @@ mod tests {
             ("gat -1 k", "k", "gat -1 k", false, true),
             ("set k 1 -1 3", "k", "set k 1 -1 3", false, true),
             ("set k 1 0 3 noreply", "k", "set k 1 0 3", true, false),
-            ("set noreply 1 0 3", "noreply", "set noreply 1 0 3", false, true),
+            (
+                "set noreply 1 0 3",
+                "noreply",
+                "set noreply 1 0 3",
+                false,
+                true,
+            ),
             ("set k 1 0 3 other", "k", "set k 1 0 3", false, false),
-            ("cas k 1 0 3 18446744073709551615 noreply", "k",
-             "cas k 1 0 3 18446744073709551615", true, false),
+            (
+                "cas k 1 0 3 18446744073709551615 noreply",
+                "k",
+                "cas k 1 0 3 18446744073709551615",
+                true,
+                false,
+            ),
             ("incr k 5 noreply", "k", "incr k 5", true, false),
             ("touch k 5 other", "k", "touch k 5", false, false),
             ("delete k", "k", "delete k", false, true),
@@ -307,7 +341,13 @@ mod tests {
             ("delete k 0 noreply", "k", "delete k 0", true, false),
             ("delete k noreply", "k", "delete k", true, false),
             ("delete noreply", "noreply", "delete noreply", false, true),
-            ("delete noreply noreply", "noreply", "delete noreply", true, false),
+            (
+                "delete noreply noreply",
+                "noreply",
+                "delete noreply",
+                true,
+                false,
+            ),
             ("get k\0 x", "k", "get k", false, false),
         ] {
             let (key, line) = (key.to_owned(), line.to_owned());

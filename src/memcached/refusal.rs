@@ -86,7 +86,11 @@ mod tests {
         let mut out = Vec::new();
         write_server_error(&mut out, "a\r\nSTORED");
         assert_eq!(out, b"SERVER_ERROR a  STORED\r\n");
-        for refusal in [Refusal::Unknown, Refusal::Unsupported("stats"), Refusal::FlushRefused] {
+        for refusal in [
+            Refusal::Unknown,
+            Refusal::Unsupported("stats"),
+            Refusal::FlushRefused,
+        ] {
             out.clear();
             refusal.write(&mut out);
             assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);

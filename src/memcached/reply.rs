@@ -165,7 +165,9 @@ impl ReplyScanner {
 /// What stands at the start of a line of a reply.
 #[inline]
 fn step(input: &[u8]) -> Result<Step, ReplyError> {
-    let near = input.get(..LINE_BYTES_MAX.min(input.len())).unwrap_or_default();
+    let near = input
+        .get(..LINE_BYTES_MAX.min(input.len()))
+        .unwrap_or_default();
     let Some(lf) = near.iter().position(|&byte| byte == b'\n') else {
         return match near.len() < LINE_BYTES_MAX {
             true => Ok(Step::Partial),
@@ -185,9 +187,8 @@ fn step(input: &[u8]) -> Result<Step, ReplyError> {
     }
     let len = text.iter().position(|&byte| byte == b' ');
     let word = text.get(..len.unwrap_or(text.len())).unwrap_or_default();
-    let is_known = LAST_WORDS.contains(&word)
-        || word == b"VERSION"
-        || number(word, u64::MAX).is_some();
+    let is_known =
+        LAST_WORDS.contains(&word) || word == b"VERSION" || number(word, u64::MAX).is_some();
     match is_known {
         true => Ok(Step::Last(lf + 1)),
         false => Err(ReplyError::UnknownWord),
@@ -240,7 +241,12 @@ mod tests {
             b"VALUE k 0 1\r\na\r\nSERVER_ERROR out of memory writing get response\r\n",
         ] {
             let more = [reply, b"END\r\n"].concat();
-            assert_eq!(scan(&more), Ok(Some(reply.len())), "{}", reply.escape_ascii());
+            assert_eq!(
+                scan(&more),
+                Ok(Some(reply.len())),
+                "{}",
+                reply.escape_ascii()
+            );
         }
     }
 

@@ -15,8 +15,11 @@ use super::asked::{Asked, Keyed, asked};
 use super::line::Line;
 use super::refusal::Refusal;
 
-/// Longest line of a command that is no retrieval.
+/// Longest line of a command other than `get` and `gets`.
 pub const LINE_BYTES_MAX: usize = 2048;
+
+/// Most blanks before the `get` of a longer line.
+const BLANKS_MAX: usize = 100;
 
 /// First byte of each request in the binary protocol.
 const BINARY: u8 = 0x80;
@@ -184,9 +187,12 @@ impl RequestScanner {
                 _ => Ok(()),
             };
         }
-        let is_retrieval = [&b"get "[..], b"gets ", b"gat ", b"gats "]
-            .iter()
-            .any(|verb| line.trim_ascii_start().starts_with(verb));
+        // As memcached has it: it closes the connection, which here is shared,
+        // for any other line of which no end is among the first bytes.
+        let blanks = line.iter().take_while(|&&byte| byte == b' ').count();
+        let verb = line.get(blanks..).unwrap_or_default();
+        let is_retrieval =
+            blanks <= BLANKS_MAX && (verb.starts_with(b"get ") || verb.starts_with(b"gets "));
         match is_retrieval && line.len() <= self.request_bytes_max {
             true => Ok(()),
             false => Err(Refusal::LineTooLong),
@@ -252,7 +258,10 @@ mod tests {
             refusal(b"ms k 5 T0\r\nhello\r\n"),
             (Refusal::Unsupported("ms"), false, 11, 7)
         );
-        assert_eq!(refusal(b"set k 0 0 x\r\n"), (Refusal::BadLine, false, 13, 0));
+        assert_eq!(
+            refusal(b"set k 0 0 x\r\n"),
+            (Refusal::BadLine, false, 13, 0)
+        );
     }
 
     #[test]
@@ -261,6 +270,11 @@ mod tests {
         let get = |bytes: usize| [b"get ", &vec![b'k'; bytes][..]].concat();
         assert_eq!(scan(&get(MAX)), Err(Refusal::LineTooLong));
         assert_eq!(scan(&get(MAX - 8)), Ok(None));
+        let blank = [&[b' '; BLANKS_MAX + 1], &get(LINE_BYTES_MAX)[..]].concat();
+        assert_eq!(scan(&blank), Err(Refusal::LineTooLong));
+        assert_eq!(scan(&blank[1..]), Ok(None));
+        let several = [b"gat 1 ", &[b'k'; LINE_BYTES_MAX][..]].concat();
+        assert_eq!(scan(&several), Err(Refusal::LineTooLong));
         let other = [b"incr ", &[b'k'; LINE_BYTES_MAX][..]].concat();
         assert_eq!(scan(&other), Err(Refusal::LineTooLong));
         assert_eq!(

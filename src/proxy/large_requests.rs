@@ -66,9 +66,8 @@ impl UploadTail {
         match self {
             Self::Resp(tail) => tail.feed(bytes),
             Self::Data(missing) => {
-                let consumed = usize::try_from(*missing).map_or(bytes.len(), |missing| {
-                    missing.min(bytes.len())
-                });
+                let consumed = usize::try_from(*missing)
+                    .map_or(bytes.len(), |missing| missing.min(bytes.len()));
                 *missing -= consumed as u64;
                 Ok(Fed {
                     consumed,

@@ -34,10 +34,10 @@ mod dialect;
 mod large;
 mod unasked;
 
-pub use batch::{Replies, Unanswered};
 use batch::Sent;
-pub use dialect::{Dialect, Unreadable};
+pub use batch::{Replies, Unanswered};
 use dialect::Scanner;
+pub use dialect::{Dialect, Unreadable};
 use large::Passing;
 pub use large::{LARGE_BYTES_MIN, LargeReply};
 

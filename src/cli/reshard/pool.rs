@@ -77,7 +77,10 @@ impl PoolArgs {
         if pool.protocol == Protocol::Memcached {
             return Err(Failure::new(
                 ExitStatus::Refused,
-                format!("pool `{}` is of memcacheds, which cannot be resharded", pool.name),
+                format!(
+                    "pool `{}` is of memcacheds, which cannot be resharded",
+                    pool.name
+                ),
                 "memcached has no replication to follow; change its [[pool.NAME.shard]] and \
                  reload: keys that move are missed once (`keyferry config diff` says how many)",
             ));

@@ -92,9 +92,7 @@ impl PoolCore {
             Asked::FlushAll { line, quiet } if self.config.allow_flush => {
                 self.flush_all(seat, line, *quiet)
             }
-            Asked::FlushAll { quiet, .. } => {
-                self.refuse_text(seat, Refusal::FlushRefused, *quiet)
-            }
+            Asked::FlushAll { quiet, .. } => self.refuse_text(seat, Refusal::FlushRefused, *quiet),
             Asked::Refused { refusal, quiet } => self.refuse_text(seat, *refusal, *quiet),
         }
     }

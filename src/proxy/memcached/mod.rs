@@ -26,8 +26,6 @@ mod intake;
 mod large;
 mod refusals;
 mod retrieval;
-#[cfg(test)]
-mod tests;
 
 pub(super) use retrieval::{all_done, write_values};
 

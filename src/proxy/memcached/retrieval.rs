@@ -180,10 +180,7 @@ pub(in super::super) fn write_values(
 
 /// One reply for a command that every shard did: `OK`, or what the first said
 /// that did not.
-pub(in super::super) fn all_done<'a>(
-    mut parts: impl Iterator<Item = &'a [u8]>,
-    out: &mut Vec<u8>,
-) {
+pub(in super::super) fn all_done<'a>(mut parts: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     match parts.find(|reply| *reply != b"OK\r\n") {
         None => out.extend_from_slice(b"OK\r\n"),
         Some(reply) => write_failed(reply, out),

@@ -106,9 +106,7 @@ impl Scanner {
     /// Whether the last scan stopped in a reply that is no push.
     pub(super) fn has_started_reply(&self, input: &[u8]) -> bool {
         match self {
-            Self::Resp(scanner) => scanner
-                .started_kind(input)
-                .is_some_and(|kind| kind != b'>'),
+            Self::Resp(scanner) => scanner.started_kind(input).is_some_and(|kind| kind != b'>'),
             Self::Memcached(scanner) => scanner.has_started(),
         }
     }
