@@ -71,6 +71,8 @@ fn unique(reply: &str) -> Option<String> {
 }
 
 /// Requests, each answered the same by a bare memcached and through the proxy.
+/// None brings the reply that ends it, `VERSION`: behind others memcached 1.6 loses
+/// some replies.
 /// `{cas}` is the number that `gets` told last, there and here.
 const SAID: &[&str] = &[
     "get k\r\n",
@@ -173,7 +175,6 @@ const SAID: &[&str] = &[
     "nonsense q\r\n",
     "gett q\r\n",
     "get q\0 b\r\n",
-    "version more\r\n",
 ];
 
 fn said() -> Vec<String> {
@@ -264,6 +265,10 @@ fn each_command_is_answered_as_by_a_bare_memcached() {
         }
         let version = direct.ask("version\r\n");
         assert_eq!(client.ask("version\r\n"), version);
+        assert_eq!(
+            client.ask("version more\r\n"),
+            direct.ask("version more\r\n")
+        );
     }
 }
 

@@ -25,12 +25,11 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::resp::write_command;
-
 use super::config::Credentials;
 
 mod batch;
 mod dialect;
+mod greeting;
 mod large;
 mod unasked;
 
@@ -38,6 +37,7 @@ use batch::Sent;
 pub use batch::{Replies, Unanswered};
 use dialect::Scanner;
 pub use dialect::{Dialect, Unreadable};
+pub use greeting::Greeting;
 use large::Passing;
 pub use large::{LARGE_BYTES_MIN, LargeReply};
 
@@ -76,52 +76,6 @@ pub enum PipeError {
     /// The layout no longer has the shard.
     #[error("the shard left the layout")]
     Retired,
-}
-
-/// What a connection must be told before its first request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Greeting {
-    /// What the shard speaks.
-    pub dialect: Dialect,
-    /// RESP version, 2 or 3.
-    pub protocol: u8,
-    /// Database, 0 needs no SELECT.
-    pub database: u16,
-    /// AUTH, if the shard wants it.
-    pub credentials: Option<Credentials>,
-}
-
-impl Greeting {
-    /// Appends the commands to `out`; returns how many replies they bring.
-    fn write(&self, out: &mut Vec<u8>) -> usize {
-        if self.dialect == Dialect::Memcached {
-            return 0;
-        }
-        let mut replies = 0;
-        if let Some(credentials) = &self.credentials {
-            match &credentials.username {
-                Some(user) => write_command(
-                    out,
-                    &[
-                        b"AUTH",
-                        user.as_bytes(),
-                        credentials.password.reveal().as_bytes(),
-                    ],
-                ),
-                None => write_command(out, &[b"AUTH", credentials.password.reveal().as_bytes()]),
-            }
-            replies += 1;
-        }
-        if self.protocol == 3 {
-            write_command(out, &[b"HELLO", b"3"]);
-            replies += 1;
-        }
-        if self.database != 0 {
-            write_command(out, &[b"SELECT", self.database.to_string().as_bytes()]);
-            replies += 1;
-        }
-        replies
-    }
 }
 
 #[derive(Debug)]

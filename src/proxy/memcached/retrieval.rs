@@ -30,6 +30,8 @@ impl PoolCore {
         several: &Several<'_>,
         bytes: &[u8],
     ) -> Verdict {
+        // memcached 1.6 throws away the replies to earlier requests, too, that are
+        // not written yet: others' on a shared connection.
         if several.keys().any(|key| key.len() > KEY_BYTES_MAX) {
             return self.refuse_text(seat, Refusal::BadLine, false);
         }
