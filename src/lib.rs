@@ -5,7 +5,7 @@
 //! list, and only what `tests/architecture.rs` names:
 //!
 //! ```text
-//! 0  resp  rdb  metrics
+//! 0  resp  memcached  rdb  metrics
 //! 1  router  reuseport  store
 //! 2  upstream
 //! 3  replication  proxy
@@ -17,6 +17,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod memcached;
 pub mod metrics;
 pub mod proxy;
 pub mod rdb;

@@ -22,7 +22,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use keyferry::metrics::registry::Registry;
-use keyferry::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Timeouts};
+use keyferry::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Protocol, Timeouts};
 use keyferry::proxy::process::{Proxy, ProxySettings};
 use keyferry::reuseport::address::ListenAddress;
 use keyferry::router::spec::{LayoutSpec, ShardSpec};
@@ -189,6 +189,7 @@ fn pool(servers: &[RedisServer]) -> PoolConfig {
         .map(|server| ShardSpec::at(&server.address().parse().unwrap()));
     PoolConfig {
         name: "p".into(),
+        protocol: Protocol::default(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         backlog: 128,
         database: 0,

@@ -23,17 +23,25 @@ use std::path::Path;
 /// Folder, its layer, and what it may import: rows above its own only.
 const MAY_IMPORT: &[(&str, u8, &[&str])] = &[
     ("resp", 0, &[]),
+    ("memcached", 0, &[]),
     ("rdb", 0, &[]),
     ("metrics", 0, &[]),
     ("router", 1, &["resp"]),
     ("reuseport", 1, &["metrics"]),
     ("store", 1, &["resp", "rdb", "metrics"]),
-    ("upstream", 2, &["resp", "router", "metrics"]),
+    ("upstream", 2, &["resp", "memcached", "router", "metrics"]),
     ("replication", 3, &["resp", "rdb", "upstream", "metrics"]),
     (
         "proxy",
         3,
-        &["resp", "router", "reuseport", "upstream", "metrics"],
+        &[
+            "resp",
+            "memcached",
+            "router",
+            "reuseport",
+            "upstream",
+            "metrics",
+        ],
     ),
     (
         "reshard",
@@ -98,6 +106,7 @@ const EMPTY_NAMES: &[&str] = &[
 /// The folders a request passes through.
 const DATA_PATH: &[&str] = &[
     "resp",
+    "memcached",
     "metrics",
     "router",
     "reuseport",

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 
 use keyferry::metrics::registry::Registry;
-use keyferry::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Timeouts};
+use keyferry::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Protocol, Timeouts};
 use keyferry::proxy::core::PoolCore;
 use keyferry::resp::{Request, RequestLimits, RequestScanner, write_array_header, write_bulk};
 use keyferry::router::epoch::{Epoch, Routing};
@@ -283,6 +283,7 @@ fn core(shards: u16) -> PoolCore {
     let layout = Arc::new(Layout::new(spec.clone()).expect("a layout"));
     let config = PoolConfig {
         name: "p".into(),
+        protocol: Protocol::default(),
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         backlog: 128,
         database: 0,

@@ -8,12 +8,13 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 
 use crate::config::{self, Config, ConfigError};
-use crate::proxy::config::{Compat, PoolConfig};
+use crate::proxy::config::{Compat, PoolConfig, Protocol};
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::router::layout::{Layout, Shard};
 use crate::router::spec::DistributionKind;
 use crate::upstream::config::UpstreamConfig;
+use crate::upstream::memcached::memcached_version;
 use crate::upstream::session::Session;
 
 use super::ConfigFile;
@@ -25,7 +26,7 @@ use super::output::{fail, finish, print_error, stdout, write_json};
 pub struct CheckArgs {
     #[command(flatten)]
     config: ConfigFile,
-    /// Also connect to every shard, authenticate and PING
+    /// Also connect to every shard, authenticate and PING (memcached: version)
     #[arg(long)]
     connect: bool,
     /// One JSON object
@@ -127,7 +128,7 @@ fn dial_all(config: &Config, connect: bool) -> io::Result<Vec<PoolReport<'_>>> {
             .flat_map(Layout::shards)
             .map(|shard| ShardReport {
                 shard: shard.clone(),
-                dialled: connect.then(|| runtime.block_on(dial(shard, &pool.upstream))),
+                dialled: connect.then(|| runtime.block_on(dial(shard, pool))),
             });
         PoolReport {
             pool,
@@ -137,14 +138,22 @@ fn dial_all(config: &Config, connect: bool) -> io::Result<Vec<PoolReport<'_>>> {
     Ok(reports.collect())
 }
 
-/// Microseconds until the shard answered a PING, or why it did not.
-async fn dial(shard: &Shard, upstream: &UpstreamConfig) -> Result<u128, String> {
+/// Microseconds until the shard answered a PING, or `version` if it is a
+/// memcached; or why it did not.
+async fn dial(shard: &Shard, pool: &PoolConfig) -> Result<u128, String> {
+    let upstream = &pool.upstream;
     // Without a bound a shard that hangs would hang the check.
     let bounded = UpstreamConfig {
         request_timeout: upstream.request_timeout.or(Some(upstream.connect_timeout)),
         ..upstream.clone()
     };
     let start = Instant::now();
+    if pool.protocol == Protocol::Memcached {
+        let asked = memcached_version(&shard.address, &bounded).await;
+        return asked
+            .map(|_| start.elapsed().as_micros())
+            .map_err(|error| error.to_string());
+    }
     let mut session = Session::connect(&shard.address, &bounded)
         .await
         .map_err(|error| error.to_string())?;

@@ -1,8 +1,8 @@
 //! One `[pool.NAME]` as typed -> a [`PoolConfig`].
 
 use crate::proxy::config::{
-    BULK_BYTES_MAX, Compat, DATABASES, EjectConfig, PoolConfig, PoolLimits, REQUEST_HEADROOM_BYTES,
-    Timeouts,
+    BULK_BYTES_MAX, Compat, DATABASES, EjectConfig, PoolConfig, PoolLimits, Protocol,
+    REQUEST_HEADROOM_BYTES, Timeouts,
 };
 use crate::reuseport::address::ListenAddress;
 use crate::reuseport::listener::BACKLOG_DEFAULT;
@@ -48,6 +48,11 @@ pub fn pool<'d, 't>(
 ) -> Option<PlacedPool<'d, 't>> {
     let section = item.section()?;
     check_name(name, item);
+    let protocol = section
+        .take("protocol")
+        .as_ref()
+        .and_then(protocol)
+        .unwrap_or_default();
     let listen = listen(&section);
     let backlog = section
         .take("backlog")
@@ -60,6 +65,9 @@ pub fn pool<'d, 't>(
     let eject = eject(section.section("eject").as_ref());
     let upstream = upstream(section.section("upstream").as_ref(), timeouts, environment);
     let auth = auth(section.section("auth").as_ref(), environment);
+    if protocol == Protocol::Memcached {
+        refuse_of_redis(&section, &upstream);
+    }
     let limits = limits(section.section("limits").as_ref());
     let compat = section
         .take("compat")
@@ -70,6 +78,7 @@ pub fn pool<'d, 't>(
     section.close();
     let config = PoolConfig {
         name: name.to_owned(),
+        protocol,
         listen: listen.iter().map(|(address, _)| address.clone()).collect(),
         backlog: backlog
             .and_then(|backlog| u32::try_from(backlog).ok())
@@ -87,6 +96,27 @@ pub fn pool<'d, 't>(
         allow_flush: allow_flush.unwrap_or_default(),
     };
     Some(PlacedPool { config, listen })
+}
+
+fn protocol(item: &Item<'_, '_>) -> Option<Protocol> {
+    let all = [Protocol::Redis, Protocol::Memcached];
+    let name = one_of(item, "protocol", &all.map(Protocol::name))?;
+    all.into_iter().find(|protocol| protocol.name() == name)
+}
+
+/// What a pool of memcacheds has no use for.
+fn refuse_of_redis(section: &Section<'_, '_>, upstream: &UpstreamConfig) {
+    let help = "leave the line out, or write protocol = \"redis\"";
+    if let Some(item) = section.peek("database") {
+        item.problem("memcached has no databases", help);
+    }
+    if upstream.credentials.is_some() {
+        // Of the pool as a whole: the line may have the password in it.
+        section.problem(
+            "memcached's text protocol has no password",
+            "leave `password` out of `upstream`, or write protocol = \"redis\"",
+        );
+    }
 }
 
 fn check_name(name: &str, item: &Item<'_, '_>) {
@@ -285,12 +315,4 @@ fn compat(item: &Item<'_, '_>) -> Option<Compat> {
         "twemproxy" => Some(Compat::Twemproxy),
         _ => Some(Compat::Redis),
     }
-}
-
-/// Records that `item` asks for something that this build would not do.
-fn not_yet(item: &Item<'_, '_>, what: &str, instead: &str) {
-    item.problem(
-        format!("{what} is not in this build yet"),
-        format!("write {instead}, or leave it out"),
-    );
 }

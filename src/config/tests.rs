@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::proxy::config::{Compat, EjectConfig, PoolLimits, Timeouts};
+use crate::proxy::config::{Compat, EjectConfig, PoolLimits, Protocol, Timeouts};
 use crate::router::hash::HashKind;
 use crate::router::spec::DistributionKind;
 
@@ -236,6 +236,29 @@ fn what_clients_must_say_is_told_without_the_words() {
             ),
         ],
         told_about,
+    );
+}
+
+#[test]
+fn a_pool_of_memcacheds_has_no_database_and_no_password() {
+    let pool = |lines: &str| {
+        format!(
+            "[pool.cache]\nprotocol = \"memcached\"\nlisten = [\"127.0.0.1:0\"]\n{lines}\n{SHARD}"
+        )
+    };
+    let config = meant(&pool(""));
+    assert_eq!(config.pools[0].protocol, Protocol::Memcached);
+    assert_eq!(
+        told(&pool("database = 1")),
+        "error: memcached has no databases\n  a.toml:4:12  pool.cache.database = 1\n  help: leave the line out, or write protocol = \"redis\""
+    );
+    assert_eq!(
+        told(&pool("upstream = { password = \"hunter2\" }")),
+        "error: memcached's text protocol has no password\n  a.toml:1:1  [pool.cache]\n  help: leave `password` out of `upstream`, or write protocol = \"redis\""
+    );
+    assert_eq!(
+        told_about("protocol = \"memcache\""),
+        "error: unknown protocol \"memcache\"\n  a.toml:3:12  pool.cache.protocol = \"memcache\"\n  help: did you mean \"memcached\"?"
     );
 }
 

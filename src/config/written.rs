@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Timeouts};
+use crate::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Protocol, Timeouts};
 use crate::reuseport::listener::BACKLOG_DEFAULT;
 use crate::router::spec::ShardSpec;
 use crate::upstream::config::{Credentials, UpstreamConfig};
@@ -60,6 +60,13 @@ fn write_pool(text: &mut String, pool: &PoolConfig) {
         text.push('\n');
     };
     line(format!("[pool.{name}]"));
+    if pool.protocol != Protocol::default() {
+        line(
+            "# redis: false, twemproxy's default. Without this line the shards are Redis's."
+                .to_owned(),
+        );
+        line(format!("protocol = \"{}\"", pool.protocol.name()));
+    }
     line(format!("listen = [{}]", listen.join(", ")));
     if pool.backlog != BACKLOG_DEFAULT {
         line(format!(

@@ -36,6 +36,8 @@ pub const LARGE_BYTES_PER_SECOND_DEFAULT: u64 = 100 * MIB as u64;
 pub struct PoolConfig {
     /// The name after `pool.` in the config; unique in a process.
     pub name: String,
+    /// What clients and shards speak.
+    pub protocol: Protocol,
     /// Where clients connect; never empty.
     pub listen: Vec<ListenAddress>,
     /// Connections the kernel keeps, for each worker, that nobody accepted yet.
@@ -123,6 +125,26 @@ impl Default for PoolLimits {
             client_buffer_bytes_max: CLIENT_BUFFER_BYTES_DEFAULT,
             clients_max: None,
             large_bytes_per_second: Some(LARGE_BYTES_PER_SECOND_DEFAULT),
+        }
+    }
+}
+
+/// What the clients and the shards of a pool speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// RESP, versions 2 and 3.
+    #[default]
+    Redis,
+    /// memcached's text protocol. Such a pool has no database and no password.
+    Memcached,
+}
+
+impl Protocol {
+    /// The word for it in a config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Memcached => "memcached",
         }
     }
 }

@@ -61,6 +61,7 @@ impl Delivery<'_> {
         let ticket = replies.ticket.after(replies.first);
         match ticket.part {
             None => self.hand_over(ticket, replies.count, replies.bytes),
+            Some(PartOf::NO_REPLY) => self.hand_over(ticket, replies.count, &[]),
             Some(part) => self.part(ticket, part, replies.bytes),
         }
     }
@@ -69,6 +70,7 @@ impl Delivery<'_> {
     pub fn one(&mut self, ticket: Ticket, reply: &[u8]) {
         match ticket.part {
             None => self.hand_over(ticket, 1, reply),
+            Some(PartOf::NO_REPLY) => self.hand_over(ticket, 1, &[]),
             Some(part) => {
                 self.fail_part(part);
                 self.part(ticket, part, reply);

@@ -24,6 +24,7 @@ use super::client::{Client, Pause};
 use super::core::{FULL_BYTES, Full, PoolCore, Ticket};
 use super::intake::HELD_BYTES_MAX;
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
+use super::memcached::write_failure;
 use super::reader::{Meant, Read, Simple};
 
 /// What a client gets for a moving key while the gate is fenced, or when more
@@ -60,17 +61,41 @@ pub(super) struct Seat {
     pub stale: bool,
     /// Its requests are looked at one by one (`session.rs`); always stale then.
     pub in_session: bool,
-    batch: Batch,
+    pub batch: Batch,
 }
 
 /// Requests that follow each other in the input and go to one pipe.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     pipe: u32,
     start: usize,
     end: usize,
     count: u32,
     class: Option<CommandClass>,
+}
+
+impl Batch {
+    /// One request that stands at `start..end` of the input.
+    pub fn of(pipe: u32, class: CommandClass, start: usize, end: usize) -> Self {
+        Self {
+            pipe,
+            start,
+            end,
+            count: 1,
+            class: Some(class),
+        }
+    }
+
+    /// Whether the next request of this kind for this pipe goes with it.
+    pub fn goes_on(&self, pipe: u32, class: CommandClass) -> bool {
+        self.pipe == pipe && self.class == Some(class)
+    }
+
+    /// One more request, which ends there.
+    pub fn add(&mut self, end: usize) {
+        self.end = end;
+        self.count += 1;
+    }
 }
 
 impl Seat {
@@ -331,10 +356,13 @@ impl PoolCore {
     /// The error reply to a request whose pipe is down.
     pub(super) fn write_refusal(&mut self, pipe_key: u32, out: &mut Vec<u8>) {
         self.counters.errors.of(ErrorKind::ShardDown).inc();
+        let protocol = self.config.protocol;
         let place = self.pipes.get(pipe_key as usize);
         match place.and_then(|place| Some((place, place.pipe.refusal()?))) {
-            Some((place, why)) => write_error(out, &place.refusal_text(why, self.config.compat)),
-            None => write_error(out, "ERR the shard is not there any more"),
+            Some((place, why)) => {
+                write_failure(protocol, out, &place.refusal_text(why, self.config.compat));
+            }
+            None => write_failure(protocol, out, "ERR the shard is not there any more"),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::metrics::pool::ErrorKind;
 use crate::resp::{ProtocolError, write_error};
 
 use super::client::{Client, Ending, Pause, Unread};
-use super::config::Compat;
+use super::config::{Compat, Protocol};
 use super::core::PoolCore;
 use super::dispatch::{Seat, Verdict};
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
@@ -24,9 +24,9 @@ const SHRINK_UNREAD_BELOW: usize = 4;
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How far a run over a client's input came.
-struct Run {
-    consumed: usize,
-    pause: Option<Pause>,
+pub(super) struct Run {
+    pub(super) consumed: usize,
+    pub(super) pause: Option<Pause>,
 }
 
 impl PoolCore {
@@ -178,6 +178,9 @@ impl PoolCore {
     }
 
     fn take_requests(&mut self, key: u32, input: &[u8], reader: &mut Reader) -> Run {
+        if self.config.protocol == Protocol::Memcached {
+            return self.take_texts(key, input, reader);
+        }
         let mut run = Run {
             consumed: 0,
             pause: None,
@@ -284,7 +287,7 @@ impl PoolCore {
     }
 
     /// Brings a seat up to date; false if the client is owed too much.
-    fn renew(&mut self, seat: &mut Seat, input: &[u8]) -> bool {
+    pub(super) fn renew(&mut self, seat: &mut Seat, input: &[u8]) -> bool {
         self.flush(seat, input);
         if let Some(client) = self.clients.get(seat.key as usize) {
             (seat.lane, seat.budget) = (client.lane, self.budget(client));

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use crate::metrics::pool::ShardCounters;
 use crate::router::address::ShardAddress;
 use crate::router::layout::{Layout, Shard, ShardIndex};
-use crate::upstream::pipe::{Greeting, Manner, Pipe, PipeError};
+use crate::upstream::pipe::{Dialect, Greeting, Manner, Pipe, PipeError};
 
-use super::config::Compat;
+use super::config::{Compat, Protocol};
 use super::core::{PoolCore, Ticket};
 use super::dispatch::Seat;
 use super::large_replies::Passage;
@@ -169,6 +169,10 @@ impl PoolCore {
     pub(super) fn greeting(&self, lane: u32, address: &ShardAddress) -> Greeting {
         let lane = self.lanes.get(lane as usize);
         let greeting = Greeting {
+            dialect: match self.config.protocol {
+                Protocol::Redis => Dialect::Resp,
+                Protocol::Memcached => Dialect::Memcached,
+            },
             protocol: lane.map_or(2, |lane| lane.protocol),
             database: lane.map_or(0, |lane| lane.database),
             credentials: self.config.upstream.credentials.clone(),

@@ -24,12 +24,14 @@
 use tracing::info;
 
 use crate::metrics::pool::ErrorKind;
-use crate::resp::{ProtocolError, RequestTail, write_error};
+use crate::resp::{Fed, ProtocolError, RequestTail};
 use crate::router::epoch::Route;
 
 use super::client::{Client, Ending, Pause, Unread};
+use super::config::Protocol;
 use super::core::{PoolCore, Ticket};
 use super::dispatch::Verdict;
+use super::memcached::write_failure;
 use super::private_pipes::Role;
 use super::reader::{Reader, Simple};
 
@@ -44,15 +46,55 @@ pub const UPLOAD_STALL_MS_MAX: u64 = 10_000;
 /// A request that passes on as it arrives.
 #[derive(Debug)]
 pub struct Upload {
-    tail: RequestTail,
+    pub(super) tail: UploadTail,
     /// Where it goes; nowhere after its shard was lost.
     pub(super) pipe: Option<u32>,
     /// Bytes of it that passed.
-    passed_bytes: u64,
+    pub(super) passed_bytes: u64,
+    /// Its client wants no reply.
+    pub(super) quiet: bool,
+}
+
+/// How the end of an upload is found.
+#[derive(Debug)]
+pub(super) enum UploadTail {
+    /// That of a request in RESP.
+    Resp(RequestTail),
+    /// After so many bytes.
+    Data(u64),
+}
+
+impl UploadTail {
+    fn feed(&mut self, bytes: &[u8]) -> Result<Fed, ProtocolError> {
+        match self {
+            Self::Resp(tail) => tail.feed(bytes),
+            Self::Data(missing) => {
+                let consumed = usize::try_from(*missing)
+                    .map_or(bytes.len(), |missing| missing.min(bytes.len()));
+                *missing -= consumed as u64;
+                Ok(Fed {
+                    consumed,
+                    done: *missing == 0,
+                })
+            }
+        }
+    }
+}
+
+impl Upload {
+    /// One of which nothing goes on.
+    pub(super) fn nowhere(tail: UploadTail) -> Self {
+        Self {
+            tail,
+            pipe: None,
+            passed_bytes: 0,
+            quiet: false,
+        }
+    }
 }
 
 /// What becomes of a request whose beginning is here.
-enum Start {
+pub(super) enum Start {
     /// It is kept until it is whole.
     Keep,
     /// The same, and no more is read until the reason is gone.
@@ -84,6 +126,9 @@ impl PoolCore {
     }
 
     fn start(&mut self, key: u32, bytes: &[u8], reader: &mut Reader) -> Start {
+        if self.config.protocol == Protocol::Memcached {
+            return self.start_text(key, bytes, reader);
+        }
         if self.refuses_beginning(key, bytes, reader) {
             return Start::End;
         }
@@ -118,11 +163,7 @@ impl PoolCore {
         };
         match (refusal, reader.take_tail(bytes)) {
             (Verdict::Wait(pause), _) => Start::Wait(pause),
-            (_, Ok(Some(tail))) => Start::Pass(Upload {
-                tail,
-                pipe: None,
-                passed_bytes: 0,
-            }),
+            (_, Ok(Some(tail))) => Start::Pass(Upload::nowhere(UploadTail::Resp(tail))),
             (_, Ok(None)) => Start::Keep,
             (_, Err(error)) => self.end_by(key, error),
         }
@@ -166,9 +207,10 @@ impl PoolCore {
         self.counters.large_requests_total.inc();
         self.mark_pipe(pipe);
         Start::Pass(Upload {
-            tail,
+            tail: UploadTail::Resp(tail),
             pipe: Some(pipe),
             passed_bytes: bytes.len() as u64,
+            quiet: false,
         })
     }
 
@@ -361,10 +403,13 @@ impl PoolCore {
         self.abandon(pipe);
         self.counters.errors.of(ErrorKind::Timeout).inc();
         let mut reply = Vec::new();
-        write_error(&mut reply, &text);
+        write_failure(self.config.protocol, &mut reply, &text);
         if let Some(client) = self.clients.get_mut(key as usize)
             && client.ending != Ending::Closed
         {
+            if client.upload().is_some_and(|upload| upload.quiet) {
+                reply.clear();
+            }
             client.forget_last();
             client.answer(&reply);
             self.mark_client(key);

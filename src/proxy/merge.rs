@@ -24,6 +24,7 @@ use crate::router::errors::NO_SUCH_CLIENT;
 
 use super::describe;
 use super::gathered::Gathered;
+use super::memcached::{all_done, write_values};
 
 /// Memory kept of all finished merges, for the next ones.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
@@ -48,6 +49,10 @@ pub enum MergeKind {
         /// How many.
         beyond: u64,
     },
+    /// get and its kin of memcached: the blocks, in the order of the keys.
+    TextValues,
+    /// flush_all of memcached: `OK` when every part said so.
+    TextDone,
     /// What was asked of every shard: see `gathered.rs`.
     Gathered,
     /// CLIENT LIST: the workers' lines, in the order of the clients' ids.
@@ -74,8 +79,10 @@ struct Part {
 pub struct Merge {
     kind: MergeKind,
     owner: Owner,
-    /// Of each key, in request order; `Values` only.
+    /// Of each key, in request order; `Values` and `TextValues` only.
     order: Vec<u16>,
+    /// The keys, each behind a byte with its length; `TextValues` only.
+    keys: Vec<u8>,
     parts: Vec<Option<Part>>,
     missing: usize,
     bytes: Vec<u8>,
@@ -113,7 +120,8 @@ impl Merges {
         let mut merge = self.take_spare().unwrap_or_else(|| Merge::new(owner, kind));
         (merge.owner, merge.kind) = (owner, kind);
         merge.order.clear();
-        if kind == MergeKind::Values {
+        merge.keys.clear();
+        if matches!(kind, MergeKind::Values | MergeKind::TextValues) {
             merge.order.extend(order);
         }
         merge.parts.clear();
@@ -189,6 +197,7 @@ impl Merge {
             kind,
             owner,
             order: Vec::new(),
+            keys: Vec::new(),
             parts: Vec::new(),
             missing: 0,
             bytes: Vec::new(),
@@ -212,6 +221,15 @@ impl Merge {
     /// Whether the client's connection ends after the reply.
     pub fn ends_client(&self) -> bool {
         self.failed && self.ends_on_failure
+    }
+
+    /// Notes the next key of a request with several; longer ones than memcached
+    /// has are no keys.
+    pub(super) fn note_key(&mut self, key: &[u8]) {
+        if let Ok(len) = u8::try_from(key.len()) {
+            self.keys.push(len);
+            self.keys.extend_from_slice(key);
+        }
     }
 
     /// Takes the reply of one part; true when it was the last one missing.
@@ -239,6 +257,7 @@ impl Merge {
     fn memory(&self) -> usize {
         size_of::<Self>()
             + self.bytes.capacity()
+            + self.keys.capacity()
             + self.order.capacity() * size_of::<u16>()
             + self.parts.capacity() * size_of::<Option<Part>>()
             + self.cursors.capacity() * size_of::<Part>()
@@ -252,16 +271,24 @@ impl Merge {
     /// Appends the whole reply to `out`.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let replies = || self.parts.iter().flatten().map(|part| part.of(&self.bytes));
-        if self.kind == MergeKind::Last {
-            out.extend_from_slice(replies().next_back().unwrap_or_default());
-            return;
+        match self.kind {
+            MergeKind::Last => {
+                out.extend_from_slice(replies().next_back().unwrap_or_default());
+                return;
+            }
+            MergeKind::TextValues => {
+                let mut parts: Vec<&[u8]> = replies().collect();
+                return write_values(&self.keys, &self.order, &mut parts, out);
+            }
+            MergeKind::TextDone => return all_done(replies(), out),
+            _ => {}
         }
         if let Some(error) = replies().find(|reply| reply.first() == Some(&b'-')) {
             out.extend_from_slice(error);
             return;
         }
         match self.kind {
-            MergeKind::Last => {}
+            MergeKind::Last | MergeKind::TextValues | MergeKind::TextDone => {}
             MergeKind::AllOk => out.extend_from_slice(b"+OK\r\n"),
             MergeKind::Lines { protocol } => {
                 let text = replies().map(String::from_utf8_lossy).collect::<String>();

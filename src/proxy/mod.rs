@@ -28,6 +28,7 @@ mod large_replies;
 mod large_requests;
 mod local;
 mod login;
+mod memcached;
 pub mod merge;
 mod orders;
 mod pace;

@@ -1,6 +1,7 @@
 //! Reads one client's requests: the scanner, and what its last request's
 //! command was, so that a pipeline of one command looks it up once.
 
+use crate::memcached;
 use crate::metrics::latency::CommandClass;
 use crate::resp::{ProtocolError, Request, RequestLimits, RequestScanner, RequestTail, Started};
 use crate::router::commands::original::{self, Accepted};
@@ -19,6 +20,8 @@ pub struct Reader {
     scanner: RequestScanner,
     simple: Option<Simple>,
     compat: Compat,
+    /// In place of both, in a pool of memcacheds.
+    pub(super) text: memcached::RequestScanner,
 }
 
 /// A command that is forwarded by one key at a fixed place.
@@ -67,6 +70,7 @@ impl Reader {
     pub fn new(limits: RequestLimits, compat: Compat) -> Self {
         let takes_inline = compat == Compat::Redis;
         Self {
+            text: memcached::RequestScanner::new(limits.request_bytes_max),
             scanner: RequestScanner::new(RequestLimits {
                 takes_inline,
                 ..limits
@@ -154,6 +158,7 @@ impl Reader {
     pub fn reset(&mut self) {
         self.scanner.reset();
         self.simple = None;
+        self.text.reset();
     }
 }
 

@@ -43,6 +43,19 @@ pub enum ReloadError {
         /// The job.
         job: String,
     },
+    /// A pool would speak something else.
+    #[error(
+        "pool {pool}: its protocol can't change from {from} to {to} while it runs; give the pool \
+         another name, or restart"
+    )]
+    Protocol {
+        /// The pool.
+        pool: String,
+        /// What it speaks.
+        from: &'static str,
+        /// What the config says now.
+        to: &'static str,
+    },
     /// A pool could not be opened or bound.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -72,6 +85,7 @@ impl Proxy {
             let known = self.handle(&config.name);
             let before = match &known {
                 Some(handle) => {
+                    handle.check_protocol(&config).await?;
                     handle.check_relayout(&config).await?;
                     handle.shared.state.lock().await.config.listen.clone()
                 }
@@ -173,6 +187,19 @@ impl Proxy {
 }
 
 impl PoolHandle {
+    /// Its clients are in the middle of what they say.
+    async fn check_protocol(&self, config: &PoolConfig) -> Result<(), ReloadError> {
+        let from = self.shared.state.lock().await.config.protocol;
+        if from == config.protocol {
+            return Ok(());
+        }
+        Err(ReloadError::Protocol {
+            pool: config.name.clone(),
+            from: from.name(),
+            to: config.protocol.name(),
+        })
+    }
+
     /// Whether the config's layout could be taken now.
     async fn check_relayout(&self, config: &PoolConfig) -> Result<(), ReloadError> {
         let pool = || config.name.clone();

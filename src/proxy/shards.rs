@@ -1,13 +1,13 @@
 //! The shards' side of the core: what their sockets say, and deadlines.
 
 use crate::metrics::pool::ErrorKind;
-use crate::resp::write_error;
 use crate::upstream::pipe::{PipeError, Replies, Unanswered};
 
 use super::client::Ending;
 use super::config::Compat;
 use super::core::{PoolCore, Ticket};
 use super::lanes::PipePlace;
+use super::memcached::write_failure;
 use super::original;
 use super::private_pipes::Role;
 
@@ -198,7 +198,7 @@ impl PoolCore {
     /// Answers each request by the same error.
     fn refuse(&mut self, unanswered: &[Unanswered<Ticket>], text: &str) {
         let mut reply = Vec::with_capacity(text.len() + 3);
-        write_error(&mut reply, text);
+        write_failure(self.config.protocol, &mut reply, text);
         let mut delivery = self.delivery();
         for batch in unanswered {
             for request in batch.first..batch.first + batch.count {

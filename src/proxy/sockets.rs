@@ -6,11 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use tracing::{debug, warn};
 
-use crate::resp::write_error;
 use crate::router::address::ShardAddress;
 use crate::upstream::pipe::PipeError;
 
 use super::balance::Newcomer;
+use super::config::Protocol;
+use super::memcached::write_failure;
 use super::place::Place;
 use super::stream::{Stream, link_error};
 use super::worker::Worker;
@@ -122,13 +123,13 @@ impl Worker {
         };
         let Some(seat) = pool.balance.take_seat(own) else {
             debug!(%peer, "refused: max_clients reached");
-            return refuse_full(&mut stream);
+            return refuse_full(pool.config.protocol, &mut stream);
         };
         // The seat is counted already.
         let is_full = |max| pool.balance.clients() > max;
         if pool.config.limits.clients_max.is_some_and(is_full) {
             debug!(%peer, "refused: the pool's max_clients reached");
-            return refuse_full(&mut stream);
+            return refuse_full(pool.config.protocol, &mut stream);
         }
         let is_own = seat.worker() == own;
         let newcomer = Newcomer { stream, peer, seat };
@@ -180,9 +181,9 @@ impl Worker {
     }
 }
 
-fn refuse_full(stream: &mut Stream) {
+fn refuse_full(protocol: Protocol, stream: &mut Stream) {
     let mut reply = Vec::new();
-    write_error(&mut reply, "ERR max number of clients reached");
+    write_failure(protocol, &mut reply, "ERR max number of clients reached");
     // A fresh socket takes these few bytes; if not, closing says enough.
     let _ = stream.write(&reply);
 }

@@ -30,23 +30,23 @@ const KEEP_KEYS_MAX: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub struct Split {
     /// The part of each key, in request order.
-    part_of_key: Vec<u16>,
+    pub(super) part_of_key: Vec<u16>,
     /// The parts, in the order of their first keys.
-    parts: Vec<SplitPart>,
+    pub(super) parts: Vec<SplitPart>,
     /// By pipe: its part in this request, if any.
     part_of_pipe: Vec<Option<u16>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct SplitPart {
-    pipe: u32,
+pub(super) struct SplitPart {
+    pub(super) pipe: u32,
     keys: usize,
     /// Its connection is down: its keys go nowhere.
-    refused: bool,
+    pub(super) refused: bool,
 }
 
 impl Split {
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         for part in self.parts.drain(..) {
             if let Some(place) = self.part_of_pipe.get_mut(part.pipe as usize) {
                 *place = None;
@@ -59,7 +59,7 @@ impl Split {
     }
 
     #[inline]
-    fn add(&mut self, pipe: u32) {
+    pub(super) fn add(&mut self, pipe: u32) {
         let index = pipe as usize;
         if self.part_of_pipe.len() <= index {
             self.part_of_pipe.resize(index + 1, None);

@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod error;
+pub mod memcached;
 pub mod pipe;
 pub mod session;
 pub mod socket;

@@ -26,15 +26,17 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::resp::{ReplyError, ReplyScanner};
 
 mod batch;
+mod dialect;
 mod greeting;
 mod large;
 mod unasked;
 
+use batch::Sent;
 pub use batch::{Replies, Unanswered};
-use batch::{Sent, take_batch};
+use dialect::Scanner;
+pub use dialect::{Dialect, Unreadable};
 pub use greeting::{Greeting, Manner, is_failure};
 use large::Passing;
 pub use large::{LARGE_BYTES_MIN, LargeReply};
@@ -70,7 +72,7 @@ pub enum PipeError {
     Refused(String),
     /// The shard sent bytes that are no reply.
     #[error("unreadable reply: {0}")]
-    Garbled(ReplyError),
+    Garbled(#[from] Unreadable),
     /// The shard sent a reply that nobody asked for.
     #[error("a reply without a request")]
     Unasked,
@@ -115,7 +117,7 @@ pub struct Pipe<T> {
     out: Vec<u8>,
     out_start: usize,
     in_flight: VecDeque<Sent<T>>,
-    scanner: ReplyScanner,
+    scanner: Scanner,
     partial: Vec<u8>,
     /// Of a large reply that is handed over as it arrives.
     passing: Option<Box<Passing>>,
@@ -131,12 +133,12 @@ impl<T: Copy> Pipe<T> {
     pub fn new(greeting: Greeting) -> Self {
         Self {
             state: State::Idle,
+            scanner: Scanner::of(greeting.dialect),
             greeting,
             greeting_out: Vec::new(),
             out: Vec::new(),
             out_start: 0,
             in_flight: VecDeque::new(),
-            scanner: ReplyScanner::new(),
             partial: Vec::new(),
             passing: None,
             progress_us: 0,
@@ -347,7 +349,7 @@ impl<T: Copy> Pipe<T> {
             let before = taken;
             match self.in_flight.front_mut() {
                 Some(sent) => {
-                    let batch = take_batch(&mut self.scanner, sent, input, taken);
+                    let batch = self.scanner.take_batch(sent, input, taken);
                     taken = batch.end;
                     if batch.replies > 0 {
                         self.answered += u64::from(batch.replies);
@@ -382,7 +384,7 @@ impl<T: Copy> Pipe<T> {
         let mut taken = 0;
         while let State::Greeting { unanswered, .. } = &mut self.state {
             let rest = input.get(taken..).unwrap_or_default();
-            let Some(reply) = self.scanner.scan(rest).map_err(PipeError::Garbled)? else {
+            let Some(reply) = self.scanner.scan(rest)? else {
                 break;
             };
             taken += reply.len;
@@ -407,7 +409,7 @@ impl<T: Copy> Pipe<T> {
     /// With nothing in flight only an out-of-band push may come: nobody
     /// subscribed on a shared pipe.
     fn take_unasked(&mut self, rest: &[u8]) -> Result<usize, PipeError> {
-        match self.scanner.scan(rest).map_err(PipeError::Garbled)? {
+        match self.scanner.scan(rest)? {
             None => Ok(0),
             Some(reply) if reply.kind == b'>' => Ok(reply.len),
             Some(_) => Err(PipeError::Unasked),
@@ -507,6 +509,7 @@ mod tests {
 
     fn greeting(protocol: u8, database: u16) -> Greeting {
         Greeting {
+            dialect: Dialect::Resp,
             protocol,
             database,
             credentials: None,

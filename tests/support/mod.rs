@@ -2,10 +2,10 @@
 //! sockets. Nothing here uses the product's own code, so that a bug in its
 //! RESP scanner cannot hide itself.
 //!
-//! - [`RedisServer`], [`Nutcracker`], [`Keyferry`], [`Job`]: child processes,
+//! - [`RedisServer`], [`Memcached`], [`Nutcracker`], [`Keyferry`], [`Job`]: child processes,
 //!   on ports chosen by the system, in a temporary directory, ended by their
 //!   own pid on drop. When the test is failing they print their log's tail.
-//! - [`Client`] and [`Value`]: a blocking RESP client.
+//! - [`Client`] and [`Value`]: a blocking RESP client; [`TextClient`]: memcached's.
 //! - [`load`]: checked writers with an exact model of what the servers hold.
 //! - [`wait_until`]: polls a condition until a deadline; tests do not sleep to
 //!   synchronise.
@@ -31,6 +31,7 @@ pub mod http;
 pub mod job;
 pub mod keyferry;
 pub mod load;
+pub mod memcached;
 pub mod nutcracker;
 pub mod process;
 pub mod redis_server;
@@ -43,6 +44,7 @@ pub use exchange::{Outcome, exchange, exchange_in_turn, requests};
 pub use http::{http_get, http_post};
 pub use job::{Job, keyferry_command};
 pub use keyferry::Keyferry;
+pub use memcached::{Memcached, TextClient};
 pub use nutcracker::Nutcracker;
 pub use process::{Process, Signal, free_port};
 pub use redis_server::RedisServer;

@@ -9,7 +9,7 @@ use crate::cli::ConfigFile;
 use crate::cli::exit::ExitStatus;
 use crate::cli::pool_choice::choose;
 use crate::config::{self, Config};
-use crate::proxy::config::PoolConfig;
+use crate::proxy::config::{PoolConfig, Protocol};
 use crate::reshard::proxies::ProxyUrl;
 use crate::router::layout::Layout;
 use crate::router::spec::LayoutSpec;
@@ -74,6 +74,17 @@ impl PoolArgs {
         let pool = choose(&config, &self.config.file, self.pool.as_deref())
             .map_err(|error| usage(error.to_string()))?
             .clone();
+        if pool.protocol == Protocol::Memcached {
+            return Err(Failure::new(
+                ExitStatus::Refused,
+                format!(
+                    "pool `{}` is of memcacheds, which cannot be resharded",
+                    pool.name
+                ),
+                "memcached has no replication to follow; change its [[pool.NAME.shard]] and \
+                 reload: keys that move are missed once (`keyferry config diff` says how many)",
+            ));
+        }
         let to = config::load_layout(&self.to).map_err(|error| usage(error.to_string()))?;
         Ok(MeantPool {
             config_layout: layout(pool.layout.clone(), &self.config.file)?,

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use crate::proxy::config::{Compat, DATABASES, EjectConfig, PoolConfig, PoolLimits, Timeouts};
+use crate::proxy::config::{
+    Compat, DATABASES, EjectConfig, PoolConfig, PoolLimits, Protocol, Timeouts,
+};
 use crate::reuseport::address::ListenAddress;
 use crate::router::layout::Layout;
 use crate::router::layout_error::{LayoutError, Place as LayoutPlace};
@@ -29,8 +31,6 @@ const RETRY_MS_DEFAULT: u32 = 30_000;
 
 /// Most failures that [`EjectConfig`] takes.
 const FAILURES_MAX: u32 = 1000;
-
-const HELP_LATER: &str = "leave the line out, or keep this pool with the original for now";
 
 /// The config that the pools in the file called `name` mean.
 pub fn config(name: &str, drafts: Vec<Draft>) -> Result<Config, Vec<Fault>> {
@@ -187,17 +187,6 @@ fn refuse_what_is_not_done(draft: &Draft, faults: &mut Vec<Fault>) {
             "rename it; names become parts of file names and URLs",
         );
     }
-    match draft.switch("redis") {
-        Some(Placed { value: true, .. }) => {}
-        redis => {
-            let at = redis.map_or(draft.name.at, |redis| redis.at);
-            refuse(
-                at,
-                "memcached pools (redis: false, the default) are not supported yet",
-                "write `redis: true` if the servers speak Redis's protocol",
-            );
-        }
-    }
     if let Some(Placed { value, at }) = draft.number("redis_db")
         && value >= u32::from(DATABASES)
     {
@@ -275,7 +264,12 @@ fn pool(draft: Draft) -> PoolConfig {
     let connections = number("server_connections").unwrap_or(1);
     let clients = number("client_connections").filter(|clients| *clients > 0);
     let backlog = number("backlog").unwrap_or(BACKLOG_DEFAULT);
-    let database = number("redis_db").unwrap_or_default();
+    let protocol = match is_on("redis") {
+        true => Protocol::Redis,
+        false => Protocol::Memcached,
+    };
+    // The original reads it in a pool of memcacheds, too, and makes nothing of it.
+    let database = number("redis_db").filter(|_| protocol == Protocol::Redis);
     let preconnect = is_on("preconnect");
     let ejects = is_on("auto_eject_hosts");
     // Clients say it to us, and we to the servers.
@@ -290,10 +284,13 @@ fn pool(draft: Draft) -> PoolConfig {
         .collect();
     PoolConfig {
         name: draft.name.value,
+        protocol,
         listen,
         backlog,
         layout,
-        database: u16::try_from(database).unwrap_or_default(),
+        database: database
+            .and_then(|database| u16::try_from(database).ok())
+            .unwrap_or_default(),
         timeouts,
         eject: EjectConfig {
             enabled: ejects,

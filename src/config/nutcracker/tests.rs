@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{is_nutcracker, parse};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, to_toml};
+use crate::proxy::config::Protocol;
 use crate::router::layout::Layout;
 
 const END: &str = "  servers:\n   - 127.0.0.1:6379:1\n";
@@ -253,12 +254,28 @@ fn pools_that_cannot_stand_together_are_told() {
 }
 
 #[test]
-fn memcached_pools_are_refused_and_passwords_not_printed() {
-    let (what, ..) = told(&pool("").replace("  redis: true\n", ""));
+fn pools_are_of_memcacheds_by_default() {
+    for redis in ["", "  redis: false\n"] {
+        // As in the original a database is read and means nothing there.
+        let text = pool("  redis_db: 3\n").replace("  redis: true\n", redis);
+        let config = meant(&text);
+        assert_eq!(config.pools[0].protocol, Protocol::Memcached, "{redis}");
+        assert_eq!(config.pools[0].database, 0);
+        let toml = to_toml(&config).expect("its TOML");
+        assert!(toml.contains("\nprotocol = \"memcached\"\n"), "{toml}");
+    }
+    let redis = meant(&pool(""));
+    assert_eq!(redis.pools[0].protocol, Protocol::Redis);
+    assert!(!to_toml(&redis).expect("its TOML").contains("protocol"));
+    let (what, ..) = told(&pool("  redis_auth: x\n").replace("  redis: true\n", ""));
     assert_eq!(
         what,
-        "pool 'alpha': memcached pools (redis: false, the default) are not supported yet"
+        "directive \"redis_auth:\" is only valid for a redis pool"
     );
+}
+
+#[test]
+fn passwords_are_meant_and_not_printed() {
     let lines = "  redis_auth: hunter2\n";
     let config = parse(Path::new("n.yml"), &pool(lines)).expect(lines);
     let (auth, said) = (&config.pools[0].auth, &config.pools[0].upstream.credentials);

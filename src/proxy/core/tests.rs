@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::proxy::config::{Compat, EjectConfig, PoolLimits, Timeouts};
+use crate::proxy::config::{Compat, EjectConfig, PoolLimits, Protocol, Timeouts};
 use crate::proxy::private_pipes::Role;
 use crate::resp::write_command;
 use crate::router::epoch::{Epoch, Gate};
@@ -46,6 +46,7 @@ fn layout(ports: &[u16]) -> Arc<Layout> {
 fn config(spec: &LayoutSpec, client_buffer_bytes_max: usize) -> PoolConfig {
     PoolConfig {
         name: "p".into(),
+        protocol: Protocol::default(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         backlog: 128,
         database: 0,

@@ -1,7 +1,7 @@
 //! What goes over a pipe together: requests that share a ticket, and the
 //! replies to them.
 
-use crate::resp::{ReplyError, ReplyScanner};
+use super::dialect::{FindReply, Unreadable};
 
 /// Requests that went out together.
 pub(super) struct Sent<T> {
@@ -48,14 +48,14 @@ pub(super) struct Batch {
     /// A push that follows it and is dropped.
     pub(super) push_bytes: usize,
     /// What follows it is no reply.
-    pub(super) error: Option<ReplyError>,
+    pub(super) error: Option<Unreadable>,
 }
 
 /// Finds the replies to a batch that stand at `start` of `input`, up to the
 /// batch's end, the bytes' end, or a push between them.
 #[inline]
 pub(super) fn take_batch<T>(
-    scanner: &mut ReplyScanner,
+    scanner: &mut impl FindReply,
     sent: &Sent<T>,
     input: &[u8],
     start: usize,
@@ -69,7 +69,7 @@ pub(super) fn take_batch<T>(
     let wanted = sent.count - sent.answered;
     while batch.replies < wanted {
         let rest = input.get(batch.end..).unwrap_or_default();
-        match scanner.scan(rest) {
+        match scanner.find(rest) {
             Ok(None) => break,
             Ok(Some(reply)) if reply.kind == b'>' => {
                 batch.push_bytes = reply.len;

@@ -8,6 +8,7 @@
 use crate::resp::write_command;
 
 use super::super::config::Credentials;
+use super::dialect::Dialect;
 
 /// Errors that twemproxy takes for a failure of the server, wherever they come.
 const FAILURES: [&[u8]; 3] = [b"-OOM", b"-BUSY", b"-LOADING"];
@@ -15,6 +16,8 @@ const FAILURES: [&[u8]; 3] = [b"-OOM", b"-BUSY", b"-LOADING"];
 /// What a connection must be told before its first request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
+    /// What the shard speaks; memcached's protocol has no greeting.
+    pub dialect: Dialect,
     /// RESP version, 2 or 3.
     pub protocol: u8,
     /// Database, 0 needs no SELECT.
@@ -39,6 +42,9 @@ pub enum Manner {
 impl Greeting {
     /// Appends the commands to `out`; returns how many replies they bring.
     pub(super) fn write(&self, out: &mut Vec<u8>) -> usize {
+        if self.dialect == Dialect::Memcached {
+            return 0;
+        }
         let before = self.manner == Manner::Original && self.write_select(out);
         let auth = self.write_auth(out);
         let hello = self.protocol == 3;
@@ -89,6 +95,7 @@ mod tests {
     #[test]
     fn each_manner_has_its_order() {
         let mut greeting = Greeting {
+            dialect: Dialect::Resp,
             protocol: 2,
             database: 3,
             credentials: Some(Credentials {

@@ -12,8 +12,7 @@
 
 use std::mem;
 
-use crate::resp::ReplyTail;
-
+use super::dialect::Tail;
 use super::{Pipe, PipeError, Replies, State};
 
 /// A request or a reply of more bytes than this is large.
@@ -38,7 +37,7 @@ pub struct LargeReply<T> {
 
 /// A large reply that is handed over as it arrives.
 pub(super) struct Passing {
-    tail: ReplyTail,
+    tail: Tail,
     /// Bytes handed over.
     bytes: u64,
 }
@@ -57,8 +56,8 @@ impl<T: Copy> Pipe<T> {
         let passing = self.passing.is_some();
         if !passing {
             let is_ready = matches!(self.state, State::Ready);
-            let kind = self.scanner.started_kind(&self.partial)?;
-            if !is_ready || !self.may_be_large() || kind == b'>' {
+            let has_started = self.scanner.has_started_reply(&self.partial);
+            if !is_ready || !self.may_be_large() || !has_started {
                 return None;
             }
         }
@@ -115,19 +114,19 @@ impl<T: Copy> Pipe<T> {
         let (Some(passing), Some(sent)) = (&mut self.passing, self.in_flight.front_mut()) else {
             return Err(PipeError::Unasked);
         };
-        let passed = passing.tail.pass(input).map_err(PipeError::Garbled)?;
-        let (piece, rest) = input.split_at_checked(passed.bytes).unwrap_or((input, &[]));
+        let (bytes, done) = passing.tail.pass(input)?;
+        let (piece, rest) = input.split_at_checked(bytes).unwrap_or((input, &[]));
         passing.bytes += piece.len() as u64;
         self.progress_us = now_us;
-        self.answered += u64::from(passed.done);
+        self.answered += u64::from(done);
         deliver(Replies {
             ticket: sent.ticket,
             first: sent.answered,
-            count: u32::from(passed.done),
+            count: u32::from(done),
             sent_us: sent.at_us,
             bytes: piece,
         });
-        if !passed.done {
+        if !done {
             self.partial.extend_from_slice(rest);
             return Ok(());
         }

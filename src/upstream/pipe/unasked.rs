@@ -21,7 +21,7 @@ impl<T: Copy> Pipe<T> {
         let start = self.take_greeting(&held, now_us)?;
         let mut end = start;
         while let Some(rest) = held.get(end..).filter(|rest| !rest.is_empty()) {
-            match self.scanner.scan(rest).map_err(PipeError::Garbled)? {
+            match self.scanner.scan(rest)? {
                 Some(reply) => end += reply.len,
                 None => break,
             }
