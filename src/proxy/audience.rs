@@ -161,9 +161,9 @@ fn channels(
     if args.len() > 3 {
         return Err(ErrorReply::subcommand_syntax(args));
     }
-    let is_wanted =
-        |name: &&Box<[u8]>| args.len() == 2 || glob::fits(args.arg(2), name, Case::Same);
-    let names: Vec<&Box<[u8]>> = counts.keys().filter(is_wanted).collect();
+    let is_wanted = |name: &&[u8]| args.len() == 2 || glob::fits(args.arg(2), name, Case::Same);
+    let names = counts.keys().map(|name| &**name);
+    let names: Vec<&[u8]> = names.filter(is_wanted).collect();
     write_array_header(out, names.len());
     names.iter().for_each(|name| write_bulk(out, name));
     Ok(())

@@ -5,6 +5,7 @@
 //! ```text
 //! connect, AUTH  ->  SELECT n, if the pool has a database  ->  PING  ->  +PONG
 //! ```
+//! A memcached is asked for its version.
 //! Everything else is a failure: -LOADING, -MASTERDOWN, -NOAUTH and their like
 //! answer at once and would fail each request all the same.
 
@@ -14,9 +15,10 @@ use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::error::SessionError;
+use crate::upstream::memcached::{NoVersion, memcached_version};
 use crate::upstream::session::Session;
 
-use super::config::PoolConfig;
+use super::config::{PoolConfig, Protocol};
 
 /// Longest answer that is told in the log.
 const TOLD_BYTES_MAX: usize = 200;
@@ -27,6 +29,9 @@ pub enum NotWell {
     /// It can't be reached, does not answer in time, or refuses the password.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The same of a memcached, or something else answers.
+    #[error(transparent)]
+    Memcached(#[from] NoVersion),
     /// It answers, but not well.
     #[error("it answers {command} with {answer}")]
     Answer {
@@ -64,8 +69,13 @@ pub async fn probe(address: &ShardAddress, pool: &PoolConfig) -> Result<(), NotW
         request_timeout: pool.timeouts.request.or(Some(pool.timeouts.connect)),
         ..pool.upstream.clone()
     };
-    let mut session = Session::connect(address, &upstream).await?;
-    ask_redis(&mut session, pool).await
+    match pool.protocol {
+        Protocol::Redis => {
+            let mut session = Session::connect(address, &upstream).await?;
+            ask_redis(&mut session, pool).await
+        }
+        Protocol::Memcached => Ok(memcached_version(address, &upstream).await.map(drop)?),
+    }
 }
 
 /// What is asked depends on the protocol of the pool's shards; this is Redis's.

@@ -188,7 +188,7 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
     use SessionCommand::{
         Block, Discard, Exec, Multi, Publish, Subscribe, Unsubscribe, Unwatch, Watch,
     };
-    use Unsupported::{KeylessScript, Migrate, Monitor, OneServer, PubSub, Replication};
+    use Unsupported::{KeylessScript, Migrate, Monitor, OneServer, Replication, Wait};
     let session = |line: &str, command| {
         assert_eq!(
             resolved(line).handling_for(&args(line)),
