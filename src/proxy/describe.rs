@@ -136,7 +136,6 @@ pub(super) fn command(name: &str, args: &Request<'_>, protocol: u8) -> Result<Ve
                 }
             }
         }
-        "command|docs" => map_header(protocol, 0, &mut out),
         "command|getkeys" => keys_of(args, None, &mut out)?,
         _ => keys_of(args, Some(protocol), &mut out)?,
     }

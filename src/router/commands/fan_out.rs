@@ -22,7 +22,8 @@ pub enum FanOut {
     /// FUNCTION STATS: of a shard that runs a function, else of any.
     FunctionStats,
     /// What every shard answers alike: FUNCTION LIST, FUNCTION DUMP, LOLWUT,
-    /// ACL CAT, ACL GENPASS, and every HELP. Asked is the first one that is there.
+    /// ACL CAT, ACL GENPASS, COMMAND DOCS (redis-cli's hints), and every HELP.
+    /// Asked is the first one that is there.
     AnyShard,
 }
 
@@ -41,9 +42,8 @@ impl FanOut {
                 Self::Functions
             }
             "function|stats" => Self::FunctionStats,
-            "function|list" | "function|dump" | "lolwut" | "acl|cat" | "acl|genpass" => {
-                Self::AnyShard
-            }
+            "function|list" | "function|dump" | "lolwut" | "acl|cat" | "acl|genpass"
+            | "command|docs" => Self::AnyShard,
             _ if name.ends_with("|help") => Self::AnyShard,
             _ => return None,
         })

@@ -284,6 +284,7 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
         ("function list", FanOut::AnyShard),
         ("object help", FanOut::AnyShard),
         ("client help", FanOut::AnyShard),
+        ("command docs", FanOut::AnyShard),
     ] {
         assert_eq!(
             resolved(line).handling(),
@@ -298,7 +299,7 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
     for line in [
         "client setname x",
         "hello 3",
-        "command docs",
+        "command count",
         "quit",
         "readonly",
         "config get x",
