@@ -84,6 +84,7 @@ def pubsub():
 
 def reconnect():
     before = process.delay().get(timeout=RESULT_LIMIT_S)
+    checks.wait_blocked()
     checks.restart()
     # The worker that was there goes on; the caller's messages are subscribed to again.
     equal(process.delay().get(timeout=RESULT_LIMIT_S), before)

@@ -74,10 +74,14 @@ def transaction():
     equal(value(second), 7)
 
 
-def blocking_pop():
-    """An idle worker waits in BLPOP or BLMOVE."""
-    checks.until(lambda: all(each.get_state() == "idle" for each in rq.Worker.all(connection=CONNECTION)))
+def wait_idle():
+    """Until the worker waits in BLPOP or BLMOVE."""
+    checks.until(lambda: [each.get_state() for each in rq.Worker.all(connection=CONNECTION)] == ["idle"])
     checks.wait_blocked()
+
+
+def blocking_pop():
+    wait_idle()
     equal(value(queue("waiting").enqueue(rq_jobs.add, 5, 6)), 11)
 
 
@@ -94,6 +98,8 @@ def prefix():
 
 
 def reconnect(waiting):
+    # It survives a lost connection while it waits; at its book-keeping it would end.
+    wait_idle()
     checks.restart()
     job = checks.until(lambda: queue("waiting").enqueue(rq_jobs.add, 7, 8), errors=(redis.ConnectionError,))
     equal(value(job), 15)

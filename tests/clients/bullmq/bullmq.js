@@ -82,6 +82,7 @@ const all = {
   },
 
   async reconnect() {
+    await checks.waitBlocked(2);
     await checks.restart();
     const job = await checks.until(() => queue.add('add', { one: 3, two: 4 }));
     equal(await job.waitUntilFinished(events, JOB_LIMIT_MS), 7);
