@@ -137,7 +137,7 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Greeting, Pipe, PipeError};
+    use super::super::{Greeting, Manner, Pipe, PipeError};
     use super::*;
 
     fn pipe() -> Pipe<u32> {
@@ -146,6 +146,7 @@ mod tests {
             protocol: 2,
             database: 0,
             credentials: None,
+            manner: Manner::default(),
         });
         pipe.dialing(0);
         pipe.connected(0);
