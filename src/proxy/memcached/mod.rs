@@ -26,6 +26,8 @@ mod intake;
 mod large;
 mod refusals;
 mod retrieval;
+#[cfg(test)]
+mod tests;
 
 pub(super) use retrieval::{all_done, write_values};
 
