@@ -116,9 +116,10 @@ const DATA_PATH: &[&str] = &[
 
 /// Who reads a clock there, and when; nobody does for each request.
 const MAY_READ_CLOCK: &[&str] = &[
-    "proxy/worker.rs", // once a turn
-    "proxy/local.rs",  // to answer TIME
-    "proxy/pool.rs",   // for calls of the admin API
+    "proxy/worker.rs",   // once a turn
+    "proxy/local.rs",    // to answer TIME
+    "proxy/pool.rs",     // for calls of the admin API
+    "proxy/ejecting.rs", // on the control side, when a shard fails or is due for a probe
 ];
 
 const CLOCKS: &[&str] = &["Instant", "SystemTime"];

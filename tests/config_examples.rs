@@ -68,6 +68,7 @@ fn what_is_commented_out_in_the_small_example_is_the_default() {
     assert_eq!(written.timeouts, explicit.timeouts);
     assert_eq!(written.upstream, explicit.upstream);
     assert_eq!(written.limits, explicit.limits);
+    assert_eq!(written.eject, explicit.eject);
     let layout = |spec| Layout::new(spec).expect("a layout").fingerprint();
     assert_eq!(
         layout(written.layout.clone()),

@@ -29,6 +29,7 @@ use std::mem;
 
 mod batch;
 mod dialect;
+mod error;
 mod greeting;
 mod large;
 mod unasked;
@@ -37,6 +38,7 @@ use batch::Sent;
 pub use batch::{Replies, Unanswered};
 use dialect::Scanner;
 pub use dialect::{Dialect, Unreadable};
+pub use error::PipeError;
 pub use greeting::{Greeting, Manner, is_failure};
 use large::Passing;
 pub use large::{LARGE_BYTES_MIN, LargeReply};
@@ -48,57 +50,6 @@ pub const RETRY_MS_MAX: u64 = 1_000;
 /// A buffer that grew past this is given back when it empties. What 50 clients
 /// write in a turn by pipelines of 64 must fit, or it would grow anew each time.
 const KEEP_BUFFER_BYTES_MAX: usize = 512 * 1024;
-
-/// Why a pipe's requests could not be answered by the shard.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PipeError {
-    /// The connection could not be made or broke; the text is the system's.
-    #[error("{0}")]
-    Link(String),
-    /// The shard's host name has no address.
-    #[error("{0}")]
-    Unresolved(String),
-    /// The shard closed the connection.
-    #[error("connection closed by the shard")]
-    Closed,
-    /// No connection within `timeout.connect`.
-    #[error("connecting timed out")]
-    ConnectTimeout,
-    /// No reply within `timeout.request`.
-    #[error("request timed out")]
-    RequestTimeout,
-    /// The shard refused AUTH, HELLO or SELECT; the text is the shard's.
-    #[error("handshake refused: {0}")]
-    Refused(String),
-    /// The shard sent bytes that are no reply.
-    #[error("unreadable reply: {0}")]
-    Garbled(#[from] Unreadable),
-    /// The shard sent a reply that nobody asked for.
-    #[error("a reply without a request")]
-    Unasked,
-    /// The layout no longer has the shard.
-    #[error("the shard left the layout")]
-    Retired,
-    /// The shard failed too often.
-    #[error("ejected after it failed too often; a health probe lets it in again")]
-    Ejected,
-    /// The key that a request waits for is looked for at another shard now.
-    #[error("force unblock from blocking operation, the key is on another shard now")]
-    Misplaced,
-    /// The system gave us no socket; the shard has no part in it.
-    #[error("{0}")]
-    NoSocket(String),
-}
-
-impl PipeError {
-    /// Whether the connection ended for a reason that is not the shard's.
-    pub fn is_our_doing(&self) -> bool {
-        matches!(
-            self,
-            Self::Retired | Self::Ejected | Self::Misplaced | Self::NoSocket(_)
-        )
-    }
-}
 
 #[derive(Debug)]
 enum State {
