@@ -22,7 +22,7 @@ use crate::router::layout::ShardIndex;
 
 use super::client::{Client, Pause};
 use super::core::{FULL_BYTES, Full, PoolCore, Ticket};
-use super::intake::HELD_BYTES_MAX;
+use super::intake::{HELD_BYTES_MAX, is_http};
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
 use super::reader::{Meant, Read, Simple};
 
@@ -113,6 +113,7 @@ impl PoolCore {
         let (command, handling) = match read.meant {
             Ok(Meant::Other(command, handling)) => (command, handling),
             Ok(Meant::Simple(simple)) => (simple.command, Handling::Forward),
+            Err(_) if is_http(request.arg(0)) => return self.hang_up(seat.key),
             Err(refusal) => {
                 return self.answer_error(seat.key, &ErrorReply::refused(refusal, request));
             }

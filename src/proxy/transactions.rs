@@ -30,6 +30,7 @@ use super::client::Pause;
 use super::core::{PartOf, PoolCore, Ticket};
 use super::describe;
 use super::dispatch::{Seat, Verdict};
+use super::intake::is_http;
 use super::merge::MergeKind;
 use super::private_pipes::Role;
 use super::reader::{Meant, Read};
@@ -136,6 +137,7 @@ impl PoolCore {
         let (command, handling) = match read.meant {
             Ok(Meant::Simple(simple)) => (simple.command, Handling::Forward),
             Ok(Meant::Other(command, handling)) => (command, handling),
+            Err(_) if is_http(request.arg(0)) => return self.hang_up(seat.key),
             Err(refusal) => {
                 let error = ErrorReply::refused(refusal, request);
                 if matches!(refusal, Refusal::Arity(command) if command.name == "exec") {
