@@ -24,6 +24,7 @@ use socket2::SockRef;
 
 use support::client::encode;
 use support::keyferry::{Keyferry, LayoutText};
+use support::process::memory_bytes;
 use support::{Client, RedisServer, Value, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -74,21 +75,12 @@ impl World {
         keys.filter(|key| owned(key)).take(count).collect()
     }
 
-    /// A number of `/proc/PID/status`, in bytes.
-    fn memory(&self, field: &str) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let line = line.unwrap_or_else(|| panic!("no {field} in {status}"));
-        let kib = line.trim_matches([':', '\t', ' ', 'k', 'B']);
-        kib.parse::<usize>().expect("a number of kB") * KIB
-    }
-
     fn resident(&self) -> usize {
-        self.memory("VmRSS")
+        memory_bytes(self.pid, "VmRSS")
     }
 
     fn resident_peak(&self) -> usize {
-        self.memory("VmHWM")
+        memory_bytes(self.pid, "VmHWM")
     }
 
     /// Fails if more than `bytes_max` came on top of `before` at any time.

@@ -3,7 +3,11 @@
 //! `nutcracker`, then found on the server that `Layout::owner` names.
 //!
 //! The 24 pools differ in number of servers, weights, names (explicit, by
-//! address, by socket path) and hash tags.
+//! address, by socket path) and hash tags. With a million keys for each:
+//!
+//! ```text
+//! KEYFERRY_PLACEMENT_KEYS=1000000 cargo test --test nutcracker_placement -- --nocapture
+//! ```
 
 #![allow(
     clippy::expect_used,
@@ -13,6 +17,7 @@
 mod support;
 
 use std::collections::HashSet;
+use std::env;
 
 use keyferry::router::hash::HashKind;
 use keyferry::router::layout::Layout;
@@ -20,7 +25,9 @@ use keyferry::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
 use support::client::encode;
 use support::{Client, Nutcracker, RedisServer, Value, seeded};
 
+/// Keys of each pool, unless the variable says otherwise.
 const KEYS: usize = 100_000;
+const KEYS_VARIABLE: &str = "KEYFERRY_PLACEMENT_KEYS";
 /// SETs on their way at once.
 const BATCH: usize = 1_000;
 /// Position of the server that listens on a socket path, too.
@@ -29,6 +36,11 @@ const BY_SOCKET: usize = 0;
 #[test]
 fn keys_land_where_nutcracker_puts_them() {
     let mut random = seeded("keys_land_where_nutcracker_puts_them");
+    let count = match env::var(KEYS_VARIABLE) {
+        Ok(text) => text.parse().expect("a number of keys"),
+        Err(_) => KEYS,
+    };
+    assert!(count > 0, "{KEYS_VARIABLE} is 0");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let socket = dir
         .path()
@@ -47,7 +59,7 @@ fn keys_land_where_nutcracker_puts_them() {
     assert_eq!(cases.len(), 24);
     for (number, (hash, distribution)) in cases.into_iter().enumerate() {
         let pool = Pool::new(number, hash, distribution, &servers, &socket, &mut random);
-        let keys = random_keys(&mut random);
+        let keys = random_keys(&mut random, count);
         let case = format!("case {number}: {:?}", pool.spec);
         set_all(
             &mut Nutcracker::start_pool(&pool.yaml()).client(),
@@ -55,6 +67,7 @@ fn keys_land_where_nutcracker_puts_them() {
             &case,
         );
         pool.check(&servers, &keys, &case);
+        println!("{case}: {} keys, each where it belongs", keys.len());
     }
 }
 
@@ -157,14 +170,14 @@ impl Pool {
             found += keys.len();
             assert_eq!(client.call(&["FLUSHALL"]), Value::ok(), "{case}");
         }
-        assert_eq!(found, KEYS, "{case}");
+        assert_eq!(found, sent.len(), "{case}");
     }
 }
 
 /// Distinct keys of all bytes, mostly short, some long; many with tag characters; one empty.
-fn random_keys(random: &mut fastrand::Rng) -> HashSet<Vec<u8>> {
+fn random_keys(random: &mut fastrand::Rng, count: usize) -> HashSet<Vec<u8>> {
     let mut keys = HashSet::from([Vec::new()]);
-    while keys.len() < KEYS {
+    while keys.len() < count {
         let length = if random.u8(..) == 0 {
             random.usize(..3_000)
         } else {

@@ -22,7 +22,7 @@ use crate::router::layout::ShardIndex;
 
 use super::client::{Client, Pause};
 use super::core::{FULL_BYTES, Full, PoolCore, Ticket};
-use super::intake::HELD_BYTES_MAX;
+use super::intake::{HELD_BYTES_MAX, is_http};
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
 use super::memcached::write_failure;
 use super::reader::{Meant, Read, Simple};
@@ -141,6 +141,7 @@ impl PoolCore {
             Ok(Meant::Original(accepted)) => {
                 return self.dispatch_as_original(seat, accepted, request);
             }
+            Err(_) if is_http(request.arg(0)) => return self.hang_up(seat.key),
             Err(refusal) => {
                 return self.answer_error(seat.key, &ErrorReply::refused(refusal, request));
             }

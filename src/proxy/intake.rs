@@ -4,7 +4,8 @@
 //! its own (`unread`) only for a partial request or while it is paused.
 
 use crate::metrics::pool::ErrorKind;
-use crate::resp::{ProtocolError, write_error};
+use crate::resp::ProtocolError;
+use crate::router::errors::ErrorReply;
 
 use super::client::{Client, Ending, Pause, Unread};
 use super::config::{Compat, Protocol};
@@ -275,8 +276,21 @@ impl PoolCore {
             return self.close_client(key);
         }
         let mut reply = Vec::new();
-        write_error(&mut reply, &format!("ERR Protocol error: {error}"));
+        let words = [&b"ERR Protocol error: "[..], &error.words()].concat();
+        ErrorReply::new(words).write(&mut reply);
         self.answer_and_end(key, &reply);
+    }
+
+    /// Closes a client that speaks HTTP, without a word to it, as Redis does: what
+    /// follows was made by others than those who use this proxy.
+    #[cold]
+    pub(super) fn hang_up(&mut self, key: u32) -> Verdict {
+        self.counters.errors.of(ErrorKind::Protocol).inc();
+        if let Some(client) = self.clients.get_mut(key as usize) {
+            client.ending = Ending::Finishing;
+            self.mark_client(key);
+        }
+        Verdict::End
     }
 
     #[inline]
@@ -356,4 +370,10 @@ impl PoolCore {
             }
         }
     }
+}
+
+/// Whether this command is the beginning of a line of HTTP. A page in a browser
+/// can make it send such lines, and commands after them.
+pub(super) fn is_http(command: &[u8]) -> bool {
+    command.eq_ignore_ascii_case(b"post") || command.eq_ignore_ascii_case(b"host:")
 }

@@ -31,6 +31,7 @@ use super::client::Pause;
 use super::core::{PartOf, PoolCore, Ticket};
 use super::describe;
 use super::dispatch::{Seat, Verdict};
+use super::intake::is_http;
 use super::merge::MergeKind;
 use super::private_pipes::Role;
 use super::reader::{Meant, Read};
@@ -154,6 +155,7 @@ impl PoolCore {
             Ok(Meant::Original(accepted)) => {
                 return self.dispatch_as_original(seat, accepted, request);
             }
+            Err(_) if is_http(request.arg(0)) => return self.hang_up(seat.key),
             Err(refusal) => {
                 let error = ErrorReply::refused(refusal, request);
                 if matches!(refusal, Refusal::Arity(command) if command.name == "exec") {

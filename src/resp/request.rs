@@ -14,6 +14,9 @@
 //! run out the scanner keeps its place and `need`, the input length below
 //! which asking again is answered without looking.
 //!
+//! A line is judged when Redis judges it: when its end and, after a CR, one byte
+//! more are here; a NUL byte hides the end.
+//!
 //! Stricter than Redis in one point: CR LF must really stand after every length
 //! and body. Redis skips those two bytes unseen, but requests of many clients
 //! share one connection to a shard, and a shard that does check would close it
@@ -337,8 +340,11 @@ impl RequestScanner {
                         None => return self.pause(pos, left, self.need),
                     },
                 },
-                Some([other, ..]) => return Err(ProtocolError::ExpectedDollar(*other)),
                 Some([]) | None => return self.pause(pos, left, pos + 1),
+                Some(_) => match self.no_dollar(input, pos) {
+                    Some(error) => return Err(error),
+                    None => return self.pause(pos, left, self.need),
+                },
             };
             if len > self.limits.bulk_bytes_max {
                 return Err(ProtocolError::InvalidBulkLength);
@@ -387,7 +393,7 @@ impl RequestScanner {
         input: &[u8],
         at: usize,
     ) -> Result<Option<(usize, usize)>, ProtocolError> {
-        let is_count = input.get(at) == Some(&b'*');
+        let is_count = at == 0;
         let (too_long, invalid) = if is_count {
             (
                 ProtocolError::TooBigMultibulkCount,
@@ -399,25 +405,12 @@ impl RequestScanner {
                 ProtocolError::InvalidBulkLength,
             )
         };
-        let line = input.get(at..).unwrap_or_default();
         // Redis judges a length once its line has an end, so the words a client
         // sees do not depend on how its bytes were cut.
-        let from = self.searched.saturating_sub(at).min(line.len());
-        let found = line
-            .iter()
-            .skip(from)
-            .position(|&byte| byte == b'\r')
-            .map(|i| from + i);
-        match found {
-            Some(end) if end <= self.limits.inline_bytes_max => {}
-            None if line.len() <= self.limits.inline_bytes_max => {
-                self.searched = input.len();
-                self.need = input.len() + 1;
-                return Ok(None);
-            }
-            Some(_) | None => return Err(too_long),
+        if self.line_end(input, at, b'\r', too_long)?.is_none() {
+            return Ok(None);
         }
-        match header::parse(line.get(1..).unwrap_or_default()) {
+        match header::parse(input.get(at + 1..).unwrap_or_default()) {
             Header::Partial => {
                 self.need = input.len() + 1;
                 Ok(None)
@@ -432,26 +425,56 @@ impl RequestScanner {
         }
     }
 
+    /// What is wrong with the argument at `at`, which does not start with `$`,
+    /// once its line has an end; `None` before that.
+    #[cold]
+    fn no_dollar(&mut self, input: &[u8], at: usize) -> Option<ProtocolError> {
+        match self.line_end(input, at, b'\r', ProtocolError::TooBigBulkCount) {
+            Err(error) => Some(error),
+            Ok(None) => None,
+            Ok(Some(_)) => {
+                let other = input.get(at).copied().unwrap_or_default();
+                Some(ProtocolError::ExpectedDollar(other))
+            }
+        }
+    }
+
+    /// Where the line that starts at `at` has its `end`; `None` if that is not
+    /// here, or is a CR and the byte after it is not (`need` is set then). Redis reads lines as C strings: what follows a
+    /// NUL byte is never seen, so that such a line ends by being too long.
+    fn line_end(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        end: u8,
+        too_long: ProtocolError,
+    ) -> Result<Option<usize>, ProtocolError> {
+        let from = self.searched.max(at).min(input.len());
+        let rest = input.get(from..).unwrap_or_default();
+        let stop = rest.iter().position(|&byte| byte == end || byte == 0);
+        let is_end = stop.is_some_and(|stop| rest.get(stop) == Some(&end));
+        let stop = from + stop.unwrap_or(rest.len());
+        let length = if is_end { stop } else { input.len() } - at;
+        if length > self.limits.inline_bytes_max {
+            return Err(too_long);
+        }
+        let follows = usize::from(end == b'\r');
+        if is_end && stop + follows < input.len() {
+            return Ok(Some(stop));
+        }
+        self.searched = stop;
+        self.need = input.len() + 1;
+        Ok(None)
+    }
+
     /// Takes an inline command.
     #[cold]
     fn inline_line(&mut self, input: &[u8]) -> Result<Option<Found>, ProtocolError> {
         if !self.limits.takes_inline {
             return Err(ProtocolError::NotAnArray);
         }
-        let from = self.searched.min(input.len());
-        let found = input
-            .iter()
-            .skip(from)
-            .position(|&byte| byte == b'\n')
-            .map(|i| from + i);
-        let end = match found {
-            Some(end) if end <= self.limits.inline_bytes_max => end,
-            None if input.len() <= self.limits.inline_bytes_max => {
-                self.searched = input.len();
-                self.need = input.len() + 1;
-                return Ok(None);
-            }
-            Some(_) | None => return Err(ProtocolError::TooBigInline),
+        let Some(end) = self.line_end(input, 0, b'\n', ProtocolError::TooBigInline)? else {
+            return Ok(None);
         };
         self.begin();
         let line = input.get(..end).unwrap_or_default();

@@ -185,6 +185,15 @@ fn tail(text: &str) -> &str {
     &text[from..]
 }
 
+/// A number of `/proc/PID/status`, such as `VmRSS` or `VmHWM`, in bytes.
+pub fn memory_bytes(pid: u32, field: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let line = line.unwrap_or_else(|| panic!("no {field} in {status}"));
+    let kib = line.trim_matches([':', '\t', ' ', 'k', 'B']);
+    kib.parse::<usize>().expect("a number of kB") * 1024
+}
+
 /// A TCP port that nobody listened on a moment ago, and that this process was
 /// not given before.
 pub fn free_port() -> u16 {

@@ -42,3 +42,14 @@ pub enum ProtocolError {
     #[error("too big request")]
     TooBigRequest,
 }
+
+impl ProtocolError {
+    /// The same as Redis writes it: the byte that it got as it is, whatever it is.
+    #[must_use]
+    pub fn words(self) -> Vec<u8> {
+        match self {
+            Self::ExpectedDollar(byte) => [b"expected '$', got '", &[byte][..], b"'"].concat(),
+            other => other.to_string().into_bytes(),
+        }
+    }
+}

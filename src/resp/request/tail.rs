@@ -44,10 +44,26 @@ pub struct Fed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// In an argument's length line, `seen` bytes after its start.
-    Header { seen: usize },
+    Header { seen: usize, line: Line },
     /// In an argument, `missing` bytes before its end, CR LF counted.
     Body { missing: usize },
 }
+
+/// Whether a length line has its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Open,
+    /// CR was there.
+    Ended,
+    /// A NUL byte was there first, so that its end is never seen.
+    Endless,
+}
+
+/// Before the first byte of a length line.
+const NEXT_HEADER: Place = Place::Header {
+    seen: 0,
+    line: Line::Open,
+};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -92,7 +108,7 @@ impl RequestScanner {
             limits: self.limits,
             left,
             offset: self.pos,
-            place: Place::Header { seen: 0 },
+            place: NEXT_HEADER,
             header: [0; HEADER_BYTES_KEPT],
         };
         let last = input.get(self.pos..).unwrap_or_default();
@@ -111,7 +127,7 @@ impl RequestTail {
         let mut rest = bytes;
         while self.left > 0 && !rest.is_empty() {
             let taken = match self.place {
-                Place::Header { seen } => self.header(rest, seen)?,
+                Place::Header { seen, line } => self.header(rest, seen, line)?,
                 Place::Body { missing } => self.body(rest, missing)?,
             };
             rest = rest.get(taken..).unwrap_or_default();
@@ -133,34 +149,41 @@ impl RequestTail {
     }
 
     /// Takes bytes of a length line until it is whole.
-    fn header(&mut self, bytes: &[u8], mut seen: usize) -> Result<usize, ProtocolError> {
+    fn header(
+        &mut self,
+        bytes: &[u8],
+        mut seen: usize,
+        mut line: Line,
+    ) -> Result<usize, ProtocolError> {
         for (i, &byte) in bytes.iter().enumerate() {
-            if seen == 0 && byte != b'$' {
-                return Err(ProtocolError::ExpectedDollar(byte));
-            }
             if let Some(place) = self.header.get_mut(seen) {
                 *place = byte;
             }
-            let has_end = seen > 0 && (byte == b'\r' || self.header_byte(seen - 1) == b'\r');
-            if !has_end && seen >= self.limits.inline_bytes_max {
+            let ended_before = line == Line::Ended;
+            line = match (line, byte) {
+                (Line::Open, b'\r') => Line::Ended,
+                (Line::Open, 0) => Line::Endless,
+                (line, _) => line,
+            };
+            if line != Line::Ended && seen >= self.limits.inline_bytes_max {
                 return Err(ProtocolError::TooBigBulkCount);
             }
             seen += 1;
             // Redis judges a length once its line has an end.
-            if has_end && self.line_is_whole(seen)? {
+            if ended_before && self.line_is_whole(seen)? {
                 return Ok(i + 1);
             }
         }
-        self.place = Place::Header { seen };
+        self.place = Place::Header { seen, line };
         Ok(bytes.len())
-    }
-
-    fn header_byte(&self, index: usize) -> u8 {
-        self.header.get(index).copied().unwrap_or_default()
     }
 
     /// Judges a length line of `seen` bytes; with its LF, it is whole.
     fn line_is_whole(&mut self, seen: usize) -> Result<bool, ProtocolError> {
+        let [first, ..] = self.header;
+        if first != b'$' {
+            return Err(ProtocolError::ExpectedDollar(first));
+        }
         let kept = self
             .header
             .get(1..seen)
@@ -199,7 +222,7 @@ impl RequestTail {
         self.place = Place::Body { missing };
         if missing == 0 {
             self.left -= 1;
-            self.place = Place::Header { seen: 0 };
+            self.place = NEXT_HEADER;
         }
         Ok(taken)
     }

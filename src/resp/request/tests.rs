@@ -107,6 +107,29 @@ fn lines_without_end_are_bounded() {
 }
 
 #[test]
+fn a_line_is_judged_when_redis_judges_it() {
+    // A CR needs one byte after it; after a NUL no end is seen any more.
+    for half in [
+        "*1\r\nX",
+        "*1\r\nX4\r",
+        "*1\r\n$\r",
+        "*x\r",
+        "*1\0\r\n",
+        "*1\r\n$4\0\r\nPING\r\n",
+        "*1\r\nX\0\r\n",
+        "PING\0\r\nPING\r\n",
+    ] {
+        assert_eq!(byte_by_byte(half.as_bytes()).unwrap().len(), 0, "{half:?}");
+        let mut long = half.as_bytes().to_vec();
+        long.resize(half.len() + 64 * 1024, b'1');
+        let whole = scanner().scan(&long).unwrap_err();
+        assert_eq!(byte_by_byte(&long).unwrap_err(), whole, "{half:?}");
+    }
+    let error = scanner().scan(b"*1\r\n\xff4\r\n").unwrap_err();
+    assert_eq!(error.words(), b"expected '$', got '\xff'");
+}
+
+#[test]
 fn the_request_as_a_whole_is_bounded() {
     let limits = RequestLimits {
         request_bytes_max: 40,
