@@ -51,7 +51,7 @@ fn told_of_session(session: SessionCommand) -> (&'static str, String) {
         SessionCommand::Unsubscribe(_) => ("proxy", ""),
         SessionCommand::Publish => (
             "one shard",
-            "the channel's, as if it were a key; the number is that of workers that listen",
+            "the channel's, as if it were a key; the number is that of this proxy's clients and of connections of others",
         ),
     };
     (class, note.to_owned())

@@ -113,7 +113,7 @@ fn each_message_reaches_every_subscriber_once() {
     for round in 0..50 {
         for name in &names {
             let text = format!("{name} {round}");
-            assert!(publisher.call(&["PUBLISH", name, &text]).int() >= 1);
+            assert_eq!(publisher.call(&["PUBLISH", name, &text]), Value::Int(7));
             for listener in &mut listeners {
                 assert_eq!(listener.read(), message(name, &text));
             }
@@ -302,4 +302,151 @@ fn client_list_tells_who_listens_waits_or_is_in_a_transaction() {
     }
     let listeners = asking.call(&["CLIENT", "LIST", "TYPE", "pubsub"]).text();
     assert_eq!(listeners.lines().count(), 1, "{listeners}");
+}
+
+/// The same listeners at the proxy and at a bare server.
+fn listen_at_both(world: &World, commands: &[&[&str]]) -> [Client; 2] {
+    let mut both = [world.proxy.client(), world.oracle.client()];
+    for client in &mut both {
+        for command in commands {
+            client.send(command);
+            for _ in 1..command.len() {
+                client.read();
+            }
+        }
+    }
+    both
+}
+
+fn ask_both(world: &World, request: &[&str]) -> [Value; 2] {
+    [world.proxy.client(), world.oracle.client()].map(|mut client| client.call(request))
+}
+
+#[test]
+fn publish_and_pubsub_count_clients_as_redis_does() {
+    let world = world(3);
+    let names: Vec<_> = (0..CHANNELS).map(channel).collect();
+    let mut listeners: Vec<[Client; 2]> = Vec::new();
+    let compare = || {
+        let mut numsub = vec!["PUBSUB", "NUMSUB"];
+        numsub.extend(names.iter().map(String::as_str));
+        let sharded = [&["PUBSUB", "SHARDNUMSUB"], &numsub[2..]].concat();
+        for request in [&numsub[..], &sharded, &["PUBSUB", "NUMPAT"]] {
+            let [ours, theirs] = ask_both(&world, request);
+            assert_eq!(ours, theirs, "{request:?}");
+        }
+        for request in [
+            &["PUBSUB", "CHANNELS"][..],
+            &["PUBSUB", "CHANNELS", "1*"],
+            &["PUBSUB", "CHANNELS", "*-CHANNEL"],
+            &["PUBSUB", "SHARDCHANNELS"],
+            &["PUBSUB", "SHARDCHANNELS", "[0-4]-*"],
+        ] {
+            let [ours, theirs] = ask_both(&world, request).map(|reply| {
+                let mut names: Vec<_> = reply.items().iter().map(Value::text).collect();
+                names.sort();
+                names
+            });
+            assert_eq!(ours, theirs, "{request:?}");
+        }
+        for name in &names {
+            for verb in ["PUBLISH", "SPUBLISH"] {
+                let [ours, theirs] = ask_both(&world, &[verb, name, "text"]);
+                assert_eq!(ours, theirs, "{verb} {name}");
+            }
+        }
+    };
+    compare();
+    for round in 0..9 {
+        let own = &names[round % CHANNELS];
+        listeners.push(listen_at_both(
+            &world,
+            &[&["SUBSCRIBE", &names[0], own, own], &["SSUBSCRIBE", own]],
+        ));
+        listeners.push(listen_at_both(&world, &[&["PSUBSCRIBE", "*", "[0-5]-c*"]]));
+        compare();
+    }
+    // Some leave in their own words, some without any.
+    for both in &mut listeners[..6] {
+        for client in both {
+            client.call(&["RESET"]);
+        }
+    }
+    // What a shard knows may come later than what the proxy does.
+    let wait_for_shards = || {
+        for name in &names {
+            wait_until("the shards know who left", LIMIT, || {
+                let [ours, theirs] = ask_both(&world, &["PUBLISH", name, "text"]);
+                ours == theirs
+            });
+        }
+    };
+    wait_for_shards();
+    compare();
+    listeners.truncate(8);
+    wait_until("the proxy and the server know who left", LIMIT, || {
+        let left = ask_both(&world, &["PUBSUB", "NUMSUB", &names[0]]);
+        let [ours, theirs] = left.map(|reply| reply.items()[1].int());
+        ours == theirs && ours == 1
+    });
+    wait_for_shards();
+    compare();
+}
+
+#[test]
+fn other_listeners_at_a_shard_are_counted_too() {
+    let world = world(1);
+    let other = Keyferry::start_with(
+        &LayoutText::new(
+            "fnv1a_64",
+            "ketama",
+            &world
+                .shards
+                .iter()
+                .map(RedisServer::address)
+                .collect::<Vec<_>>(),
+        ),
+        1,
+        "",
+    );
+    let mut here: Vec<_> = (0..3).map(|_| world.proxy.client()).collect();
+    let mut there: Vec<_> = (0..3).map(|_| other.client()).collect();
+    let mut direct: Vec<_> = world.shards.iter().map(RedisServer::client).collect();
+    for client in here.iter_mut().chain(&mut there).chain(&mut direct) {
+        client.call(&["SUBSCRIBE", "news"]);
+    }
+    // Its own three, one connection of the other proxy, one at the shard.
+    let heard = world.proxy.client().call(&["PUBLISH", "news", "x"]);
+    assert_eq!(heard, Value::Int(5));
+    for client in here.iter_mut().chain(&mut there) {
+        assert_eq!(client.read(), message("news", "x"));
+    }
+    let [count] = [world.proxy.client().call(&["PUBSUB", "NUMSUB", "news"])];
+    assert_eq!(count.items()[1], Value::Int(3));
+}
+
+#[test]
+fn a_transaction_publishes_beside_the_key_of_the_same_name() {
+    let world = world(1);
+    let mut client = world.proxy.client();
+    for number in 0..CHANNELS {
+        let name = channel(number);
+        let mut listener = world.proxy.client();
+        listener.call(&["SUBSCRIBE", &name]);
+        let replies = client.pipeline(&[
+            vec!["MULTI"],
+            vec!["SET", &name, "result"],
+            vec!["PUBLISH", &name, "done"],
+            vec!["EXEC"],
+        ]);
+        let done = Value::Array(vec![Value::ok(), Value::Int(1)]);
+        assert_eq!(replies[3], done);
+        assert_eq!(listener.read(), message(&name, "done"));
+    }
+    // A channel is on one shard, as a key is.
+    let mut requests = vec![vec!["MULTI".to_owned()]];
+    requests.extend((0..CHANNELS).map(|n| vec!["PUBLISH".into(), channel(n), "x".into()]));
+    requests.push(vec!["EXEC".into()]);
+    let replies = client.pipeline(&requests);
+    assert!(format!("{:?}", replies.last().unwrap()).contains("CROSSSLOT"));
 }

@@ -163,6 +163,7 @@ impl PoolCore {
     /// Uses what all workers of the pool share; before its first client.
     pub(super) fn share(&mut self, shared: &SharedByWorkers) {
         self.scripts = Scripts::of(Arc::clone(&shared.scripts));
+        self.hub = Hub::of(Arc::clone(&shared.audience));
     }
 
     /// Tells the time; once a turn.

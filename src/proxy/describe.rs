@@ -8,7 +8,7 @@ use crate::router::commands::{
 use crate::router::errors::{ErrorReply, SYNTAX};
 
 use super::client::Client;
-use super::glob;
+use super::glob::{self, Case};
 use super::local::REDIS_VERSION;
 
 /// A null in the client's protocol.
@@ -155,7 +155,7 @@ fn names(args: &Request<'_>, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
         }
         (_, word, _) if word.eq_ignore_ascii_case(b"MODULE") => Vec::new(),
         (_, word, glob) if word.eq_ignore_ascii_case(b"PATTERN") => {
-            let fits = |known: &&&Command| glob::fits(glob, known.name.as_bytes());
+            let fits = |known: &&&Command| glob::fits(glob, known.name.as_bytes(), Case::Any);
             commands.iter().filter(fits).collect()
         }
         (_, word, _) if word.eq_ignore_ascii_case(b"ACLCAT") => {

@@ -1,41 +1,67 @@
-//! Redis's own patterns (`stringmatchlen` in its `src/util.c`), any case:
+//! Redis's own patterns (`stringmatchlen` in its `src/util.c`):
 //! `*`, `?`, `[a-z]`, `[^a]`, `\x`.
 
-/// Whether all of `text` fits. Recursion is as deep as the pattern has stars,
-/// which is at most [`STARS_MAX`]; a pattern with more fits nothing.
-pub fn fits(pattern: &[u8], text: &[u8]) -> bool {
-    let stars = pattern.iter().filter(|&&byte| byte == b'*').count();
-    stars <= STARS_MAX && fits_from(pattern, text)
+/// Whether letters of the other case fit, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    /// Names of commands and parameters.
+    Any,
+    /// Channels.
+    Same,
 }
 
-/// More are of no use to find a parameter or a command.
-const STARS_MAX: usize = 8;
-
-fn fits_from(mut pattern: &[u8], mut text: &[u8]) -> bool {
-    while let Some((&first, rest)) = pattern.split_first() {
-        if first == b'*' {
-            return (0..=text.len()).any(|skip| fits_from(rest, text.get(skip..).unwrap_or(&[])));
+impl Case {
+    fn of(self, byte: u8) -> u8 {
+        match self {
+            Self::Any => byte.to_ascii_lowercase(),
+            Self::Same => byte,
         }
-        let Some((&byte, text_rest)) = text.split_first() else {
-            return false;
-        };
-        let (is_same, rest) = match (first, rest.split_first()) {
-            (b'?', _) => (true, rest),
-            (b'[', _) => in_class(rest, byte),
-            (b'\\', Some((escaped, rest))) => (escaped.eq_ignore_ascii_case(&byte), rest),
-            _ => (first.eq_ignore_ascii_case(&byte), rest),
-        };
-        if !is_same {
-            return false;
-        }
-        (pattern, text) = (rest, text_rest);
     }
-    text.is_empty()
+}
+
+/// Whether all of `text` fits. Takes time as `pattern.len() * text.len()` at most:
+/// only the latest star is ever made to stand for more.
+pub fn fits(pattern: &[u8], text: &[u8], case: Case) -> bool {
+    let (mut pattern_rest, mut text_rest) = (pattern, text);
+    // After the latest star, and what it does not stand for yet.
+    let mut star: Option<(&[u8], &[u8])> = None;
+    loop {
+        if let Some(after) = pattern_rest.strip_prefix(b"*") {
+            star = Some((after, text_rest));
+            pattern_rest = after;
+            continue;
+        }
+        let step = match text_rest.split_first() {
+            None if pattern_rest.is_empty() => return true,
+            None => return false,
+            Some((&byte, rest)) => one_fits(pattern_rest, byte, case).map(|after| (after, rest)),
+        };
+        (pattern_rest, text_rest) = match (step, star) {
+            (Some(next), _) => next,
+            (None, Some((after, [_, rest @ ..]))) => {
+                star = Some((after, rest));
+                (after, rest)
+            }
+            (None, _) => return false,
+        };
+    }
+}
+
+/// What of a pattern follows its first element, if that is no star and `byte` fits it.
+fn one_fits(pattern: &[u8], byte: u8, case: Case) -> Option<&[u8]> {
+    let (&first, rest) = pattern.split_first()?;
+    let (is_same, rest) = match (first, rest.split_first()) {
+        (b'?', _) => (true, rest),
+        (b'[', _) => in_class(rest, byte, case),
+        (b'\\', Some((escaped, rest))) => (case.of(*escaped) == case.of(byte), rest),
+        _ => (case.of(first) == case.of(byte), rest),
+    };
+    is_same.then_some(rest)
 }
 
 /// Whether `byte` is in the class that begins `pattern`, and what follows it.
-fn in_class(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
-    let byte = byte.to_ascii_lowercase();
+fn in_class(pattern: &[u8], byte: u8, case: Case) -> (bool, &[u8]) {
+    let byte = case.of(byte);
     let (negated, mut rest) = match pattern.strip_prefix(b"^") {
         Some(rest) => (true, rest),
         None => (false, pattern),
@@ -49,16 +75,16 @@ fn in_class(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
                 break;
             }
             [b'\\', escaped, after @ ..] => {
-                found |= escaped.to_ascii_lowercase() == byte;
+                found |= case.of(*escaped) == byte;
                 after
             }
             [from, b'-', to, after @ ..] => {
-                let (from, to) = (from.to_ascii_lowercase(), to.to_ascii_lowercase());
+                let (from, to) = (case.of(*from), case.of(*to));
                 found |= (from.min(to)..=from.max(to)).contains(&byte);
                 after
             }
             [one, after @ ..] => {
-                found |= one.to_ascii_lowercase() == byte;
+                found |= case.of(*one) == byte;
                 after
             }
         };
@@ -86,13 +112,31 @@ mod tests {
             ("[abc", "b", true),
             ("", "x", false),
             ("x**", "x", true),
-            ("*********", "x", false),
+            ("*********", "x", true),
+            ("*a*b*c", "xaxbxbxc", true),
+            ("*a*b*c", "xaxbxbxcx", false),
+            ("*[a-b]?*\\*", "xxbc*", true),
+            ("a*", "", false),
         ] {
             assert_eq!(
-                fits(pattern.as_bytes(), text.as_bytes()),
+                fits(pattern.as_bytes(), text.as_bytes(), Case::Any),
                 expected,
                 "{pattern} {text}"
             );
         }
+    }
+
+    #[test]
+    fn channels_have_a_case() {
+        let same =
+            |pattern: &str, text: &str| fits(pattern.as_bytes(), text.as_bytes(), Case::Same);
+        assert!(same("News.*", "News.x") && same("[A-C]?", "Bx"));
+        assert!(!same("news.*", "News.x") && !same("[a-c]?", "Bx") && !same("\\A", "a"));
+    }
+
+    #[test]
+    fn many_stars_take_no_long_time() {
+        let (pattern, text) = ("a*".repeat(50) + "b", "a".repeat(5_000));
+        assert!(!fits(pattern.as_bytes(), text.as_bytes(), Case::Same));
     }
 }

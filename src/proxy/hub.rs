@@ -14,10 +14,12 @@
 //! and gets no message before.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::resp::{ReplyScanner, array_body, write_bulk, write_integer};
 use crate::router::commands::TopicKind;
 
+use super::audience::Audience;
 use super::core::Ticket;
 
 /// A channel or a pattern.
@@ -27,6 +29,8 @@ pub type Topic = (TopicKind, Box<[u8]>);
 #[derive(Debug, Default)]
 pub struct Hub {
     topics: HashMap<Topic, Listeners>,
+    /// Of all workers.
+    audience: Arc<Audience>,
 }
 
 /// Who listens to a topic.
@@ -48,14 +52,51 @@ impl Listeners {
         self.clients.is_empty() && self.waiting.is_empty()
     }
 
-    fn remove(&mut self, client: (u32, u32)) {
+    /// Whether it had been told that it listens.
+    fn remove(&mut self, client: (u32, u32)) -> bool {
+        let before = self.clients.len();
         self.clients.retain(|listener| *listener != client);
         self.waiting
             .retain(|(ticket, _)| (ticket.client, ticket.generation) != client);
+        self.clients.len() < before
     }
 }
 
 impl Hub {
+    /// With what all workers share.
+    pub fn of(audience: Arc<Audience>) -> Self {
+        Self {
+            audience,
+            ..Self::default()
+        }
+    }
+
+    /// Who listens through all workers.
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// Those who waited for a topic listen to it, if its shards said so: what
+    /// each is told, and how many subscriptions it has then.
+    pub fn confirm(&mut self, topic: &Topic) -> Vec<(Ticket, usize)> {
+        let Some(listeners) = self.topics.get_mut(topic) else {
+            return Vec::new();
+        };
+        if listeners.unconfirmed > 0 {
+            return Vec::new();
+        }
+        let waiting = std::mem::take(&mut listeners.waiting);
+        for (ticket, _) in &waiting {
+            let client = (ticket.client, ticket.generation);
+            if !listeners.clients.contains(&client) {
+                self.audience.joined(topic, listeners.clients.is_empty());
+                listeners.clients.push(client);
+            }
+        }
+        self.drop_if_over(topic);
+        waiting
+    }
+
     /// The listeners of a topic; nobody at first.
     pub fn listeners(&mut self, topic: &Topic) -> &mut Listeners {
         if !self.topics.contains_key(topic) {
@@ -75,7 +116,9 @@ impl Hub {
         let Some(listeners) = self.topics.get_mut(topic) else {
             return Vec::new();
         };
-        listeners.remove(client);
+        if listeners.remove(client) {
+            self.audience.left(topic, 1, listeners.clients.is_empty());
+        }
         if !listeners.is_forgotten() {
             return Vec::new();
         }
@@ -98,9 +141,12 @@ impl Hub {
     /// Forgets all topics of a pipe that is gone, and names who listened.
     pub fn lose(&mut self, pipe: u32) -> Vec<(u32, u32)> {
         let mut clients = Vec::new();
-        self.topics.retain(|_, listeners| {
+        self.topics.retain(|topic, listeners| {
             let lost = listeners.pipes.contains(&pipe);
             if lost {
+                if !listeners.clients.is_empty() {
+                    self.audience.left(topic, listeners.clients.len(), true);
+                }
                 clients.append(&mut listeners.clients);
                 let waiting = listeners.waiting.drain(..);
                 clients.extend(waiting.map(|(ticket, _)| (ticket.client, ticket.generation)));

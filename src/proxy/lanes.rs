@@ -297,3 +297,26 @@ impl PoolCore {
             .map(|(_, place)| (place.shard.as_str(), place.pipe.is_ready()))
     }
 }
+
+impl PipePlace {
+    /// A pipe to the shard of `like`, beside its lane.
+    pub(super) fn beside(like: &Self, pipe: Pipe<Ticket>, role: Role) -> Self {
+        Self {
+            pipe,
+            shard: like.shard.clone(),
+            address: like.address.clone(),
+            connection: like.connection,
+            counters: Arc::clone(&like.counters),
+            counted: 0,
+            gauged_in_flight: 0,
+            dirty: false,
+            full: false,
+            retired: false,
+            lane: like.lane,
+            role,
+            loaded: Loaded::default(),
+            passage: None,
+            last_passage: None,
+        }
+    }
+}

@@ -83,6 +83,11 @@ impl PoolCore {
                     return self.answer_error(key, &error);
                 }
             }
+            LocalCommand::PubSub => {
+                if let Err(error) = self.hub.audience().answer(command.name, args, &mut out) {
+                    return self.answer_error(key, &error);
+                }
+            }
             LocalCommand::Time => write_time(&mut out),
             LocalCommand::Reset => {
                 self.reset_client(key);

@@ -43,6 +43,11 @@ pub enum MergeKind {
     AllOk,
     /// A transaction: what the last part, EXEC, says.
     Last,
+    /// PUBLISH: the clients that the shard counted, if any, and those beyond them.
+    Heard {
+        /// How many.
+        beyond: u64,
+    },
     /// What was asked of every shard: see `gathered.rs`.
     Gathered,
     /// CLIENT LIST: the workers' lines, in the order of the clients' ids.
@@ -249,6 +254,11 @@ impl Merge {
                     None => write_unexpected(out),
                 }
             }
+            MergeKind::Heard { beyond } => match replies().next().and_then(integer) {
+                Some(0) => write_integer(out, 0),
+                Some(counted) => write_integer(out, counted.saturating_add_unsigned(beyond)),
+                None => write_unexpected(out),
+            },
             MergeKind::Gathered => {
                 let start = out.len();
                 let whole = self.gathered.as_ref();
@@ -362,6 +372,10 @@ mod tests {
             merged(MergeKind::AllOk, &[], &[(0, b"+OK\r\n")]),
             b"+OK\r\n"
         );
+        let heard = MergeKind::Heard { beyond: 2 };
+        assert_eq!(merged(heard, &[], &[(0, b":3\r\n")]), b":5\r\n");
+        assert_eq!(merged(heard, &[], &[(0, b":0\r\n")]), b":0\r\n");
+        assert_eq!(merged(heard, &[], &[(0, b"-NO\r\n")]), b"-NO\r\n");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Client sessions: parse -> route -> gate -> forward -> reply in order.
 
+mod audience;
 mod balance;
 mod chores;
 pub mod client;
@@ -29,6 +30,7 @@ mod place;
 pub mod pool;
 mod private_pipes;
 pub mod process;
+mod publishing;
 mod reader;
 pub mod reload;
 mod roll_call;

@@ -20,6 +20,7 @@ use crate::reuseport::listener::Listener as BoundListener;
 use crate::router::epoch::Routing;
 use crate::upstream::pipe::PipeError;
 
+use super::audience::Audience;
 use super::balance::{Balance, Newcomer, Seat};
 use super::config::PoolConfig;
 use super::core::{PoolCore, Ticket};
@@ -41,6 +42,8 @@ pub type NamedListener = (ListenAddress, BoundListener);
 pub struct SharedByWorkers {
     /// Texts of scripts.
     pub scripts: Arc<ScriptStore>,
+    /// Who listens to channels.
+    pub audience: Arc<Audience>,
 }
 
 /// One order; those with an answer are answered in the turn that takes them,

@@ -12,7 +12,7 @@ use super::config::BULK_BYTES_MAX;
 use super::config::DATABASES;
 use super::core::PoolCore;
 use super::describe::{map_header, text};
-use super::glob;
+use super::glob::{self, Case};
 use super::local::REDIS_VERSION;
 
 /// The sections INFO knows, in the order it prints them.
@@ -147,7 +147,7 @@ pub(super) fn config(
         return write_simple(out, "OK");
     }
     let wanted = |parameter: &str| {
-        (2..args.len()).any(|index| glob::fits(args.arg(index), parameter.as_bytes()))
+        (2..args.len()).any(|index| glob::fits(args.arg(index), parameter.as_bytes(), Case::Any))
     };
     let mut found = parameters(core);
     found.retain(|(name, _)| wanted(name));

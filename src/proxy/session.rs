@@ -152,7 +152,7 @@ impl PoolCore {
             SessionCommand::Block => self.block(seat, command, request),
             SessionCommand::Subscribe(kind) => self.subscribe(seat, kind, request),
             SessionCommand::Unsubscribe(kind) => self.unsubscribe(seat, kind, request),
-            SessionCommand::Publish => self.publish(seat, request),
+            SessionCommand::Publish => self.publish(seat, command, request),
         }
     }
 

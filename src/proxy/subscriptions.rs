@@ -1,4 +1,4 @@
-//! SUBSCRIBE and PUBLISH: clients' side of [`Hub`](super::hub::Hub).
+//! SUBSCRIBE and UNSUBSCRIBE: clients' side of [`Hub`](super::hub::Hub).
 //!
 //! ```text
 //!   client: SUBSCRIBE x ---> hub: first one? ---> SUBSCRIBE x ---> shard of x
@@ -15,14 +15,11 @@
 //! - After a new layout each channel is subscribed at its new shard before it
 //!   is given up at the old one.
 
-use std::sync::Arc;
-
 use tracing::{info, warn};
 
 use crate::metrics::latency::CommandClass;
 use crate::resp::{ReplyScanner, Request, write_bulk, write_command};
 use crate::router::commands::{Command, TopicKind};
-use crate::router::epoch::Route;
 use crate::router::errors::ErrorReply;
 use crate::router::layout::ShardIndex;
 use crate::upstream::pipe::{Pipe, PipeError};
@@ -33,7 +30,6 @@ use super::dispatch::{Seat, Verdict};
 use super::hub::{Topic, Word, verbs, word_of, write_confirmation};
 use super::lanes::PipePlace;
 use super::private_pipes::Role;
-use super::scripts::Loaded;
 
 /// The lane whose connections subscribe: RESP2, which every server speaks.
 const HUB_LANE: u32 = 0;
@@ -186,32 +182,12 @@ impl PoolCore {
 
     /// Tells those who wait for a topic that they have it, if they have.
     fn confirm(&mut self, topic: &Topic) {
-        let Some(listeners) = self.hub.get_mut(topic) else {
-            return;
-        };
-        if listeners.unconfirmed > 0 {
-            return;
-        }
-        let waiting = std::mem::take(&mut listeners.waiting);
-        for (ticket, _) in &waiting {
-            let client = (ticket.client, ticket.generation);
-            if !listeners.clients.contains(&client) {
-                listeners.clients.push(client);
-            }
-        }
-        for (ticket, count) in waiting {
-            let protocol = self.protocol(ticket.client);
+        for (ticket, count) in self.hub.confirm(topic) {
+            let (verb, protocol) = (verbs(topic.0).0, self.protocol(ticket.client));
             let mut reply = Vec::new();
-            write_confirmation(
-                protocol,
-                verbs(topic.0).0,
-                Some(&topic.1),
-                count,
-                &mut reply,
-            );
+            write_confirmation(protocol, verb, Some(&topic.1), count, &mut reply);
             self.delivery().one(ticket, &reply);
         }
-        self.hub.drop_if_over(topic);
     }
 
     pub(super) fn unsubscribe(
@@ -283,17 +259,6 @@ impl PoolCore {
     ) {
         for topic in subscriptions.topics {
             self.leave_topic(key, generation, &topic);
-        }
-    }
-
-    pub(super) fn publish(&mut self, seat: &mut Seat, request: &Request<'_>) -> Verdict {
-        let shard = match self.routing.route(request.arg(1)) {
-            Route::To(shard) => shard,
-            other => return self.stop_at_gate(seat.key, other),
-        };
-        match self.pipe_for(seat, shard) {
-            Some(pipe) => self.forward_alone(seat, pipe, CommandClass::Write, request.bytes),
-            None => Verdict::End,
         }
     }
 
@@ -468,29 +433,6 @@ impl PoolCore {
             for pipe in old.into_iter().filter(|pipe| !wanted.contains(pipe)) {
                 self.give_up(pipe, &topic);
             }
-        }
-    }
-}
-
-impl PipePlace {
-    /// A pipe to the shard of `like`, beside its lane.
-    pub(super) fn beside(like: &Self, pipe: Pipe<Ticket>, role: Role) -> Self {
-        Self {
-            pipe,
-            shard: like.shard.clone(),
-            address: like.address.clone(),
-            connection: like.connection,
-            counters: Arc::clone(&like.counters),
-            counted: 0,
-            gauged_in_flight: 0,
-            dirty: false,
-            full: false,
-            retired: false,
-            lane: like.lane,
-            role,
-            loaded: Loaded::default(),
-            passage: None,
-            last_passage: None,
         }
     }
 }

@@ -21,7 +21,7 @@
 
 use crate::metrics::latency::CommandClass;
 use crate::resp::{Request, Span};
-use crate::router::commands::{Command, Handling, LocalCommand, Refusal, SessionCommand};
+use crate::router::commands::{Command, Handling, KeyArg, LocalCommand, Refusal, SessionCommand};
 use crate::router::epoch::Epoch;
 use crate::router::errors::ErrorReply;
 use crate::router::layout::ShardIndex;
@@ -89,6 +89,8 @@ impl Transaction {
 /// What is kept in a transaction, and how its keys are found.
 enum Kept {
     ByKeys,
+    /// A channel is found as a key is.
+    ByChannel,
     WithoutKeys,
     No(ErrorReply),
 }
@@ -101,6 +103,7 @@ fn kept(command: &Command, handling: Handling) -> Kept {
         Handling::Local(LocalCommand::Ping | LocalCommand::Echo | LocalCommand::Time) => {
             Kept::WithoutKeys
         }
+        Handling::Session(SessionCommand::Publish) => Kept::ByChannel,
         Handling::Session(SessionCommand::Unwatch) => Kept::WithoutKeys,
         Handling::Unsupported(why) => Kept::No(ErrorReply::unsupported(command, why)),
         Handling::Everywhere(_) => Kept::No(ErrorReply::new(format!(
@@ -186,6 +189,11 @@ impl PoolCore {
                     return self.fail_transaction(key, &error);
                 }
             }
+            Kept::ByChannel => self.key_args.push(KeyArg {
+                index: 1,
+                writes: false,
+                reads: false,
+            }),
             Kept::WithoutKeys => {}
             Kept::No(error) => return self.fail_transaction(key, &error),
         }

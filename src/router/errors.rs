@@ -117,6 +117,16 @@ impl ErrorReply {
         Self::new(text)
     }
 
+    /// Too few or too many arguments after a subcommand, where Redis looks itself.
+    pub fn subcommand_syntax(args: &(impl ArgList + ?Sized)) -> Self {
+        let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
+        text.extend_from_slice(quoted(args.arg(1), QUOTED_BYTES_MAX));
+        text.extend_from_slice(b"'. Try ");
+        text.extend(args.arg(0).iter().map(u8::to_ascii_uppercase));
+        text.extend_from_slice(b" HELP.");
+        Self::new(text)
+    }
+
     /// Too few or too many arguments.
     pub fn wrong_arity(command: &Command) -> Self {
         // EXEC that fails says what became of the transaction.

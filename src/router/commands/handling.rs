@@ -64,6 +64,7 @@ pub enum TopicKind {
 #[expect(missing_docs, reason = "each is the command of its name")]
 pub enum LocalCommand {
     Ping,
+    PubSub,
     Echo,
     Quit,
     Select,
@@ -104,8 +105,8 @@ pub enum SplitKind {
 /// Why a command is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {
-    /// PUBSUB: subscriptions are the proxy's, one for all its clients.
-    PubSub,
+    /// WAIT, WAITAOF.
+    Wait,
     /// MONITOR.
     Monitor,
     /// PSYNC, SYNC, REPLCONF: between servers.
@@ -130,8 +131,9 @@ impl Unsupported {
     /// The reason, for people: what follows "not supported through this proxy: ".
     pub fn reason(self) -> &'static str {
         match self {
-            Self::PubSub => {
-                "a shard sees one subscriber for all clients of a worker, so it can't count them"
+            Self::Wait => {
+                "its writes went over connections that other clients share, and no one may keep \
+                 those waiting; min-replicas-to-write of a shard's config guards every write"
             }
             Self::Monitor => "it watches one server; connect to that server",
             Self::Replication => "it is spoken between a server and its replica",
@@ -188,10 +190,7 @@ impl Handling {
             "migrate" => Self::Unsupported(Unsupported::Migrate),
             // These block only with BLOCK: see `Command::handling_for`.
             "xread" | "xreadgroup" => Self::Forward,
-            "wait" | "waitaof" => Self::Unsupported(Unsupported::OneServer),
-            _ if flags.contains(CommandFlags::PUBSUB) || family == "pubsub" => {
-                Self::Unsupported(Unsupported::PubSub)
-            }
+            "wait" | "waitaof" => Self::Unsupported(Unsupported::Wait),
             _ if flags.contains(CommandFlags::BLOCKING) => Self::Session(SessionCommand::Block),
             _ if has_keys => Self::Forward,
             _ => Self::Unsupported(Unsupported::OneServer),
@@ -213,6 +212,7 @@ fn refused(name: &str) -> Option<Unsupported> {
 fn local(name: &str) -> Option<LocalCommand> {
     Some(match name {
         "ping" => LocalCommand::Ping,
+        "pubsub" => LocalCommand::PubSub,
         "echo" => LocalCommand::Echo,
         "quit" => LocalCommand::Quit,
         "select" => LocalCommand::Select,

@@ -188,7 +188,7 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
     use SessionCommand::{
         Block, Discard, Exec, Multi, Publish, Subscribe, Unsubscribe, Unwatch, Watch,
     };
-    use Unsupported::{KeylessScript, Migrate, Monitor, OneServer, PubSub, Replication};
+    use Unsupported::{KeylessScript, Migrate, Monitor, OneServer, Replication, Wait};
     let session = |line: &str, command| {
         assert_eq!(
             resolved(line).handling_for(&args(line)),
@@ -222,7 +222,7 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
     ] {
         session(line, command);
     }
-    refused("pubsub channels", PubSub);
+    refused("wait 0 0", Wait);
     for line in [
         "blpop k 0",
         "bzmpop 0 1 k min",
@@ -238,7 +238,6 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
     for line in [
         "debug object k",
         "script debug yes",
-        "wait 1 0",
         "shutdown",
         "replicaof h 1",
         "swapdb 0 1",
