@@ -8,6 +8,7 @@ use crate::router::commands::{
 use crate::router::errors::{ErrorReply, SYNTAX};
 
 use super::client::Client;
+use super::command_docs;
 use super::glob::{self, Case};
 use super::local::REDIS_VERSION;
 
@@ -129,14 +130,13 @@ pub(super) fn command(name: &str, args: &Request<'_>, protocol: u8) -> Result<Ve
         "command|info" => {
             write_array_header(&mut out, args.len() - 2);
             for index in 2..args.len() {
-                match lookup(args.arg(index)) {
+                match by_full_name(args.arg(index)) {
                     Some(known) => entry(known, &mut out),
-                    None if protocol == 3 => null(protocol, &mut out),
-                    None => out.extend_from_slice(b"*-1\r\n"),
+                    None => null(protocol, &mut out),
                 }
             }
         }
-        "command|docs" => map_header(protocol, 0, &mut out),
+        "command|docs" => command_docs::write(args, protocol, &mut out),
         "command|getkeys" => keys_of(args, None, &mut out)?,
         _ => keys_of(args, Some(protocol), &mut out)?,
     }
@@ -171,6 +171,16 @@ fn names(args: &Request<'_>, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
         write_bulk(out, known.name.as_bytes());
     }
     Ok(())
+}
+
+/// The command of a name such as `get` or `config|get`.
+fn by_full_name(name: &[u8]) -> Option<&'static Command> {
+    let family = name.split(|byte| *byte == b'|').next().unwrap_or(name);
+    let command = lookup(family)?;
+    match name.get(family.len() + 1..) {
+        None => Some(command),
+        Some(word) => command.subcommand(word),
+    }
 }
 
 fn with_subcommands(command: &Command) -> impl Iterator<Item = &Command> {

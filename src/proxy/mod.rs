@@ -5,6 +5,7 @@ mod balance;
 mod chores;
 pub mod client;
 mod client_commands;
+mod command_docs;
 pub mod config;
 pub mod control;
 pub mod core;

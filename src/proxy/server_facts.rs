@@ -146,16 +146,27 @@ pub(super) fn config(
     if name != "config|get" {
         return write_simple(out, "OK");
     }
-    let wanted = |parameter: &str| {
-        (2..args.len()).any(|index| glob::fits(args.arg(index), parameter.as_bytes(), Case::Any))
-    };
-    let mut found = parameters(core);
-    found.retain(|(name, _)| wanted(name));
+    let parameters = parameters(core);
+    let found: Vec<(&[u8], &str)> = parameters
+        .iter()
+        .filter_map(|(name, value)| Some((asked_as(name, args)?, value.as_str())))
+        .collect();
     map_header(protocol, found.len(), out);
     for (name, value) in found {
-        write_bulk(out, name.as_bytes());
+        write_bulk(out, name);
         write_bulk(out, value.as_bytes());
     }
+}
+
+/// How CONFIG GET spells a parameter: as it was asked for, if that was no pattern.
+fn asked_as<'a>(parameter: &'static str, args: &'a Request<'_>) -> Option<&'a [u8]> {
+    let name = parameter.as_bytes();
+    let mut asked = (2..args.len()).map(|index| args.arg(index));
+    let asked = asked.find(|pattern| glob::fits(pattern, name, Case::Any))?;
+    Some(match asked.eq_ignore_ascii_case(name) {
+        true => asked,
+        false => name,
+    })
 }
 
 /// ROLE: a master without replicas.

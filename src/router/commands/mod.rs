@@ -12,9 +12,12 @@
 //! (see `scripts/generate-commands`) and compiled in. It is parsed on first use
 //! and never changes, so a `&'static Command` may be kept and compared.
 //!
+//! What COMMAND DOCS tells is data of its own (`docs.rs`).
+//!
 //! Invariants: every name is lower case; a subcommand's name is
 //! `container|subcommand`, as Redis prints it in errors.
 
+pub mod docs;
 mod effect;
 mod fan_out;
 mod flags;
