@@ -12,52 +12,25 @@ use std::io::Write;
 use std::time::Duration;
 
 use support::client::encode;
-use support::keyferry::LayoutText;
 use support::load::{Load, LoadConfig};
-use support::{Client, Keyferry, RedisServer, Signal, Value, seeded, wait_until};
+use support::{Client, Signal, Value, World, seeded, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// Three shards, a proxy in front of them, and one server beside as the oracle.
-struct World {
-    shards: Vec<RedisServer>,
-    layout: LayoutText,
-    proxy: Keyferry,
-    oracle: RedisServer,
-}
 
 fn world() -> World {
     world_with("")
 }
 
 fn world_with(pool_extra: &str) -> World {
-    let shards = RedisServer::start_many(3, &[]);
-    let addresses: Vec<_> = shards.iter().map(RedisServer::address).collect();
-    let layout = LayoutText::new("fnv1a_64", "ketama", &addresses);
-    let proxy = Keyferry::start_with(&layout, 2, pool_extra);
-    World {
-        shards,
-        layout,
-        proxy,
-        oracle: RedisServer::start(&[]),
-    }
+    World::new(2, pool_extra)
 }
 
 impl World {
-    /// `count` keys that the shard with this number owns.
-    fn keys_of(&self, shard: usize, count: usize) -> Vec<String> {
-        let mut client = self.proxy.client();
-        let mut direct = self.shards[shard].client();
-        let mut keys = Vec::new();
-        for number in 0.. {
-            let key = format!("probe:{number}");
-            client.call(&["SET", &key, "1"]);
-            if direct.call(&["EXISTS", &key]) == Value::Int(1) {
-                keys.push(key);
-            }
-            if keys.len() == count {
-                break;
-            }
+    /// `count` keys of the shard with this number, with the value 1.
+    fn filled_keys_of(&self, shard: usize, count: usize) -> Vec<String> {
+        let keys = self.keys_of(shard, count);
+        for key in &keys {
+            self.proxy.client().call(&["SET", key, "1"]);
         }
         keys
     }
@@ -458,7 +431,7 @@ fn large_values_and_replies_nobody_reads_yet() {
 #[test]
 fn a_shard_that_is_down_fails_alone_and_comes_back() {
     let mut world = world();
-    let (dead, alive) = (world.keys_of(1, 5), world.keys_of(0, 5));
+    let (dead, alive) = (world.filled_keys_of(1, 5), world.filled_keys_of(0, 5));
     let mut client = world.proxy.client();
     world.shards[1].kill();
     wait_until("its requests fail", LIMIT, || {
@@ -487,7 +460,7 @@ fn a_shard_that_is_down_fails_alone_and_comes_back() {
 #[test]
 fn a_shard_that_hangs_times_out_alone() {
     let mut world = world_with("timeout = { connect = \"1s\", request = \"300ms\" }");
-    let (hung, alive) = (world.keys_of(2, 2), world.keys_of(0, 2));
+    let (hung, alive) = (world.filled_keys_of(2, 2), world.filled_keys_of(0, 2));
     let (mut client, mut other) = (world.proxy.client(), world.proxy.client());
     world.shards[2].pause();
     client.send(&["GET", &hung[0]]);
@@ -548,7 +521,7 @@ fn a_reload_keeps_connections_and_routes_anew() {
 #[test]
 fn sigterm_answers_what_is_in_flight_and_exits_0() {
     let mut world = world();
-    let keys = world.keys_of(1, 3);
+    let keys = world.filled_keys_of(1, 3);
     let mut client = world.proxy.client();
     world.shards[1].pause();
     for key in &keys {
@@ -574,7 +547,7 @@ fn sigterm_answers_what_is_in_flight_and_exits_0() {
 #[test]
 fn a_second_sigterm_ends_it_at_once() {
     let mut world = world();
-    let keys = world.keys_of(1, 1);
+    let keys = world.filled_keys_of(1, 1);
     let mut client = world.proxy.client();
     world.shards[1].pause();
     client.send(&["INCR", &keys[0]]);

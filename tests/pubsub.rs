@@ -7,31 +7,15 @@
 
 mod support;
 
-use std::fs;
 use std::time::Duration;
 
-use support::client::encode;
-use support::keyferry::LayoutText;
-use support::{Client, Keyferry, RedisServer, Signal, Value, wait_until};
+use support::{Client, Keyferry, RedisServer, Value, World, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const CHANNELS: usize = 12; // enough for all shards
 
-struct World {
-    shards: Vec<RedisServer>,
-    proxy: Keyferry,
-    oracle: RedisServer,
-}
-
 fn world(workers: u32) -> World {
-    let shards = RedisServer::start_many(3, &[]);
-    let addresses: Vec<_> = shards.iter().map(RedisServer::address).collect();
-    let layout = LayoutText::new("fnv1a_64", "ketama", &addresses);
-    World {
-        proxy: Keyferry::start_with(&layout, workers, ""),
-        shards,
-        oracle: RedisServer::start(&[]),
-    }
+    World::new(workers, "")
 }
 
 fn channel(number: usize) -> String {
@@ -42,54 +26,32 @@ fn message(channel: &str, text: &str) -> Value {
     Value::Array(["message", channel, text].map(Value::bulk).into())
 }
 
-/// Replies of both to the same lines; `replies` says how many each brings.
-fn same(world: &World, script: &[(&str, usize)]) {
-    let (mut proxy, mut oracle) = (world.proxy.client(), world.oracle.client());
-    for (line, replies) in script {
-        let words: Vec<_> = line.split(' ').collect();
-        let mut request = Vec::new();
-        encode(&mut request, &words);
-        for client in [&mut proxy, &mut oracle] {
-            client.send_raw(&request);
-        }
-        for _ in 0..*replies {
-            let ours = proxy.read_reply_bytes().unwrap();
-            let theirs = oracle.read_reply_bytes().unwrap();
-            let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
-            assert_eq!(shown(&ours), shown(&theirs), "to {line}");
-        }
-    }
-}
-
 #[test]
 fn subscribing_is_answered_as_by_redis() {
     let world = world(1);
-    same(
-        &world,
-        &[
-            ("SUBSCRIBE a b c", 3),
-            ("SUBSCRIBE a", 1),
-            ("PSUBSCRIBE x* y*", 2),
-            ("SSUBSCRIBE s", 1),
-            ("PING", 1),
-            ("PING hello", 1),
-            ("GET k", 1),
-            ("CONFIG GET save", 1),
-            ("UNSUBSCRIBE b", 1),
-            ("UNSUBSCRIBE never", 1),
-            ("PUNSUBSCRIBE", 2),
-            ("SUNSUBSCRIBE s", 1),
-            ("GET k", 1),
-            ("UNSUBSCRIBE c a", 2),
-            ("UNSUBSCRIBE", 1),
-            ("GET k", 1),
-            ("SUBSCRIBE a", 1),
-            ("RESET", 1),
-            ("GET k", 1),
-            ("SUBSCRIBE", 1),
-            ("PUBLISH nobody text", 1),
-        ],
-    );
+    world.same_replies(&[
+        ("SUBSCRIBE a b c", 3),
+        ("SUBSCRIBE a", 1),
+        ("PSUBSCRIBE x* y*", 2),
+        ("SSUBSCRIBE s", 1),
+        ("PING", 1),
+        ("PING hello", 1),
+        ("GET k", 1),
+        ("CONFIG GET save", 1),
+        ("UNSUBSCRIBE b", 1),
+        ("UNSUBSCRIBE never", 1),
+        ("PUNSUBSCRIBE", 2),
+        ("SUNSUBSCRIBE s", 1),
+        ("GET k", 1),
+        ("UNSUBSCRIBE c a", 2),
+        ("UNSUBSCRIBE", 1),
+        ("GET k", 1),
+        ("SUBSCRIBE a", 1),
+        ("RESET", 1),
+        ("GET k", 1),
+        ("SUBSCRIBE", 1),
+        ("PUBLISH nobody text", 1),
+    ]);
 }
 
 #[test]
@@ -255,24 +217,8 @@ fn subscriptions_follow_their_channels_to_a_new_layout() {
     }
     listener.call(&["PSUBSCRIBE", "*-channel"]);
     let added = RedisServer::start_many(2, &[]);
-    let all: Vec<_> = world
-        .shards
-        .iter()
-        .chain(&added)
-        .map(RedisServer::address)
-        .collect();
-    let layout = LayoutText::new("fnv1a_64", "ketama", &all);
-    world.proxy.write_config(&layout, 1, "");
-    assert!(
-        fs::read_to_string(world.proxy.config())
-            .unwrap()
-            .contains(&all[4])
-    );
-    let (before, _) = world.proxy.epoch_and_gate();
-    world.proxy.signal(Signal::Hup);
-    wait_until("the new layout is in force", LIMIT, || {
-        world.proxy.epoch_and_gate().0 > before
-    });
+    let all = world.shards.iter().chain(&added).map(RedisServer::address);
+    world.reload(&all.collect::<Vec<_>>());
     let patterns = |server: &RedisServer| server.client().call(&["PUBSUB", "NUMPAT"]).int();
     wait_until("the new shards have the pattern", LIMIT, || {
         added.iter().all(|server| patterns(server) == 1)
@@ -425,32 +371,20 @@ fn publish_and_pubsub_count_clients_as_redis_does() {
 #[test]
 fn other_listeners_at_a_shard_are_counted_too() {
     let world = world(1);
-    let other = Keyferry::start_with(
-        &LayoutText::new(
-            "fnv1a_64",
-            "ketama",
-            &world
-                .shards
-                .iter()
-                .map(RedisServer::address)
-                .collect::<Vec<_>>(),
-        ),
-        1,
-        "",
-    );
+    let other = Keyferry::start(&world.layout);
     let mut here: Vec<_> = (0..3).map(|_| world.proxy.client()).collect();
     let mut there: Vec<_> = (0..3).map(|_| other.client()).collect();
     let mut direct: Vec<_> = world.shards.iter().map(RedisServer::client).collect();
     for client in here.iter_mut().chain(&mut there).chain(&mut direct) {
         client.call(&["SUBSCRIBE", "news"]);
     }
-    // Its own three, one connection of the other proxy, one at the shard.
+    // Its own three, one connection for each worker of the other proxy, one at the shard.
     let heard = world.proxy.client().call(&["PUBLISH", "news", "x"]);
-    assert_eq!(heard, Value::Int(5));
+    assert_eq!(heard, Value::Int(3 + 2 + 1));
     for client in here.iter_mut().chain(&mut there) {
         assert_eq!(client.read(), message("news", "x"));
     }
-    let [count] = [world.proxy.client().call(&["PUBSUB", "NUMSUB", "news"])];
+    let count = world.proxy.client().call(&["PUBSUB", "NUMSUB", "news"]);
     assert_eq!(count.items()[1], Value::Int(3));
 }
 

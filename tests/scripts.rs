@@ -247,11 +247,9 @@ fn a_shard_of_a_new_layout_knows_them() {
     let name = sha(&world, SCRIPT);
     let mut client = world.proxy.client();
     client.call(&["SCRIPT", "LOAD", SCRIPT]);
-    let added = RedisServer::start(&[]);
-    let mut shards: Vec<RedisServer> = world.shards.drain(..).collect();
-    shards.push(added);
-    world.reload(&shards.iter().collect::<Vec<_>>());
-    world.shards = shards;
+    world.shards.push(RedisServer::start(&[]));
+    let addresses: Vec<_> = world.shards.iter().map(RedisServer::address).collect();
+    world.reload(&addresses);
     let keys = world.keys_of(3, 5);
     for key in &keys {
         let reply = client.call(&["EVALSHA", &name, "1", key, "x"]);

@@ -11,47 +11,20 @@ mod support;
 use std::thread;
 use std::time::Duration;
 
-use support::client::encode;
-use support::keyferry::LayoutText;
-use support::{Client, Keyferry, RedisServer, Value, seeded, wait_until};
+use support::world::error_of;
+use support::{Client, RedisServer, Value, World, seeded, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-struct World {
-    shards: Vec<RedisServer>,
-    proxy: Keyferry,
-    oracle: RedisServer,
-}
 
 fn world() -> World {
     world_with("")
 }
 
 fn world_with(pool_extra: &str) -> World {
-    let pool_extra = &format!("hash_tag = \"{{}}\"\n{pool_extra}");
-    let shards = RedisServer::start_many(3, &[]);
-    let addresses: Vec<_> = shards.iter().map(RedisServer::address).collect();
-    let layout = LayoutText::new("fnv1a_64", "ketama", &addresses);
-    World {
-        proxy: Keyferry::start_with(&layout, 1, pool_extra),
-        shards,
-        oracle: RedisServer::start(&[]),
-    }
+    World::new(1, &format!("hash_tag = \"{{}}\"\n{pool_extra}"))
 }
 
 impl World {
-    /// `count` keys that the shard with this number owns.
-    fn keys_of(&self, shard: usize, count: usize) -> Vec<String> {
-        let mut client = self.proxy.client();
-        let mut direct = self.shards[shard].client();
-        let keys = (0..).map(|number| format!("probe:{number}"));
-        let owned = keys.filter(|key| {
-            client.call(&["SET", key, "1"]);
-            direct.call(&["DEL", key]) == Value::Int(1)
-        });
-        owned.take(count).collect()
-    }
-
     fn blocked(&self) -> usize {
         let clients = |shard: &RedisServer| shard.info_field("clients", "blocked_clients");
         let counts = self.shards.iter().filter_map(clients);
@@ -63,30 +36,6 @@ impl World {
             self.blocked() == count
         });
     }
-
-    /// Sends the same to both and compares each reply's bytes.
-    fn same(&self, script: &[&str]) {
-        let (mut proxy, mut oracle) = (self.proxy.client(), self.oracle.client());
-        for line in script {
-            let words: Vec<_> = line.split(' ').collect();
-            let mut request = Vec::new();
-            encode(&mut request, &words);
-            let ours = proxy.exchange_bytes(&request).unwrap();
-            let theirs = oracle.exchange_bytes(&request).unwrap();
-            assert_eq!(shown(&ours), shown(&theirs), "to {line} of {script:?}");
-        }
-    }
-}
-
-fn error_of(reply: &Value) -> String {
-    match reply {
-        Value::Error(text) => text.clone(),
-        other => panic!("no error: {other:?}"),
-    }
-}
-
-fn shown(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
 }
 
 #[test]

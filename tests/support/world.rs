@@ -79,9 +79,8 @@ impl World {
     }
 
     /// Another layout in the config file, and in force.
-    pub fn reload(&mut self, servers: &[&RedisServer]) {
-        let addresses: Vec<_> = servers.iter().map(|server| server.address()).collect();
-        self.layout = LayoutText::new("fnv1a_64", "ketama", &addresses);
+    pub fn reload(&mut self, addresses: &[String]) {
+        self.layout = LayoutText::new("fnv1a_64", "ketama", addresses);
         self.proxy
             .write_config(&self.layout, self.workers, &self.pool_extra);
         let (before, _) = self.proxy.epoch_and_gate();

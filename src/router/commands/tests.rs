@@ -238,7 +238,6 @@ fn requests_are_handled_by_what_they_do_to_a_shared_connection() {
     for line in [
         "debug object k",
         "script debug yes",
-        "wait 1 0",
         "shutdown",
         "replicaof h 1",
         "swapdb 0 1",
