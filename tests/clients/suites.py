@@ -119,12 +119,13 @@ class Call:
             child.wait(timeout=limit_s)
         except subprocess.TimeoutExpired:
             self.fault = "not done in %d s" % limit_s
-        # The session is its own: what is left of it is a worker, a subscriber..
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        child.wait()
+        finally:
+            # The session is its own: what is left of it is a worker, a subscriber..
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            child.wait()
         if child.returncode != 0 and self.fault is None:
             self.fault = "ended with %d" % child.returncode
         return child.returncode

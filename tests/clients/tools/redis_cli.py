@@ -223,8 +223,8 @@ def interactive():
         terminal.type("getrange ")
         terminal.wait_for("key start end")
         terminal.type("%s 0 -1\r" % key("nothing"))
-        terminal.wait_for('""')
-        terminal.wait_for(prompt)
+        # The next prompt: what is typed before it is thrown away.
+        terminal.wait_for('""\r\n' + prompt)
         terminal.type("help getrange\r")
         terminal.wait_for("summary: ")
         terminal.wait_for("since: 2.4.0")
