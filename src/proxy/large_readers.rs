@@ -61,7 +61,8 @@ impl Client {
 
     /// It is owed nothing that rides alone.
     pub(super) fn has_arrived(&mut self, now_ms: u64) {
-        self.large_reader.take_if(|reader| now_ms >= reader.until_ms);
+        self.large_reader
+            .take_if(|reader| now_ms >= reader.until_ms);
         if let Some(reader) = &mut self.large_reader {
             reader.rides_alone = false;
         }

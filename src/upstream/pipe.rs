@@ -26,7 +26,6 @@
 use std::collections::VecDeque;
 use std::mem;
 
-
 mod batch;
 mod dialect;
 mod error;

@@ -20,6 +20,7 @@ fn core(shards: u16, compat: Compat) -> PoolCore {
     let config = PoolConfig {
         name: "p".into(),
         protocol: Protocol::Memcached,
+        auth: None,
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         backlog: 128,
         database: 0,
