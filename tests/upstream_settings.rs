@@ -156,6 +156,20 @@ fn several_connections_to_a_shard_keep_each_clients_order() {
     });
 }
 
+/// Whether every thread of a process is stopped: until then one may accept.
+fn stands_still(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("Linux");
+    let mut stats = tasks.map(|task| {
+        let file = task.expect("a thread").path().join("stat");
+        fs::read_to_string(file).unwrap_or_default()
+    });
+    // The state follows the name, which is in brackets.
+    stats.all(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
 #[test]
 fn the_backlog_is_how_many_wait_while_nobody_accepts() {
     const BACKLOG: usize = 4;
@@ -165,6 +179,8 @@ fn the_backlog_is_how_many_wait_while_nobody_accepts() {
         let mut proxy = Keyferry::start_with(&layout(&servers), 1, extra);
         let address = proxy.address().parse().expect("an address");
         proxy.signal(Signal::Stop);
+        let pid = proxy.process().pid();
+        wait_until("every thread stands still", LIMIT, || stands_still(pid));
         let connect = |_| TcpStream::connect_timeout(&address, patience).ok();
         let waiting: Vec<TcpStream> = (0..4 * BACKLOG).map_while(connect).collect();
         proxy.signal(Signal::Cont);
