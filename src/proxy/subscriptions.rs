@@ -485,6 +485,7 @@ impl PipePlace {
             dirty: false,
             full: false,
             retired: false,
+            let_go: false,
             lane: like.lane,
             role,
             passage: None,
