@@ -11,10 +11,13 @@ mod support;
 use std::thread;
 use std::time::Duration;
 
+use support::process::Signal;
 use support::world::error_of;
 use support::{Client, RedisServer, Value, World, seeded, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// Below the half minute after which a stop no longer waits for anything.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 fn world() -> World {
     world_with("")
@@ -357,6 +360,27 @@ fn one_that_leaves_while_it_waits_takes_nothing_along() {
         other.call(&["RPUSH", &key, "x"]);
         assert_eq!(other.call(&["LPOP", &key]), Value::bulk("x"));
     }
+}
+
+/// Who waits for an element may wait for ever, and a stop must not.
+#[test]
+fn a_stop_lets_those_go_that_wait_and_takes_nothing_along() {
+    let mut world = world();
+    let key = world.keys_of(1, 1).remove(0);
+    let (mut waiter, mut other) = (world.proxy.client(), world.proxy.client());
+    waiter.send(&["BLPOP", &key, "0"]);
+    // What follows it is not begun either.
+    other.pipeline(&[vec!["PING"], vec!["SET", "a", "b"]]);
+    other.send(&["XREAD", "BLOCK", "0", "STREAMS", "stream", "$"]);
+    other.send(&["SET", "a", "c"]);
+    world.wait_for_blocked(2);
+    world.proxy.signal(Signal::Term);
+    assert_eq!(world.proxy.process().wait_code(STOP_LIMIT), 0);
+    assert_eq!(waiter.read_to_end().unwrap(), b"");
+    assert_eq!(other.read_to_end().unwrap(), b"");
+    let mut shard = world.shards[1].client();
+    shard.call(&["RPUSH", &key, "x"]);
+    assert_eq!(shard.call(&["LRANGE", &key, "0", "-1"]).items().len(), 1);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Chores {
     pub close_clients: Vec<u32>,
     /// Pipes whose socket to close; those that are still in the core dial again later.
     pub close_pipes: Vec<u32>,
+    /// Pipes on which nothing more is sent, once their output is written.
+    pub shut_pipes: Vec<u32>,
     /// Clients that are read again after a pause.
     pub read_clients: Vec<u32>,
     /// Pipes that are read again after a stop.
@@ -52,13 +54,14 @@ impl Chores {
             && self.lists().iter().all(|list| list.is_empty())
     }
 
-    fn lists(&self) -> [&Vec<u32>; 7] {
+    fn lists(&self) -> [&Vec<u32>; 8] {
         [
             &self.write_clients,
             &self.write_pipes,
             &self.dial,
             &self.close_clients,
             &self.close_pipes,
+            &self.shut_pipes,
             &self.read_clients,
             &self.read_pipes,
         ]
@@ -72,6 +75,7 @@ impl Chores {
             &mut self.dial,
             &mut self.close_clients,
             &mut self.close_pipes,
+            &mut self.shut_pipes,
             &mut self.read_clients,
             &mut self.read_pipes,
         ] {

@@ -110,7 +110,7 @@ pub struct PoolCore {
     next_generation: u32,
     next_client_id: u64,
     client_id_step: u64,
-    stopping: bool,
+    pub(super) stopping: bool,
 }
 
 impl PoolCore {
@@ -367,7 +367,7 @@ impl PoolCore {
         self.forget_failed_loads();
         self.check_drain();
         if self.stopping {
-            self.finish_quiet_clients();
+            self.finish_clients();
         }
         self.counters.held_requests.set(self.held_requests);
         self.counters.held_bytes.set(self.held_bytes as u64);
@@ -436,27 +436,6 @@ impl PoolCore {
         if !self.has_chores() {
             chores.clear();
             self.chores = chores;
-        }
-    }
-
-    /// From now on each client is closed as soon as it is owed nothing.
-    pub fn stop(&mut self) {
-        self.stopping = true;
-        self.finish_quiet_clients();
-    }
-
-    fn finish_quiet_clients(&mut self) {
-        let quiet: Vec<u32> = self
-            .clients
-            .iter_mut()
-            .filter(|(_, client)| client.ending == Ending::Open && client.is_quiet())
-            .map(|(key, client)| {
-                client.ending = Ending::Finishing;
-                key as u32
-            })
-            .collect();
-        for key in quiet {
-            self.mark_client(key);
         }
     }
 

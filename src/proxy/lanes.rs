@@ -46,6 +46,8 @@ pub struct PipePlace {
     pub full: bool,
     /// No layout in use has it: it goes when it owes nothing.
     pub retired: bool,
+    /// Nothing more is sent on it: its client waits, and we stop.
+    pub let_go: bool,
     /// Index of the set of pipes it is or was in, or was made for.
     pub lane: u32,
     /// Whose requests it carries.
@@ -156,6 +158,7 @@ impl PoolCore {
             dirty: false,
             full: false,
             retired: false,
+            let_go: false,
             lane: lane as u32,
             role: Role::Shared,
             loaded: Loaded::default(),
@@ -340,6 +343,7 @@ impl PipePlace {
             dirty: false,
             full: false,
             retired: false,
+            let_go: false,
             lane: like.lane,
             role,
             loaded: Loaded::default(),

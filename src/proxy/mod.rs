@@ -54,6 +54,7 @@ mod sockets;
 mod spares;
 mod split;
 mod steps;
+mod stopping;
 mod stream;
 mod subscriptions;
 pub mod switching;

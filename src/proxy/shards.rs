@@ -164,6 +164,10 @@ impl PoolCore {
                 Role::Private { client, .. } => self.upload_lost(client, key),
                 Role::Watching { client } => self.session_pipe_lost(client, key),
                 Role::Hub => self.hub_lost(key),
+                Role::Waiting { client } if self.stopping => {
+                    unanswered.clear();
+                    self.close_client(client);
+                }
                 _ => {}
             }
             if begun {

@@ -41,6 +41,20 @@ impl Worker {
         }
     }
 
+    /// The shards learn that nothing more comes on these; they may still answer.
+    pub(super) fn shut_pipes(&mut self, pool_index: usize, keys: &[u32]) {
+        for &key in keys {
+            let Some(pool) = self.pool(pool_index) else {
+                return;
+            };
+            if let Some(Some(stream)) = pool.pipes.get(key as usize)
+                && let Err(error) = stream.shut()
+            {
+                pool.pipe_failed(key, link_error(&error));
+            }
+        }
+    }
+
     /// A name was looked up for a pipe that is being dialled.
     pub(super) fn resolved(
         &mut self,

@@ -2,7 +2,7 @@
 //! for both directions (edge-triggered: no call is needed to re-arm it).
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::path::Path;
 
 use mio::event::Source;
@@ -59,6 +59,14 @@ impl Stream {
                 Some(error) => Err(error),
                 None => Ok(true),
             },
+        }
+    }
+
+    /// Nothing more is written; what the other side has sent may still be read.
+    pub fn shut(&self) -> io::Result<()> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }
 

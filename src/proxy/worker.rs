@@ -466,6 +466,7 @@ impl Worker {
                 for &key in &chores.write_pipes {
                     self.write_pipe(pool_index, key);
                 }
+                self.shut_pipes(pool_index, &chores.shut_pipes);
                 for &key in &chores.write_clients {
                     self.write_client(pool_index, key);
                 }

@@ -26,6 +26,7 @@ struct World {
     /// Bytes each client got.
     got: HashMap<u32, Vec<u8>>,
     closed: Vec<u32>,
+    shut: Vec<u32>,
     connect: bool,
 }
 
@@ -74,6 +75,7 @@ impl World {
             sent: HashMap::new(),
             got: HashMap::new(),
             closed: Vec::new(),
+            shut: Vec::new(),
             connect: true,
         }
     }
@@ -98,6 +100,7 @@ impl World {
         while self.core.has_chores() {
             let chores = self.core.take_chores();
             self.closed.extend(&chores.close_clients);
+            self.shut.extend(&chores.shut_pipes);
             for &key in &chores.dial {
                 if self.connect {
                     self.core.pipe_connected(key);
@@ -808,4 +811,34 @@ fn sessions_learn_of_an_ejection() {
     assert_eq!(world.got(stays), "");
     world.say(watches, &[&["MULTI"], &["GET", &b], &["EXEC"]]);
     assert_eq!(world.got(watches), "+OK\r\n+QUEUED\r\n*-1\r\n");
+}
+
+/// The element was given before the shard knew: it must reach the client.
+#[test]
+fn one_that_is_let_go_still_gets_what_is_on_its_way() {
+    let mut world = World::new(&[1]);
+    let (served, left) = (world.client(), world.client());
+    let mut pipes = Vec::new();
+    for client in [served, left] {
+        world.say(client, &[&["BLPOP", "a", "0"]]);
+        pipes.push(
+            world.core.clients[client as usize]
+                .session()
+                .waits_on
+                .unwrap(),
+        );
+    }
+    world.core.stop();
+    world.turn();
+    assert_eq!(world.shut, pipes);
+    assert_eq!(world.closed, Vec::<u32>::new());
+    let reply = "*2\r\n$1\r\na\r\n$1\r\nx\r\n";
+    world.core.pipe_bytes(pipes[0], reply.as_bytes());
+    world.core.pipe_failed(pipes[0], PipeError::Closed);
+    world.core.pipe_failed(pipes[1], PipeError::Closed);
+    world.turn();
+    assert_eq!(world.got(served), reply);
+    assert_eq!(world.got(left), "");
+    world.closed.sort_unstable();
+    assert_eq!(world.closed, vec![served, left]);
 }
