@@ -119,6 +119,11 @@ impl World {
                 .iter()
                 .map(|pieces| exchange(&address, pieces, PING, PONG))
                 .collect();
+            // What a client that was closed sent may be under way: it is before this.
+            let names: Vec<String> = (0..20).map(|number| format!("GET b{number}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let settled = exchange(&address, &[&requests(&names)], PING, PONG);
+            assert_eq!(settled.said, b"$-1\r\n".repeat(names.len()));
             (outcomes, self.contents())
         };
         let theirs = run(self.both.original.address());
@@ -147,7 +152,8 @@ fn every_name_with_every_number_of_arguments() {
     for name in names() {
         let asked: Vec<Vec<u8>> = (0..=ARGUMENTS_MAX)
             .map(|count| {
-                let line = [name.as_str()].into_iter().chain(["1"; ARGUMENTS_MAX]);
+                // As a time to live it outlasts the test.
+                let line = [name.as_str()].into_iter().chain(["100000"; ARGUMENTS_MAX]);
                 let words: Vec<&str> = line.take(count + 1).collect();
                 requests(&[&words.join(" ")])
             })
@@ -605,11 +611,15 @@ fn deviations_are_as_they_are_told() {
         String::from_utf8_lossy(&ours.said),
         format!("{hidden}$-1\r\n")
     );
-    // What is behind an MGET that a server failed: the original has closed by then.
+    // What is behind an MGET that a server failed is answered, and then it closes; by
+    // the original it is, or is not.
     let both = Both::start(&[fake(None)], "", "");
-    let (theirs, ours) = both.outcomes(&[&requests(&["MGET a b"])]);
-    assert_eq!(String::from_utf8_lossy(&ours.said), "-ERR unknown\r\n");
-    assert!(theirs.closed && !ours.closed);
+    let behind = requests(&["MGET a b", "PING"]);
+    for _ in 0..8 {
+        let ours = exchange(&both.ours.address(), &[&behind], b"", b"+PONG\r\n");
+        assert_eq!(String::from_utf8_lossy(&ours.said), "-ERR unknown\r\n");
+        assert!(!ours.closed, "{ours:?}");
+    }
     // An MGET to a host without an address: the original closes before it says so.
     let both = Both::start(&["no-such-host.invalid:6379".to_owned()], "", "");
     let (theirs, ours) = both.outcomes(&[&requests(&["MGET a b"])]);

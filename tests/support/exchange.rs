@@ -59,6 +59,7 @@ pub fn exchange_in_turn(
             Ok(0) => break,
             Ok(n) => said.extend_from_slice(&buffer[..n]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!(
                 "neither a reply nor an end: {error}; so far \"{}\"",
                 said.escape_ascii()
