@@ -211,24 +211,20 @@ impl PoolCore {
             let own = subscriptions.topics.iter().filter(|topic| topic.0 == kind);
             own.map(|(_, name)| name.clone()).collect()
         };
-        let all: Vec<Option<Box<[u8]>>> = if names.is_empty() {
-            vec![None]
-        } else {
-            names.into_iter().map(Some).collect()
-        };
+        // Who has none is told so once, with a null for the name.
+        let is_none = names.is_empty();
+        let all = names.into_iter().map(Some).chain(is_none.then_some(None));
         let protocol = self.protocol(key);
         for name in all {
-            let mut count = 0;
-            if let Some(subscriptions) = self.subscriptions_of(key) {
-                if let Some(name) = &name {
-                    let topic = (kind, name.clone());
+            if let Some(name) = &name {
+                let topic = (kind, name.clone());
+                if let Some(subscriptions) = self.subscriptions_of(key) {
                     subscriptions.topics.retain(|known| *known != topic);
-                    count = subscriptions.count(kind);
-                    self.leave_topic(key, seat.generation, &topic);
-                } else {
-                    count = subscriptions.count(kind);
                 }
+                self.leave_topic(key, seat.generation, &topic);
             }
+            let own = self.subscriptions_of(key);
+            let count = own.map_or(0, |subscriptions| subscriptions.count(kind));
             let mut reply = Vec::new();
             let verb = verbs(kind).1;
             write_confirmation(protocol, verb, name.as_deref(), count, &mut reply);
