@@ -10,7 +10,9 @@
 //! before a client was accepted; at a reload it changes nothing.
 
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -43,6 +45,38 @@ pub struct RunArgs {
     /// Worker threads, instead of the config's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     workers: Option<u16>,
+    /// Where the admin API listens, instead of the config's: an address of this host
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
+    admin: Option<SocketAddr>,
+    /// Where epochs and unfinished switches are kept, instead of the config's
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// The config file, and what was said beside it: a nutcracker.yml has no words
+    /// for that.
+    fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = config::load(&self.config.file)?;
+        if let Some(admin) = self.admin {
+            config.admin.http = Some(admin);
+        }
+        if let Some(state_dir) = &self.state_dir {
+            config.server.state_dir.clone_from(state_dir);
+        }
+        Ok(config)
+    }
+}
+
+/// Elsewhere a token is needed, and that is in the config.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "an IP address and a port is needed, such as 127.0.0.1:9181".to_owned())?;
+    if !address.ip().is_loopback() {
+        return Err("it must be on 127.0.0.1 or [::1]; others need a token, in [admin]".into());
+    }
+    Ok(address)
 }
 
 /// The proxy could not start.
@@ -73,7 +107,7 @@ impl RunError {
 
 /// Runs `keyferry run`; returns when the proxy has ended.
 pub fn run(args: &RunArgs) -> ExitStatus {
-    let config = match config::load(&args.config.file) {
+    let config = match args.load() {
         Ok(config) => config,
         Err(error) => {
             print_error(&error.to_string());
@@ -175,7 +209,7 @@ impl Running<'_> {
             warn!(%error, "the log goes on where it was");
         }
         let counters = self.server.registry.process();
-        let config = match config::load(&self.args.config.file) {
+        let config = match self.args.load() {
             Ok(config) => config,
             Err(error) => {
                 counters.config_reload_failures.inc();

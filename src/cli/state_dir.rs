@@ -33,8 +33,12 @@ impl StateDirError {
     /// What to do about it.
     pub fn help(&self) -> &'static str {
         match self {
-            Self::Unusable { .. } => "name a directory this user can write in [server] state_dir",
-            Self::Taken { .. } => "stop that one, or give each its own [server] state_dir",
+            Self::Unusable { .. } => {
+                "name a directory this user can write in [server] state_dir, or by --state-dir"
+            }
+            Self::Taken { .. } => {
+                "stop that one, or give each its own [server] state_dir, or --state-dir"
+            }
         }
     }
 }

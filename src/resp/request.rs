@@ -186,6 +186,7 @@ impl RequestScanner {
             Ok(Some(found)) => {
                 self.state = State::Fresh;
                 self.need = 1;
+                self.searched = 0;
                 self.partial = false;
                 let bytes = if found.inline {
                     &self.inline.rebuilt

@@ -130,6 +130,18 @@ fn a_line_is_judged_when_redis_judges_it() {
 }
 
 #[test]
+fn a_line_is_searched_from_its_start_after_a_request_that_was_cut_in_one() {
+    for next in ["PING\r\n", "*1\r\n$000\r\n"] {
+        let input = ["*1\r\n$4\r\nPING\r\n", next].concat();
+        let mut scanner = scanner();
+        assert!(scanner.scan(&input.as_bytes()[..6]).unwrap().is_none());
+        let first = scanner.scan(input.as_bytes()).unwrap().unwrap().consumed;
+        let rest = &input.as_bytes()[first..];
+        assert!(!matches!(scanner.scan(rest), Ok(None)), "{next:?}");
+    }
+}
+
+#[test]
 fn the_request_as_a_whole_is_bounded() {
     let limits = RequestLimits {
         request_bytes_max: 40,
