@@ -15,14 +15,16 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use keyferry::router::commands;
 use support::keyferry::LayoutText;
 use support::{
-    Keyferry, Nutcracker, Outcome, RedisServer, Value, exchange, exchange_in_turn, free_port,
-    requests,
+    Keyferry, Nutcracker, Outcome, RedisServer, Signal, Value, exchange, exchange_in_turn,
+    free_port, requests, wait_until,
 };
 
+const LIMIT: Duration = Duration::from_secs(20);
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 const PONG: &[u8] = b"+PONG\r\n";
 
@@ -625,4 +627,40 @@ fn deviations_are_as_they_are_told() {
     let (theirs, ours) = both.outcomes(&[&requests(&["MGET a b"])]);
     assert!(theirs.said.is_empty() && theirs.closed);
     assert_eq!(String::from_utf8_lossy(&ours.said), "-ERR Host is down\r\n");
+}
+
+#[test]
+fn a_reload_changes_the_habits_of_those_who_are_there() {
+    let server = RedisServer::start(&[]);
+    let layout = LayoutText::new("fnv1a_64", "ketama", &[server.address()]);
+    let mut proxy = Keyferry::start_with(&layout, 1, "");
+    let mut half = proxy.client();
+    half.send_raw(b"*2\r\n$4\r\nECHO\r\n");
+    let mut other = proxy.client();
+    assert!(other.call(&["NOSUCH"]).is_error());
+    let mut queue = proxy.client();
+    assert_eq!(queue.call(&["MULTI"]), Value::ok());
+
+    proxy.write_config(&layout, 1, "compat = \"twemproxy\"\n");
+    proxy.signal(Signal::Hup);
+    let is_original = |proxy: &Keyferry| {
+        let said = exchange(&proxy.address(), &[&requests(&["ECHO x"])], PING, PONG);
+        said.closed
+    };
+    wait_until("it closes", LIMIT, || is_original(&proxy));
+    half.send_raw(b"$1\r\nx\r\n");
+    assert!(
+        half.try_read().is_err(),
+        "half a request is seen as the other half"
+    );
+    assert!(other.try_call(&["NOSUCH"]).is_err());
+    assert!(queue.try_call(&["EXEC"]).is_err());
+    let mut third = proxy.client();
+    assert_eq!(third.call(&["SET", "k", "v"]), Value::ok());
+
+    proxy.write_config(&layout, 1, "");
+    proxy.signal(Signal::Hup);
+    wait_until("it does not close", LIMIT, || !is_original(&proxy));
+    assert_eq!(third.call(&["ECHO", "x"]), Value::bulk("x"));
+    assert_eq!(third.call(&["GET", "k"]), Value::bulk("v"));
 }

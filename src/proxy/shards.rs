@@ -85,7 +85,27 @@ impl PoolCore {
     /// Hands on what a pipe received, or what it kept of a large reply.
     #[inline]
     pub(super) fn receive(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
-        let (now_us, compat) = (self.now_us, self.config.compat);
+        match self.config.compat {
+            Compat::Redis => self.receive_for(key, bytes, |to, replies| to.many(replies)),
+            Compat::Twemproxy => self.receive_as_original(key, bytes),
+        }
+    }
+
+    /// Apart, so that the other way stays one piece of code.
+    #[cold]
+    #[inline(never)]
+    fn receive_as_original(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
+        self.receive_for(key, bytes, |to, replies| to.many_as_original(replies))
+    }
+
+    #[inline]
+    fn receive_for(
+        &mut self,
+        key: u32,
+        bytes: Option<&[u8]>,
+        hand_over: impl Fn(&mut Delivery<'_>, Replies<'_, Ticket>),
+    ) -> Result<(), PipeError> {
+        let now_us = self.now_us;
         let (mut delivery, pipes) = self.delivery_beside_pipes();
         let Some(place) = pipes.get_mut(key as usize) else {
             return Ok(());
@@ -96,10 +116,7 @@ impl PoolCore {
             let us = now_us.saturating_sub(replies.sent_us);
             let count = u64::from(replies.count);
             counters.latency.record(replies.ticket.class, us, count);
-            match compat {
-                Compat::Redis => delivery.many(replies),
-                Compat::Twemproxy => delivery.many_as_original(replies),
-            }
+            hand_over(&mut delivery, replies);
         };
         let received = match bytes {
             Some(bytes) => pipe.receive(bytes, now_us, deliver),
