@@ -26,7 +26,7 @@ pub struct Unread {
     /// From the first byte of the first request that is not handled.
     pub bytes: Vec<u8>,
     /// Where the scan of that request stopped.
-    pub reader: Reader,
+    pub reader: Box<Reader>,
     /// The request that passes on as it arrives; `bytes` are empty then.
     pub upload: Option<Upload>,
 }

@@ -104,7 +104,11 @@ pub struct PoolCore {
     pub(super) answer_buffer: Vec<u8>,
     pub(super) now_us: u64,
     pub(super) last_idle_look_ms: u64,
-    readers: Vec<Reader>,
+    #[expect(
+        clippy::vec_box,
+        reason = "each read of a client takes one and puts it back"
+    )]
+    readers: Vec<Box<Reader>>,
     pub(super) spare_outputs: Spares,
     pub(super) spare_parkings: SpareParkings,
     next_generation: u32,
@@ -440,19 +444,19 @@ impl PoolCore {
     }
 
     #[inline]
-    pub(super) fn take_reader(&mut self) -> Reader {
+    pub(super) fn take_reader(&mut self) -> Box<Reader> {
         self.readers.pop().unwrap_or_else(|| {
             let limits = RequestLimits {
                 request_bytes_max: self.config.limits.request_bytes_max,
                 ..RequestLimits::default()
             };
-            Reader::new(limits, self.config.compat)
+            Box::new(Reader::new(limits, self.config.compat))
         })
     }
 
     /// Keeps a reader that stands between two requests.
     #[inline]
-    pub(super) fn keep_reader(&mut self, reader: Reader) {
+    pub(super) fn keep_reader(&mut self, reader: Box<Reader>) {
         if self.readers.len() < SPARE_READERS_MAX {
             self.readers.push(reader);
         }

@@ -61,8 +61,16 @@ impl Delivery<'_> {
         let ticket = replies.ticket.after(replies.first);
         match ticket.part {
             None => self.hand_over(ticket, replies.count, replies.bytes),
-            Some(PartOf::NO_REPLY) => self.hand_over(ticket, replies.count, &[]),
-            Some(part) => self.part(ticket, part, replies.bytes),
+            Some(part) => self.no_whole(ticket, part, &replies),
+        }
+    }
+
+    /// Apart, so that what is usual stays one short piece of code.
+    #[inline(never)]
+    fn no_whole(&mut self, ticket: Ticket, part: PartOf, replies: &Replies<'_, Ticket>) {
+        match part {
+            PartOf::NO_REPLY => self.hand_over(ticket, replies.count, &[]),
+            part => self.part(ticket, part, replies.bytes),
         }
     }
 
@@ -85,10 +93,16 @@ impl Delivery<'_> {
         }
     }
 
+    /// Its client is gone, or it is the answer to a script that we loaded.
+    #[cold]
+    fn to_nobody(&mut self, ticket: Ticket, bytes: &[u8]) {
+        self.chores.failed_loads.extend(ticket.failed_load(bytes));
+    }
+
     #[inline]
     fn hand_over(&mut self, ticket: Ticket, count: u32, bytes: &[u8]) {
         let Some(client) = client_of(self.clients, ticket) else {
-            return self.chores.failed_loads.extend(ticket.failed_load(bytes));
+            return self.to_nobody(ticket, bytes);
         };
         // One reply of any size may pass; a second one that nobody reads may not.
         if client.kept() > self.kept_bytes_max {

@@ -339,13 +339,16 @@ impl PoolCore {
     /// ([`PoolCore::write_refusal`]).
     #[inline]
     pub(super) fn open_pipe(&mut self, pipe_key: u32) -> bool {
+        let place = self.pipes.get(pipe_key as usize);
+        place.is_some_and(|place| place.pipe.is_open()) || self.dial_pipe(pipe_key)
+    }
+
+    #[cold]
+    fn dial_pipe(&mut self, pipe_key: u32) -> bool {
         let now_ms = self.now_ms();
         let Some(place) = self.pipes.get_mut(pipe_key as usize) else {
             return false;
         };
-        if place.pipe.is_open() {
-            return true;
-        }
         if place.pipe.wants_dial(now_ms) {
             place.pipe.dialing(now_ms);
             self.chores.dial.push(pipe_key);

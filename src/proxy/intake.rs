@@ -118,7 +118,7 @@ impl PoolCore {
     }
 
     /// Keeps what is left of a run.
-    fn leave(&mut self, key: u32, rest: &[u8], reader: Reader, pause: Option<Pause>) {
+    fn leave(&mut self, key: u32, rest: &[u8], reader: Box<Reader>, pause: Option<Pause>) {
         let Some(client) = self.clients.get_mut(key as usize) else {
             return;
         };
@@ -137,7 +137,7 @@ impl PoolCore {
     }
 
     /// Keeps a reader that may stand inside a request nobody wants any more.
-    pub(super) fn forget(&mut self, mut reader: Reader) {
+    pub(super) fn forget(&mut self, mut reader: Box<Reader>) {
         reader.reset();
         self.keep_reader(reader);
     }

@@ -107,7 +107,7 @@ pub(super) enum Start {
 
 impl PoolCore {
     /// Keeps the beginning of a request, or passes it on if it is large.
-    pub(super) fn begin(&mut self, key: u32, bytes: Vec<u8>, mut reader: Reader) {
+    pub(super) fn begin(&mut self, key: u32, bytes: Vec<u8>, mut reader: Box<Reader>) {
         let (upload, pause) = match self.start(key, &bytes, &mut reader) {
             Start::Keep => (None, None),
             Start::Wait(pause) => (None, Some(pause)),

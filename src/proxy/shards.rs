@@ -6,6 +6,7 @@ use crate::upstream::pipe::{PipeError, Replies, Unanswered};
 use super::client::Ending;
 use super::config::Compat;
 use super::core::{PoolCore, Ticket};
+use super::delivery::Delivery;
 use super::lanes::PipePlace;
 use super::memcached::write_failure;
 use super::original;
