@@ -95,14 +95,14 @@ impl Delivery<'_> {
 
     /// Its client is gone, or it is the answer to a script that we loaded.
     #[cold]
-    fn to_nobody(&mut self, ticket: Ticket, bytes: &[u8]) {
+    fn let_go(&mut self, ticket: Ticket, bytes: &[u8]) {
         self.chores.failed_loads.extend(ticket.failed_load(bytes));
     }
 
     #[inline]
     fn hand_over(&mut self, ticket: Ticket, count: u32, bytes: &[u8]) {
         let Some(client) = client_of(self.clients, ticket) else {
-            return self.to_nobody(ticket, bytes);
+            return self.let_go(ticket, bytes);
         };
         // One reply of any size may pass; a second one that nobody reads may not.
         if client.kept() > self.kept_bytes_max {
