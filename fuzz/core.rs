@@ -14,7 +14,7 @@
 use std::sync::{Arc, LazyLock};
 
 use keyferry::metrics::registry::Registry;
-use keyferry::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Timeouts};
+use keyferry::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Protocol, Timeouts};
 use keyferry::proxy::core::{Full, PoolCore};
 use keyferry::resp::{
     Request, RequestLimits, RequestScanner, write_array_header, write_bulk, write_command,
@@ -83,6 +83,8 @@ fn new_core() -> PoolCore {
         name: "p".into(),
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         backlog: 128,
+        protocol: Protocol::Redis,
+        auth: None,
         database: 0,
         layout: layout.spec().clone(),
         timeouts: Timeouts::default(),

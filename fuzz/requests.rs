@@ -16,6 +16,7 @@ type Requests = Vec<Vec<Vec<u8>>>;
 
 /// So small that short inputs meet them.
 const SMALL: RequestLimits = RequestLimits {
+    takes_inline: true,
     request_bytes_max: 60,
     args_max: 4,
     inline_bytes_max: 20,
