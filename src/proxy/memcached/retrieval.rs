@@ -87,8 +87,12 @@ impl PoolCore {
             split.parts.len(),
             split.part_of_key.iter().copied(),
         );
+        let is_strict = self.is_strict();
         if let Some(merge) = self.merges.get_mut(merge) {
             several.keys().for_each(|key| merge.note_key(key));
+            if is_strict {
+                merge.end_client_on_failure();
+            }
         }
         let Some(client) = self.clients.get_mut(seat.key as usize) else {
             return Verdict::End;

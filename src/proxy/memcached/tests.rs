@@ -148,3 +148,43 @@ fn parts_that_are_no_answer_to_what_was_asked_are_an_error() {
         );
     }
 }
+
+#[test]
+fn as_twemproxy_a_failed_part_ends_the_client_after_the_error() {
+    for (compat, error, ends) in [
+        (
+            Compat::Redis,
+            "SERVER_ERROR shard h:1 (h:1): connection closed by the shard\r\n",
+            false,
+        ),
+        (Compat::Twemproxy, "SERVER_ERROR unknown\r\n", true),
+    ] {
+        let mut core = core(2, compat);
+        let client = core.accept(None);
+        let keys: String = (0..20).map(|number| format!(" k{number}")).collect();
+        core.client_bytes(client, format!("get{keys}\r\n").as_bytes());
+        core.settle();
+        let pipes = core.take_chores().dial;
+        assert_eq!(pipes.len(), 2);
+        for &pipe in &pipes {
+            core.pipe_connected(pipe);
+            let sent = core.pipe_output(pipe).len();
+            core.pipe_written(pipe, sent);
+        }
+        let failing = pipes
+            .iter()
+            .position(|&pipe| core.pipe_address(pipe).unwrap().to_string() == "h:1");
+        for (index, &pipe) in pipes.iter().enumerate() {
+            match Some(index) == failing {
+                true => core.pipe_failed(pipe, PipeError::Closed),
+                false => core.pipe_bytes(pipe, b"END\r\n"),
+            }
+        }
+        let output = core.client_output(client).to_vec();
+        assert_eq!(String::from_utf8_lossy(&output), error);
+        core.client_written(client, output.len());
+        core.settle();
+        let chores = core.take_chores();
+        assert_eq!(chores.close_clients.contains(&client), ends);
+    }
+}
