@@ -14,7 +14,7 @@ use super::control::{ControlSocket, QUESTIONS_MAX};
 use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
-use super::mover::MoverConfig;
+use super::mover::{MoverConfig, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
@@ -75,7 +75,7 @@ impl Job {
             limits: self.options.limits,
             on_conflict: self.options.on_conflict,
             resumed: false,
-            rate_bytes_per_s: self.options.rate_bytes_per_s,
+            throttle: ThrottleDial::new(self.options.throttle),
             job: self.status.borrow().job.clone(),
         };
         let (log, announced) = match self.begun {
@@ -103,6 +103,7 @@ impl Job {
             moves: self.moves,
             options: self.options,
             questions: receiver,
+            throttle: config.throttle.clone(),
             stop,
             status: self.status,
             progress: None,

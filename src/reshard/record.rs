@@ -38,6 +38,13 @@ pub enum Record {
         /// How much was copied.
         copied: Copied,
     },
+    /// A source could not go on where its stream was left: its keys are copied anew.
+    SourceRestarted {
+        /// When it was noticed.
+        at_ms: u64,
+        /// The source's address.
+        source: String,
+    },
     /// A full verify found every moving key equal.
     Verified {
         /// When this verify ended.

@@ -18,7 +18,7 @@ use super::cutover::{Cutover, Proxies};
 use super::ending::Ending;
 use super::history::{History, JobLog, Safety};
 use super::job_error::JobError;
-use super::mover::{MoverConfig, MoverProgress, VerifyOptions, VerifyReport};
+use super::mover::{MoverConfig, MoverProgress, ThrottleDial, VerifyOptions, VerifyReport};
 use super::moving::{CleanVerify, DataPath, Moving, copied};
 use super::prepare::{AUTO_TRIES_MAX, JobOptions, SwitchMode, check_proxies};
 use super::proxies::{Fleet, SwitchTerms};
@@ -42,6 +42,7 @@ pub(super) struct Runner {
     pub(super) moves: Arc<Moves>,
     pub(super) options: JobOptions,
     pub(super) questions: mpsc::Receiver<Request>,
+    pub(super) throttle: ThrottleDial,
     pub(super) stop: Stop,
     pub(super) status: watch::Sender<JobStatus>,
     pub(super) progress: Option<watch::Receiver<MoverProgress>>,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 
+use super::throttle::ThrottleDial;
+
 /// Bytes of one lane that are sent but not answered, by default.
 pub const WINDOW_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 /// Operations of one lane that are sent but not answered, by default.
@@ -68,8 +70,8 @@ pub struct MoverConfig {
     pub on_conflict: OnConflict,
     /// An earlier run of this job began to copy: moving keys found in targets are ours.
     pub resumed: bool,
-    /// Snapshot bytes sent to all targets together; `None`: as fast as they take it.
-    pub rate_bytes_per_s: Option<u64>,
+    /// How fast the snapshot goes; may be turned while the mover works.
+    pub throttle: ThrottleDial,
     /// The job's id: letters, digits, `-` and `_`; it marks our messages and connections.
     pub job: String,
 }

@@ -12,6 +12,7 @@ use crate::router::address::ShardAddress;
 
 use super::config::PROGRESS_MS;
 use super::lane::LaneMeter;
+use super::strain::Held;
 
 /// Where a source is: each phase ends before the next begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +89,8 @@ impl SourceProgress {
 pub struct MoverProgress {
     /// One row a source.
     pub sources: Vec<SourceProgress>,
+    /// What bounds the copy's speed at this moment.
+    pub held: Held,
 }
 
 impl MoverProgress {
@@ -145,6 +148,7 @@ pub(super) fn applied_offset(lanes: &[Arc<LaneMeter>], read: u64) -> u64 {
 /// Publishes all rows until told to stop.
 pub(super) async fn report(
     rows: Vec<Arc<SourceRow>>,
+    held: watch::Receiver<Held>,
     out: watch::Sender<MoverProgress>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -152,6 +156,7 @@ pub(super) async fn report(
     loop {
         out.send_replace(MoverProgress {
             sources: rows.iter().map(|row| row.read()).collect(),
+            held: held.borrow().clone(),
         });
         tokio::select! {
             _ = tick.tick() => {}

@@ -15,6 +15,7 @@ use super::error::MoveError;
 use super::marker::{Board, Expected, Nonces};
 use super::placement::Placement;
 use super::progress::{MoverProgress, SourceRow};
+use super::strain::Held;
 use super::tasks::{Failure, Tasks};
 use super::verify::{Verifier, VerifyOptions, VerifyReport, verify};
 
@@ -37,6 +38,7 @@ pub(super) struct MoverParts {
     pub(super) cut: watch::Sender<Option<u64>>,
     pub(super) nonces: Arc<Nonces>,
     pub(super) rows: Vec<Arc<SourceRow>>,
+    pub(super) held: watch::Receiver<Held>,
     pub(super) progress: watch::Receiver<MoverProgress>,
     pub(super) tasks: Tasks,
     pub(super) failure: Failure,
@@ -66,6 +68,7 @@ impl Mover {
     pub fn progress_now(&self) -> MoverProgress {
         MoverProgress {
             sources: self.parts.rows.iter().map(|row| row.read()).collect(),
+            held: self.parts.held.borrow().clone(),
         }
     }
 

@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, Interval};
+use tokio::time::Interval;
 
 use crate::replication::{SnapshotRecord, StreamCommand, Tap, TapConfig, TapError, TapEvent};
 use crate::resp::write_command;
@@ -200,19 +200,23 @@ impl Source {
     }
 
     async fn flush_if_full(&mut self, target: TargetIndex) -> Result<(), MoveError> {
-        let (offset, snapshot) = (self.offset, self.phase == Phase::Snapshot);
-        let queue = self.queue(target)?;
-        if !queue.is_full() {
+        if !self.queue(target)?.is_full() {
             return Ok(());
         }
-        let bytes = queue.pending_bytes();
-        if snapshot && let Some(start) = self.parts.pace.reserve(bytes, Instant::now()) {
-            tokio::time::sleep_until(start).await;
-        }
-        self.bytes += bytes as u64;
-        self.queue(target)?.flush(offset).await?;
+        self.flush(target).await?;
         self.show();
         Ok(())
+    }
+
+    /// Hands over what waits for one target; the snapshot's share keeps the pace.
+    async fn flush(&mut self, target: TargetIndex) -> Result<(), MoveError> {
+        let (offset, snapshot) = (self.offset, self.phase == Phase::Snapshot);
+        let bytes = self.queue(target)?.pending_bytes();
+        if snapshot && bytes > 0 {
+            self.parts.pace.pass(bytes).await;
+        }
+        self.bytes += bytes as u64;
+        self.queue(target)?.flush(offset).await
     }
 
     /// Libraries belong to no key: servers that are new get them all.
@@ -236,6 +240,7 @@ impl Source {
     }
 
     async fn on_snapshot_end(&mut self) -> Result<(), MoveError> {
+        self.flush_all().await?;
         self.phase = Phase::Draining;
         let lanes = self.parts.queues.len();
         let (passed, draining) = mpsc::channel(lanes.max(1));
@@ -381,9 +386,10 @@ impl Source {
 
     /// Hands over everything, then says how far all lanes are.
     async fn flush_all(&mut self) -> Result<(), MoveError> {
-        for queue in &mut self.parts.queues {
-            self.bytes += queue.pending_bytes() as u64;
-            queue.flush(self.offset).await?;
+        for at in 0..self.parts.queues.len() {
+            if let Some(queue) = self.parts.queues.get(at) {
+                self.flush(queue.target).await?;
+            }
         }
         if let Some((passed, left)) = &mut self.draining {
             while *left > 0 && passed.try_recv().is_ok() {

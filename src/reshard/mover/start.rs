@@ -20,6 +20,7 @@ use super::running::{Mover, MoverParts};
 use super::settle::{Settler, settle};
 use super::snapshot::Overwrite;
 use super::source::{SourceParts, follow};
+use super::strain::{Held, Watch, watch_strain};
 use super::tasks::{Failure, TaskSet};
 
 /// Opens all connections and begins to copy to the targets that were checked
@@ -34,7 +35,7 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
     let failure = Failure::new();
     let mut starter = Starter {
         nonces: Arc::new(Nonces::new(&cfg.job, fastrand::u64(..))),
-        pace: Arc::new(Pace::new(cfg.rate_bytes_per_s)),
+        pace: Arc::new(Pace::new(cfg.throttle.now().rate_bytes_per_s)),
         tasks: TaskSet::new(failure.clone()),
         rows: Vec::new(),
         boards: Vec::new(),
@@ -51,9 +52,11 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
             return Err(error);
         }
     }
+    let held = starter.watch_strain();
     let (progress_in, progress) = watch::channel(MoverProgress::default());
     let reporting = report(
         starter.rows.clone(),
+        held.clone(),
         progress_in,
         starter.tasks.stop_signal(),
     );
@@ -70,6 +73,7 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         cut: starter.cut,
         nonces: starter.nonces,
         rows: starter.rows,
+        held,
         progress,
         tasks: starter.tasks.supervise(),
         failure,
@@ -92,6 +96,23 @@ struct Starter {
 }
 
 impl Starter {
+    /// What the task that watches for strain says holds the copy back.
+    fn watch_strain(&mut self) -> watch::Receiver<Held> {
+        let (held_in, held) = watch::channel(Held::default());
+        let watch = Watch {
+            sources: self.placement.sources().to_vec(),
+            targets: self.placement.targets().to_vec(),
+            upstream: self.cfg.upstream.clone(),
+            dial: self.cfg.throttle.clone(),
+            pace: Arc::clone(&self.pace),
+            held: held_in,
+        };
+        let stop = self.tasks.stop_signal();
+        self.tasks
+            .spawn("strain".to_owned(), watch_strain(watch, stop));
+        held
+    }
+
     async fn start_source(&mut self, index: SourceIndex) -> Result<(), MoveError> {
         let Some(address) = self.placement.sources().get(index.0).cloned() else {
             return Ok(());
