@@ -110,6 +110,7 @@ impl Job {
             doing: "starting",
             undo: None,
             clean: None,
+            restarts_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());

@@ -122,7 +122,9 @@ impl JobStatus {
         match record {
             Record::FollowingBegan { copied, .. } => self.copied = *copied,
             Record::Verified { at_ms, .. } => self.verified_at_ms = Some(*at_ms),
-            Record::VerifyDiffered { .. } | Record::Started { .. } => self.verified_at_ms = None,
+            Record::VerifyDiffered { .. }
+            | Record::Started { .. }
+            | Record::SourceRestarted { .. } => self.verified_at_ms = None,
             Record::SwitchAborted { why, .. } => {
                 self.aborted_switches += 1;
                 self.last_abort = Some(why.clone());

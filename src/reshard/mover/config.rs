@@ -43,6 +43,8 @@ pub const CLOCKS_APART_MS_MAX: u64 = 100;
 /// A connection without traffic for this long is sent a PING: servers close
 /// idle ones after their `timeout`, which is a second at least.
 pub const IDLE_PING_MS: u64 = 500;
+/// Longest time that a source may be out of reach: a failover, a reboot.
+pub const SOURCE_PATIENCE_MS_MAX: u64 = 60_000;
 /// Time between two progress reports.
 pub const PROGRESS_MS: u64 = 200;
 /// Longest wait for one task to end after it was told to.

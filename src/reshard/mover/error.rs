@@ -236,6 +236,13 @@ pub enum MoveError {
         /// How long we waited.
         waited_ms: u64,
     },
+    /// The stream of a source was lost for good, so it is copied anew: what was
+    /// asked of its old stream has no answer.
+    #[error("source {source_server} could not go on where its stream was left and is copied anew")]
+    Restarted {
+        /// The source's address.
+        source_server: ShardAddress,
+    },
     /// A task of ours ended without an error of its own.
     #[error("task {task} ended unexpectedly: {how}")]
     TaskLost {
@@ -288,6 +295,7 @@ impl MoveError {
             MoveError::Link { .. }
             | MoveError::LaneLost { .. }
             | MoveError::MarkerLate { .. }
+            | MoveError::Restarted { .. }
             | MoveError::Tap { .. }
             | MoveError::Stopped => Retry::RunAgain,
             MoveError::TargetRefused { reply, .. } | MoveError::Answer { reply, .. }
@@ -300,6 +308,18 @@ impl MoveError {
                 ..
             } => Retry::RunAgain,
             _ => Retry::AfterRepair,
+        }
+    }
+
+    /// True when a source was out of reach or began anew: what failed can be done
+    /// again by the same mover.
+    pub fn is_of_a_moment(&self) -> bool {
+        match self {
+            MoveError::Restarted { .. } => true,
+            MoveError::Link { role, cause, .. } => {
+                *role == Role::Source && cause.blame() != Blame::Configuration
+            }
+            _ => false,
         }
     }
 

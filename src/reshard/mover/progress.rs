@@ -53,6 +53,8 @@ pub struct SourceProgress {
     /// Near expiry times that went out unguarded, for want of room: if the
     /// source renewed such a key in time, its target may have ended it.
     pub times_unguarded: u64,
+    /// How often its stream was lost for good and it was copied anew.
+    pub restarts: u64,
     /// Offset up to which the stream was read, in bytes.
     pub offset_read: u64,
     /// Offset up to which every target has applied what concerns it.
@@ -73,6 +75,7 @@ impl SourceProgress {
             snapshot_bytes_total: None,
             commands_sent: 0,
             times_unguarded: 0,
+            restarts: 0,
             offset_read: 0,
             offset_applied: 0,
         }
@@ -94,6 +97,11 @@ pub struct MoverProgress {
 }
 
 impl MoverProgress {
+    /// How often sources were copied anew, all together.
+    pub fn restarts(&self) -> u64 {
+        self.sources.iter().map(|row| row.restarts).sum()
+    }
+
     /// True when every source has its snapshot applied and follows the stream.
     pub fn is_following(&self) -> bool {
         !self.sources.is_empty() && self.sources.iter().all(|row| row.phase == Phase::Following)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Connecting --FullResync--> Snapshot --SnapshotEnd--> Draining --settled--> Following
+//!                 ^------------- FullResync again: the stream is lost (`restart`) ---'
 //! ```
 //!
 //! Draining ends when all lanes have answered for the snapshot, the stream is
@@ -16,32 +17,32 @@
 //! source's history; an offset is acknowledged only after every lane was
 //! answered for everything before it.
 
+mod live;
+mod restart;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 
-use crate::replication::{SnapshotRecord, StreamCommand, Tap, TapConfig, TapError, TapEvent};
-use crate::resp::write_command;
+use crate::replication::{SnapshotRecord, Tap, TapConfig, TapError, TapEvent};
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
 use crate::upstream::config::UpstreamConfig;
 
 use super::config::BULK_BYTES_MAX;
-use super::error::{MoveError, Unfollowable};
+use super::error::MoveError;
 use super::guard::Guard;
-use super::lane::{LaneMeter, Op, Reads};
-use super::marker::{Board, Expected, MARKER_CHANNEL};
+use super::lane::{LaneMeter, Op};
+use super::marker::Board;
 use super::pace::Pace;
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
-use super::route::{Args, Part, Route, name_and_keys, route};
 use super::snapshot::{Overwrite, Unsendable, write_restore};
 
 /// How often offsets are acknowledged while nothing happens.
@@ -76,8 +77,11 @@ struct Source {
     /// Barriers of the snapshot's end that are still to pass.
     draining: Option<(mpsc::Receiver<()>, usize)>,
     /// Told when they have.
-    drained: Option<oneshot::Sender<()>>,
+    drained: mpsc::Sender<()>,
     guard: Guard,
+    /// How often it began anew.
+    restarts: u64,
+    upstream: UpstreamConfig,
     scratch: Vec<KeyArg>,
 }
 
@@ -85,10 +89,13 @@ struct Source {
 pub(super) async fn follow(
     parts: SourceParts,
     upstream: UpstreamConfig,
-    drained: oneshot::Sender<()>,
+    drained: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
-    let attaching = Tap::attach(TapConfig::new(parts.address.clone(), upstream), None);
+    let attaching = Tap::attach(
+        TapConfig::new(parts.address.clone(), upstream.clone()),
+        None,
+    );
     let tap = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -105,7 +112,9 @@ pub(super) async fn follow(
         commands: 0,
         bytes: 0,
         draining: None,
-        drained: Some(drained),
+        drained,
+        restarts: 0,
+        upstream,
         guard: Guard::new(),
         scratch: Vec::new(),
     };
@@ -152,8 +161,12 @@ impl Source {
     async fn on_event(&mut self, event: TapEvent) -> Result<(), MoveError> {
         match event {
             TapEvent::FullResync { offset, .. } => {
+                if self.phase != Phase::Connecting {
+                    self.begin_anew().await?;
+                }
                 self.offset = offset;
                 self.phase = Phase::Snapshot;
+                self.show();
             }
             TapEvent::Snapshot(record) => self.on_record(&record).await?,
             TapEvent::Function(code) => self.on_library(&code),
@@ -161,7 +174,7 @@ impl Source {
             TapEvent::Command(command) => self.on_command(&command).await?,
             TapEvent::TransactionEnd { offset_end, .. } => self.offset = offset_end,
             TapEvent::Idle { offset, .. } => self.offset = offset,
-            // We never ask to continue, and carry no module data outside keys.
+            // The stream just goes on; module data outside keys are not carried.
             TapEvent::Continue { .. }
             | TapEvent::TransactionBegin { .. }
             | TapEvent::Aux { .. }
@@ -219,26 +232,6 @@ impl Source {
         self.queue(target)?.flush(offset).await
     }
 
-    /// Libraries belong to no key: servers that are new get them all.
-    fn on_library(&mut self, code: &[u8]) {
-        let mut request = Vec::new();
-        write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
-        let name = Bytes::copy_from_slice(code.split(|byte| *byte == b'\n').next().unwrap_or(b""));
-        self.push_to_new_servers(&request, &name);
-    }
-
-    fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes) {
-        let placement = &self.parts.placement;
-        for queue in self
-            .parts
-            .queues
-            .iter_mut()
-            .filter(|queue| placement.is_new(queue.target))
-        {
-            queue.push(request, Op::Library(name.clone()));
-        }
-    }
-
     async fn on_snapshot_end(&mut self) -> Result<(), MoveError> {
         self.flush_all().await?;
         self.phase = Phase::Draining;
@@ -255,135 +248,6 @@ impl Source {
         }
     }
 
-    async fn on_command(&mut self, command: &StreamCommand) -> Result<(), MoveError> {
-        if command.name().eq_ignore_ascii_case(b"publish") && command.arg(1) == MARKER_CHANNEL {
-            self.offset = command.offset_end;
-            return self.on_marker(command.arg(2)).await;
-        }
-        let args = Args {
-            bytes: &command.bytes,
-            spans: &command.args,
-        };
-        let parts = &self.parts;
-        let routed = route(
-            &parts.placement,
-            parts.index,
-            command.db,
-            args,
-            &mut self.scratch,
-        );
-        match routed.map_err(|why| self.unfollowable(command, why))? {
-            Route::Nowhere => {}
-            Route::To { target, key } => {
-                let op = command_op(command, key);
-                let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
-                let queue = self.queue(target)?;
-                queue.select(command.db);
-                match guarded {
-                    Some(args) => {
-                        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                        queue.push_args(&args, op);
-                    }
-                    None => queue.push(&command.bytes, op),
-                }
-                self.commands += 1;
-                self.flush_if_full(target).await?;
-            }
-            Route::Parts { name, parts } => {
-                for part in &parts {
-                    self.push_part(command, name, part).await?;
-                }
-                self.commands += 1;
-            }
-            Route::NewServers => self.on_library_command(command),
-        }
-        self.offset = command.offset_end;
-        Ok(())
-    }
-
-    async fn push_part(
-        &mut self,
-        command: &StreamCommand,
-        name: &'static [u8],
-        part: &Part,
-    ) -> Result<(), MoveError> {
-        let mut args: Vec<&[u8]> = vec![name];
-        args.extend(part.args.iter().map(|index| command.arg(*index)));
-        let op = command_op(command, part.args.first().copied().unwrap_or_default());
-        let queue = self.queue(part.target)?;
-        queue.select(command.db);
-        queue.push_args(&args, op);
-        self.flush_if_full(part.target).await
-    }
-
-    /// Each source says the same: the second LOAD must not fail on the first.
-    fn on_library_command(&mut self, command: &StreamCommand) {
-        let mut args: Vec<&[u8]> = command.args().collect();
-        let loads = args
-            .get(1)
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"load"));
-        if loads && args.len() == 3 {
-            args.insert(2, b"REPLACE");
-        }
-        let mut request = Vec::new();
-        write_command(&mut request, &args);
-        let name = command.bytes.slice_ref(command.arg(1));
-        self.push_to_new_servers(&request, &name);
-    }
-
-    async fn on_marker(&mut self, message: &[u8]) -> Result<(), MoveError> {
-        let Some(expected) = self.parts.board.take(message) else {
-            return Ok(());
-        };
-        match expected {
-            Expected::Barrier(passed) => {
-                self.barrier(&passed);
-                // Our own word: a source without lanes has shown the marker, too.
-                let _ = passed.try_send(());
-            }
-            Expected::Cut { number, passed } => {
-                self.barrier(&passed);
-                let _ = passed.try_send(());
-                self.flush_all().await?;
-                let mut cut = self.parts.cut.clone();
-                // Ended by `uncut`, by the next cut, or with the mover.
-                let _ = cut.wait_for(|cut| *cut != Some(number)).await;
-            }
-            Expected::Reads { db, reads } => {
-                for read in reads {
-                    let queue = self.queue(read.target)?;
-                    queue.select(db);
-                    let replies = Vec::with_capacity(read.count);
-                    let reads = Reads {
-                        left: read.count,
-                        replies,
-                        done: read.done,
-                    };
-                    queue.push(&read.bytes, Op::Reads(reads));
-                }
-            }
-            Expected::Lift(lifted) => {
-                let unguarded = self.guard.unguarded();
-                if unguarded > 0 {
-                    let source = &self.parts.address;
-                    tracing::warn!(%source, unguarded, "keys that expire soon were too many to guard: those renewed while the copy lagged may be missing, which verify will tell");
-                }
-                // A settler that ended has its own reason.
-                let _ = lifted.send(self.guard.lift());
-            }
-            Expected::Fixes { db, fixes } => {
-                for fix in fixes.await.unwrap_or_default() {
-                    let queue = self.queue(fix.target)?;
-                    queue.select(db);
-                    let (name, key) = (Bytes::from_static(fix.name), fix.key);
-                    queue.push(&fix.request, Op::Command { db, name, key });
-                }
-            }
-            Expected::Settled => self.phase = Phase::Following,
-        }
-        self.flush_all().await
-    }
-
     /// Hands over everything, then says how far all lanes are.
     async fn flush_all(&mut self) -> Result<(), MoveError> {
         for at in 0..self.parts.queues.len() {
@@ -397,8 +261,9 @@ impl Source {
             }
             if *left == 0 {
                 self.draining = None;
-                // A settler that ended has its own reason.
-                let _ = self.drained.take().map(|drained| drained.send(()));
+                // A settler that ended has its own reason; one that was told and
+                // has not looked yet need not be told twice.
+                let _ = self.drained.try_send(());
             }
         }
         if self.phase >= Phase::Draining {
@@ -422,6 +287,7 @@ impl Source {
             }
             row.commands_sent = self.commands;
             row.times_unguarded = self.guard.unguarded();
+            row.restarts = self.restarts;
             row.offset_read = self.offset;
         });
     }
@@ -455,27 +321,6 @@ impl Source {
                 cause,
             },
         }
-    }
-
-    fn unfollowable(&self, command: &StreamCommand, why: Unfollowable) -> MoveError {
-        let args = Args {
-            bytes: &command.bytes,
-            spans: &command.args,
-        };
-        MoveError::Unfollowable {
-            source_server: self.parts.address.clone(),
-            command: name_and_keys(args),
-            offset: command.offset_end,
-            why,
-        }
-    }
-}
-
-fn command_op(command: &StreamCommand, key: usize) -> Op {
-    Op::Command {
-        db: command.db,
-        name: command.bytes.slice_ref(command.name()),
-        key: command.bytes.slice_ref(command.arg(key)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::config::MoverConfig;
 use super::conflict::{TargetsChecked, lane_name};
@@ -146,7 +146,7 @@ impl Starter {
         );
 
         let board = Board::default();
-        let (drained, settling) = oneshot::channel();
+        let (drained, settling) = mpsc::channel(1);
         let settler = Settler {
             link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
             board: board.clone(),
