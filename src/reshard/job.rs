@@ -27,6 +27,10 @@ use super::stop::Stop;
 use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 
+/// The file in a job's directory that names every key which a target could not
+/// be given.
+pub const SHORTFALLS: &str = "shortfalls.jsonl";
+
 /// A job that was prepared and can run.
 #[derive(Debug)]
 pub struct Job {
@@ -76,6 +80,7 @@ impl Job {
             on_conflict: self.options.on_conflict,
             resumed: false,
             throttle: ThrottleDial::new(self.options.throttle),
+            shortfall_file: Some(self.dir.path().join(SHORTFALLS)),
             job: self.status.borrow().job.clone(),
         };
         let (log, announced) = match self.begun {

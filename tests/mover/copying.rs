@@ -326,7 +326,7 @@ async fn a_detached_mover_leaves_its_servers_and_can_still_be_stopped() {
     let world = World::ketama(2, 3);
     let mover = start(world.config()).await.unwrap();
     mover.wait_following().await.unwrap();
-    mover.cut("decided").await.unwrap();
+    mover.cut("decided", 0).await.unwrap();
     mover.detach();
     mover.detach();
     for server in &world.servers {

@@ -82,6 +82,7 @@ impl World {
             on_conflict: OnConflict::Fail,
             resumed: false,
             throttle: ThrottleDial::new(Throttle::default()),
+            shortfall_file: None,
             job: "test".to_owned(),
         }
     }

@@ -187,17 +187,6 @@ impl Link {
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// One request that is already encoded; an error reply is a value.
-    pub(super) async fn ask_encoded(
-        &mut self,
-        step: &'static str,
-        request: &[u8],
-    ) -> Result<Value, MoveError> {
-        self.queue_encoded(request);
-        self.flush(step).await?;
-        self.read(step).await
-    }
-
     /// Adds a request to those that `flush` sends.
     pub(super) fn queue(&mut self, args: &[&[u8]]) {
         self.writer.queue(args);

@@ -12,6 +12,7 @@ use crate::router::address::ShardAddress;
 
 use super::config::PROGRESS_MS;
 use super::lane::LaneMeter;
+use super::shortfall::{ShortfallLog, Shortfalls};
 use super::strain::Held;
 
 /// Where a source is: each phase ends before the next begins.
@@ -55,6 +56,13 @@ pub struct SourceProgress {
     pub times_unguarded: u64,
     /// How often its stream was lost for good and it was copied anew.
     pub restarts: u64,
+    /// Keys that had expired before the snapshot was taken, and were not sent.
+    pub keys_expired: u64,
+    /// Keys whose value was built by commands, being large or of no layout that
+    /// their target reads.
+    pub keys_by_commands: u64,
+    /// What targets could not be given.
+    pub shortfalls: Shortfalls,
     /// Offset up to which the stream was read, in bytes.
     pub offset_read: u64,
     /// Offset up to which every target has applied what concerns it.
@@ -76,6 +84,9 @@ impl SourceProgress {
             commands_sent: 0,
             times_unguarded: 0,
             restarts: 0,
+            keys_expired: 0,
+            keys_by_commands: 0,
+            shortfalls: Shortfalls::default(),
             offset_read: 0,
             offset_applied: 0,
         }
@@ -113,6 +124,7 @@ impl MoverProgress {
 pub(super) struct SourceRow {
     row: Mutex<SourceProgress>,
     lanes: Vec<Arc<LaneMeter>>,
+    shortfalls: ShortfallLog,
 }
 
 impl SourceRow {
@@ -120,10 +132,12 @@ impl SourceRow {
         source: ShardAddress,
         keys_hint: u64,
         lanes: Vec<Arc<LaneMeter>>,
+        shortfalls: ShortfallLog,
     ) -> SourceRow {
         SourceRow {
             row: Mutex::new(SourceProgress::new(source, keys_hint)),
             lanes,
+            shortfalls,
         }
     }
 
@@ -139,6 +153,7 @@ impl SourceRow {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         row.keys_acked = self.lanes.iter().map(|lane| lane.keys_acked()).sum();
+        row.shortfalls = self.shortfalls.read();
         row.offset_applied = applied_offset(&self.lanes, row.offset_read);
         row
     }

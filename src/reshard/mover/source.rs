@@ -29,12 +29,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 
+use crate::rdb::{DecodeError, Lost};
 use crate::replication::{SnapshotRecord, Tap, TapConfig, TapError, TapEvent};
+use crate::restore::{CannotRestore, How, KeyHead, Outcome};
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
 use crate::upstream::config::UpstreamConfig;
 
-use super::config::BULK_BYTES_MAX;
 use super::error::MoveError;
 use super::guard::Guard;
 use super::lane::{LaneMeter, Op};
@@ -43,10 +44,14 @@ use super::pace::Pace;
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
-use super::snapshot::{Overwrite, Unsendable, write_restore};
+use super::shortfall::{Short, Shortfall, ShortfallLog};
 
 /// How often offsets are acknowledged while nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A key that was over this long before its source wrote the time into the
+/// snapshot had expired when the snapshot was taken, at the latest: the process
+/// that writes it may begin that much later.
+const EXPIRED_MARGIN_MS: i64 = 5_000;
 
 /// What a source task is made of.
 pub(super) struct SourceParts {
@@ -60,7 +65,7 @@ pub(super) struct SourceParts {
     pub(super) cut: watch::Receiver<Option<u64>>,
     pub(super) row: Arc<SourceRow>,
     pub(super) pace: Arc<Pace>,
-    pub(super) overwrite: Overwrite,
+    pub(super) shortfalls: ShortfallLog,
 }
 
 /// The task's state.
@@ -72,6 +77,10 @@ struct Source {
     offset: u64,
     scanned: u64,
     sent: u64,
+    expired: u64,
+    by_commands: u64,
+    /// When the source wrote its snapshot, by its own clock.
+    snapshot_at_ms: Option<i64>,
     commands: u64,
     bytes: u64,
     /// Barriers of the snapshot's end that are still to pass.
@@ -109,6 +118,9 @@ pub(super) async fn follow(
         offset: 0,
         scanned: 0,
         sent: 0,
+        expired: 0,
+        by_commands: 0,
+        snapshot_at_ms: None,
         commands: 0,
         bytes: 0,
         draining: None,
@@ -177,8 +189,8 @@ impl Source {
             // The stream just goes on; module data outside keys are not carried.
             TapEvent::Continue { .. }
             | TapEvent::TransactionBegin { .. }
-            | TapEvent::Aux { .. }
             | TapEvent::ModuleAux(_) => {}
+            TapEvent::Aux { key, value } => self.on_aux(&key, &value),
         }
         Ok(())
     }
@@ -192,24 +204,58 @@ impl Source {
         let Place::Moves(target) = place else {
             return Ok(());
         };
-        let overwrite = self.parts.overwrite;
+        if self.had_expired(record.expires_at_ms) {
+            self.expired += 1;
+            return Ok(());
+        }
         let ends = record.expires_at_ms.map(|at| {
             let guard = &mut self.guard;
             guard.snapshot_time(record.db, &record.key, target, at, unix_ms())
         });
+        let head = KeyHead {
+            key: &record.key,
+            expires_at_ms: ends,
+            idle_s: record.idle_s,
+            freq: record.freq,
+            metadata: &[],
+        };
         let queue = self.queue(target)?;
-        queue.select(record.db);
-        let encode = |out: &mut Vec<u8>| {
-            write_restore(out, &record.key, ends, &record.raw_value(), overwrite)
+        let pushed = queue.push_key(record.db, &record.key, &head, &record.raw_value());
+        let short = match pushed {
+            Ok(Outcome { how, lost }) => {
+                self.sent += 1;
+                self.by_commands += u64::from(how == How::Commands);
+                (!lost.is_empty()).then(|| (Short::Loses, in_words(lost)))
+            }
+            Err(CannotRestore::Malformed(error)) => return Err(self.malformed(record, error)),
+            Err(beyond) => Some((Short::CannotHold, beyond.to_string())),
         };
-        let op = Op::Key {
-            db: record.db,
-            key: record.key.clone(),
-        };
-        let pushed = queue.push_with(encode, op);
-        pushed.map_err(|why| self.unsendable(record, why))?;
-        self.sent += 1;
+        if let Some((short, what)) = short {
+            self.add_shortfall(short, target, (record.db, &record.key), what);
+        }
         self.flush_if_full(target).await
+    }
+
+    /// Whether a key was gone for its clients before the snapshot was taken.
+    fn had_expired(&self, expires_at_ms: Option<i64>) -> bool {
+        match (expires_at_ms, self.snapshot_at_ms) {
+            (Some(at), Some(taken)) => at < taken - EXPIRED_MARGIN_MS,
+            _ => false,
+        }
+    }
+
+    fn add_shortfall(&self, short: Short, target: TargetIndex, at: (u32, &[u8]), what: String) {
+        let Some(server) = self.parts.placement.targets().get(target.0) else {
+            return;
+        };
+        self.parts.shortfalls.add(Shortfall {
+            short,
+            source: self.parts.address.clone(),
+            target: server.clone(),
+            db: at.0,
+            key: at.1.to_vec(),
+            what,
+        });
     }
 
     async fn flush_if_full(&mut self, target: TargetIndex) -> Result<(), MoveError> {
@@ -280,6 +326,8 @@ impl Source {
             row.phase = self.phase;
             row.keys_scanned = self.scanned;
             row.keys_sent = self.sent;
+            row.keys_expired = self.expired;
+            row.keys_by_commands = self.by_commands;
             row.bytes_sent = self.bytes;
             if let Some(snapshot) = snapshot {
                 row.snapshot_bytes = snapshot.read_bytes;
@@ -304,24 +352,20 @@ impl Source {
         })
     }
 
-    fn unsendable(&self, record: &SnapshotRecord, why: Unsendable) -> MoveError {
-        let (source_server, db, key) = (self.parts.address.clone(), record.db, record.key.to_vec());
-        match why {
-            Unsendable::TooLarge(bytes) => MoveError::ValueTooLarge {
-                source_server,
-                db,
-                key,
-                bytes,
-                max: BULK_BYTES_MAX,
-            },
-            Unsendable::NotRestorable(cause) => MoveError::NotRestorable {
-                source_server,
-                db,
-                key,
-                cause,
-            },
+    fn malformed(&self, record: &SnapshotRecord, cause: DecodeError) -> MoveError {
+        MoveError::Malformed {
+            source_server: self.parts.address.clone(),
+            db: record.db,
+            key: record.key.to_vec(),
+            cause,
         }
     }
+}
+
+/// What a value had to be brought without.
+fn in_words(lost: Lost) -> String {
+    let words: Vec<String> = lost.iter().map(|loss| loss.to_string()).collect();
+    words.join(", ")
 }
 
 /// The clock, for the guard of expiry times.

@@ -11,10 +11,33 @@ use super::super::lane::{Op, Reads};
 use super::super::marker::{Expected, MARKER_CHANNEL};
 use super::super::progress::Phase;
 use super::super::route::{Args, Part, Route, name_and_keys, route};
+use super::super::shortfall::Short;
 use super::{Source, unix_ms};
 
 impl Source {
     /// Libraries belong to no key: servers that are new get them all.
+    /// Pairs about the file: its time, and scripts that clients may call by
+    /// their hash.
+    pub(super) fn on_aux(&mut self, key: &[u8], value: &[u8]) {
+        match key {
+            b"ctime" => {
+                let seconds = std::str::from_utf8(value).ok();
+                let seconds = seconds.and_then(|text| text.parse::<i64>().ok());
+                self.snapshot_at_ms = seconds.and_then(|seconds| seconds.checked_mul(1000));
+            }
+            b"lua" => self.on_script(value),
+            _ => {}
+        }
+    }
+
+    /// A cached script goes to every target: any may get keys that it works on.
+    fn on_script(&mut self, text: &[u8]) {
+        let name = Bytes::from_static(b"SCRIPT LOAD");
+        for queue in &mut self.parts.queues {
+            queue.push_args(&[b"SCRIPT", b"LOAD", text], Op::Library(name.clone()));
+        }
+    }
+
     pub(super) fn on_library(&mut self, code: &[u8]) {
         let mut request = Vec::new();
         write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
@@ -24,13 +47,22 @@ impl Source {
 
     fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes) {
         let placement = &self.parts.placement;
+        let mut without = Vec::new();
         for queue in self
             .parts
             .queues
             .iter_mut()
             .filter(|queue| placement.is_new(queue.target))
         {
-            queue.push(request, Op::Library(name.clone()));
+            if queue.dialect().has_functions() {
+                queue.push(request, Op::Library(name.clone()));
+            } else {
+                without.push(queue.target);
+            }
+        }
+        for target in without {
+            let what = "the target has no functions (FUNCTION LOAD)".to_owned();
+            self.add_shortfall(Short::CannotHold, target, (0, name), what);
         }
     }
 
@@ -38,6 +70,13 @@ impl Source {
         if command.name().eq_ignore_ascii_case(b"publish") && command.arg(1) == MARKER_CHANNEL {
             self.offset = command.offset_end;
             return self.on_marker(command.arg(2)).await;
+        }
+        if command.name().eq_ignore_ascii_case(b"script")
+            && command.arg(1).eq_ignore_ascii_case(b"load")
+        {
+            self.on_script(command.arg(2));
+            self.offset = command.offset_end;
+            return Ok(());
         }
         let args = Args {
             bytes: &command.bytes,

@@ -41,7 +41,9 @@ impl Source {
         tracing::info!(source = %self.parts.address, removed, "its old copy is gone");
         self.guard = Guard::new();
         self.draining = None;
-        (self.scanned, self.sent) = (0, 0);
+        (self.scanned, self.sent, self.expired, self.by_commands) = (0, 0, 0, 0);
+        self.snapshot_at_ms = None;
+        self.parts.shortfalls.forget();
         Ok(())
     }
 
