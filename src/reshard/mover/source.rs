@@ -31,7 +31,7 @@ use tokio::time::Interval;
 
 use crate::rdb::{DecodeError, Lost};
 use crate::replication::{SnapshotRecord, Tap, TapConfig, TapError, TapEvent};
-use crate::restore::{CannotRestore, How, KeyHead, Outcome};
+use crate::restore::{CannotRestore, Dialect, How, KeyHead, Outcome};
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
 use crate::upstream::config::UpstreamConfig;
@@ -66,6 +66,8 @@ pub(super) struct SourceParts {
     pub(super) row: Arc<SourceRow>,
     pub(super) pace: Arc<Pace>,
     pub(super) shortfalls: ShortfallLog,
+    /// What the source itself speaks.
+    pub(super) dialect: Dialect,
 }
 
 /// The task's state.
@@ -217,7 +219,7 @@ impl Source {
             expires_at_ms: ends,
             idle_s: record.idle_s,
             freq: record.freq,
-            metadata: &[],
+            metadata: record.metadata.as_deref(),
         };
         let queue = self.queue(target)?;
         let pushed = queue.push_key(record.db, &record.key, &head, &record.raw_value());
