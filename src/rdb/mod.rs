@@ -7,7 +7,7 @@
 //! lzf  text  reader            lengths and strings inside complete bytes
 //! listpack ziplist intset zipmap stream
 //! shape  skip                  programs of records; walking them, resumable
-//! record  templates  scanner  scan_error  payload
+//! record  attributes  templates  parts  scanner  scan_error  payload
 //!                              records of a file; one value as RESTORE takes it
 //! element  steps  decode  digest
 //!                              logical elements of a value; its content digest
@@ -17,6 +17,7 @@
 //! declared length alone; a type or opcode that is not known by the file's
 //! (magic, version) stops the scan with its offset, it is never guessed.
 
+mod attributes;
 mod crc64;
 pub mod decode;
 pub mod digest;
@@ -24,6 +25,7 @@ pub mod element;
 mod intset;
 mod listpack;
 mod lzf;
+mod parts;
 pub mod payload;
 mod reader;
 pub mod record;
@@ -46,7 +48,7 @@ pub use digest::{ContentDigest, content_digest};
 pub use element::Element;
 pub use payload::{NotRestorable, PayloadError, split_dump_payload, write_dump_payload};
 pub use reader::Malformed;
-pub use record::{Checksum, Event, KeyRecord, Record, SlotRange};
+pub use record::{Checksum, Event, KeyRecord, LargeKey, Record, SlotRange, ValuePart};
 pub use scan_error::{ScanError, ScanErrorKind};
 pub use scanner::{Scanner, ScannerLimits};
 pub use stream::{StreamCounters, StreamId};
