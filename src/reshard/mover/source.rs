@@ -88,7 +88,11 @@ pub(super) async fn follow(
     drained: oneshot::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
-    let attaching = Tap::attach(TapConfig::new(parts.address.clone(), upstream), None);
+    let mut config = TapConfig::new(parts.address.clone(), upstream);
+    // A lost link ends the job, which can be started again: lanes and guard know
+    // one history only.
+    config.patience = Duration::ZERO;
+    let attaching = Tap::attach(config, None);
     let tap = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
