@@ -6,6 +6,7 @@
 //!   on ports chosen by the system, in a temporary directory, ended by their
 //!   own pid on drop. When the test is failing they print their log's tail.
 //! - [`Client`] and [`Value`]: a blocking RESP client; [`TextClient`]: memcached's.
+//! - [`Forwarder`]: a link to a server that can be cut, stalled and re-pointed.
 //! - [`load`]: checked writers with an exact model of what the servers hold.
 //! - [`wait_until`]: polls a condition until a deadline; tests do not sleep to
 //!   synchronise.
@@ -27,6 +28,7 @@ pub mod client;
 pub mod contents;
 pub mod data;
 pub mod exchange;
+pub mod forwarder;
 pub mod http;
 pub mod job;
 pub mod keyferry;
@@ -41,6 +43,7 @@ pub mod world;
 
 pub use client::{Client, Value};
 pub use exchange::{Outcome, exchange, exchange_in_turn, requests};
+pub use forwarder::Forwarder;
 pub use http::{http_get, http_post};
 pub use job::{Job, keyferry_command};
 pub use keyferry::Keyferry;
