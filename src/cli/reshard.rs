@@ -3,7 +3,7 @@
 //! ```text
 //! plan      what would move; changes nothing
 //! start     runs the job in the foreground until it is switched
-//! status watch verify switch pause resume cancel rollback     ask the running job
+//! status watch verify switch pause resume set cancel rollback     ask the running job
 //! report complete                                             read or end its journal
 //! ```
 //! Exit codes: 0 done, 1 failed, 2 usage or config, 3 verify found differences,
@@ -54,7 +54,7 @@ enum Verb {
     Pause(ask::TellArgs),
     /// End a pause
     Resume(ask::TellArgs),
-    /// Change bounds of a running job (not in this build)
+    /// Change how fast a running job copies
     Set(ask::SetArgs),
     /// Give the job up before its switch
     Cancel(ask::TellArgs),
@@ -77,7 +77,7 @@ pub fn run(args: &ReshardArgs) -> ExitStatus {
         Verb::Switch(args) => ask::tell(args, crate::reshard::control::Verb::Switch),
         Verb::Pause(args) => ask::tell(args, crate::reshard::control::Verb::Pause),
         Verb::Resume(args) => ask::tell(args, crate::reshard::control::Verb::Resume),
-        Verb::Set(_) => ask::set(),
+        Verb::Set(args) => ask::set(args),
         Verb::Cancel(args) => ask::give_up(args, crate::reshard::control::Verb::Cancel),
         Verb::Rollback(args) => ask::give_up(args, crate::reshard::control::Verb::Rollback),
         Verb::Report(args) => journaled::report(args),

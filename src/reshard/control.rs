@@ -1,7 +1,7 @@
 //! The socket on which a running job is asked and told.
 //!
 //! ```text
-//! client -> {"v":1,"verb":"switch"}\n
+//! client -> {"v":1,"verb":"switch"}\n   or {"v":1,"verb":{"set":{"rate_bytes_per_s":{"at":1000}}}}\n
 //! job    -> {"v":1,"ending":"done","message":"...","status":{...}}\n
 //! ```
 //! One question a connection; `watch` gets a line for every change until the
@@ -24,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::ending::Ending;
+use super::mover::ThrottleChange;
 use super::status::JobStatus;
 
 /// Connections served at the same time.
@@ -60,6 +61,8 @@ pub enum Verb {
     Cancel,
     /// The same, under the name that will also work after a switch.
     Rollback,
+    /// Turn the throttle.
+    Set(ThrottleChange),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

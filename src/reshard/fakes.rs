@@ -336,7 +336,7 @@ impl Moving for FakeMoving {
         MoveError::Stopped
     }
 
-    async fn cut(&self, _label: &str) -> Result<MarkerReport, MoveError> {
+    async fn cut(&self, _label: &str, _restarts: u64) -> Result<MarkerReport, MoveError> {
         self.moves.is_cut.store(true, Ordering::SeqCst);
         if self.moves.marker_is_lost.load(Ordering::SeqCst) {
             return std::future::pending().await;

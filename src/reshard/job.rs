@@ -14,7 +14,7 @@ use super::control::{ControlSocket, QUESTIONS_MAX};
 use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
-use super::mover::MoverConfig;
+use super::mover::{MoverConfig, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
@@ -26,6 +26,10 @@ use super::status::JobStatus;
 use super::stop::Stop;
 use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
+
+/// The file in a job's directory that names every key which a target could not
+/// be given.
+pub const SHORTFALLS: &str = "shortfalls.jsonl";
 
 /// A job that was prepared and can run.
 #[derive(Debug)]
@@ -75,7 +79,8 @@ impl Job {
             limits: self.options.limits,
             on_conflict: self.options.on_conflict,
             resumed: false,
-            rate_bytes_per_s: self.options.rate_bytes_per_s,
+            throttle: ThrottleDial::new(self.options.throttle),
+            shortfall_file: Some(self.dir.path().join(SHORTFALLS)),
             job: self.status.borrow().job.clone(),
         };
         let (log, announced) = match self.begun {
@@ -103,12 +108,14 @@ impl Job {
             moves: self.moves,
             options: self.options,
             questions: receiver,
+            throttle: config.throttle.clone(),
             stop,
             status: self.status,
             progress: None,
             doing: "starting",
             undo: None,
             clean: None,
+            restarts_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());

@@ -9,6 +9,7 @@
 //!   moving.rs      the seam to mover/, which copies, follows and compares
 //!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
 //!   recovery.rs    finishes a switch whose process died
+//!   recopy.rs      a source whose stream is lost: copying, following, verifying again
 //! announce.rs    proxies know that the job works on the pool
 //! purging.rs     moved keys are deleted only while the switch holds
 //! control.rs     the socket on which status, switch, cancel... of a running job are asked
@@ -33,6 +34,7 @@ pub mod plan;
 pub mod prepare;
 pub mod proxies;
 pub mod purging;
+mod recopy;
 pub mod record;
 pub mod recovery;
 pub mod report;

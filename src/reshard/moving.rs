@@ -52,8 +52,13 @@ pub trait Moving: Send + Sync {
     /// Returns when the move cannot go on.
     fn failed(&self) -> impl Future<Output = MoveError> + Send;
     /// Sends a marker through every source; returns when all before it is
-    /// applied. What comes after it waits for [`Moving::uncut`].
-    fn cut(&self, label: &str) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
+    /// applied. What comes after it waits for [`Moving::uncut`]. Fails when a
+    /// source was copied anew since there were `restarts` of that kind.
+    fn cut(
+        &self,
+        label: &str,
+        restarts: u64,
+    ) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
     /// Applies again what comes, after a cut that led to no switch.
     fn uncut(&self);
     /// Lets go of every source, once a switch is decided and what they say is of
@@ -106,8 +111,8 @@ impl Moving for Mover {
         Mover::failed(self).await
     }
 
-    async fn cut(&self, label: &str) -> Result<MarkerReport, MoveError> {
-        Mover::cut(self, label).await
+    async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
+        Mover::cut(self, label, restarts).await
     }
 
     fn uncut(&self) {
@@ -148,15 +153,23 @@ impl MarkerApplied {
 pub struct CleanVerify {
     at_ms: u64,
     keys: u64,
+    restarts: u64,
 }
 
 impl CleanVerify {
-    /// The proof that a report without differences is, if it is one.
-    pub fn of(report: &VerifyReport, at_ms: u64) -> Option<Self> {
+    /// The proof that a report without differences is, if it is one. It was
+    /// made when sources had been copied anew `restarts` times.
+    pub fn of(report: &VerifyReport, at_ms: u64, restarts: u64) -> Option<Self> {
         report.is_clean().then_some(Self {
             at_ms,
             keys: report.keys_compared,
+            restarts,
         })
+    }
+
+    /// It says nothing of what was copied after more restarts than these.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     /// When the verify ended, milliseconds since 1970.

@@ -18,7 +18,7 @@ use super::history::History;
 use super::job::Job;
 use super::job_error::{JobError, OtherJob};
 use super::journal::Journal;
-use super::mover::{MoverLimits, OnConflict};
+use super::mover::{MoverLimits, OnConflict, Throttle};
 use super::plan::{Plan, PlanInput};
 use super::proxies::{Fleet, ProxyUrl};
 use super::record::PlannedJob;
@@ -61,8 +61,8 @@ pub struct JobOptions {
     pub limits: MoverLimits,
     /// Keys that targets already have.
     pub on_conflict: OnConflict,
-    /// Bound on snapshot bytes sent.
-    pub rate_bytes_per_s: Option<u64>,
+    /// How fast the copy goes; may be turned while the job runs.
+    pub throttle: Throttle,
     /// Pause before the second automatic try; it doubles.
     pub back_off: Duration,
 }
@@ -87,7 +87,7 @@ impl Default for JobOptions {
             verify_age_max: VERIFY_AGE_MAX_DEFAULT,
             limits: MoverLimits::default(),
             on_conflict: OnConflict::Fail,
-            rate_bytes_per_s: None,
+            throttle: Throttle::default(),
             back_off: BACK_OFF_DEFAULT,
         }
     }

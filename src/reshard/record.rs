@@ -38,6 +38,13 @@ pub enum Record {
         /// How much was copied.
         copied: Copied,
     },
+    /// A source could not go on where its stream was left: its keys are copied anew.
+    SourceRestarted {
+        /// When it was noticed.
+        at_ms: u64,
+        /// The source's address.
+        source: String,
+    },
     /// A full verify found every moving key equal.
     Verified {
         /// When this verify ended.
@@ -164,6 +171,7 @@ impl Record {
             Self::Started { .. } => "the start",
             Self::CopyingBegan { .. } => "the start of the copy",
             Self::FollowingBegan { .. } => "the end of the copy",
+            Self::SourceRestarted { .. } => "the new copy of a source",
             Self::Verified { .. } => "the clean verify",
             Self::VerifyDiffered { .. } => "the verify's differences",
             Self::Paused { .. } => "the pause",
@@ -186,6 +194,7 @@ impl Record {
             | Self::Started { at_ms, .. }
             | Self::CopyingBegan { at_ms }
             | Self::FollowingBegan { at_ms, .. }
+            | Self::SourceRestarted { at_ms, .. }
             | Self::Verified { at_ms, .. }
             | Self::VerifyDiffered { at_ms, .. }
             | Self::Paused { at_ms }

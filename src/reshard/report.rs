@@ -26,6 +26,9 @@ pub struct Report {
     pub verified_keys: u64,
     /// How often a process took the job over.
     pub starts: u64,
+    /// How often a source had to be copied anew, its stream being lost.
+    #[serde(default)]
+    pub source_restarts: u64,
     /// Switches that were taken back.
     pub aborted_switches: u64,
     /// From the last start of a copy until it ended, milliseconds.
@@ -55,6 +58,7 @@ impl Report {
             copied: Copied::default(),
             verified_keys: 0,
             starts: 0,
+            source_restarts: 0,
             aborted_switches: 0,
             copy_ms: 0,
             total_ms: 0,
@@ -76,6 +80,10 @@ impl Report {
         match record {
             Record::Started { .. } => self.starts += 1,
             Record::CopyingBegan { .. } => since.copying = at_ms,
+            Record::SourceRestarted { .. } => {
+                since.copying = at_ms;
+                self.source_restarts += 1;
+            }
             Record::FollowingBegan { copied, .. } => {
                 self.copied = *copied;
                 self.copy_ms = at_ms.saturating_sub(since.copying);

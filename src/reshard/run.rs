@@ -18,10 +18,11 @@ use super::cutover::{Cutover, Proxies};
 use super::ending::Ending;
 use super::history::{History, JobLog, Safety};
 use super::job_error::JobError;
-use super::mover::{MoverConfig, MoverProgress, VerifyOptions, VerifyReport};
-use super::moving::{CleanVerify, DataPath, Moving, copied};
+use super::mover::{MoverConfig, MoverProgress, ThrottleDial, VerifyReport};
+use super::moving::{CleanVerify, DataPath, Moving};
 use super::prepare::{AUTO_TRIES_MAX, JobOptions, SwitchMode, check_proxies};
 use super::proxies::{Fleet, SwitchTerms};
+use super::recopy::{Disturbed, disturbed};
 use super::record::{ProxyPause, Record};
 use super::recovery::recover;
 use super::report::Report;
@@ -42,18 +43,22 @@ pub(super) struct Runner {
     pub(super) moves: Arc<Moves>,
     pub(super) options: JobOptions,
     pub(super) questions: mpsc::Receiver<Request>,
+    pub(super) throttle: ThrottleDial,
     pub(super) stop: Stop,
     pub(super) status: watch::Sender<JobStatus>,
     pub(super) progress: Option<watch::Receiver<MoverProgress>>,
     pub(super) doing: &'static str,
     pub(super) undo: Option<Undo>,
     pub(super) clean: Option<CleanVerify>,
+    /// Sources copied anew, as far as the journal knows.
+    pub(super) restarts_recorded: u64,
 }
 
 /// What a job that follows does next.
 enum Due {
     Verify(Option<Reply>),
     Switch(Option<Reply>),
+    CopyAgain,
     Wait,
 }
 
@@ -195,11 +200,7 @@ impl Runner {
         self.say("copying");
         let following = moving.wait_following();
         self.within(Stage::Copying, following).await??;
-        let progress = self.progress.as_ref().map(|seen| seen.borrow().clone());
-        self.record(Record::FollowingBegan {
-            at_ms: now_ms(),
-            copied: progress.map(|seen| copied(&seen)).unwrap_or_default(),
-        })?;
+        self.record_following()?;
         let mut due = Due::Verify(None);
         loop {
             due = match due {
@@ -208,6 +209,10 @@ impl Runner {
                     Some(due) => due,
                     None => return Ok(()),
                 },
+                Due::CopyAgain => {
+                    self.copy_again(moving).await?;
+                    Due::Verify(None)
+                }
                 Due::Wait => self.wait(moving).await?,
             };
         }
@@ -228,8 +233,10 @@ impl Runner {
             JobState::Verified { .. } => "ready: waiting for `keyferry reshard switch`",
             _ => "following: waiting for `keyferry reshard verify` or `switch`",
         });
-        let wish = match self.serve(Stage::Ready, moving.failed()).await? {
-            Ok(error) => return Err(error.into()),
+        let disturbed = disturbed(moving, self.restarts_recorded);
+        let wish = match self.serve(Stage::Ready, disturbed).await? {
+            Ok(Disturbed::Failed(error)) => return Err(error.into()),
+            Ok(Disturbed::Restarted) => return Ok(Due::CopyAgain),
             Err(wish) => wish,
         };
         match wish {
@@ -267,12 +274,10 @@ impl Runner {
     }
 
     async fn verify<M: Moving>(&mut self, moving: &M) -> Result<CleanVerify, JobError> {
-        self.say("verifying every moving key");
         self.clean = None;
-        let verifying = moving.verify(VerifyOptions::default());
-        let report = self.within(Stage::Verifying, verifying).await??;
+        let (report, restarts) = self.compare(moving).await?;
         let at_ms = now_ms();
-        match CleanVerify::of(&report, at_ms) {
+        match CleanVerify::of(&report, at_ms, restarts) {
             Some(clean) => {
                 self.clean = Some(clean);
                 Ok(clean)
@@ -306,7 +311,9 @@ impl Runner {
 
     fn fresh_clean(&self) -> Option<CleanVerify> {
         let oldest = now_ms().saturating_sub(self.options.verify_age_max.as_millis() as u64);
-        self.clean.filter(|clean| clean.at_ms() >= oldest)
+        let restarts = self.restarts();
+        self.clean
+            .filter(|clean| clean.at_ms() >= oldest && clean.restarts() == restarts)
     }
 
     /// One try; `None` when it is committed.
@@ -361,7 +368,7 @@ impl Runner {
     async fn switch<M: Moving>(
         &mut self,
         moving: &M,
-        _proof: CleanVerify,
+        proof: CleanVerify,
     ) -> Result<SwitchEnd, JobError> {
         self.say("switching");
         let terms = SwitchTerms {
@@ -371,7 +378,10 @@ impl Runner {
         let mut actions = Vec::new();
         let machine = Cutover::begin(Proxies(self.fleet.len()), &mut actions);
         let mut stop = self.stop.clone();
-        let switching = self.switching(&terms, &mut stop);
+        let switching = Switching {
+            restarts: proof.restarts(),
+            ..self.switching(&terms, &mut stop)
+        };
         Ok(switching.drive(machine, actions, Some(moving)).await?)
     }
 
@@ -432,6 +442,7 @@ impl Runner {
             stop,
             status: &self.status,
             hold: self.options.hold,
+            restarts: 0,
             patience: None,
         }
     }

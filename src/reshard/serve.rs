@@ -147,6 +147,14 @@ impl Runner {
                 }
             }
             Verb::Resume => reply.send(Ending::Done, "the job was not paused"),
+            Verb::Set(change) => {
+                let throttle = self.throttle.turn(change);
+                tracing::info!(%throttle, "throttle set");
+                reply.send(
+                    Ending::Done,
+                    format!("in force until the job ends: {throttle}"),
+                );
+            }
         }
         Ok(None)
     }

@@ -1,6 +1,7 @@
 //! The life of a job, replayed from its journal.
 //!
 //! ```text
+//!              ,-- source restarted --.
 //! planned -> copying -> following -> verified -> switching -> switched -> completed
 //!    ^                   ^   ^ `--- differs ---'    |   |
 //!    |                   |   `------- aborted ------'   |  (aborted after a restart:
@@ -126,6 +127,10 @@ impl JobState {
             (Self::Copying, Record::FollowingBegan { .. }) => Ok(Self::Following {
                 aborted_switches: 0,
             }),
+            (
+                Self::Copying | Self::Following { .. } | Self::Verified { .. },
+                Record::SourceRestarted { .. },
+            ) => Ok(Self::Copying),
             (
                 Self::Following { aborted_switches }
                 | Self::Verified {
@@ -257,6 +262,7 @@ impl Active {
                     aborted_switches: 0,
                 }))
             }
+            (_, Record::SourceRestarted { .. }) => Ok(JobState::Paused(Self::Copying)),
             (Self::Copying, Record::Resumed { .. }) => Ok(JobState::Copying),
             (Self::Following { aborted_switches }, Record::Resumed { .. }) => {
                 Ok(JobState::Following { aborted_switches })

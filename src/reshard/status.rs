@@ -32,6 +32,12 @@ pub struct JobStatus {
     pub copied: Copied,
     /// Stream bytes read but not applied, all sources together.
     pub lag_bytes: u64,
+    /// Snapshot bytes a second that are let through now; none: all.
+    #[serde(default)]
+    pub throttled_to_bytes_per_s: Option<u64>,
+    /// Which server's strain is the reason, if one's is.
+    #[serde(default)]
+    pub throttled_by: Option<String>,
     /// One row a source; empty when no process runs the job.
     pub sources: Vec<SourceStatus>,
     /// When the last clean verify ended, milliseconds since 1970.
@@ -81,6 +87,8 @@ impl JobStatus {
             proxies: history.planned.proxies.clone(),
             copied: Copied::default(),
             lag_bytes: 0,
+            throttled_to_bytes_per_s: None,
+            throttled_by: None,
             sources: Vec::new(),
             verified_at_ms: None,
             aborted_switches: 0,
@@ -103,6 +111,8 @@ impl JobStatus {
         if let Some(progress) = progress {
             status.copied = copied(progress);
             status.lag_bytes = progress.sources.iter().map(SourceProgress::lag_bytes).sum();
+            status.throttled_to_bytes_per_s = progress.held.bytes_per_s;
+            status.throttled_by.clone_from(&progress.held.why);
             status.sources = progress.sources.iter().map(SourceStatus::of).collect();
         }
         status
@@ -112,7 +122,9 @@ impl JobStatus {
         match record {
             Record::FollowingBegan { copied, .. } => self.copied = *copied,
             Record::Verified { at_ms, .. } => self.verified_at_ms = Some(*at_ms),
-            Record::VerifyDiffered { .. } | Record::Started { .. } => self.verified_at_ms = None,
+            Record::VerifyDiffered { .. }
+            | Record::Started { .. }
+            | Record::SourceRestarted { .. } => self.verified_at_ms = None,
             Record::SwitchAborted { why, .. } => {
                 self.aborted_switches += 1;
                 self.last_abort = Some(why.clone());
@@ -158,6 +170,12 @@ impl fmt::Display for JobStatus {
         }
         if !self.doing.is_empty() {
             write!(f, " | {}", self.doing)?;
+        }
+        if let Some(rate) = self.throttled_to_bytes_per_s {
+            write!(f, " | copy at most {}/s", Bytes(rate))?;
+            if let Some(why) = &self.throttled_by {
+                write!(f, ": {why}")?;
+            }
         }
         if let Some(why) = &self.last_abort {
             write!(

@@ -74,6 +74,8 @@ pub struct Switching<'a> {
     pub status: &'a watch::Sender<JobStatus>,
     /// Longest time from the first hold to the first commit.
     pub hold: Duration,
+    /// How often sources had been copied anew when the clean verify was made.
+    pub restarts: u64,
     /// Longest time in all; `None`: until every proxy has answered.
     pub patience: Option<Duration>,
 }
@@ -108,7 +110,8 @@ impl Switching<'_> {
                     } => self.fleet.ask(proxy, call, attempt, self.terms),
                     Action::StartDeadline => waits.deadline = Some(Instant::now() + self.hold),
                     Action::PublishMarker => {
-                        waits.marker = moving.map(|moving| marker(moving, self.terms));
+                        waits.marker =
+                            moving.map(|moving| marker(moving, self.terms, self.restarts));
                     }
                 }
             }
@@ -247,9 +250,9 @@ type Wait<'m, T> = Pin<Box<dyn Future<Output = T> + Send + 'm>>;
 type MarkerWait<'m> = Wait<'m, Result<MarkerReport, MoveError>>;
 type FailureWait<'m> = Wait<'m, MoveError>;
 
-fn marker<'m, M: Moving>(moving: &'m M, terms: &SwitchTerms) -> MarkerWait<'m> {
+fn marker<'m, M: Moving>(moving: &'m M, terms: &SwitchTerms, restarts: u64) -> MarkerWait<'m> {
     let label = format!("switch-{}", terms.incarnation);
-    Box::pin(async move { moving.cut(&label).await })
+    Box::pin(async move { moving.cut(&label, restarts).await })
 }
 
 fn failure<'m, M: Moving>(moving: &'m M) -> FailureWait<'m> {

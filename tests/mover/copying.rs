@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
-use keyferry::reshard::mover::{MoveError, Mover, MoverLimits, VerifyOptions, purge};
+use keyferry::reshard::mover::{
+    Bound, MoveError, Mover, MoverLimits, Throttle, ThrottleChange, ThrottleDial, VerifyOptions,
+    purge,
+};
 use keyferry::router::spec::DistributionKind;
 use keyferry::upstream::config::UpstreamConfig;
 
 use crate::support::{RedisServer, Value, seeded, wait_until};
-use crate::world::{DBS, World, all_keys, contents, now_ms, start};
+use crate::world::{DBS, World, all_keys, contents, now_ms, rate, start};
 
 /// Names of the keys that the writer changes; `{n}` is their hash tag.
 const HOT_KEYS: usize = 300;
@@ -212,12 +215,77 @@ async fn a_rate_slows_the_copy_and_nothing_else() {
     let world = World::ketama(2, 3);
     world.fill(&mut seeded("rate"), 2000);
     let mut config = world.config();
-    config.rate_bytes_per_s = Some(1_000_000);
+    config.throttle = rate(1_000_000);
     let mover = start(config).await.unwrap();
     tokio::time::timeout(Duration::from_secs(60), mover.wait_following())
         .await
         .unwrap()
         .unwrap();
+    let report = mover.verify(VerifyOptions::default()).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    mover.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_that_is_taken_back_frees_the_copy() {
+    let world = World::ketama(2, 3);
+    world.fill(&mut seeded("dial"), 2000);
+    let mut config = world.config();
+    // At this rate it would take hours.
+    config.throttle = rate(10);
+    let dial = config.throttle.clone();
+    let mover = start(config).await.unwrap();
+    let mut progress = mover.progress();
+    let held = progress.wait_for(|now| {
+        let begun = now.sources.iter().any(|row| row.keys_sent > 0);
+        begun && now.held.bytes_per_s == Some(10)
+    });
+    held.await.unwrap();
+    assert!(!mover.progress_now().is_following());
+    dial.turn(ThrottleChange {
+        rate_bytes_per_s: Some(Bound::Off),
+        ..ThrottleChange::default()
+    });
+    tokio::time::timeout(Duration::from_secs(60), mover.wait_following())
+        .await
+        .expect("the copy still goes at the old rate")
+        .unwrap();
+    mover.stop().await.unwrap();
+}
+
+/// A target that answers too slowly slows the copy down to the governor's floor
+/// at most, and is named; taken back, the copy is free again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_answers_slowly_slows_the_copy() {
+    let world = World::ketama(1, 2);
+    world.fill(&mut seeded("strain"), 5000);
+    let mut config = world.config();
+    config.throttle = ThrottleDial::new(Throttle {
+        target_ping_p99_ms_max: Some(5),
+        ..Throttle::default()
+    });
+    let dial = config.throttle.clone();
+    let target = world.servers[1].client();
+    let sleeping = std::thread::spawn(move || {
+        let mut target = target;
+        for _ in 0..20 {
+            target.call(&["DEBUG", "SLEEP", "0.1"]);
+        }
+    });
+    let mover = start(config).await.unwrap();
+    let mut progress = mover.progress();
+    let named = progress.wait_for(|now| {
+        let target = world.servers[1].address();
+        let why = now.held.why.as_deref().unwrap_or_default();
+        now.held.bytes_per_s.is_some() && why.contains(&target)
+    });
+    named.await.unwrap();
+    dial.turn(ThrottleChange {
+        target_ping_p99_ms_max: Some(Bound::Off),
+        ..ThrottleChange::default()
+    });
+    mover.wait_following().await.unwrap();
+    sleeping.join().unwrap();
     let report = mover.verify(VerifyOptions::default()).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
     mover.stop().await.unwrap();
@@ -258,7 +326,7 @@ async fn a_detached_mover_leaves_its_servers_and_can_still_be_stopped() {
     let world = World::ketama(2, 3);
     let mover = start(world.config()).await.unwrap();
     mover.wait_following().await.unwrap();
-    mover.cut("decided").await.unwrap();
+    mover.cut("decided", 0).await.unwrap();
     mover.detach();
     mover.detach();
     for server in &world.servers {

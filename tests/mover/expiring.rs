@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyferry::reshard::mover::{Phase, VerifyOptions};
 
 use crate::support::{Value, seeded, wait_until};
-use crate::world::{DBS, World, contents, in_db, now_ms, start};
+use crate::world::{DBS, World, contents, in_db, now_ms, rate, start};
 
 /// Longer than the renewals take, shorter than the copy.
 const TTL_MS: u64 = 3_000;
@@ -39,7 +39,7 @@ async fn keys_renewed_while_the_copy_lags_are_kept() {
     }
     let ended = now_ms() + TTL_MS;
     let mut config = world.config();
-    config.rate_bytes_per_s = Some(1_000_000);
+    config.throttle = rate(1_000_000);
     let mover = start(config).await.unwrap();
     let mut progress = mover.progress();
     let begun = progress.wait_for(|now| {

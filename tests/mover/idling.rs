@@ -36,7 +36,7 @@ async fn a_job_that_waits_outlives_the_servers_timeout() {
     world
         .old_client(0, key.as_bytes())
         .call(&["SET", &key, "v"]);
-    mover.cut("late").await.unwrap();
+    mover.cut("late", 0).await.unwrap();
     let mut target = world.new_client(0, key.as_bytes());
     assert_eq!(target.call(&["GET", &key]), Value::bulk("v"));
     mover.uncut();

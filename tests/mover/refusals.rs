@@ -228,11 +228,11 @@ async fn the_late_marker_of_a_cut_taken_back_does_not_hold_up_the_next() {
     let mover = start(world.config()).await.unwrap();
     mover.wait_following().await.unwrap();
     world.servers[0].pause();
-    let first = tokio::time::timeout(Duration::from_millis(100), mover.cut("first"));
+    let first = tokio::time::timeout(Duration::from_millis(100), mover.cut("first", 0));
     assert!(first.await.is_err(), "a frozen source has answered");
     mover.uncut();
     // The second cut is in force before the frozen source shows the first marker.
-    let second = tokio::time::timeout(Duration::from_secs(20), mover.cut("second"));
+    let second = tokio::time::timeout(Duration::from_secs(20), mover.cut("second", 0));
     let (second, ()) = tokio::join!(second, async { world.servers[0].resume() });
     second
         .expect("a source waits for the end of the cut before")

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use keyferry::reshard::mover::{
-    self, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, check_targets,
+    self, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Throttle, ThrottleDial,
+    check_targets,
 };
 use keyferry::router::layout::Layout;
 use keyferry::router::moves::{Move, Moves};
@@ -20,6 +21,14 @@ pub const DBS: [u32; 2] = [0, 3];
 pub struct World {
     pub servers: Vec<RedisServer>,
     pub moves: Arc<Moves>,
+}
+
+/// A copy of at most this many bytes a second.
+pub fn rate(bytes_per_s: u64) -> ThrottleDial {
+    ThrottleDial::new(Throttle {
+        rate_bytes_per_s: Some(bytes_per_s),
+        ..Throttle::default()
+    })
 }
 
 /// Checks the targets, then begins to copy.
@@ -72,7 +81,8 @@ impl World {
             limits: MoverLimits::default(),
             on_conflict: OnConflict::Fail,
             resumed: false,
-            rate_bytes_per_s: None,
+            throttle: ThrottleDial::new(Throttle::default()),
+            shortfall_file: None,
             job: "test".to_owned(),
         }
     }

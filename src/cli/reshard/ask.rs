@@ -9,12 +9,14 @@ use crate::reshard::clock::now_ms;
 use crate::reshard::control::{Answer, Verb, ask_job};
 use crate::reshard::history::{History, JobLog, Safety};
 use crate::reshard::job_error::JobError;
+use crate::reshard::mover::{Bound, ThrottleChange};
 use crate::reshard::record::Record;
 use crate::reshard::state::JobState;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::status::JobStatus;
 
 use super::place::PlaceArgs;
+use super::quantity::{latency_bound, rate_bound, size_bound};
 use super::start::{ask_for_name, can_ask};
 use super::{Failure, block_on, status_of};
 
@@ -41,22 +43,41 @@ pub struct TellArgs {
     json: bool,
 }
 
-/// Arguments of `set`, taken so that the answer can be clear.
+/// Arguments of `set`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("bounds").required(true).multiple(true)))]
 pub struct SetArgs {
-    /// What to change
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _rest: Vec<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Snapshot bytes sent to all targets together, e.g. 80MB/s, or none
+    #[arg(long, group = "bounds", value_name = "RATE", value_parser = rate_bound)]
+    rate: Option<Bound>,
+    /// Slow down while a target's p99 answer to PING is above this, e.g. 20ms, or none
+    #[arg(long, group = "bounds", value_name = "TIME", value_parser = latency_bound)]
+    target_p99: Option<Bound>,
+    /// Slow down while a source holds more output for replicas, e.g. 64MB, or none
+    #[arg(long, group = "bounds", value_name = "SIZE", value_parser = size_bound)]
+    source_buffer: Option<Bound>,
+    /// JSON, one object
+    #[arg(long)]
+    json: bool,
 }
 
-/// `set`: not yet.
-pub fn set() -> ExitStatus {
-    Failure::new(
-        ExitStatus::Refused,
-        "`reshard set` is not in this build",
-        "stop the job (Ctrl-C) and start it again with other flags: it resumes",
-    )
-    .print()
+/// `set`.
+pub fn set(args: &SetArgs) -> ExitStatus {
+    block_on(async {
+        let dir = args.place.dir()?;
+        let change = ThrottleChange {
+            rate_bytes_per_s: args.rate,
+            target_ping_p99_ms_max: args.target_p99,
+            source_buffer_bytes_max: args.source_buffer,
+        };
+        let answer = ask(&dir, Verb::Set(change)).await?;
+        Ok(print_answer(
+            &answer.ok_or_else(|| not_running(&dir))?,
+            args.json,
+        ))
+    })
 }
 
 /// `status`.

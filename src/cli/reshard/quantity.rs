@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::reshard::mover::Bound;
+
 /// Bytes a second, typed `80MB/s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRate(pub u64);
@@ -23,22 +25,65 @@ impl FromStr for ByteRate {
     fn from_str(text: &str) -> Result<Self, NotAQuantity> {
         let wrong = NotAQuantity("a rate above zero such as 80MB/s (B, KB, MB, GB)");
         let text = text.strip_suffix("/s").unwrap_or(text);
-        let digits_end = text
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(|| wrong.clone())?;
-        let (digits, unit) = text.split_at(digits_end);
-        let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
-            "b" => 0,
-            "kb" | "kib" => 10,
-            "mb" | "mib" => 20,
-            "gb" | "gib" => 30,
-            _ => return Err(wrong),
-        };
-        let number: u64 = digits.parse().map_err(|_| wrong.clone())?;
-        match number.checked_mul(1 << shift) {
-            Some(rate) if rate > 0 => Ok(Self(rate)),
-            _ => Err(wrong),
-        }
+        bytes(text).map(Self).ok_or(wrong)
+    }
+}
+
+/// A size above zero with its unit.
+fn bytes(text: &str) -> Option<u64> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit())?;
+    let (digits, unit) = text.split_at(digits_end);
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "b" => 0,
+        "kb" | "kib" => 10,
+        "mb" | "mib" => 20,
+        "gb" | "gib" => 30,
+        _ => return None,
+    };
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
+}
+
+/// The word that takes a bound away.
+const NO_BOUND: &str = "none";
+
+/// `set --rate`.
+///
+/// # Errors
+/// What is allowed.
+pub fn rate_bound(text: &str) -> Result<Bound, NotAQuantity> {
+    match text {
+        NO_BOUND => Ok(Bound::Off),
+        _ => text.parse().map(|rate: ByteRate| Bound::At(rate.0)),
+    }
+}
+
+/// `--source-buffer`.
+///
+/// # Errors
+/// What is allowed.
+pub fn size_bound(text: &str) -> Result<Bound, NotAQuantity> {
+    match text {
+        NO_BOUND => Ok(Bound::Off),
+        _ => bytes(text)
+            .map(Bound::At)
+            .ok_or(NotAQuantity("a size such as 64MB, or none")),
+    }
+}
+
+/// `--target-p99`, in milliseconds.
+///
+/// # Errors
+/// What is allowed.
+pub fn latency_bound(text: &str) -> Result<Bound, NotAQuantity> {
+    let wrong = NotAQuantity("a duration from 1ms to 10s such as 20ms, or none");
+    if text == NO_BOUND {
+        return Ok(Bound::Off);
+    }
+    let duration = humantime::parse_duration(text).map_err(|_| wrong.clone())?;
+    match u64::try_from(duration.as_millis()) {
+        Ok(ms) if (1..=10_000).contains(&ms) => Ok(Bound::At(ms)),
+        _ => Err(wrong),
     }
 }
 
@@ -95,6 +140,19 @@ mod tests {
             assert!(wrong.parse::<ByteRate>().is_err(), "{wrong}");
         }
         assert!("0".parse::<KeyRate>().is_err());
+    }
+
+    #[test]
+    fn bounds_are_quantities_or_none() {
+        assert_eq!(rate_bound("1KB/s"), Ok(Bound::At(1024)));
+        assert_eq!(size_bound("64MB"), Ok(Bound::At(64 << 20)));
+        assert_eq!(latency_bound("20ms"), Ok(Bound::At(20)));
+        for bound in [rate_bound, size_bound, latency_bound] {
+            assert_eq!(bound("none"), Ok(Bound::Off));
+            for wrong in ["", "0ms", "off", "20", "-1MB"] {
+                assert!(bound(wrong).is_err(), "{wrong}");
+            }
+        }
     }
 
     #[test]

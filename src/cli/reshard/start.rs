@@ -11,7 +11,7 @@ use crate::cli::logging::Log;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::config::LogConfig;
 use crate::reshard::job::Job;
-use crate::reshard::mover::OnConflict;
+use crate::reshard::mover::{Bound, OnConflict, Throttle, ThrottleChange};
 use crate::reshard::moving::Movers;
 use crate::reshard::plan::Plan;
 use crate::reshard::prepare::{JobOptions, Prepared, StartRequest, SwitchMode, prepare};
@@ -20,7 +20,7 @@ use crate::reshard::state_dir::StateDir;
 use crate::reshard::stop::{Stop, StopSource, stop_channel};
 
 use super::pool::{MeantPool, PoolArgs};
-use super::quantity::{ByteRate, hold};
+use super::quantity::{ByteRate, hold, latency_bound, size_bound};
 use super::{Failure, block_on, place, progress};
 
 /// Arguments of `keyferry reshard start`.
@@ -40,6 +40,12 @@ pub struct StartArgs {
     /// Snapshot bytes sent to all targets together, e.g. 80MB/s [default: as fast as they take it]
     #[arg(long, value_name = "RATE")]
     rate: Option<ByteRate>,
+    /// Slow the copy down while a target's p99 answer to PING is above this, e.g. 20ms
+    #[arg(long, value_name = "TIME", value_parser = latency_bound)]
+    target_p99: Option<Bound>,
+    /// Slow the copy down while a source holds more output for replicas, e.g. 64MB
+    #[arg(long, value_name = "SIZE", value_parser = size_bound)]
+    source_buffer: Option<Bound>,
     /// Longest time that requests for moving keys may wait during the switch
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = hold)]
     hold: Duration,
@@ -142,7 +148,11 @@ fn request(args: &StartArgs, meant: MeantPool) -> StartRequest {
             },
             hold: args.hold,
             on_conflict: args.on_conflict,
-            rate_bytes_per_s: args.rate.map(|rate| rate.0),
+            throttle: Throttle::default().with(ThrottleChange {
+                rate_bytes_per_s: args.rate.map(|rate| Bound::At(rate.0)),
+                target_ping_p99_ms_max: args.target_p99,
+                source_buffer_bytes_max: args.source_buffer,
+            }),
             ..JobOptions::default()
         },
     }

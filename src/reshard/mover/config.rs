@@ -1,26 +1,31 @@
 //! What the mover is told, and every bound it keeps.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 
+use super::throttle::ThrottleDial;
+
 /// Bytes of one lane that are sent but not answered, by default.
 pub const WINDOW_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 /// Operations of one lane that are sent but not answered, by default.
 pub const WINDOW_OPS_DEFAULT: usize = 4096;
 /// Bytes that wait in one lane before reading of its source pauses, by default.
-pub const QUEUE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+pub const QUEUE_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
+/// Bytes in windows and queues of all lanes together: with many lanes, each has less.
+pub const LANES_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// The least that a lane's window and queue are each cut down to.
+pub const LANE_BYTES_MIN: usize = 128 * 1024;
 /// Batches that wait in one lane; small batches are what an idle stream makes.
 pub const QUEUE_BATCHES_MAX: usize = 1024;
 /// A lane's batch is handed over when it holds this much.
 pub const BATCH_BYTES: usize = 64 * 1024;
 /// A lane's batch is handed over when it holds this many operations.
 pub const BATCH_OPS_MAX: usize = 512;
-/// Redis's default `proto-max-bulk-len`: a longer bulk closes the connection.
-pub const BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Keys that `OnConflict::Skip` remembers; more is an error.
 pub const SKIPPED_KEYS_MAX: usize = 1_000_000;
 /// Examples that a conflict or verification report carries.
@@ -41,14 +46,16 @@ pub const CLOCKS_APART_MS_MAX: u64 = 100;
 /// A connection without traffic for this long is sent a PING: servers close
 /// idle ones after their `timeout`, which is a second at least.
 pub const IDLE_PING_MS: u64 = 500;
+/// Longest time that a source may be out of reach: a failover, a reboot.
+pub const SOURCE_PATIENCE_MS_MAX: u64 = 60_000;
 /// Time between two progress reports.
 pub const PROGRESS_MS: u64 = 200;
 /// Longest wait for one task to end after it was told to.
 pub const JOIN_MS_MAX: u64 = 5_000;
 
 const _: () = assert!(
-    BATCH_BYTES <= WINDOW_BYTES_DEFAULT,
-    "a full batch fits the window"
+    BATCH_BYTES <= LANE_BYTES_MIN,
+    "a full batch fits the smallest window"
 );
 const _: () = assert!(
     WINDOW_BYTES_DEFAULT <= QUEUE_BYTES_DEFAULT,
@@ -68,8 +75,11 @@ pub struct MoverConfig {
     pub on_conflict: OnConflict,
     /// An earlier run of this job began to copy: moving keys found in targets are ours.
     pub resumed: bool,
-    /// Snapshot bytes sent to all targets together; `None`: as fast as they take it.
-    pub rate_bytes_per_s: Option<u64>,
+    /// How fast the snapshot goes; may be turned while the mover works.
+    pub throttle: ThrottleDial,
+    /// Where keys that targets cannot be given are written, a JSON object a line;
+    /// `None`: only to the log.
+    pub shortfall_file: Option<PathBuf>,
     /// The job's id: letters, digits, `-` and `_`; it marks our messages and connections.
     pub job: String,
 }
@@ -95,6 +105,18 @@ pub struct MoverLimits {
     pub window_ops: usize,
     /// Bytes queued behind the window; when full, the source is not read on.
     pub queue_bytes: usize,
+}
+
+impl MoverLimits {
+    /// The same, cut down so that `lanes` of them fit into [`LANES_BYTES_MAX`].
+    pub(super) fn shared_by(self, lanes: usize) -> MoverLimits {
+        let share = (LANES_BYTES_MAX / 2 / lanes.max(1)).max(LANE_BYTES_MIN);
+        MoverLimits {
+            window_bytes: self.window_bytes.min(share),
+            queue_bytes: self.queue_bytes.min(share),
+            ..self
+        }
+    }
 }
 
 impl Default for MoverLimits {

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use crate::restore::{Overwrite, TEMPORARY_PREFIX};
+
 use super::config::{EXAMPLES_MAX, MoverConfig, OnConflict, SKIPPED_KEYS_MAX};
 use super::error::{KeyAt, MoveError, Role};
 use super::keyspace::KeyWalk;
 use super::link::Link;
 use super::placement::{Placement, TargetIndex};
 use super::removal::remove_keys;
-use super::snapshot::Overwrite;
 
 /// What one target holds.
 #[derive(Default)]
@@ -130,6 +131,11 @@ async fn clear_target(
     }
     let mut walk = KeyWalk::new(&mut link).await?;
     while let Some(page) = walk.next(&mut link).await? {
+        if act == Act::Remove {
+            let unfinished = page.keys.iter().filter(|key| is_unfinished(&cfg.job, key));
+            let unfinished: Vec<Bytes> = unfinished.cloned().collect();
+            remove_keys(&mut link, &unfinished).await?;
+        }
         let keys: Vec<Bytes> = page
             .keys
             .into_iter()
@@ -160,6 +166,13 @@ async fn clear_target(
         }
     }
     Ok(found)
+}
+
+/// Whether a key is a value that a run of this job was building.
+pub(super) fn is_unfinished(job: &str, key: &[u8]) -> bool {
+    let rest = key.strip_prefix(TEMPORARY_PREFIX.as_bytes());
+    let rest = rest.and_then(|rest| rest.strip_prefix(job.as_bytes()));
+    rest.is_some_and(|rest| rest.first() == Some(&b':'))
 }
 
 /// The name that our lanes give their connections.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::rdb::NotRestorable;
+use crate::rdb::DecodeError;
 use crate::replication::TapError;
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyError;
@@ -189,32 +189,18 @@ pub enum MoveError {
         /// What happened.
         what: String,
     },
-    /// A value that no RESTORE can carry.
-    #[error("source {source_server}: `{}` (db {db}) cannot be restored elsewhere: {cause}", KeyText(.key))]
-    NotRestorable {
+    /// A value of a snapshot breaks its format.
+    #[error("source {source_server}: the value of `{}` (db {db}) cannot be read: {cause}", KeyText(.key))]
+    Malformed {
         /// The source's address.
         source_server: ShardAddress,
         /// Database number.
         db: u32,
         /// The key.
         key: Vec<u8>,
-        /// Which type, and why.
+        /// Where and how.
         #[source]
-        cause: NotRestorable,
-    },
-    /// A value larger than one bulk string may be.
-    #[error("source {source_server}: `{}` (db {db}) is {bytes} bytes as a RESTORE payload, more than the {max} that one bulk string may have (proto-max-bulk-len): split the value, or raise nothing and leave the key out by deleting it", KeyText(.key))]
-    ValueTooLarge {
-        /// The source's address.
-        source_server: ShardAddress,
-        /// Database number.
-        db: u32,
-        /// The key.
-        key: Vec<u8>,
-        /// Length of the payload.
-        bytes: usize,
-        /// The bound.
-        max: usize,
+        cause: DecodeError,
     },
     /// A command in a source's stream that cannot be applied elsewhere.
     #[error("source {source_server}: {command} at offset {offset} of its stream: {why}")]
@@ -235,6 +221,13 @@ pub enum MoveError {
         source_server: ShardAddress,
         /// How long we waited.
         waited_ms: u64,
+    },
+    /// The stream of a source was lost for good, so it is copied anew: what was
+    /// asked of its old stream has no answer.
+    #[error("source {source_server} could not go on where its stream was left and is copied anew")]
+    Restarted {
+        /// The source's address.
+        source_server: ShardAddress,
     },
     /// A task of ours ended without an error of its own.
     #[error("task {task} ended unexpectedly: {how}")]
@@ -288,6 +281,7 @@ impl MoveError {
             MoveError::Link { .. }
             | MoveError::LaneLost { .. }
             | MoveError::MarkerLate { .. }
+            | MoveError::Restarted { .. }
             | MoveError::Tap { .. }
             | MoveError::Stopped => Retry::RunAgain,
             MoveError::TargetRefused { reply, .. } | MoveError::Answer { reply, .. }
@@ -300,6 +294,18 @@ impl MoveError {
                 ..
             } => Retry::RunAgain,
             _ => Retry::AfterRepair,
+        }
+    }
+
+    /// True when a source was out of reach or began anew: what failed can be done
+    /// again by the same mover.
+    pub fn is_of_a_moment(&self) -> bool {
+        match self {
+            MoveError::Restarted { .. } => true,
+            MoveError::Link { role, cause, .. } => {
+                *role == Role::Source && cause.blame() != Blame::Configuration
+            }
+            _ => false,
         }
     }
 
@@ -339,8 +345,6 @@ fn help_for(reply: &str) -> &'static str {
         " (give the target more memory, then run the job again)"
     } else if reply.starts_with("BUSYKEY") {
         " (somebody else wrote this key to the target after the job began)"
-    } else if reply.contains("DUMP payload version") || reply.contains("Bad data format") {
-        " (the target is too old for this value's type)"
     } else {
         ""
     }

@@ -23,10 +23,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::resp::{ReplyScanner, Value, parse_value};
+use crate::restore::{Reply, Verdict};
 use crate::router::address::ShardAddress;
 
 use super::config::{IDLE_PING_MS, MoverLimits, TARGET_SILENCE_MS_MAX};
 use super::error::{KeyAt, MoveError};
+use super::shortfall::{Short, Shortfall, ShortfallLog};
 
 /// Read buffer growth step; a reply larger than this grows it as needed.
 const READ_BYTES: usize = 64 * 1024;
@@ -39,12 +41,16 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 pub(super) enum Op {
     /// SELECT of this database.
     Select(u32),
-    /// RESTORE of a key.
+    /// One of the requests that recreate a key.
     Key {
         /// Database number.
         db: u32,
         /// The key.
         key: Bytes,
+        /// How its reply is judged.
+        reply: Reply,
+        /// Whether it is the key's last one.
+        last: bool,
     },
     /// A command of the live stream, or our part of one.
     Command {
@@ -144,6 +150,7 @@ pub(super) struct Lane<R, W> {
     writer: W,
     limits: MoverLimits,
     meter: Arc<LaneMeter>,
+    shortfalls: ShortfallLog,
     scanner: ReplyScanner,
     inbox: BytesMut,
     outbox: VecDeque<Bytes>,
@@ -167,7 +174,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
         names: LaneNames,
         (reader, writer): (R, W),
         limits: MoverLimits,
-        meter: Arc<LaneMeter>,
+        (meter, shortfalls): (Arc<LaneMeter>, ShortfallLog),
     ) -> Lane<R, W> {
         Lane {
             names,
@@ -175,6 +182,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             writer,
             limits,
             meter,
+            shortfalls,
             scanner: ReplyScanner::new(),
             inbox: BytesMut::with_capacity(READ_BYTES),
             outbox: VecDeque::new(),
@@ -310,14 +318,49 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
                 // Whoever asked may have given up: nothing is lost by that.
                 let _ = reads.done.send(reads.replies);
             }
+            Op::Key {
+                db,
+                key,
+                reply,
+                last,
+            } => self.on_key_reply(db, &key, (reply, last), bytes)?,
             op if kind == b'-' || kind == b'!' => self.refused(&op, bytes)?,
-            Op::Key { .. } => {
-                self.meter.keys_acked.fetch_add(1, Ordering::Relaxed);
-            }
             Op::Select(_) | Op::Command { .. } | Op::Library(_) | Op::Ping | Op::Barrier(_) => {}
         }
         self.window_ops -= 1;
         self.settle();
+        Ok(())
+    }
+
+    fn on_key_reply(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        (reply, last): (Reply, bool),
+        bytes: &[u8],
+    ) -> Result<(), MoveError> {
+        let short = match reply.judge(bytes) {
+            Verdict::Done => None,
+            Verdict::DoneBut(loss) => Some((Short::Loses, loss.to_string())),
+            Verdict::Refused if is_beyond(bytes) => Some((Short::CannotHold, error_text(bytes))),
+            Verdict::Exists => return Err(self.refusal(db, "RESTORE", key, BUSY_KEY.to_owned())),
+            Verdict::Refused => {
+                return Err(self.refusal(db, "RESTORE", key, error_text(bytes)));
+            }
+        };
+        if let Some((short, what)) = short {
+            self.shortfalls.add(Shortfall {
+                short,
+                source: self.names.source.clone(),
+                target: self.names.target.clone(),
+                db,
+                key: key.to_vec(),
+                what,
+            });
+        }
+        if last {
+            self.meter.keys_acked.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -368,21 +411,24 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             Op::Library(_) if is_repeated(&reply) => return Ok(()),
             Op::Library(name) => (0, String::from("FUNCTION"), name.to_vec()),
             Op::Select(db) => (*db, String::from("SELECT"), Vec::new()),
-            Op::Key { db, key } => (*db, String::from("RESTORE"), key.to_vec()),
             Op::Command { db, name, key } => (
                 *db,
                 String::from_utf8_lossy(name).to_ascii_uppercase(),
                 key.to_vec(),
             ),
-            Op::Ping | Op::Barrier(_) | Op::Reads(_) => return Ok(()),
+            Op::Ping | Op::Barrier(_) | Op::Reads(_) | Op::Key { .. } => return Ok(()),
         };
-        let server = self.names.target.clone();
-        Err(MoveError::TargetRefused {
+        Err(self.refusal(db, &command, &key, reply))
+    }
+
+    fn refusal(&self, db: u32, command: &str, key: &[u8], reply: String) -> MoveError {
+        let (key, server) = (key.to_vec(), self.names.target.clone());
+        MoveError::TargetRefused {
             at: Box::new(KeyAt { db, key, server }),
             source_server: self.names.source.clone(),
-            command,
+            command: command.to_owned(),
             reply,
-        })
+        }
     }
 
     fn check_silence(&self) -> Result<(), MoveError> {
@@ -400,6 +446,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             what,
         }
     }
+}
+
+/// RESTORE's word for a key that exists; RENAMENX only says 0.
+const BUSY_KEY: &str = "BUSYKEY Target key name already exists.";
+
+/// What servers say to a value that they do not know how to read.
+fn is_beyond(reply: &[u8]) -> bool {
+    reply.starts_with(b"-ERR Bad data format")
+        || reply.starts_with(b"-ERR DUMP payload version or checksum are wrong")
 }
 
 /// The words of an error reply.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
-use crate::upstream::{Session, SessionError, SessionReader, SessionWriter};
+use crate::upstream::{Blame, Session, SessionError, SessionReader, SessionWriter};
 
-use super::config::IDLE_PING_MS;
-use super::error::{MoveError, Role};
+use super::config::{IDLE_PING_MS, SOURCE_PATIENCE_MS_MAX};
+use super::error::{MoveError, Role, is_passing};
 
 const IDLE_PING: Duration = Duration::from_millis(IDLE_PING_MS);
 
@@ -25,6 +25,32 @@ pub(super) struct Link {
     /// When the server was last heard.
     heard: Instant,
 }
+
+/// How long a server that is out of reach is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    began: Option<Instant>,
+    pause: Option<Duration>,
+}
+
+impl Patience {
+    /// The pause before the next try; `None` when it is over.
+    fn next_pause(&mut self) -> Option<Duration> {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        if began.elapsed() >= Duration::from_millis(SOURCE_PATIENCE_MS_MAX) {
+            return None;
+        }
+        let pause = self.pause.map_or(REDIAL_PAUSE_MIN, |pause| pause * 2);
+        let pause = pause.min(REDIAL_PAUSE_MAX);
+        self.pause = Some(pause);
+        Some(pause)
+    }
+}
+
+/// Pause before the first try to dial again; it doubles.
+const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The longest pause between two tries.
+const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Whether a link is still the connection it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +83,47 @@ impl Link {
     /// Makes sure that a link which was idle for a while is alive, by dialing
     /// again if need be. No reply may be owed: then nothing is lost by it.
     pub(super) async fn keep(&mut self) -> Result<Kept, MoveError> {
-        if self.heard.elapsed() < IDLE_PING
-            || self.ask("keep the connection", &[b"PING"]).await.is_ok()
-        {
+        if self.heard.elapsed() < IDLE_PING {
             return Ok(Kept::Same);
         }
-        *self = Link::connect(self.role, &self.server.clone(), &self.upstream.clone()).await?;
-        Ok(Kept::Renewed)
+        match self.ask("keep the connection", &[b"PING"]).await {
+            Ok(_) => Ok(Kept::Same),
+            Err(error) => {
+                self.revive(&mut Patience::default(), error).await?;
+                Ok(Kept::Renewed)
+            }
+        }
+    }
+
+    /// After `error`: dials again, into database 0, until that works. What was
+    /// under way may have been done or not.
+    ///
+    /// # Errors
+    /// The last error, once patience is over or when dialing again is of no use.
+    pub(super) async fn revive(
+        &mut self,
+        patience: &mut Patience,
+        error: MoveError,
+    ) -> Result<(), MoveError> {
+        let mut error = error;
+        loop {
+            let passes = match &error {
+                MoveError::Link { cause, .. } => cause.blame() != Blame::Configuration,
+                MoveError::Answer { reply, .. } => is_passing(reply),
+                _ => false,
+            };
+            match patience.next_pause() {
+                Some(pause) if passes => tokio::time::sleep(pause).await,
+                _ => return Err(error),
+            }
+            match Link::connect(self.role, &self.server, &self.upstream).await {
+                Ok(link) => {
+                    *self = link;
+                    return Ok(());
+                }
+                Err(again) => error = again,
+            }
+        }
     }
 
     /// Waits for `work` and keeps the link meanwhile, which must be in database
@@ -125,17 +185,6 @@ impl Link {
         let value = self.call(step, args).await?;
         let bytes = value.as_bytes().ok_or_else(|| self.odd(step))?;
         Ok(String::from_utf8_lossy(bytes).into_owned())
-    }
-
-    /// One request that is already encoded; an error reply is a value.
-    pub(super) async fn ask_encoded(
-        &mut self,
-        step: &'static str,
-        request: &[u8],
-    ) -> Result<Value, MoveError> {
-        self.queue_encoded(request);
-        self.flush(step).await?;
-        self.read(step).await
     }
 
     /// Adds a request to those that `flush` sends.

@@ -69,6 +69,15 @@ impl Board {
             .insert(message, what);
     }
 
+    /// Forgets all: the stream they were to come in is lost. Whoever waits is
+    /// told by the end of its channel.
+    pub(super) fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// Called by the source task for each message on our channel; `None` for
     /// markers of other jobs and of earlier runs.
     pub(super) fn take(&self, message: &[u8]) -> Option<Expected> {

@@ -100,6 +100,9 @@ impl Placement {
 
     /// What `key` in database `db` is to `source`.
     pub(super) fn place(&self, source: SourceIndex, db: u32, key: &[u8]) -> Place {
+        if key.starts_with(RESERVED_PREFIX) {
+            return Place::Stray;
+        }
         let place = match self.moves.of(key) {
             Move::Stays { at } if self.source_at(at) == Some(source) => Place::Stays,
             Move::Moves { from, to } if self.source_at(from) == Some(source) => {
@@ -115,6 +118,9 @@ impl Placement {
 
     /// The key's old and new server when it is to arrive at `target`.
     pub(super) fn arrives_at(&self, target: TargetIndex, key: &[u8]) -> Option<SourceIndex> {
+        if key.starts_with(RESERVED_PREFIX) {
+            return None;
+        }
         match self.moves.of(key) {
             Move::Moves { from, to } if self.target_at(to) == Some(target) => self.source_at(from),
             _ => None,
@@ -133,6 +139,9 @@ impl Placement {
         self.target_of_shard.get(usize::from(shard.0)).copied()
     }
 }
+
+/// Keys of our own, such as values that are being built: nobody's data.
+const RESERVED_PREFIX: &[u8] = b"__keyferry:";
 
 /// The distinct servers of a layout, and the server of each of its shards.
 fn servers(layout: &Layout) -> (Vec<ShardAddress>, Vec<usize>) {

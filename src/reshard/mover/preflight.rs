@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::rdb::{RawValue, ValueType};
 use crate::resp::Value;
+use crate::restore::{KeyHead, Overwrite, Reply, Requests, RestoreOptions, Restorer};
 use crate::router::address::ShardAddress;
 
 use super::clocks::{check_clocks, sample};
@@ -14,7 +15,7 @@ use super::keyspace::databases;
 use super::link::{Link, info_field};
 use super::marker::MARKER_CHANNEL;
 use super::placement::Placement;
-use super::snapshot::{Overwrite, write_restore};
+use super::start::dialect;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,40 +167,46 @@ async fn check_target(
 ) -> Result<(), MoveError> {
     const RESTORE: &str = "check RESTORE";
     const SELECT: &str = "check the number of databases (SELECT)";
-    if (1..5).contains(&found.major()) {
+    if (1..4).contains(&found.major()) {
         let why = format!(
-            "version {} has no RESTORE ... ABSTTL: use Redis 5.0 or later",
+            "version {} has no UNLINK: use Redis 4.0 or later",
             found.version
         );
-        return Err(link.refuse(RESTORE, why));
+        return Err(link.refuse("check the version", why));
     }
     let select = link
         .ask(SELECT, &[b"SELECT", highest_db.to_string().as_bytes()])
         .await?;
     accepted(select, link, SELECT, "a source has keys in this database")?;
     // Its time to live ended in 1970: the server takes all of it and keeps nothing.
-    let mut request = Vec::new();
     let key = format!("__keyferry:{job}:preflight");
     let value = RawValue {
         type_id: ValueType::String,
         bytes: &[0xc0, 0x0a],
     };
-    if write_restore(
-        &mut request,
-        key.as_bytes(),
-        Some(1),
-        &value,
-        Overwrite::Always,
-    )
-    .is_ok()
-    {
-        let restore = link.ask_encoded(RESTORE, &request).await?;
-        accepted(
-            restore,
-            link,
-            RESTORE,
-            "every key arrives by RESTORE ... ABSTTL",
-        )?;
+    let options = RestoreOptions::new(Overwrite::Always, format!("{job}:preflight"));
+    let mut restorer = Restorer::new(dialect(link).await?, options);
+    let (mut bytes, mut replies) = (Vec::new(), Vec::new());
+    let mut requests = Requests {
+        bytes: &mut bytes,
+        replies: &mut replies,
+    };
+    let head = KeyHead {
+        key: key.as_bytes(),
+        expires_at_ms: Some(1),
+        ..KeyHead::default()
+    };
+    if restorer.whole(&mut requests, &head, &value).is_ok() {
+        link.queue_encoded(&bytes);
+        link.flush(RESTORE).await?;
+        for reply in replies {
+            let value = link.read(RESTORE).await?;
+            let expired_already =
+                matches!(reply, Reply::AcceptedOrExpired | Reply::UnoccupiedOrExpired);
+            if !expired_already {
+                accepted(value, link, RESTORE, "every key arrives by RESTORE")?;
+            }
+        }
     }
     let scan = link
         .ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"])
@@ -270,7 +277,7 @@ fn warnings(report: &PreflightReport) -> Vec<String> {
         }
         if target.major() < newest {
             warnings.push(format!(
-                "target {} ({}) is older than a source: values of types it does not know stop the job",
+                "target {} ({}) is older than a source: values that it cannot hold will be reported by key",
                 target.server, target.version
             ));
         }

@@ -12,6 +12,8 @@ use crate::router::address::ShardAddress;
 
 use super::config::PROGRESS_MS;
 use super::lane::LaneMeter;
+use super::shortfall::{ShortfallLog, Shortfalls};
+use super::strain::Held;
 
 /// Where a source is: each phase ends before the next begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +54,15 @@ pub struct SourceProgress {
     /// Near expiry times that went out unguarded, for want of room: if the
     /// source renewed such a key in time, its target may have ended it.
     pub times_unguarded: u64,
+    /// How often its stream was lost for good and it was copied anew.
+    pub restarts: u64,
+    /// Keys that had expired before the snapshot was taken, and were not sent.
+    pub keys_expired: u64,
+    /// Keys whose value was built by commands, being large or of no layout that
+    /// their target reads.
+    pub keys_by_commands: u64,
+    /// What targets could not be given.
+    pub shortfalls: Shortfalls,
     /// Offset up to which the stream was read, in bytes.
     pub offset_read: u64,
     /// Offset up to which every target has applied what concerns it.
@@ -72,6 +83,10 @@ impl SourceProgress {
             snapshot_bytes_total: None,
             commands_sent: 0,
             times_unguarded: 0,
+            restarts: 0,
+            keys_expired: 0,
+            keys_by_commands: 0,
+            shortfalls: Shortfalls::default(),
             offset_read: 0,
             offset_applied: 0,
         }
@@ -88,9 +103,16 @@ impl SourceProgress {
 pub struct MoverProgress {
     /// One row a source.
     pub sources: Vec<SourceProgress>,
+    /// What bounds the copy's speed at this moment.
+    pub held: Held,
 }
 
 impl MoverProgress {
+    /// How often sources were copied anew, all together.
+    pub fn restarts(&self) -> u64 {
+        self.sources.iter().map(|row| row.restarts).sum()
+    }
+
     /// True when every source has its snapshot applied and follows the stream.
     pub fn is_following(&self) -> bool {
         !self.sources.is_empty() && self.sources.iter().all(|row| row.phase == Phase::Following)
@@ -102,6 +124,7 @@ impl MoverProgress {
 pub(super) struct SourceRow {
     row: Mutex<SourceProgress>,
     lanes: Vec<Arc<LaneMeter>>,
+    shortfalls: ShortfallLog,
 }
 
 impl SourceRow {
@@ -109,10 +132,12 @@ impl SourceRow {
         source: ShardAddress,
         keys_hint: u64,
         lanes: Vec<Arc<LaneMeter>>,
+        shortfalls: ShortfallLog,
     ) -> SourceRow {
         SourceRow {
             row: Mutex::new(SourceProgress::new(source, keys_hint)),
             lanes,
+            shortfalls,
         }
     }
 
@@ -128,6 +153,7 @@ impl SourceRow {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         row.keys_acked = self.lanes.iter().map(|lane| lane.keys_acked()).sum();
+        row.shortfalls = self.shortfalls.read();
         row.offset_applied = applied_offset(&self.lanes, row.offset_read);
         row
     }
@@ -145,6 +171,7 @@ pub(super) fn applied_offset(lanes: &[Arc<LaneMeter>], read: u64) -> u64 {
 /// Publishes all rows until told to stop.
 pub(super) async fn report(
     rows: Vec<Arc<SourceRow>>,
+    held: watch::Receiver<Held>,
     out: watch::Sender<MoverProgress>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -152,6 +179,7 @@ pub(super) async fn report(
     loop {
         out.send_replace(MoverProgress {
             sources: rows.iter().map(|row| row.read()).collect(),
+            held: held.borrow().clone(),
         });
         tokio::select! {
             _ = tick.tick() => {}

@@ -1,10 +1,10 @@
 //! Publishes markers on one source, over a connection kept open: at the switch
-//! there is no time to dial.
+//! there is no time to dial. A source that is out of reach is waited for.
 
 use tokio::sync::{mpsc, watch};
 
 use super::error::MoveError;
-use super::link::Link;
+use super::link::{Link, Patience};
 use super::marker::MARKER_CHANNEL;
 
 const STEP: &str = "publish a marker";
@@ -19,8 +19,12 @@ pub(super) async fn publish(
 ) -> Result<(), MoveError> {
     let work = async {
         while let Some(message) = link.keep_until(requests.recv()).await? {
-            link.call(STEP, &[b"PUBLISH", MARKER_CHANNEL, &message])
-                .await?;
+            let args: [&[u8]; 3] = [b"PUBLISH", MARKER_CHANNEL, &message];
+            let mut patience = Patience::default();
+            // Published twice, a marker counts once.
+            while let Err(error) = link.call(STEP, &args).await {
+                link.revive(&mut patience, error).await?;
+            }
         }
         Ok(())
     };

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::rdb::RawValue;
 use crate::resp::write_command;
+use crate::restore::{CannotRestore, Dialect, KeyHead, Outcome, Reply, Requests, Restorer};
 
 use super::config::{BATCH_BYTES, BATCH_OPS_MAX, QUEUE_BATCHES_MAX};
 use super::error::MoveError;
@@ -20,6 +23,9 @@ pub(super) struct LaneQueue {
     ops: Vec<Op>,
     /// The database that the connection will be in after what was pushed.
     db: Option<u32>,
+    restorer: Restorer,
+    /// What the restorer says of its requests; kept for its capacity.
+    replies: Vec<Reply>,
     sender: mpsc::Sender<Batch>,
     budget: Arc<Semaphore>,
     budget_max: u32,
@@ -31,7 +37,7 @@ impl LaneQueue {
     pub(super) fn new(
         target: TargetIndex,
         names: LaneNames,
-        queue_bytes: usize,
+        (queue_bytes, restorer): (usize, Restorer),
         meter: Arc<LaneMeter>,
     ) -> (LaneQueue, mpsc::Receiver<Batch>) {
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
@@ -42,6 +48,8 @@ impl LaneQueue {
             bytes: Vec::new(),
             ops: Vec::new(),
             db: None,
+            restorer,
+            replies: Vec::new(),
             sender,
             budget: Arc::new(Semaphore::new(budget_max as usize)),
             budget_max,
@@ -65,19 +73,42 @@ impl LaneQueue {
         self.ops.push(op);
     }
 
-    /// Adds an operation that `encode` writes; nothing is kept when it fails.
-    pub(super) fn push_with<E>(
+    /// Adds what recreates a key whose value is whole, in the database `db`.
+    pub(super) fn push_key(
         &mut self,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-        op: Op,
-    ) -> Result<(), E> {
-        let start = self.bytes.len();
-        if let Err(error) = encode(&mut self.bytes) {
-            self.bytes.truncate(start);
-            return Err(error);
+        db: u32,
+        key: &Bytes,
+        head: &KeyHead<'_>,
+        value: &RawValue<'_>,
+    ) -> Result<Outcome, CannotRestore> {
+        self.select(db);
+        let mut requests = Requests {
+            bytes: &mut self.bytes,
+            replies: &mut self.replies,
+        };
+        let outcome = self.restorer.whole(&mut requests, head, value)?;
+        self.take_replies(db, key, true);
+        Ok(outcome)
+    }
+
+    /// What the restorer appended becomes operations; the last of them ends the
+    /// key if it `is_whole` with them.
+    fn take_replies(&mut self, db: u32, key: &Bytes, is_whole: bool) {
+        let mut left = self.replies.len();
+        for reply in self.replies.drain(..) {
+            left -= 1;
+            self.ops.push(Op::Key {
+                db,
+                key: key.clone(),
+                reply,
+                last: is_whole && left == 0,
+            });
         }
-        self.ops.push(op);
-        Ok(())
+    }
+
+    /// What its target takes.
+    pub(super) fn dialect(&self) -> &Dialect {
+        self.restorer.dialect()
     }
 
     /// Adds a part of a split command.

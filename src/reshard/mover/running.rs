@@ -15,6 +15,7 @@ use super::error::MoveError;
 use super::marker::{Board, Expected, Nonces};
 use super::placement::Placement;
 use super::progress::{MoverProgress, SourceRow};
+use super::strain::Held;
 use super::tasks::{Failure, Tasks};
 use super::verify::{Verifier, VerifyOptions, VerifyReport, verify};
 
@@ -37,6 +38,7 @@ pub(super) struct MoverParts {
     pub(super) cut: watch::Sender<Option<u64>>,
     pub(super) nonces: Arc<Nonces>,
     pub(super) rows: Vec<Arc<SourceRow>>,
+    pub(super) held: watch::Receiver<Held>,
     pub(super) progress: watch::Receiver<MoverProgress>,
     pub(super) tasks: Tasks,
     pub(super) failure: Failure,
@@ -66,6 +68,7 @@ impl Mover {
     pub fn progress_now(&self) -> MoverProgress {
         MoverProgress {
             sources: self.parts.rows.iter().map(|row| row.read()).collect(),
+            held: self.parts.held.borrow().clone(),
         }
     }
 
@@ -116,12 +119,24 @@ impl Mover {
     /// at its old one must not be deleted at the new one too.
     ///
     /// # Errors
-    /// As [`Mover::marker`]; the cut stays until [`Mover::uncut`].
-    pub async fn cut(&self, label: &str) -> Result<MarkerReport, MoveError> {
+    /// As [`Mover::marker`], or [`MoveError::Restarted`] when sources were copied
+    /// anew more often than `restarts`: what was verified before does not hold
+    /// for them. The cut stays until [`Mover::uncut`].
+    pub async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
         let number = self.cuts.fetch_add(1, Ordering::Relaxed);
         self.parts.cut.send_replace(Some(number));
-        self.pass(label, |passed| Expected::Cut { number, passed })
-            .await
+        let cut = |passed| Expected::Cut { number, passed };
+        let report = self.pass(label, cut).await?;
+        let rows = self.progress_now().sources;
+        if rows.iter().map(|row| row.restarts).sum::<u64>() == restarts {
+            return Ok(report);
+        }
+        let restarted = rows.into_iter().max_by_key(|row| row.restarts);
+        Err(
+            restarted.map_or(MoveError::Stopped, |row| MoveError::Restarted {
+                source_server: row.source,
+            }),
+        )
     }
 
     /// Reads the sources on.
@@ -142,7 +157,10 @@ impl Mover {
             for (source, mut passed, words) in waiting {
                 let all = async {
                     for _ in 0..words {
-                        passed.recv().await.ok_or(MoveError::Stopped)?;
+                        // Only a source that begins anew forgets what it was to pass.
+                        passed.recv().await.ok_or_else(|| MoveError::Restarted {
+                            source_server: source.clone(),
+                        })?;
                     }
                     Ok(())
                 };

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Drained --barrier comes back fast--> Lifted --each batch: times as of a marker--> Settled
+//!    ^---------------- the source began anew, and its copy is drained again --------'
 //! ```
 //!
 //! The times are read from the source together with a marker, and set on the
@@ -20,7 +21,7 @@ use super::compare::State;
 use super::config::{FOLLOWING_MARKER_MS_MAX, FOLLOWING_RETRY_MS};
 use super::error::MoveError;
 use super::guard::Guarded;
-use super::link::{Link, info_field};
+use super::link::{Link, Patience, info_field};
 use super::marker::{Board, Expected, MARKER_CHANNEL, Nonces};
 use super::placement::TargetIndex;
 use super::reads::{Clock, read_times};
@@ -47,23 +48,22 @@ pub(super) struct Settler {
     pub(super) lanes: usize,
 }
 
-/// Waits until the snapshot is drained, settles, and says so in the stream.
+/// Each time that the snapshot is drained: settles, and says so in the stream.
 pub(super) async fn settle(
     mut settler: Settler,
-    drained: oneshot::Receiver<()>,
+    mut drained: mpsc::Receiver<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
     let work = async {
         // A source task that ended has its own reason.
-        if settler.link.keep_until(drained).await?.is_err() {
-            return Ok(());
+        while settler.link.keep_until(drained.recv()).await?.is_some() {
+            match settler.settle_once().await {
+                // It is told again when the new copy is drained.
+                Ok(()) | Err(MoveError::Restarted { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
-        settler.catch_up().await?;
-        let Some(guarded) = settler.lift().await? else {
-            return Ok(());
-        };
-        settler.fix_all(guarded).await?;
-        settler.say(Expected::Settled).await
+        Ok(())
     };
     tokio::select! {
         biased;
@@ -73,12 +73,28 @@ pub(super) async fn settle(
 }
 
 impl Settler {
+    async fn settle_once(&mut self) -> Result<(), MoveError> {
+        self.catch_up().await?;
+        let guarded = self.lift().await?;
+        self.fix_all(guarded).await?;
+        self.say(Expected::Settled).await
+    }
+
+    fn restarted(&self) -> MoveError {
+        MoveError::Restarted {
+            source_server: self.link.server().clone(),
+        }
+    }
+
     async fn say(&mut self, what: Expected) -> Result<(), MoveError> {
         let message = self.nonces.next("settle");
         self.board.expect(message.clone(), what);
-        self.link
-            .call(STEP, &[b"PUBLISH", MARKER_CHANNEL, &message])
-            .await?;
+        let args: [&[u8]; 3] = [b"PUBLISH", MARKER_CHANNEL, &message];
+        let mut patience = Patience::default();
+        // Published twice, a marker counts once.
+        while let Err(error) = self.link.call(STEP, &args).await {
+            self.link.revive(&mut patience, error).await?;
+        }
         Ok(())
     }
 
@@ -90,7 +106,7 @@ impl Settler {
             self.say(Expected::Barrier(passed)).await?;
             for _ in 0..=self.lanes {
                 let word = self.link.keep_until(words.recv()).await?;
-                word.ok_or(MoveError::Stopped)?;
+                word.ok_or_else(|| self.restarted())?;
             }
             if asked.elapsed() <= Duration::from_millis(FOLLOWING_MARKER_MS_MAX) {
                 return Ok(());
@@ -99,15 +115,13 @@ impl Settler {
         }
     }
 
-    async fn lift(&mut self) -> Result<Option<Guarded>, MoveError> {
+    async fn lift(&mut self) -> Result<Guarded, MoveError> {
         let (lifted, guarded) = oneshot::channel();
         self.say(Expected::Lift(lifted)).await?;
-        Ok(guarded.await.ok())
+        guarded.await.map_err(|_| self.restarted())
     }
 
     async fn fix_all(&mut self, guarded: Guarded) -> Result<(), MoveError> {
-        let info = self.link.text("read INFO", &[b"INFO", b"server"]).await?;
-        let clock = Clock::of_version(info_field(&info, "redis_version").unwrap_or_default());
         let mut keys: Vec<(u32, Bytes, TargetIndex)> = guarded
             .into_iter()
             .map(|((db, key), target)| (db, Bytes::from(key), target))
@@ -115,25 +129,27 @@ impl Settler {
         keys.sort_by_key(|(db, _, _)| *db);
         for of_db in keys.chunk_by(|(one, _, _), (other, _, _)| one == other) {
             let db = of_db.first().map_or(0, |(db, _, _)| *db);
-            self.link
-                .call(
-                    "choose a database (SELECT)",
-                    &[b"SELECT", db.to_string().as_bytes()],
-                )
-                .await?;
             for chunk in of_db.chunks(SETTLE_KEYS_MAX) {
-                self.fix(db, chunk, clock).await?;
+                let mut patience = Patience::default();
+                // Fixes whose marker was not read come to nothing.
+                while let Err(error) = self.fix(db, chunk).await {
+                    self.link.revive(&mut patience, error).await?;
+                }
             }
         }
         Ok(())
     }
 
-    async fn fix(
-        &mut self,
-        db: u32,
-        keys: &[(u32, Bytes, TargetIndex)],
-        clock: Clock,
-    ) -> Result<(), MoveError> {
+    async fn fix(&mut self, db: u32, keys: &[(u32, Bytes, TargetIndex)]) -> Result<(), MoveError> {
+        let info = self.link.text("read INFO", &[b"INFO", b"server"]).await?;
+        let clock = Clock::of_version(info_field(&info, "redis_version").unwrap_or_default());
+        let db_name = db.to_string();
+        self.link
+            .call(
+                "choose a database (SELECT)",
+                &[b"SELECT", db_name.as_bytes()],
+            )
+            .await?;
         let message = self.nonces.next("settle");
         let (ready, fixes) = oneshot::channel();
         self.board

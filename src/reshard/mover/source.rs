@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Connecting --FullResync--> Snapshot --SnapshotEnd--> Draining --settled--> Following
+//!                 ^------------- FullResync again: the stream is lost (`restart`) ---'
 //! ```
 //!
 //! Draining ends when all lanes have answered for the snapshot, the stream is
@@ -16,36 +17,41 @@
 //! source's history; an offset is acknowledged only after every lane was
 //! answered for everything before it.
 
+mod live;
+mod restart;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, Interval};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Interval;
 
-use crate::replication::{SnapshotRecord, StreamCommand, Tap, TapConfig, TapError, TapEvent};
-use crate::resp::write_command;
+use crate::rdb::{DecodeError, Lost};
+use crate::replication::{SnapshotRecord, Tap, TapConfig, TapError, TapEvent};
+use crate::restore::{CannotRestore, How, KeyHead, Outcome};
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
 use crate::upstream::config::UpstreamConfig;
 
-use super::config::BULK_BYTES_MAX;
-use super::error::{MoveError, Unfollowable};
+use super::error::MoveError;
 use super::guard::Guard;
-use super::lane::{LaneMeter, Op, Reads};
-use super::marker::{Board, Expected, MARKER_CHANNEL};
+use super::lane::{LaneMeter, Op};
+use super::marker::Board;
 use super::pace::Pace;
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
-use super::route::{Args, Part, Route, name_and_keys, route};
-use super::snapshot::{Overwrite, Unsendable, write_restore};
+use super::shortfall::{Short, Shortfall, ShortfallLog};
 
 /// How often offsets are acknowledged while nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A key that was over this long before its source wrote the time into the
+/// snapshot had expired when the snapshot was taken, at the latest: the process
+/// that writes it may begin that much later.
+const EXPIRED_MARGIN_MS: i64 = 5_000;
 
 /// What a source task is made of.
 pub(super) struct SourceParts {
@@ -59,7 +65,7 @@ pub(super) struct SourceParts {
     pub(super) cut: watch::Receiver<Option<u64>>,
     pub(super) row: Arc<SourceRow>,
     pub(super) pace: Arc<Pace>,
-    pub(super) overwrite: Overwrite,
+    pub(super) shortfalls: ShortfallLog,
 }
 
 /// The task's state.
@@ -71,13 +77,20 @@ struct Source {
     offset: u64,
     scanned: u64,
     sent: u64,
+    expired: u64,
+    by_commands: u64,
+    /// When the source wrote its snapshot, by its own clock.
+    snapshot_at_ms: Option<i64>,
     commands: u64,
     bytes: u64,
     /// Barriers of the snapshot's end that are still to pass.
     draining: Option<(mpsc::Receiver<()>, usize)>,
     /// Told when they have.
-    drained: Option<oneshot::Sender<()>>,
+    drained: mpsc::Sender<()>,
     guard: Guard,
+    /// How often it began anew.
+    restarts: u64,
+    upstream: UpstreamConfig,
     scratch: Vec<KeyArg>,
 }
 
@@ -85,10 +98,13 @@ struct Source {
 pub(super) async fn follow(
     parts: SourceParts,
     upstream: UpstreamConfig,
-    drained: oneshot::Sender<()>,
+    drained: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
-    let attaching = Tap::attach(TapConfig::new(parts.address.clone(), upstream), None);
+    let attaching = Tap::attach(
+        TapConfig::new(parts.address.clone(), upstream.clone()),
+        None,
+    );
     let tap = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -102,10 +118,15 @@ pub(super) async fn follow(
         offset: 0,
         scanned: 0,
         sent: 0,
+        expired: 0,
+        by_commands: 0,
+        snapshot_at_ms: None,
         commands: 0,
         bytes: 0,
         draining: None,
-        drained: Some(drained),
+        drained,
+        restarts: 0,
+        upstream,
         guard: Guard::new(),
         scratch: Vec::new(),
     };
@@ -152,8 +173,12 @@ impl Source {
     async fn on_event(&mut self, event: TapEvent) -> Result<(), MoveError> {
         match event {
             TapEvent::FullResync { offset, .. } => {
+                if self.phase != Phase::Connecting {
+                    self.begin_anew().await?;
+                }
                 self.offset = offset;
                 self.phase = Phase::Snapshot;
+                self.show();
             }
             TapEvent::Snapshot(record) => self.on_record(&record).await?,
             TapEvent::Function(code) => self.on_library(&code),
@@ -161,11 +186,11 @@ impl Source {
             TapEvent::Command(command) => self.on_command(&command).await?,
             TapEvent::TransactionEnd { offset_end, .. } => self.offset = offset_end,
             TapEvent::Idle { offset, .. } => self.offset = offset,
-            // We never ask to continue, and carry no module data outside keys.
+            // The stream just goes on; module data outside keys are not carried.
             TapEvent::Continue { .. }
             | TapEvent::TransactionBegin { .. }
-            | TapEvent::Aux { .. }
             | TapEvent::ModuleAux(_) => {}
+            TapEvent::Aux { key, value } => self.on_aux(&key, &value),
         }
         Ok(())
     }
@@ -179,63 +204,82 @@ impl Source {
         let Place::Moves(target) = place else {
             return Ok(());
         };
-        let overwrite = self.parts.overwrite;
+        if self.had_expired(record.expires_at_ms) {
+            self.expired += 1;
+            return Ok(());
+        }
         let ends = record.expires_at_ms.map(|at| {
             let guard = &mut self.guard;
             guard.snapshot_time(record.db, &record.key, target, at, unix_ms())
         });
+        let head = KeyHead {
+            key: &record.key,
+            expires_at_ms: ends,
+            idle_s: record.idle_s,
+            freq: record.freq,
+            metadata: &[],
+        };
         let queue = self.queue(target)?;
-        queue.select(record.db);
-        let encode = |out: &mut Vec<u8>| {
-            write_restore(out, &record.key, ends, &record.raw_value(), overwrite)
+        let pushed = queue.push_key(record.db, &record.key, &head, &record.raw_value());
+        let short = match pushed {
+            Ok(Outcome { how, lost }) => {
+                self.sent += 1;
+                self.by_commands += u64::from(how == How::Commands);
+                (!lost.is_empty()).then(|| (Short::Loses, in_words(lost)))
+            }
+            Err(CannotRestore::Malformed(error)) => return Err(self.malformed(record, error)),
+            Err(beyond) => Some((Short::CannotHold, beyond.to_string())),
         };
-        let op = Op::Key {
-            db: record.db,
-            key: record.key.clone(),
-        };
-        let pushed = queue.push_with(encode, op);
-        pushed.map_err(|why| self.unsendable(record, why))?;
-        self.sent += 1;
+        if let Some((short, what)) = short {
+            self.add_shortfall(short, target, (record.db, &record.key), what);
+        }
         self.flush_if_full(target).await
     }
 
+    /// Whether a key was gone for its clients before the snapshot was taken.
+    fn had_expired(&self, expires_at_ms: Option<i64>) -> bool {
+        match (expires_at_ms, self.snapshot_at_ms) {
+            (Some(at), Some(taken)) => at < taken - EXPIRED_MARGIN_MS,
+            _ => false,
+        }
+    }
+
+    fn add_shortfall(&self, short: Short, target: TargetIndex, at: (u32, &[u8]), what: String) {
+        let Some(server) = self.parts.placement.targets().get(target.0) else {
+            return;
+        };
+        self.parts.shortfalls.add(Shortfall {
+            short,
+            source: self.parts.address.clone(),
+            target: server.clone(),
+            db: at.0,
+            key: at.1.to_vec(),
+            what,
+        });
+    }
+
     async fn flush_if_full(&mut self, target: TargetIndex) -> Result<(), MoveError> {
-        let (offset, snapshot) = (self.offset, self.phase == Phase::Snapshot);
-        let queue = self.queue(target)?;
-        if !queue.is_full() {
+        if !self.queue(target)?.is_full() {
             return Ok(());
         }
-        let bytes = queue.pending_bytes();
-        if snapshot && let Some(start) = self.parts.pace.reserve(bytes, Instant::now()) {
-            tokio::time::sleep_until(start).await;
-        }
-        self.bytes += bytes as u64;
-        self.queue(target)?.flush(offset).await?;
+        self.flush(target).await?;
         self.show();
         Ok(())
     }
 
-    /// Libraries belong to no key: servers that are new get them all.
-    fn on_library(&mut self, code: &[u8]) {
-        let mut request = Vec::new();
-        write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
-        let name = Bytes::copy_from_slice(code.split(|byte| *byte == b'\n').next().unwrap_or(b""));
-        self.push_to_new_servers(&request, &name);
-    }
-
-    fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes) {
-        let placement = &self.parts.placement;
-        for queue in self
-            .parts
-            .queues
-            .iter_mut()
-            .filter(|queue| placement.is_new(queue.target))
-        {
-            queue.push(request, Op::Library(name.clone()));
+    /// Hands over what waits for one target; the snapshot's share keeps the pace.
+    async fn flush(&mut self, target: TargetIndex) -> Result<(), MoveError> {
+        let (offset, snapshot) = (self.offset, self.phase == Phase::Snapshot);
+        let bytes = self.queue(target)?.pending_bytes();
+        if snapshot && bytes > 0 {
+            self.parts.pace.pass(bytes).await;
         }
+        self.bytes += bytes as u64;
+        self.queue(target)?.flush(offset).await
     }
 
     async fn on_snapshot_end(&mut self) -> Result<(), MoveError> {
+        self.flush_all().await?;
         self.phase = Phase::Draining;
         let lanes = self.parts.queues.len();
         let (passed, draining) = mpsc::channel(lanes.max(1));
@@ -250,140 +294,12 @@ impl Source {
         }
     }
 
-    async fn on_command(&mut self, command: &StreamCommand) -> Result<(), MoveError> {
-        if command.name().eq_ignore_ascii_case(b"publish") && command.arg(1) == MARKER_CHANNEL {
-            self.offset = command.offset_end;
-            return self.on_marker(command.arg(2)).await;
-        }
-        let args = Args {
-            bytes: &command.bytes,
-            spans: &command.args,
-        };
-        let parts = &self.parts;
-        let routed = route(
-            &parts.placement,
-            parts.index,
-            command.db,
-            args,
-            &mut self.scratch,
-        );
-        match routed.map_err(|why| self.unfollowable(command, why))? {
-            Route::Nowhere => {}
-            Route::To { target, key } => {
-                let op = command_op(command, key);
-                let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
-                let queue = self.queue(target)?;
-                queue.select(command.db);
-                match guarded {
-                    Some(args) => {
-                        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                        queue.push_args(&args, op);
-                    }
-                    None => queue.push(&command.bytes, op),
-                }
-                self.commands += 1;
-                self.flush_if_full(target).await?;
-            }
-            Route::Parts { name, parts } => {
-                for part in &parts {
-                    self.push_part(command, name, part).await?;
-                }
-                self.commands += 1;
-            }
-            Route::NewServers => self.on_library_command(command),
-        }
-        self.offset = command.offset_end;
-        Ok(())
-    }
-
-    async fn push_part(
-        &mut self,
-        command: &StreamCommand,
-        name: &'static [u8],
-        part: &Part,
-    ) -> Result<(), MoveError> {
-        let mut args: Vec<&[u8]> = vec![name];
-        args.extend(part.args.iter().map(|index| command.arg(*index)));
-        let op = command_op(command, part.args.first().copied().unwrap_or_default());
-        let queue = self.queue(part.target)?;
-        queue.select(command.db);
-        queue.push_args(&args, op);
-        self.flush_if_full(part.target).await
-    }
-
-    /// Each source says the same: the second LOAD must not fail on the first.
-    fn on_library_command(&mut self, command: &StreamCommand) {
-        let mut args: Vec<&[u8]> = command.args().collect();
-        let loads = args
-            .get(1)
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"load"));
-        if loads && args.len() == 3 {
-            args.insert(2, b"REPLACE");
-        }
-        let mut request = Vec::new();
-        write_command(&mut request, &args);
-        let name = command.bytes.slice_ref(command.arg(1));
-        self.push_to_new_servers(&request, &name);
-    }
-
-    async fn on_marker(&mut self, message: &[u8]) -> Result<(), MoveError> {
-        let Some(expected) = self.parts.board.take(message) else {
-            return Ok(());
-        };
-        match expected {
-            Expected::Barrier(passed) => {
-                self.barrier(&passed);
-                // Our own word: a source without lanes has shown the marker, too.
-                let _ = passed.try_send(());
-            }
-            Expected::Cut { number, passed } => {
-                self.barrier(&passed);
-                let _ = passed.try_send(());
-                self.flush_all().await?;
-                let mut cut = self.parts.cut.clone();
-                // Ended by `uncut`, by the next cut, or with the mover.
-                let _ = cut.wait_for(|cut| *cut != Some(number)).await;
-            }
-            Expected::Reads { db, reads } => {
-                for read in reads {
-                    let queue = self.queue(read.target)?;
-                    queue.select(db);
-                    let replies = Vec::with_capacity(read.count);
-                    let reads = Reads {
-                        left: read.count,
-                        replies,
-                        done: read.done,
-                    };
-                    queue.push(&read.bytes, Op::Reads(reads));
-                }
-            }
-            Expected::Lift(lifted) => {
-                let unguarded = self.guard.unguarded();
-                if unguarded > 0 {
-                    let source = &self.parts.address;
-                    tracing::warn!(%source, unguarded, "keys that expire soon were too many to guard: those renewed while the copy lagged may be missing, which verify will tell");
-                }
-                // A settler that ended has its own reason.
-                let _ = lifted.send(self.guard.lift());
-            }
-            Expected::Fixes { db, fixes } => {
-                for fix in fixes.await.unwrap_or_default() {
-                    let queue = self.queue(fix.target)?;
-                    queue.select(db);
-                    let (name, key) = (Bytes::from_static(fix.name), fix.key);
-                    queue.push(&fix.request, Op::Command { db, name, key });
-                }
-            }
-            Expected::Settled => self.phase = Phase::Following,
-        }
-        self.flush_all().await
-    }
-
     /// Hands over everything, then says how far all lanes are.
     async fn flush_all(&mut self) -> Result<(), MoveError> {
-        for queue in &mut self.parts.queues {
-            self.bytes += queue.pending_bytes() as u64;
-            queue.flush(self.offset).await?;
+        for at in 0..self.parts.queues.len() {
+            if let Some(queue) = self.parts.queues.get(at) {
+                self.flush(queue.target).await?;
+            }
         }
         if let Some((passed, left)) = &mut self.draining {
             while *left > 0 && passed.try_recv().is_ok() {
@@ -391,8 +307,9 @@ impl Source {
             }
             if *left == 0 {
                 self.draining = None;
-                // A settler that ended has its own reason.
-                let _ = self.drained.take().map(|drained| drained.send(()));
+                // A settler that ended has its own reason; one that was told and
+                // has not looked yet need not be told twice.
+                let _ = self.drained.try_send(());
             }
         }
         if self.phase >= Phase::Draining {
@@ -409,6 +326,8 @@ impl Source {
             row.phase = self.phase;
             row.keys_scanned = self.scanned;
             row.keys_sent = self.sent;
+            row.keys_expired = self.expired;
+            row.keys_by_commands = self.by_commands;
             row.bytes_sent = self.bytes;
             if let Some(snapshot) = snapshot {
                 row.snapshot_bytes = snapshot.read_bytes;
@@ -416,6 +335,7 @@ impl Source {
             }
             row.commands_sent = self.commands;
             row.times_unguarded = self.guard.unguarded();
+            row.restarts = self.restarts;
             row.offset_read = self.offset;
         });
     }
@@ -432,45 +352,20 @@ impl Source {
         })
     }
 
-    fn unsendable(&self, record: &SnapshotRecord, why: Unsendable) -> MoveError {
-        let (source_server, db, key) = (self.parts.address.clone(), record.db, record.key.to_vec());
-        match why {
-            Unsendable::TooLarge(bytes) => MoveError::ValueTooLarge {
-                source_server,
-                db,
-                key,
-                bytes,
-                max: BULK_BYTES_MAX,
-            },
-            Unsendable::NotRestorable(cause) => MoveError::NotRestorable {
-                source_server,
-                db,
-                key,
-                cause,
-            },
-        }
-    }
-
-    fn unfollowable(&self, command: &StreamCommand, why: Unfollowable) -> MoveError {
-        let args = Args {
-            bytes: &command.bytes,
-            spans: &command.args,
-        };
-        MoveError::Unfollowable {
+    fn malformed(&self, record: &SnapshotRecord, cause: DecodeError) -> MoveError {
+        MoveError::Malformed {
             source_server: self.parts.address.clone(),
-            command: name_and_keys(args),
-            offset: command.offset_end,
-            why,
+            db: record.db,
+            key: record.key.to_vec(),
+            cause,
         }
     }
 }
 
-fn command_op(command: &StreamCommand, key: usize) -> Op {
-    Op::Command {
-        db: command.db,
-        name: command.bytes.slice_ref(command.name()),
-        key: command.bytes.slice_ref(command.arg(key)),
-    }
+/// What a value had to be brought without.
+fn in_words(lost: Lost) -> String {
+    let words: Vec<String> = lost.iter().map(|loss| loss.to_string()).collect();
+    words.join(", ")
 }
 
 /// The clock, for the guard of expiry times.

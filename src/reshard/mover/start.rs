@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
+
+use crate::restore::{Dialect, Overwrite, RestoreOptions, Restorer, ServerIdentity};
 
 use super::config::MoverConfig;
 use super::conflict::{TargetsChecked, lane_name};
@@ -18,8 +20,9 @@ use super::publisher::{PUBLISH_QUEUE_MAX, publish};
 use super::queue::LaneQueue;
 use super::running::{Mover, MoverParts};
 use super::settle::{Settler, settle};
-use super::snapshot::Overwrite;
+use super::shortfall::{ShortfallFile, ShortfallLog};
 use super::source::{SourceParts, follow};
+use super::strain::{Held, Watch, watch_strain};
 use super::tasks::{Failure, TaskSet};
 
 /// Opens all connections and begins to copy to the targets that were checked
@@ -34,15 +37,17 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
     let failure = Failure::new();
     let mut starter = Starter {
         nonces: Arc::new(Nonces::new(&cfg.job, fastrand::u64(..))),
-        pace: Arc::new(Pace::new(cfg.rate_bytes_per_s)),
+        pace: Arc::new(Pace::new(cfg.throttle.now().rate_bytes_per_s)),
         tasks: TaskSet::new(failure.clone()),
         rows: Vec::new(),
         boards: Vec::new(),
         publishers: Vec::new(),
         lane_counts: Vec::new(),
         cut: watch::Sender::new(None),
-        placement,
         overwrite: checked.overwrite,
+        shortfall_file: cfg.shortfall_file.as_deref().map(ShortfallFile::at),
+        lanes: lane_count(&placement),
+        placement,
         cfg,
     };
     for source in (0..starter.placement.sources().len()).map(SourceIndex) {
@@ -51,9 +56,11 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
             return Err(error);
         }
     }
+    let held = starter.watch_strain();
     let (progress_in, progress) = watch::channel(MoverProgress::default());
     let reporting = report(
         starter.rows.clone(),
+        held.clone(),
         progress_in,
         starter.tasks.stop_signal(),
     );
@@ -70,6 +77,7 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         cut: starter.cut,
         nonces: starter.nonces,
         rows: starter.rows,
+        held,
         progress,
         tasks: starter.tasks.supervise(),
         failure,
@@ -81,6 +89,9 @@ struct Starter {
     cfg: MoverConfig,
     placement: Arc<Placement>,
     overwrite: Overwrite,
+    shortfall_file: Option<ShortfallFile>,
+    /// Lanes of all sources together.
+    lanes: usize,
     nonces: Arc<Nonces>,
     pace: Arc<Pace>,
     tasks: TaskSet,
@@ -91,12 +102,49 @@ struct Starter {
     cut: watch::Sender<Option<u64>>,
 }
 
+fn lane_count(placement: &Placement) -> usize {
+    (0..placement.sources().len())
+        .map(|source| placement.targets_of(SourceIndex(source)).count())
+        .sum()
+}
+
+/// What the server behind `link` says that it is.
+pub(super) async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
+    const STEP: &str = "read INFO";
+    let info = link.text(STEP, &[b"INFO"]).await?;
+    match ServerIdentity::of_info(&info) {
+        Some(identity) => Ok(Dialect::of(&identity)),
+        None => Err(link.refuse(
+            STEP,
+            "it does not say its version: what it takes cannot be known",
+        )),
+    }
+}
+
 impl Starter {
+    /// What the task that watches for strain says holds the copy back.
+    fn watch_strain(&mut self) -> watch::Receiver<Held> {
+        let (held_in, held) = watch::channel(Held::default());
+        let watch = Watch {
+            sources: self.placement.sources().to_vec(),
+            targets: self.placement.targets().to_vec(),
+            upstream: self.cfg.upstream.clone(),
+            dial: self.cfg.throttle.clone(),
+            pace: Arc::clone(&self.pace),
+            held: held_in,
+        };
+        let stop = self.tasks.stop_signal();
+        self.tasks
+            .spawn("strain".to_owned(), watch_strain(watch, stop));
+        held
+    }
+
     async fn start_source(&mut self, index: SourceIndex) -> Result<(), MoveError> {
         let Some(address) = self.placement.sources().get(index.0).cloned() else {
             return Ok(());
         };
         let targets: Vec<TargetIndex> = self.placement.targets_of(index).collect();
+        let shortfalls = ShortfallLog::new(self.shortfall_file.clone());
         let mut queues = Vec::new();
         let mut meters = Vec::new();
         for target in targets {
@@ -108,7 +156,8 @@ impl Starter {
                 target: server,
             };
             let meter = Arc::new(LaneMeter::default());
-            queues.push(self.start_lane(target, names, Arc::clone(&meter)).await?);
+            let shared = (Arc::clone(&meter), shortfalls.clone());
+            queues.push(self.start_lane(index, target, names, shared).await?);
             meters.push(meter);
         }
         let mut link = Link::connect(Role::Source, &address, &self.cfg.upstream).await?;
@@ -125,7 +174,7 @@ impl Starter {
         );
 
         let board = Board::default();
-        let (drained, settling) = oneshot::channel();
+        let (drained, settling) = mpsc::channel(1);
         let settler = Settler {
             link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
             board: board.clone(),
@@ -135,7 +184,8 @@ impl Starter {
         let stop = self.tasks.stop_signal();
         let name = format!("settler {address}");
         self.tasks.spawn(name, settle(settler, settling, stop));
-        let row = Arc::new(SourceRow::new(address.clone(), held, meters.clone()));
+        let row = SourceRow::new(address.clone(), held, meters.clone(), shortfalls.clone());
+        let row = Arc::new(row);
         self.boards.push(board.clone());
         self.rows.push(Arc::clone(&row));
         self.publishers.push(requests);
@@ -151,7 +201,7 @@ impl Starter {
             cut: self.cut.subscribe(),
             row,
             pace: Arc::clone(&self.pace),
-            overwrite: self.overwrite,
+            shortfalls,
         };
         let stop = self.tasks.stop_signal();
         self.tasks.spawn(
@@ -163,11 +213,15 @@ impl Starter {
 
     async fn start_lane(
         &mut self,
+        source: SourceIndex,
         target: TargetIndex,
         names: LaneNames,
-        meter: Arc<LaneMeter>,
+        (meter, shortfalls): (Arc<LaneMeter>, ShortfallLog),
     ) -> Result<LaneQueue, MoveError> {
         let mut link = Link::connect(Role::Target, &names.target, &self.cfg.upstream).await?;
+        let dialect = dialect(&mut link).await?;
+        let tag = format!("{}:{}", self.cfg.job, source.0);
+        let restorer = Restorer::new(dialect, RestoreOptions::new(self.overwrite, tag));
         let name = lane_name(&self.cfg.job);
         // A server without SETNAME only makes a resumed run less sure of itself.
         link.ask(
@@ -178,15 +232,15 @@ impl Starter {
         let (reader, writer) = link.into_halves();
         // The link was asked one thing and answered it: nothing is left in its buffer.
         let halves = (reader.into_raw().0, writer.into_raw());
-        let limits = self.cfg.limits;
+        let limits = self.cfg.limits.shared_by(self.lanes);
         let (queue, mut batches) = LaneQueue::new(
             target,
             names.clone(),
-            limits.queue_bytes,
+            (limits.queue_bytes, restorer),
             Arc::clone(&meter),
         );
         let task = format!("lane {} -> {}", names.source, names.target);
-        let lane = Lane::new(names, halves, limits, meter);
+        let lane = Lane::new(names, halves, limits, (meter, shortfalls));
         let stop = self.tasks.stop_signal();
         self.tasks
             .spawn(task, async move { lane.run(&mut batches, stop).await });

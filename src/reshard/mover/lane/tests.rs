@@ -23,7 +23,12 @@ fn world(pipe_bytes: usize, limits: MoverLimits) -> World {
         source: "s:1".parse().unwrap(),
         target: "t:2".parse().unwrap(),
     };
-    let lane = Lane::new(names, halves, limits, Arc::clone(&meter));
+    let lane = Lane::new(
+        names,
+        halves,
+        limits,
+        (Arc::clone(&meter), ShortfallLog::new(None)),
+    );
     let (queue, mut batches) = mpsc::channel(QUEUE_BATCHES_MAX);
     let (stop, stopped) = watch::channel(false);
     let lane = tokio::spawn(async move { lane.run(&mut batches, stopped).await });
@@ -63,6 +68,8 @@ fn key(name: &'static str) -> Op {
     Op::Key {
         db: 0,
         key: Bytes::from_static(name.as_bytes()),
+        reply: Reply::Accepted,
+        last: true,
     }
 }
 

@@ -1,0 +1,225 @@
+//! What comes after the snapshot: commands of the live stream, function
+//! libraries, and our own markers.
+
+use bytes::Bytes;
+
+use crate::replication::StreamCommand;
+use crate::resp::write_command;
+
+use super::super::error::{MoveError, Unfollowable};
+use super::super::lane::{Op, Reads};
+use super::super::marker::{Expected, MARKER_CHANNEL};
+use super::super::progress::Phase;
+use super::super::route::{Args, Part, Route, name_and_keys, route};
+use super::super::shortfall::Short;
+use super::{Source, unix_ms};
+
+impl Source {
+    /// Libraries belong to no key: servers that are new get them all.
+    /// Pairs about the file: its time, and scripts that clients may call by
+    /// their hash.
+    pub(super) fn on_aux(&mut self, key: &[u8], value: &[u8]) {
+        match key {
+            b"ctime" => {
+                let seconds = std::str::from_utf8(value).ok();
+                let seconds = seconds.and_then(|text| text.parse::<i64>().ok());
+                self.snapshot_at_ms = seconds.and_then(|seconds| seconds.checked_mul(1000));
+            }
+            b"lua" => self.on_script(value),
+            _ => {}
+        }
+    }
+
+    /// A cached script goes to every target: any may get keys that it works on.
+    fn on_script(&mut self, text: &[u8]) {
+        let name = Bytes::from_static(b"SCRIPT LOAD");
+        for queue in &mut self.parts.queues {
+            queue.push_args(&[b"SCRIPT", b"LOAD", text], Op::Library(name.clone()));
+        }
+    }
+
+    pub(super) fn on_library(&mut self, code: &[u8]) {
+        let mut request = Vec::new();
+        write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
+        let name = Bytes::copy_from_slice(code.split(|byte| *byte == b'\n').next().unwrap_or(b""));
+        self.push_to_new_servers(&request, &name);
+    }
+
+    fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes) {
+        let placement = &self.parts.placement;
+        let mut without = Vec::new();
+        for queue in self
+            .parts
+            .queues
+            .iter_mut()
+            .filter(|queue| placement.is_new(queue.target))
+        {
+            if queue.dialect().has_functions() {
+                queue.push(request, Op::Library(name.clone()));
+            } else {
+                without.push(queue.target);
+            }
+        }
+        for target in without {
+            let what = "the target has no functions (FUNCTION LOAD)".to_owned();
+            self.add_shortfall(Short::CannotHold, target, (0, name), what);
+        }
+    }
+
+    pub(super) async fn on_command(&mut self, command: &StreamCommand) -> Result<(), MoveError> {
+        if command.name().eq_ignore_ascii_case(b"publish") && command.arg(1) == MARKER_CHANNEL {
+            self.offset = command.offset_end;
+            return self.on_marker(command.arg(2)).await;
+        }
+        if command.name().eq_ignore_ascii_case(b"script")
+            && command.arg(1).eq_ignore_ascii_case(b"load")
+        {
+            self.on_script(command.arg(2));
+            self.offset = command.offset_end;
+            return Ok(());
+        }
+        let args = Args {
+            bytes: &command.bytes,
+            spans: &command.args,
+        };
+        let parts = &self.parts;
+        let routed = route(
+            &parts.placement,
+            parts.index,
+            command.db,
+            args,
+            &mut self.scratch,
+        );
+        match routed.map_err(|why| self.unfollowable(command, why))? {
+            Route::Nowhere => {}
+            Route::To { target, key } => {
+                let op = command_op(command, key);
+                let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
+                let queue = self.queue(target)?;
+                queue.select(command.db);
+                match guarded {
+                    Some(args) => {
+                        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                        queue.push_args(&args, op);
+                    }
+                    None => queue.push(&command.bytes, op),
+                }
+                self.commands += 1;
+                self.flush_if_full(target).await?;
+            }
+            Route::Parts { name, parts } => {
+                for part in &parts {
+                    self.push_part(command, name, part).await?;
+                }
+                self.commands += 1;
+            }
+            Route::NewServers => self.on_library_command(command),
+        }
+        self.offset = command.offset_end;
+        Ok(())
+    }
+
+    async fn push_part(
+        &mut self,
+        command: &StreamCommand,
+        name: &'static [u8],
+        part: &Part,
+    ) -> Result<(), MoveError> {
+        let mut args: Vec<&[u8]> = vec![name];
+        args.extend(part.args.iter().map(|index| command.arg(*index)));
+        let op = command_op(command, part.args.first().copied().unwrap_or_default());
+        let queue = self.queue(part.target)?;
+        queue.select(command.db);
+        queue.push_args(&args, op);
+        self.flush_if_full(part.target).await
+    }
+
+    /// Each source says the same: the second LOAD must not fail on the first.
+    fn on_library_command(&mut self, command: &StreamCommand) {
+        let mut args: Vec<&[u8]> = command.args().collect();
+        let loads = args
+            .get(1)
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"load"));
+        if loads && args.len() == 3 {
+            args.insert(2, b"REPLACE");
+        }
+        let mut request = Vec::new();
+        write_command(&mut request, &args);
+        let name = command.bytes.slice_ref(command.arg(1));
+        self.push_to_new_servers(&request, &name);
+    }
+
+    async fn on_marker(&mut self, message: &[u8]) -> Result<(), MoveError> {
+        let Some(expected) = self.parts.board.take(message) else {
+            return Ok(());
+        };
+        match expected {
+            Expected::Barrier(passed) => {
+                self.barrier(&passed);
+                // Our own word: a source without lanes has shown the marker, too.
+                let _ = passed.try_send(());
+            }
+            Expected::Cut { number, passed } => {
+                self.barrier(&passed);
+                let _ = passed.try_send(());
+                self.flush_all().await?;
+                let mut cut = self.parts.cut.clone();
+                // Ended by `uncut`, by the next cut, or with the mover.
+                let _ = cut.wait_for(|cut| *cut != Some(number)).await;
+            }
+            Expected::Reads { db, reads } => {
+                for read in reads {
+                    let queue = self.queue(read.target)?;
+                    queue.select(db);
+                    let replies = Vec::with_capacity(read.count);
+                    let reads = Reads {
+                        left: read.count,
+                        replies,
+                        done: read.done,
+                    };
+                    queue.push(&read.bytes, Op::Reads(reads));
+                }
+            }
+            Expected::Lift(lifted) => {
+                let unguarded = self.guard.unguarded();
+                if unguarded > 0 {
+                    let source = &self.parts.address;
+                    tracing::warn!(%source, unguarded, "keys that expire soon were too many to guard: those renewed while the copy lagged may be missing, which verify will tell");
+                }
+                // A settler that ended has its own reason.
+                let _ = lifted.send(self.guard.lift());
+            }
+            Expected::Fixes { db, fixes } => {
+                for fix in fixes.await.unwrap_or_default() {
+                    let queue = self.queue(fix.target)?;
+                    queue.select(db);
+                    let (name, key) = (Bytes::from_static(fix.name), fix.key);
+                    queue.push(&fix.request, Op::Command { db, name, key });
+                }
+            }
+            Expected::Settled => self.phase = Phase::Following,
+        }
+        self.flush_all().await
+    }
+
+    fn unfollowable(&self, command: &StreamCommand, why: Unfollowable) -> MoveError {
+        let args = Args {
+            bytes: &command.bytes,
+            spans: &command.args,
+        };
+        MoveError::Unfollowable {
+            source_server: self.parts.address.clone(),
+            command: name_and_keys(args),
+            offset: command.offset_end,
+            why,
+        }
+    }
+}
+
+fn command_op(command: &StreamCommand, key: usize) -> Op {
+    Op::Command {
+        db: command.db,
+        name: command.bytes.slice_ref(command.name()),
+        key: command.bytes.slice_ref(command.arg(key)),
+    }
+}

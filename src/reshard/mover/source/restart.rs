@@ -1,0 +1,84 @@
+//! A source whose stream is lost begins anew, alone: after a full resync its
+//! keys are copied again, and what its old copy left on targets is removed first,
+//! since keys may be gone by now that nothing in the new history deletes.
+//!
+//! ```text
+//! told (row, board) -> lanes empty -> its keys removed on every target -> Snapshot
+//! ```
+//!
+//! The other sources go on. Invariant: nothing is removed while a request of
+//! the old history is under way.
+
+use tokio::sync::mpsc;
+
+use super::super::error::{MoveError, Role};
+use super::super::guard::Guard;
+use super::super::keyspace::KeyWalk;
+use super::super::link::Link;
+use super::super::placement::TargetIndex;
+use super::super::progress::Phase;
+use super::super::removal::remove_keys;
+use super::Source;
+
+impl Source {
+    pub(super) async fn begin_anew(&mut self) -> Result<(), MoveError> {
+        tracing::warn!(
+            source = %self.parts.address,
+            "its stream cannot be taken up where it was left: its keys are removed from the targets and copied anew"
+        );
+        // First of all, so that nobody trusts what was verified before.
+        self.restarts += 1;
+        self.phase = Phase::Connecting;
+        self.show();
+        self.parts.board.clear();
+        self.empty_lanes().await?;
+        let targets: Vec<TargetIndex> =
+            self.parts.queues.iter().map(|queue| queue.target).collect();
+        let mut removed = 0;
+        for target in targets {
+            removed += self.remove_arrived(target).await?;
+        }
+        tracing::info!(source = %self.parts.address, removed, "its old copy is gone");
+        self.guard = Guard::new();
+        self.draining = None;
+        (self.scanned, self.sent, self.expired, self.by_commands) = (0, 0, 0, 0);
+        self.snapshot_at_ms = None;
+        self.parts.shortfalls.forget();
+        Ok(())
+    }
+
+    /// Waits until every lane was answered for all it was given.
+    async fn empty_lanes(&mut self) -> Result<(), MoveError> {
+        let lanes = self.parts.queues.len();
+        let (passed, mut words) = mpsc::channel(lanes.max(1));
+        self.barrier(&passed);
+        drop(passed);
+        self.flush_all().await?;
+        for _ in 0..lanes {
+            words.recv().await.ok_or(MoveError::Stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Removes from one target all keys that came, or can have come, from this
+    /// source; how many.
+    async fn remove_arrived(&self, target: TargetIndex) -> Result<u64, MoveError> {
+        let placement = &self.parts.placement;
+        let Some(server) = placement.targets().get(target.0) else {
+            return Ok(0);
+        };
+        let mut link = Link::connect(Role::Target, server, &self.upstream).await?;
+        let mut walk = KeyWalk::new(&mut link).await?;
+        let mut removed = 0;
+        while let Some(page) = walk.next(&mut link).await? {
+            let (db, mut keys) = (page.db, page.keys);
+            keys.retain(|key| {
+                placement.arrives_at(target, key) == Some(self.parts.index)
+                    && !placement.is_skipped(db, key)
+            });
+            removed += keys.len() as u64;
+            remove_keys(&mut link, &keys).await?;
+        }
+        Ok(removed)
+    }
+}
