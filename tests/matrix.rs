@@ -34,6 +34,9 @@ const ROUNDS: u64 = 50;
 /// How many differences of a pair are shown.
 const SHOWN: usize = 5;
 
+/// Where the job lists all keys that it could not carry whole.
+const SHORTFALLS: &str = "shortfalls.jsonl";
+
 /// A source and a target behind one proxy that knows the source alone.
 struct Pair {
     stage: Stage,
@@ -95,11 +98,12 @@ impl Pair {
         if self.have_functions() {
             fill::load_function(source, "moved");
         }
-        let writer = Writer::start(&self.stage.proxies[0].address());
+        let writer = Writer::start(&self.stage.proxies[0].address(), known.field_ttls);
         writer.let_write(ROUNDS);
         let mut job = self.stage.start_job(&["--switch", "auto"]);
         let (code, stdout, stderr) = job.finish(JOB_LIMIT);
         if code != 0 {
+            writer.finish();
             let error = stderr.find("error:").map_or(&*stderr, |at| &stderr[at..]);
             return vec![format!(
                 "the job ended with {code}: {stdout}{}",
@@ -108,9 +112,8 @@ impl Pair {
         }
         writer.let_write(ROUNDS);
         let written = writer.finish();
-        let mut faults = written.faults;
-        let mut target = self.client(1, 0);
-        faults.extend(faults_at(&mut target, written.rounds));
+        let mut faults = faults_at(&mut self.client(1, 0), &written);
+        faults.extend(written.faults);
         for db in DATABASES {
             let [wanted, found] = self.both(db);
             assert!(wanted.len() > 300, "the source keeps its keys");
@@ -145,7 +148,9 @@ impl Pair {
         let epoch = self.stage.epoch();
         let mut job = self.stage.start_job(&["--switch", "auto"]);
         let (code, stdout, stderr) = job.finish(JOB_LIMIT);
-        let told = format!("{stdout}{stderr}{}", reported(&job));
+        let file = std::fs::read_to_string(self.stage.state_dir().join(SHORTFALLS));
+        let file = file.unwrap_or_default();
+        let told = format!("{stdout}{stderr}{}{file}", reported(&job));
         let named = |name: &&String| told.contains(name.as_str());
         if code != 0 {
             // It may refuse at the first; then nothing has changed.
