@@ -6,7 +6,7 @@ mod support;
 use support::contents::{all_keys, read_entries};
 use support::data::{make_entries, write_entries};
 use support::load::{Load, LoadConfig};
-use support::{Client, Nutcracker, RedisServer, Value, seeded, wait_until};
+use support::{Client, Forwarder, Nutcracker, RedisServer, Value, seeded, wait_until};
 
 use std::time::Duration;
 
@@ -157,4 +157,40 @@ fn the_writers_model_is_that_of_a_real_server() {
         );
     }
     assert_eq!(all_keys(&mut client).len(), keys.len());
+}
+
+#[test]
+fn a_forwarder_cuts_stalls_and_is_pointed_elsewhere() {
+    let (one, other) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    one.client().call(&["SET", "name", "one"]);
+    other.client().call(&["SET", "name", "other"]);
+    let forwarder = Forwarder::start(&one.address());
+    let mut client = Client::connect(&forwarder.address());
+    assert_eq!(client.call(&["GET", "name"]), Value::bulk("one"));
+
+    forwarder.stall();
+    client.send(&["GET", "name"]);
+    client.set_reply_limit(Duration::from_millis(50));
+    assert!(client.try_read().is_err(), "stalled");
+    client.set_reply_limit(Duration::from_secs(60));
+    forwarder.go_on();
+    assert_eq!(client.read(), Value::bulk("one"));
+
+    // "$3\r\none\r\n" is 9 bytes long.
+    forwarder.cut_after(6);
+    client.send(&["GET", "name"]);
+    assert_eq!(client.read_to_end().unwrap(), b"$3\r\non");
+
+    forwarder.point_at(&other.address());
+    let mut client = Client::connect(&forwarder.address());
+    assert_eq!(client.call(&["GET", "name"]), Value::bulk("other"));
+    forwarder.refuse();
+    forwarder.cut();
+    assert!(client.try_call(&["PING"]).is_err());
+    let mut refused = Client::connect(&forwarder.address());
+    assert!(refused.try_call(&["PING"]).is_err());
+    forwarder.admit();
+    let mut client = Client::connect(&forwarder.address());
+    assert_eq!(client.call(&["GET", "name"]), Value::bulk("other"));
+    assert_eq!((forwarder.links_made(), forwarder.tries()), (3, 4));
 }

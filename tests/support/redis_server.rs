@@ -1,6 +1,7 @@
-//! A real `redis-server` for one test: memory only, loopback only.
+//! A real `redis-server`, or another server that takes its arguments, for one
+//! test: memory only, loopback only.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Value};
 use super::process::{Process, Signal, free_port};
+use super::servers::ServerKind;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const PORT_TRIES: u32 = 8;
@@ -17,6 +19,7 @@ pub struct RedisServer {
     process: Process,
     port: u16,
     password: Option<String>,
+    program: PathBuf,
     args: Vec<String>,
     dir: TempDir,
 }
@@ -24,15 +27,28 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts a server with `extra` arguments after ours.
     pub fn start(extra: &[&str]) -> RedisServer {
+        RedisServer::start_program(Path::new("redis-server"), extra)
+    }
+
+    /// Starts a server of another version or vendor; panics if it is missing
+    /// here: ask [`ServerKind::is_here`] before.
+    pub fn start_kind(kind: ServerKind, extra: &[&str]) -> RedisServer {
+        let program = kind.program();
+        let program = program.unwrap_or_else(|why| panic!("{kind} is missing: {why}"));
+        RedisServer::start_program(&program, extra)
+    }
+
+    fn start_program(program: &Path, extra: &[&str]) -> RedisServer {
         let args: Vec<String> = extra.iter().map(|arg| (*arg).to_owned()).collect();
         let dir = TempDir::with_prefix("keyferry-redis-").expect("a temporary directory");
         for _ in 0..PORT_TRIES {
             let port = free_port();
-            let process = launch(dir.path(), port, &args);
+            let process = launch(program, dir.path(), port, &args);
             let mut server = RedisServer {
                 process,
                 port,
                 password: password_in(&args),
+                program: program.to_owned(),
                 args: args.clone(),
                 dir: TempDir::with_prefix("keyferry-redis-").expect("a temporary directory"),
             };
@@ -93,13 +109,18 @@ impl RedisServer {
     /// Starts it again, empty, on the port it had.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(self.dir.path(), self.port, &self.args);
+        self.process = launch(&self.program, self.dir.path(), self.port, &self.args);
         assert!(
             self.wait_ready(),
             "redis-server did not come back on port {}: {}",
             self.port,
             self.process.stdout()
         );
+    }
+
+    /// The directory of its files.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Its log so far.
@@ -154,8 +175,8 @@ fn password_in(args: &[String]) -> Option<String> {
     args.get(at + 1).cloned()
 }
 
-fn launch(dir: &Path, port: u16, args: &[String]) -> Process {
-    let mut command = Command::new("redis-server");
+fn launch(program: &Path, dir: &Path, port: u16, args: &[String]) -> Process {
+    let mut command = Command::new(program);
     command
         .args(["--port", &port.to_string()])
         .args(["--bind", "127.0.0.1", "--daemonize", "no"])
