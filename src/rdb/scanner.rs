@@ -3,6 +3,7 @@
 //! ```text
 //! Header -> Opcode -> Body -> Opcode ..         an opcode's record
 //!             |-----> Key -> Value -> Opcode    a value type's record
+//!             |                |---> Parts      .. whose value is too large
 //!             '-----> Trailer -> Finished       opcode 255, then the checksum
 //! ```
 //!
@@ -13,97 +14,46 @@
 //! Invariants: each byte enters the checksum once, and only bytes of records
 //! do; after an error or the end the scanner gives nothing more.
 
+use super::attributes::Attributes;
 use super::crc64::crc64;
-use super::reader::{Malformed, Reader};
-use super::record::{Checksum, Event, KeyRecord, Record, SlotRange};
-use super::shape::{KEY_PROGRAM, opcode, record_program, value_program};
+use super::parts::{PART_BYTES_MAX, PART_BYTES_MIN, PartEnd, Parts};
+use super::reader::{Reader, plain_length, string_extent};
+use super::record::{Checksum, Event, KeyRecord, LargeKey, Record, ValuePart, read_record};
+use super::scan_error::{LAST_KEY_BYTES_MAX, ScanError, ScanErrorKind};
+use super::shape::{Stored, TEMPLATE_VALUES_PROGRAM, opcode, record_program, value_program};
 use super::skip::{Skip, Walk};
+use super::templates::Templates;
 use super::value_type::{RawValue, ValueType};
-use super::version::FileVersion;
+use super::version::{FileVersion, Magic};
 
 /// Bounds of what a scanner accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScannerLimits {
-    /// Largest record, in bytes of the file; the caller holds one in memory.
+    /// Largest record, in bytes of the file; the caller holds one in memory. Of
+    /// a value in parts: largest part, which is about the size aimed at and one
+    /// element.
     pub record_bytes_max: usize,
+    /// Values of more bytes are handed on in parts of about a quarter of this
+    /// (64 bytes to 4 MiB) if they can be cut.
+    pub whole_bytes_max: usize,
+    /// So are values that declare more outermost elements (a quicklist's or
+    /// stream's nodes).
+    pub whole_elements_max: u64,
 }
 
 impl Default for ScannerLimits {
-    /// Records of up to 1 GiB.
+    /// Records of up to 1 GiB, no value in parts.
     fn default() -> Self {
         Self {
             record_bytes_max: 1 << 30,
+            whole_bytes_max: usize::MAX,
+            whole_elements_max: u64::MAX,
         }
     }
 }
 
-/// Why a scan stopped; the file cannot be read further.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("RDB byte {offset}{}: {kind}{}", opcode_note(*.opcode), key_note(.last_key))]
-pub struct ScanError {
-    /// Where, counted from the file's first byte.
-    pub offset: u64,
-    /// Opcode or value type of the record it is in; `None` in header and checksum.
-    pub opcode: Option<u8>,
-    /// The newest key read, at most its first [`LAST_KEY_BYTES_MAX`] bytes.
-    pub last_key: Vec<u8>,
-    /// What is wrong.
-    pub kind: ScanErrorKind,
-}
-
-/// What is wrong with the file, or beyond us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScanErrorKind {
-    /// The first bytes are no RDB header, or of a version we do not know.
-    #[error("not an RDB header of a version this build reads (REDIS0001-0015, VALKEY080-081)")]
-    Header,
-    /// An opcode or value type that this version of the file does not have, or we do not know.
-    #[error("unknown in {0}; a newer or foreign server wrote it, its length cannot be known")]
-    Unknown(FileVersion),
-    /// Functions as Redis 7.0 release candidates wrote them; no release loads them.
-    #[error("functions of a Redis 7.0 release candidate, which no released server loads")]
-    FunctionPreGa,
-    /// The record breaks the format.
-    #[error("the record is malformed: {0}")]
-    Malformed(#[from] Malformed),
-    /// The record needs more than [`ScannerLimits::record_bytes_max`].
-    #[error("the record needs at least {needed} bytes, more than the {max} allowed")]
-    TooLarge {
-        /// Bytes known to be needed so far.
-        needed: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The checksum of the file is not that of its bytes.
-    #[error(
-        "checksum {stated:016x} stated, {computed:016x} computed: the file was damaged on its way"
-    )]
-    Checksum {
-        /// As written in the file.
-        stated: u64,
-        /// Of the bytes we read.
-        computed: u64,
-    },
-    /// Called again after the end or an error.
-    #[error("the scan is over")]
-    Finished,
-}
-
-/// How much of a key is kept for messages.
-pub const LAST_KEY_BYTES_MAX: usize = 128;
-
-fn opcode_note(byte: Option<u8>) -> String {
-    byte.map(|byte| format!(" (opcode or type {byte})"))
-        .unwrap_or_default()
-}
-
-fn key_note(key: &[u8]) -> String {
-    if key.is_empty() {
-        String::new()
-    } else {
-        format!("; last key \"{}\"", key.escape_ascii())
-    }
-}
+/// KeyDB's, beside the types of the Redis it was made from.
+const KEYDB_CRON_TYPE: u8 = 64;
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -115,25 +65,23 @@ enum State {
         skip: Skip,
     },
     Key {
-        value_type: ValueType,
+        stored: Stored,
+        start: usize,
+    },
+    /// The id of the template of a hash that is not walked yet.
+    TemplateId {
+        key: usize,
         start: usize,
     },
     Value {
-        value_type: ValueType,
+        stored: Stored,
         key: usize,
         start: usize,
         skip: Skip,
     },
+    Parts(Parts),
     Trailer,
     Finished,
-}
-
-/// Attributes waiting for their key.
-#[derive(Clone, Copy, Debug, Default)]
-struct Attributes {
-    expires_at_ms: Option<i64>,
-    idle_s: Option<u64>,
-    freq: Option<u8>,
 }
 
 /// See the module's head.
@@ -153,6 +101,11 @@ pub struct Scanner {
     db: u32,
     attributes: Attributes,
     last_key: Vec<u8>,
+    templates: Templates,
+    /// The newest hash that went by a template, as a plain one.
+    resolved: Vec<u8>,
+    /// The value of the record at hand is in `resolved`, not in the input.
+    is_resolved: bool,
 }
 
 impl Scanner {
@@ -170,6 +123,9 @@ impl Scanner {
             db: 0,
             attributes: Attributes::default(),
             last_key: Vec::new(),
+            templates: Templates::default(),
+            resolved: Vec::new(),
+            is_resolved: false,
         }
     }
 
@@ -185,13 +141,26 @@ impl Scanner {
     ///
     /// # Errors
     /// [`ScanError`] for anything that is not understood; the scan is over then.
-    pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Option<Event<'a>>, ScanError> {
+    pub fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Option<Event<'a>>, ScanError> {
         match self.advance(input) {
-            Ok(Some(record)) => {
+            Ok(Some(mut record)) => {
                 let consumed = self.at;
                 self.hash_walked(input);
                 self.offset += consumed as u64;
-                (self.at, self.hashed) = (0, 0);
+                // Of a value in parts more may be hashed than is consumed.
+                (self.at, self.hashed) = (0, self.hashed.saturating_sub(consumed));
+                match &mut record {
+                    Record::Key(key) => {
+                        key.metadata = self.attributes.metadata();
+                        if self.is_resolved {
+                            key.value.bytes = &self.resolved;
+                        }
+                    }
+                    Record::LargeKey(key) => {
+                        key.metadata = self.attributes.metadata();
+                    }
+                    _ => {}
+                }
                 Ok(Some(Event { consumed, record }))
             }
             Ok(None) => {
@@ -240,38 +209,32 @@ impl Scanner {
                         return Ok(Some(record));
                     }
                 }
-                State::Key { value_type, start } => {
-                    let walk = Skip::new(KEY_PROGRAM).run(input, &mut self.at)?;
-                    if let Walk::Needs(bytes) = walk {
-                        return self.wait(bytes);
+                State::Key { stored, start } => {
+                    let rest = input.get(start..).unwrap_or(&[]);
+                    match string_extent(rest)? {
+                        None => return self.wait(input.len() + 1),
+                        Some(extent) if extent > rest.len() => {
+                            return self.wait(start.saturating_add(extent));
+                        }
+                        Some(extent) => self.at = start + extent,
                     }
-                    self.begin_value(value_type, start, input)?;
+                    // Walked at once, without a detour over the state.
+                    if let Some(skip) = self.begin_value(stored, start, input)? {
+                        return self.value(stored, start, self.at, skip, input);
+                    }
+                }
+                State::TemplateId { key, start } => {
+                    if let Some(needed) = self.template_id(key, start, input)? {
+                        return self.wait(needed);
+                    }
                 }
                 State::Value {
-                    value_type,
+                    stored,
                     key,
                     start,
-                    mut skip,
-                } => {
-                    let walk = skip.run(input, &mut self.at)?;
-                    if let Walk::Needs(bytes) = walk {
-                        self.state = State::Value {
-                            value_type,
-                            key,
-                            start,
-                            skip,
-                        };
-                        return self.wait(bytes);
-                    }
-                    self.state = State::Opcode;
-                    let key = input.get(key..start).unwrap_or(&[]);
-                    let bytes = input.get(start..self.at).unwrap_or(&[]);
-                    let value = RawValue {
-                        type_id: value_type,
-                        bytes,
-                    };
-                    return self.key(key, value).map(Some);
-                }
+                    skip,
+                } => return self.value(stored, key, start, skip, input),
+                State::Parts(parts) => return self.part(parts, input),
                 State::Trailer => return self.trailer(input),
                 State::Finished => return Err(ScanErrorKind::Finished),
             }
@@ -319,12 +282,14 @@ impl Scanner {
                 start,
                 skip: Skip::new(program),
             }
-        } else if let Some(value_type) = ValueType::known(version, byte) {
-            State::Key { value_type, start }
+        } else if let Some(stored) = Stored::known(version, byte) {
+            State::Key { stored, start }
         } else if byte == opcode::EOF {
             State::Trailer
         } else if byte == opcode::FUNCTION_PRE_GA {
             return Err(ScanErrorKind::FunctionPreGa);
+        } else if byte == KEYDB_CRON_TYPE && version.magic() == Magic::Redis {
+            return Err(ScanErrorKind::KeyDbCron);
         } else {
             return Err(ScanErrorKind::Unknown(version));
         };
@@ -338,62 +303,187 @@ impl Scanner {
         opcode: u8,
         body: &'a [u8],
     ) -> Result<Option<Record<'a>>, ScanErrorKind> {
-        let mut reader = Reader::new(body);
-        match opcode {
-            opcode::EXPIRE_TIME => {
-                let seconds = i32::from_le_bytes(reader.array()?);
-                self.attributes.expires_at_ms = expiry(i64::from(seconds) * 1000);
-            }
-            opcode::EXPIRE_TIME_MS => self.attributes.expires_at_ms = expiry(reader.i64_le()?),
-            opcode::IDLE => self.attributes.idle_s = Some(reader.number()?),
-            opcode::FREQ => self.attributes.freq = Some(reader.byte()?),
-            opcode::ENTERPRISE_RAM_LRU | opcode::ENTERPRISE_SLOT => {}
-            _ => {
-                let record = read_record(opcode, &mut reader, body)?;
-                if let Record::SelectDb(db) = record {
-                    self.db = db;
-                }
-                return Ok(Some(record));
-            }
+        let magic = self.version.ok_or(ScanErrorKind::Header)?.magic();
+        if self.attributes.read(magic, opcode, body)? {
+            return Ok(None);
         }
-        Ok(None)
+        let record = read_record(opcode, body)?;
+        match record {
+            Record::SelectDb(db) => self.db = db,
+            Record::HashTemplate { .. } => self.templates.add(body)?,
+            _ => {}
+        }
+        Ok(Some(record))
     }
 
     /// The key that starts at `key` is whole; its value follows.
     fn begin_value(
         &mut self,
-        value_type: ValueType,
+        stored: Stored,
         key: usize,
         input: &[u8],
-    ) -> Result<(), ScanErrorKind> {
+    ) -> Result<Option<Skip>, ScanErrorKind> {
         let start = self.at;
-        let name = Reader::new(input.get(key..start).unwrap_or(&[])).string()?;
+        let name = input.get(key..start).unwrap_or(&[]);
+        let name = Reader::new(name).string_within(self.limits.record_bytes_max)?;
         self.last_key.clear();
-        self.last_key.extend(name.iter().take(LAST_KEY_BYTES_MAX));
-        let skip = Skip::new(value_program(value_type));
-        self.state = State::Value {
-            value_type,
-            key,
-            start,
-            skip,
+        let kept = name.len().min(LAST_KEY_BYTES_MAX);
+        self.last_key
+            .extend_from_slice(name.get(..kept).unwrap_or(&[]));
+        let program = match stored {
+            Stored::Plain(value_type) => value_program(value_type),
+            Stored::TemplateListpack => value_program(ValueType::HashListpack),
+            Stored::TemplateArray => {
+                self.state = State::TemplateId { key, start };
+                return Ok(None);
+            }
         };
-        Ok(())
+        Ok(Some(Skip::new(program)))
     }
 
-    fn key<'a>(&mut self, key: &'a [u8], value: RawValue<'a>) -> Result<Record<'a>, ScanErrorKind> {
-        let Attributes {
-            expires_at_ms,
-            idle_s,
-            freq,
-        } = std::mem::take(&mut self.attributes);
+    /// Reads which template a hash goes by; how many bytes are needed if it is cut off.
+    fn template_id(
+        &mut self,
+        key: usize,
+        start: usize,
+        input: &[u8],
+    ) -> Result<Option<usize>, ScanErrorKind> {
+        let rest = input.get(start..).unwrap_or(&[]);
+        let Some((id, size)) = plain_length(rest)? else {
+            return Ok(Some(input.len() + 1));
+        };
+        let fields = self.templates.fields(id)?;
+        self.at = start + size;
+        self.state = State::Value {
+            stored: Stored::TemplateArray,
+            key,
+            start,
+            skip: Skip::holding(TEMPLATE_VALUES_PROGRAM, fields),
+        };
+        Ok(None)
+    }
+
+    fn value<'a>(
+        &mut self,
+        stored: Stored,
+        key: usize,
+        start: usize,
+        mut skip: Skip,
+        input: &'a [u8],
+    ) -> Result<Option<Record<'a>>, ScanErrorKind> {
+        let walk = skip.run(input, &mut self.at)?;
+        let needed = match walk {
+            Walk::Needs(bytes) => bytes,
+            Walk::Done | Walk::Boundary => self.at,
+        };
+        let is_large = needed.saturating_sub(start) > self.limits.whole_bytes_max
+            || skip.elements() > self.limits.whole_elements_max;
+        if is_large && let Some(record) = self.large_key(stored, key, start, input)? {
+            return Ok(Some(record));
+        }
+        if let Walk::Needs(bytes) = walk {
+            self.state = State::Value {
+                stored,
+                key,
+                start,
+                skip,
+            };
+            return self.wait(bytes);
+        }
+        self.state = State::Opcode;
+        let key = input.get(key..start).unwrap_or(&[]);
+        let bytes = input.get(start..self.at).unwrap_or(&[]);
+        self.key(key, stored, bytes).map(Some)
+    }
+
+    fn part<'a>(
+        &mut self,
+        mut parts: Parts,
+        input: &'a [u8],
+    ) -> Result<Option<Record<'a>>, ScanErrorKind> {
+        let bytes = self.part_bytes();
+        let end = parts.walk(input, &mut self.at, bytes)?;
+        self.state = State::Parts(parts);
+        let last = match end {
+            PartEnd::Needs(bytes) => return self.wait(bytes),
+            PartEnd::Here { last } => last,
+        };
+        if last {
+            self.state = State::Opcode;
+        }
+        let bytes = input.get(..self.at).unwrap_or(&[]);
+        Ok(Some(Record::Part(ValuePart { bytes, last })))
+    }
+
+    /// Size of the parts aimed at.
+    fn part_bytes(&self) -> usize {
+        let limits = &self.limits;
+        let whole = limits.whole_bytes_max.min(limits.record_bytes_max);
+        (whole / 4).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
+    }
+
+    /// Turns to parts, unless values like the one that starts at `start` are
+    /// never cut. It is walked anew from there, up to what was walked of it.
+    fn large_key<'a>(
+        &mut self,
+        stored: Stored,
+        key: usize,
+        start: usize,
+        input: &'a [u8],
+    ) -> Result<Option<Record<'a>>, ScanErrorKind> {
+        let Stored::Plain(type_id) = stored else {
+            return Ok(None);
+        };
+        let Some(parts) = Parts::begin(type_id, input.get(start..).unwrap_or(&[]))? else {
+            return Ok(None);
+        };
+        self.hash_walked(input);
+        self.at = start;
+        self.state = State::Parts(parts);
+        let attributes = self.attributes.take();
+        let name = input.get(key..start).unwrap_or(&[]);
+        Ok(Some(Record::LargeKey(LargeKey {
+            db: self.db,
+            key: Reader::new(name).string()?.into_cow(),
+            expires_at_ms: attributes.expires_at_ms,
+            idle_s: attributes.idle_s,
+            freq: attributes.freq,
+            metadata: None,
+            type_id,
+        })))
+    }
+
+    fn key<'a>(
+        &mut self,
+        key: &'a [u8],
+        stored: Stored,
+        bytes: &'a [u8],
+    ) -> Result<Record<'a>, ScanErrorKind> {
+        let attributes = self.attributes.take();
         let key = Reader::new(key).string()?.into_cow();
+        let limit = self.limits.record_bytes_max;
+        self.is_resolved = !matches!(stored, Stored::Plain(_));
+        let type_id = match stored {
+            Stored::Plain(type_id) => type_id,
+            Stored::TemplateListpack => {
+                self.templates
+                    .resolve_listpack(bytes, limit, &mut self.resolved)?;
+                ValueType::Hash
+            }
+            Stored::TemplateArray => {
+                self.templates
+                    .resolve_array(bytes, limit, &mut self.resolved)?;
+                ValueType::Hash
+            }
+        };
         Ok(Record::Key(KeyRecord {
             db: self.db,
             key,
-            expires_at_ms,
-            idle_s,
-            freq,
-            value,
+            expires_at_ms: attributes.expires_at_ms,
+            idle_s: attributes.idle_s,
+            freq: attributes.freq,
+            metadata: None,
+            value: RawValue { type_id, bytes },
         }))
     }
 
@@ -425,58 +515,6 @@ impl Scanner {
         self.state = State::Finished;
         Ok(Some(Record::End { checksum }))
     }
-}
-
-/// Servers write -1 for "never".
-fn expiry(at_ms: i64) -> Option<i64> {
-    (at_ms != -1).then_some(at_ms)
-}
-
-fn read_record<'a>(
-    opcode: u8,
-    reader: &mut Reader<'a>,
-    body: &'a [u8],
-) -> Result<Record<'a>, Malformed> {
-    Ok(match opcode {
-        opcode::SELECT_DB => {
-            let db = u32::try_from(reader.number()?);
-            Record::SelectDb(db.map_err(|_| Malformed::Range("a database number"))?)
-        }
-        opcode::RESIZE_DB => Record::ResizeDb {
-            keys: reader.number()?,
-            expires: reader.number()?,
-        },
-        opcode::AUX => Record::Aux {
-            key: reader.string()?.into_cow(),
-            value: reader.string()?.into_cow(),
-        },
-        opcode::FUNCTION2 => Record::Function(reader.string()?.into_cow()),
-        opcode::SLOT_INFO => Record::SlotInfo {
-            slot: slot(reader)?,
-            keys: reader.number()?,
-            expires: reader.number()?,
-        },
-        opcode::VALKEY_SLOT_IMPORT => {
-            let job = reader.string()?.into_cow();
-            let mut ranges = Vec::new();
-            for _ in 0..reader.number()? {
-                ranges.push(SlotRange {
-                    first: slot(reader)?,
-                    last: slot(reader)?,
-                });
-            }
-            Record::SlotImport { job, ranges }
-        }
-        _ => Record::ModuleAux(body),
-    })
-}
-
-fn slot(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
-    let number = reader.number()?;
-    u16::try_from(number)
-        .ok()
-        .filter(|slot| *slot < 16_384)
-        .ok_or(Malformed::Range("a cluster slot"))
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ mod start;
 mod strain;
 mod tasks;
 mod throttle;
+mod translate;
 mod verify;
 
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};

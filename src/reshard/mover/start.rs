@@ -161,6 +161,7 @@ impl Starter {
             meters.push(meter);
         }
         let mut link = Link::connect(Role::Source, &address, &self.cfg.upstream).await?;
+        let dialect = dialect(&mut link).await?;
         let held = databases(&mut link)
             .await?
             .iter()
@@ -202,6 +203,7 @@ impl Starter {
             row,
             pace: Arc::clone(&self.pace),
             shortfalls,
+            dialect,
         };
         let stop = self.tasks.stop_signal();
         self.tasks.spawn(

@@ -31,6 +31,7 @@ impl Source {
         self.phase = Phase::Connecting;
         self.show();
         self.parts.board.clear();
+        self.abandon_large()?;
         self.empty_lanes().await?;
         let targets: Vec<TargetIndex> =
             self.parts.queues.iter().map(|queue| queue.target).collect();
