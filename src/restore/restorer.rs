@@ -1,8 +1,8 @@
 //! The restorer of one target: chooses per key, appends the requests.
 
 use crate::rdb::{
-    ConvertError, DecodeError, KeyRecord, Loss, Lost, RawValue, ValueKind, ValueType, convert,
-    declared_elements, decode,
+    ConvertError, DecodeError, KeyRecord, LargeKey, Loss, Lost, RawValue, ValueKind, ValueType,
+    convert, declared_elements, decode,
 };
 
 use super::commands::{Builder, Naming, Unbuildable, remover};
@@ -99,6 +99,17 @@ impl<'a> KeyHead<'a> {
             idle_s: record.idle_s,
             freq: record.freq,
             metadata: record.metadata,
+        }
+    }
+
+    /// That of a key whose value comes in parts.
+    pub fn of_large(large: &'a LargeKey<'_>) -> KeyHead<'a> {
+        KeyHead {
+            key: &large.key,
+            expires_at_ms: large.expires_at_ms,
+            idle_s: large.idle_s,
+            freq: large.freq,
+            metadata: large.metadata,
         }
     }
 }
