@@ -144,12 +144,12 @@ impl Dialect {
             VALKEY_FOOTER => footer <= SHARED_FOOTER_MAX || footer == VALKEY_FOOTER,
             highest => footer <= highest,
         };
-        known
-            && match (self.identity.vendor, type_id.kind()) {
-                (Vendor::Dragonfly | Vendor::Kvrocks, ValueKind::Module) => false,
-                (Vendor::Kvrocks, ValueKind::Stream) => false,
-                _ => true,
-            }
+        let refused = matches!(
+            (self.identity.vendor, type_id.kind()),
+            (Vendor::Dragonfly, ValueKind::Module)
+                | (Vendor::Kvrocks, ValueKind::Module | ValueKind::Stream)
+        );
+        known && !refused
     }
 
     /// The layout to RESTORE a value of `type_id` in; itself if possible.

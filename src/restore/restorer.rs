@@ -17,9 +17,9 @@ use super::reply::Reply;
 pub const LARGE_VALUE_BYTES: usize = 512 * 1024;
 /// Values of more elements are built by commands, by default.
 pub const LARGE_VALUE_ELEMENTS: u64 = 8192;
-/// Streams of more bytes are built by commands, by default. Their nodes are
-/// loaded as they are, a thousand entries in the time of a few others; and only
-/// RESTORE keeps what is pending of entries that were trimmed meanwhile.
+/// Streams of more bytes are built by commands, by default. Servers load their
+/// nodes as they are, not entry by entry; and only RESTORE keeps what is
+/// pending of entries that were trimmed meanwhile.
 pub const LARGE_STREAM_BYTES: usize = 4 * 1024 * 1024;
 /// Redis's default `proto-max-bulk-len`: a longer bulk closes the connection.
 const BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
