@@ -170,25 +170,24 @@ impl Source {
             mut value,
         } = *building;
         let queue = self.queue(target)?;
-        let outcome = if last {
-            queue.end_large(db, &key, value, bytes)
-        } else {
-            match queue.add_to_large(db, &key, &mut value, bytes) {
-                Ok(()) => {
-                    let building = Building {
-                        db,
-                        key,
-                        target,
-                        value,
-                    };
-                    self.large = Large::Building(Box::new(building));
-                    return Ok(target);
-                }
-                Err(error) => {
-                    queue.abandon_large(db, &key, value);
+        let outcome = match queue.add_to_large(db, &key, &mut value, (bytes, last)) {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => {
+                let building = Building {
+                    db,
+                    key,
+                    target,
+                    value,
+                };
+                self.large = Large::Building(Box::new(building));
+                return Ok(target);
+            }
+            Err(error) => {
+                queue.abandon_large(db, &key, value);
+                if !last {
                     self.large = Large::Passed;
-                    Err(error)
                 }
+                Err(error)
             }
         };
         self.take_outcome(outcome, target, (db, &key))?;
