@@ -217,7 +217,7 @@ impl Source {
             expires_at_ms: ends,
             idle_s: record.idle_s,
             freq: record.freq,
-            metadata: &[],
+            metadata: record.metadata.as_deref(),
         };
         let queue = self.queue(target)?;
         let pushed = queue.push_key(record.db, &record.key, &head, &record.raw_value());
