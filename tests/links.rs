@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use support::{Client, RedisServer, Value, seeded, wait_until};
+use support::{Client, Job, RedisServer, Value, seeded, wait_until};
 use world::{DATABASES, LIMIT, Links, full_syncs, number, wait_snapshot_sent};
 
 /// Room for what is written during the longest cut.
@@ -68,10 +68,20 @@ fn fill(server: &RedisServer, rng: &mut Rng, count: usize, bytes: usize) {
     }
 }
 
+/// Waits for `condition`; panics with what the job said when it has ended.
+fn wait_with(job: &mut Job, what: &str, mut condition: impl FnMut() -> bool) {
+    wait_until(what, LIMIT, || {
+        if let Some(status) = job.process().try_wait() {
+            panic!("the job ended ({status}): {}", job.process().stderr());
+        }
+        condition()
+    });
+}
+
 /// Waits until that many replicas, which are jobs here, are attached.
-fn wait_slaves(source: &RedisServer, count: u64) {
+fn wait_slaves(job: &mut Job, source: &RedisServer, count: u64) {
     let what = format!("{count} replicas are attached");
-    wait_until(&what, LIMIT, || {
+    wait_with(job, &what, || {
         number(source, "replication", "connected_slaves") == count
     });
 }
@@ -101,21 +111,21 @@ fn ten_cuts_need_no_second_snapshot_and_lose_and_double_nothing() {
     forwarder.go_on();
     wait_snapshot_sent(source);
 
-    let cut = |rng: &mut Rng| {
+    let cut = |rng: &mut Rng, job: &mut Job| {
         forwarder.refuse();
         forwarder.cut();
         thread::sleep(outage(rng));
-        wait_slaves(source, 0);
+        wait_slaves(job, source, 0);
         forwarder.admit();
-        wait_slaves(source, 1);
+        wait_slaves(job, source, 1);
     };
     for _ in 0..CUTS / 2 {
         assert_eq!(job.state().as_deref(), Some("copying"), "still copying");
-        cut(&mut rng);
+        cut(&mut rng, &mut job);
     }
     job.wait_state(&["following", "verified"], LIMIT);
     for _ in CUTS / 2..CUTS {
-        cut(&mut rng);
+        cut(&mut rng, &mut job);
     }
     assert_eq!(full_syncs(source), 1, "one snapshot is enough");
     links.finish_writers(loads);
@@ -186,7 +196,7 @@ fn a_target_that_stands_still_never_costs_the_source_its_tap() {
     links.finish_writers(loads);
     let source = &links.sources[0];
     links.wait_equal(&[source]);
-    wait_until("the spool is drained", LIMIT, || {
+    wait_with(&mut job, "the spool is drained", || {
         // The last segment stays until another is begun.
         links.spooled_bytes() <= 16 * 1024 * 1024
     });
@@ -276,7 +286,7 @@ fn a_source_whose_backlog_is_too_small_starts_again_alone() {
     let forwarder = &links.forwarders[0];
     forwarder.refuse();
     forwarder.cut();
-    wait_slaves(cut, 0);
+    wait_slaves(&mut job, cut, 0);
     let mut client = cut.client();
     for key in &mine[..mine.len() / 2] {
         assert_eq!(client.call(&["DEL", key]), Value::Int(1));
@@ -292,7 +302,7 @@ fn a_source_whose_backlog_is_too_small_starts_again_alone() {
         beside.call(&["INCR", &key]);
     }
     forwarder.admit();
-    wait_until("the source gives another snapshot", LIMIT, || {
+    wait_with(&mut job, "the source gives another snapshot", || {
         full_syncs(cut) == 2
     });
     // Deleted at the source while nobody listened: gone from the target, too.
@@ -340,7 +350,7 @@ fn a_large_hash_goes_over_in_many_small_requests() {
     let pings = ping(&links.target, &stop);
     let mut job = links.start_job(&[]);
     // Verification reads the whole hash at once: it is not what is measured.
-    wait_until("the hash has its name", LIMIT * 2, || {
+    wait_with(&mut job, "the hash has its name", || {
         let there = links.target.client().call(&["EXISTS", "large"]);
         there == Value::Int(1)
     });

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::rdb::ScannerLimits;
 use crate::upstream::{ShardAddress, UpstreamConfig};
 
 /// Bytes of one source that are kept in memory before they go to disk.
@@ -36,6 +37,10 @@ pub struct TapConfig {
     pub patience: Duration,
     /// Largest record of a snapshot, in bytes: one is held in memory.
     pub record_bytes_max: usize,
+    /// Values of more bytes come in parts, if they can be cut.
+    pub whole_bytes_max: usize,
+    /// So do values with more outermost elements.
+    pub whole_elements_max: u64,
     /// Where bytes wait that the caller has not taken.
     pub spool: SpoolConfig,
     /// Whether to offer the two-socket sync of Redis 8.0 and Valkey 8.0: the
@@ -68,6 +73,16 @@ impl Default for SpoolConfig {
 }
 
 impl TapConfig {
+    /// What the scanner of a snapshot is told.
+    #[must_use]
+    pub(super) fn scanner_limits(&self) -> ScannerLimits {
+        ScannerLimits {
+            record_bytes_max: self.record_bytes_max,
+            whole_bytes_max: self.whole_bytes_max,
+            whole_elements_max: self.whole_elements_max,
+        }
+    }
+
     /// A tap with the bounds a Redis replica has, that spools to memory only.
     #[must_use]
     pub fn new(address: ShardAddress, upstream: UpstreamConfig) -> Self {
@@ -80,6 +95,8 @@ impl TapConfig {
             silence_max: Duration::from_secs(60),
             patience: PATIENCE_DEFAULT,
             record_bytes_max: 1 << 30,
+            whole_bytes_max: usize::MAX,
+            whole_elements_max: u64::MAX,
             spool: SpoolConfig::default(),
             two_sockets: true,
         }

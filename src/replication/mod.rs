@@ -37,6 +37,6 @@ mod wire;
 
 pub use config::{ResumePoint, SpoolConfig, TapConfig};
 pub use error::{TapError, TapErrorKind, TapStep};
-pub use event::{SnapshotRecord, StreamCommand, TapEvent};
+pub use event::{LargeKeyHead, SnapshotRecord, StreamCommand, TapEvent};
 pub use meter::{TapFigures, TapMeter, TapMode};
 pub use tap::{SnapshotProgress, Tap};

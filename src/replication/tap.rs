@@ -29,6 +29,7 @@ use super::meter::{TapMeter, TapMode};
 use super::queue::{Mark, Popped};
 use super::snapshot::{self, Snapshot};
 use super::stream::{self, CommandStream};
+use crate::rdb::ScannerLimits;
 use crate::upstream::ShardAddress;
 
 /// Longest wait for the spool's files to be deleted on close.
@@ -47,7 +48,8 @@ pub struct SnapshotProgress {
 #[derive(Debug)]
 pub struct Tap {
     address: ShardAddress,
-    record_bytes_max: usize,
+    /// How large what comes whole may be.
+    limits: ScannerLimits,
     shared: Arc<Shared>,
     intake: JoinHandle<()>,
     /// Ends the intake when it is sent or dropped.
@@ -91,7 +93,7 @@ impl Tap {
         let shared =
             Shared::new(&config).map_err(|kind| kind.at(&config.address, TapStep::Connect))?;
         let shared = Arc::new(shared);
-        let record_bytes_max = config.record_bytes_max;
+        let limits = config.scanner_limits();
         let mut intake = Intake::new(config, Arc::clone(&shared), resume.as_ref());
         let link = intake.link(None).await?;
         let phase = match (&link.start, resume) {
@@ -111,7 +113,7 @@ impl Tap {
         });
         Ok(Tap {
             address,
-            record_bytes_max,
+            limits,
             shared,
             intake,
             stop: Some(stop),
@@ -263,7 +265,7 @@ impl Tap {
             ) => {
                 self.address = address;
                 self.phase = Phase::Snapshot {
-                    snapshot: Box::new(Snapshot::new(self.record_bytes_max)),
+                    snapshot: Box::new(Snapshot::new(self.limits)),
                     offset,
                     ended: false,
                 };

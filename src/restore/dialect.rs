@@ -42,6 +42,8 @@ pub enum FieldExpiry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
     identity: ServerIdentity,
+    /// The version of Redis whose commands it has: major and minor.
+    level: (u32, u32),
     /// Highest footer of a layout it restores; `None`: no RESTORE at all.
     restores_up_to: Option<u16>,
     /// RESTORE takes REPLACE.
@@ -109,6 +111,7 @@ impl Dialect {
         let expires_fields = valkey_9 || since(7, 4);
         Dialect {
             identity: *identity,
+            level: (major, minor),
             restores_up_to,
             replace: since(3, 0),
             absttl: since(5, 0),
@@ -133,6 +136,19 @@ impl Dialect {
     /// Whose server this is about.
     pub fn identity(&self) -> &ServerIdentity {
         &self.identity
+    }
+
+    /// Whether it has the commands of this version of Redis.
+    pub fn speaks(&self, major: u32, minor: u32) -> bool {
+        self.level >= (major, minor)
+    }
+
+    /// Whether all that a server of `other` streams is understood here.
+    pub fn understands(&self, other: &Dialect) -> bool {
+        let fields =
+            self.field_expiry == other.field_expiry || other.field_expiry == FieldExpiry::None;
+        let same = self.identity.vendor == other.identity.vendor;
+        fields && self.level >= other.level && (same || other.level <= (7, 2))
     }
 
     /// Whether RESTORE reads this layout.

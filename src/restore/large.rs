@@ -70,9 +70,9 @@ impl LargeValue {
         mut self,
         requests: &mut Requests<'_>,
         bytes: &[u8],
-    ) -> Result<Outcome, (CannotRestore, LargeValue)> {
+    ) -> Result<Outcome, Box<(CannotRestore, LargeValue)>> {
         if let Err(error) = self.decode(requests, bytes, Place::Last) {
-            return Err((error, self));
+            return Err(Box::new((error, self)));
         }
         let named = self
             .builder

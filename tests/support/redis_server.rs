@@ -38,6 +38,23 @@ impl RedisServer {
         RedisServer::start_program(&program, extra)
     }
 
+    /// Starts a server with files of its own in `dir`, a `dump.rdb` perhaps, which
+    /// it may refuse: then what it said.
+    pub fn start_with_files(
+        kind: ServerKind,
+        dir: &Path,
+        extra: &[&str],
+    ) -> Result<RedisServer, String> {
+        let program = kind.program()?;
+        let dir = dir.to_str().expect("a path of ours is text");
+        let words = [&["--dir", dir], extra].concat();
+        let tried = std::panic::catch_unwind(|| RedisServer::start_program(&program, &words));
+        tried.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            text.unwrap_or_else(|| "it ended".to_owned())
+        })
+    }
+
     fn start_program(program: &Path, extra: &[&str]) -> RedisServer {
         let args: Vec<String> = extra.iter().map(|arg| (*arg).to_owned()).collect();
         let dir = TempDir::with_prefix("keyferry-redis-").expect("a temporary directory");

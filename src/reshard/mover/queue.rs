@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::rdb::RawValue;
+use crate::rdb::{RawValue, ValueType};
 use crate::resp::write_command;
-use crate::restore::{CannotRestore, Dialect, KeyHead, Outcome, Reply, Requests, Restorer};
+use crate::restore::{
+    CannotRestore, Dialect, KeyHead, LargeValue, Outcome, Reply, Requests, Restorer,
+};
 
 use super::config::{BATCH_BYTES, BATCH_OPS_MAX, QUEUE_BATCHES_MAX};
 use super::error::MoveError;
@@ -89,6 +91,77 @@ impl LaneQueue {
         let outcome = self.restorer.whole(&mut requests, head, value)?;
         self.take_replies(db, key, true);
         Ok(outcome)
+    }
+
+    /// Begins a value that comes in parts, in the database `db`.
+    pub(super) fn begin_large(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        head: &KeyHead<'_>,
+        type_id: ValueType,
+    ) -> Result<LargeValue, CannotRestore> {
+        self.select(db);
+        let mut requests = Requests {
+            bytes: &mut self.bytes,
+            replies: &mut self.replies,
+        };
+        let value = self.restorer.begin(&mut requests, head, type_id)?;
+        self.take_replies(db, key, false);
+        Ok(value)
+    }
+
+    /// Adds a part of it that is not the last.
+    pub(super) fn add_to_large(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        value: &mut LargeValue,
+        bytes: &[u8],
+    ) -> Result<(), CannotRestore> {
+        let mut requests = Requests {
+            bytes: &mut self.bytes,
+            replies: &mut self.replies,
+        };
+        let added = value.part(&mut requests, bytes);
+        self.take_replies(db, key, false);
+        added
+    }
+
+    /// Adds the last part and gives the value its name, or removes it.
+    pub(super) fn end_large(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        value: LargeValue,
+        bytes: &[u8],
+    ) -> Result<Outcome, CannotRestore> {
+        let mut requests = Requests {
+            bytes: &mut self.bytes,
+            replies: &mut self.replies,
+        };
+        match value.last(&mut requests, bytes) {
+            Ok(outcome) => {
+                self.take_replies(db, key, true);
+                Ok(outcome)
+            }
+            Err(failed) => {
+                let (error, value) = *failed;
+                self.abandon_large(db, key, value);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what was built of it.
+    pub(super) fn abandon_large(&mut self, db: u32, key: &Bytes, value: LargeValue) {
+        self.select(db);
+        let mut requests = Requests {
+            bytes: &mut self.bytes,
+            replies: &mut self.replies,
+        };
+        value.abandon(&mut requests);
+        self.take_replies(db, key, false);
     }
 
     /// What the restorer appended becomes operations; the last of them ends the

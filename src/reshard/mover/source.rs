@@ -19,6 +19,7 @@
 
 mod live;
 mod restart;
+mod snapshot;
 
 use std::future::Future;
 use std::pin::pin;
@@ -29,29 +30,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 
-use crate::rdb::{DecodeError, Lost};
-use crate::replication::{SnapshotRecord, Tap, TapConfig, TapError, TapEvent};
-use crate::restore::{CannotRestore, How, KeyHead, Outcome};
+use crate::replication::{Tap, TapConfig, TapError, TapEvent};
+use crate::restore::Dialect;
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
-use crate::upstream::config::UpstreamConfig;
 
 use super::error::MoveError;
 use super::guard::Guard;
 use super::lane::{LaneMeter, Op};
 use super::marker::Board;
 use super::pace::Pace;
-use super::placement::{Place, Placement, SourceIndex, TargetIndex};
+use super::placement::{Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
-use super::shortfall::{Short, Shortfall, ShortfallLog};
+use super::shortfall::ShortfallLog;
+
+use snapshot::Large;
 
 /// How often offsets are acknowledged while nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A key that was over this long before its source wrote the time into the
-/// snapshot had expired when the snapshot was taken, at the latest: the process
-/// that writes it may begin that much later.
-const EXPIRED_MARGIN_MS: i64 = 5_000;
 
 /// What a source task is made of.
 pub(super) struct SourceParts {
@@ -66,6 +63,9 @@ pub(super) struct SourceParts {
     pub(super) row: Arc<SourceRow>,
     pub(super) pace: Arc<Pace>,
     pub(super) shortfalls: ShortfallLog,
+    /// What the source itself speaks.
+    pub(super) dialect: Dialect,
+    pub(super) tap: TapConfig,
 }
 
 /// The task's state.
@@ -81,6 +81,8 @@ struct Source {
     by_commands: u64,
     /// When the source wrote its snapshot, by its own clock.
     snapshot_at_ms: Option<i64>,
+    /// The value that comes in parts at this moment.
+    large: Large,
     commands: u64,
     bytes: u64,
     /// Barriers of the snapshot's end that are still to pass.
@@ -90,21 +92,16 @@ struct Source {
     guard: Guard,
     /// How often it began anew.
     restarts: u64,
-    upstream: UpstreamConfig,
     scratch: Vec<KeyArg>,
 }
 
 /// Taps the source until told to stop, then detaches.
 pub(super) async fn follow(
     parts: SourceParts,
-    upstream: UpstreamConfig,
     drained: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
-    let attaching = Tap::attach(
-        TapConfig::new(parts.address.clone(), upstream.clone()),
-        None,
-    );
+    let attaching = Tap::attach(parts.tap.clone(), None);
     let tap = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -121,12 +118,12 @@ pub(super) async fn follow(
         expired: 0,
         by_commands: 0,
         snapshot_at_ms: None,
+        large: Large::None,
         commands: 0,
         bytes: 0,
         draining: None,
         drained,
         restarts: 0,
-        upstream,
         guard: Guard::new(),
         scratch: Vec::new(),
     };
@@ -186,6 +183,8 @@ impl Source {
             TapEvent::Command(command) => self.on_command(&command).await?,
             TapEvent::TransactionEnd { offset_end, .. } => self.offset = offset_end,
             TapEvent::Idle { offset, .. } => self.offset = offset,
+            TapEvent::LargeKey(head) => self.on_large_key(&head)?,
+            TapEvent::Part { bytes, last } => self.on_part(&bytes, last).await?,
             // The stream just goes on; module data outside keys are not carried.
             TapEvent::Continue { .. }
             | TapEvent::TransactionBegin { .. }
@@ -193,69 +192,6 @@ impl Source {
             TapEvent::Aux { key, value } => self.on_aux(&key, &value),
         }
         Ok(())
-    }
-
-    async fn on_record(&mut self, record: &SnapshotRecord) -> Result<(), MoveError> {
-        self.scanned += 1;
-        let place = self
-            .parts
-            .placement
-            .place(self.parts.index, record.db, &record.key);
-        let Place::Moves(target) = place else {
-            return Ok(());
-        };
-        if self.had_expired(record.expires_at_ms) {
-            self.expired += 1;
-            return Ok(());
-        }
-        let ends = record.expires_at_ms.map(|at| {
-            let guard = &mut self.guard;
-            guard.snapshot_time(record.db, &record.key, target, at, unix_ms())
-        });
-        let head = KeyHead {
-            key: &record.key,
-            expires_at_ms: ends,
-            idle_s: record.idle_s,
-            freq: record.freq,
-            metadata: record.metadata.as_deref(),
-        };
-        let queue = self.queue(target)?;
-        let pushed = queue.push_key(record.db, &record.key, &head, &record.raw_value());
-        let short = match pushed {
-            Ok(Outcome { how, lost }) => {
-                self.sent += 1;
-                self.by_commands += u64::from(how == How::Commands);
-                (!lost.is_empty()).then(|| (Short::Loses, in_words(lost)))
-            }
-            Err(CannotRestore::Malformed(error)) => return Err(self.malformed(record, error)),
-            Err(beyond) => Some((Short::CannotHold, beyond.to_string())),
-        };
-        if let Some((short, what)) = short {
-            self.add_shortfall(short, target, (record.db, &record.key), what);
-        }
-        self.flush_if_full(target).await
-    }
-
-    /// Whether a key was gone for its clients before the snapshot was taken.
-    fn had_expired(&self, expires_at_ms: Option<i64>) -> bool {
-        match (expires_at_ms, self.snapshot_at_ms) {
-            (Some(at), Some(taken)) => at < taken - EXPIRED_MARGIN_MS,
-            _ => false,
-        }
-    }
-
-    fn add_shortfall(&self, short: Short, target: TargetIndex, at: (u32, &[u8]), what: String) {
-        let Some(server) = self.parts.placement.targets().get(target.0) else {
-            return;
-        };
-        self.parts.shortfalls.add(Shortfall {
-            short,
-            source: self.parts.address.clone(),
-            target: server.clone(),
-            db: at.0,
-            key: at.1.to_vec(),
-            what,
-        });
     }
 
     async fn flush_if_full(&mut self, target: TargetIndex) -> Result<(), MoveError> {
@@ -336,6 +272,7 @@ impl Source {
             row.commands_sent = self.commands;
             row.times_unguarded = self.guard.unguarded();
             row.restarts = self.restarts;
+            row.tap = Some(self.tap.meter().figures());
             row.offset_read = self.offset;
         });
     }
@@ -351,21 +288,6 @@ impl Source {
             how: format!("it has no lane to target number {}", target.0),
         })
     }
-
-    fn malformed(&self, record: &SnapshotRecord, cause: DecodeError) -> MoveError {
-        MoveError::Malformed {
-            source_server: self.parts.address.clone(),
-            db: record.db,
-            key: record.key.to_vec(),
-            cause,
-        }
-    }
-}
-
-/// What a value had to be brought without.
-fn in_words(lost: Lost) -> String {
-    let words: Vec<String> = lost.iter().map(|loss| loss.to_string()).collect();
-    words.join(", ")
 }
 
 /// The clock, for the guard of expiry times.

@@ -9,9 +9,11 @@ use crate::resp::write_command;
 use super::super::error::{MoveError, Unfollowable};
 use super::super::lane::{Op, Reads};
 use super::super::marker::{Expected, MARKER_CHANNEL};
+use super::super::placement::TargetIndex;
 use super::super::progress::Phase;
 use super::super::route::{Args, Part, Route, name_and_keys, route};
 use super::super::shortfall::Short;
+use super::super::translate::{Translation, translate};
 use super::{Source, unix_ms};
 
 impl Source {
@@ -93,17 +95,8 @@ impl Source {
         match routed.map_err(|why| self.unfollowable(command, why))? {
             Route::Nowhere => {}
             Route::To { target, key } => {
-                let op = command_op(command, key);
                 let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
-                let queue = self.queue(target)?;
-                queue.select(command.db);
-                match guarded {
-                    Some(args) => {
-                        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                        queue.push_args(&args, op);
-                    }
-                    None => queue.push(&command.bytes, op),
-                }
+                self.push_command(command, target, key, guarded)?;
                 self.commands += 1;
                 self.flush_if_full(target).await?;
             }
@@ -116,6 +109,46 @@ impl Source {
             Route::NewServers => self.on_library_command(command),
         }
         self.offset = command.offset_end;
+        Ok(())
+    }
+
+    /// A command for one target, in the words that it understands.
+    fn push_command(
+        &mut self,
+        command: &StreamCommand,
+        target: TargetIndex,
+        key: usize,
+        guarded: Option<Vec<Vec<u8>>>,
+    ) -> Result<(), MoveError> {
+        let spoken = self.parts.dialect;
+        let queue = self.queue(target)?;
+        queue.select(command.db);
+        let understood = queue.dialect().understands(&spoken);
+        let words: Vec<&[u8]> = match &guarded {
+            Some(args) => args.iter().map(Vec::as_slice).collect(),
+            None if understood => {
+                queue.push(&command.bytes, command_op(command, key));
+                return Ok(());
+            }
+            None => command.args().collect(),
+        };
+        let translation = match understood {
+            true => Translation::Same,
+            false => translate(&words, queue.dialect()),
+        };
+        match translation {
+            Translation::Same => queue.push_args(&words, command_op(command, key)),
+            Translation::Instead(commands) => {
+                for words in commands {
+                    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                    queue.push_args(&words, command_op(command, key));
+                }
+            }
+            Translation::Beyond(why) => {
+                let key = command.arg(key);
+                self.add_shortfall(Short::CannotHold, target, (command.db, key), why);
+            }
+        }
         Ok(())
     }
 
