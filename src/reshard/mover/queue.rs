@@ -93,22 +93,13 @@ impl LaneQueue {
         Ok(outcome)
     }
 
-    /// Begins a value that comes in parts, in the database `db`.
+    /// Begins a value that comes in parts.
     pub(super) fn begin_large(
         &mut self,
-        db: u32,
-        key: &Bytes,
         head: &KeyHead<'_>,
         type_id: ValueType,
     ) -> Result<LargeValue, CannotRestore> {
-        self.select(db);
-        let mut requests = Requests {
-            bytes: &mut self.bytes,
-            replies: &mut self.replies,
-        };
-        let value = self.restorer.begin(&mut requests, head, type_id)?;
-        self.take_replies(db, key, false);
-        Ok(value)
+        self.restorer.begin(head, type_id)
     }
 
     /// Adds a part of it; with the last one the key is there and the outcome known.

@@ -121,9 +121,7 @@ impl Source {
             freq: head.freq,
             metadata: head.metadata.as_deref(),
         };
-        let begun = self
-            .queue(target)?
-            .begin_large(head.db, &head.key, &key_head, head.type_id);
+        let begun = self.queue(target)?.begin_large(&key_head, head.type_id);
         match begun {
             Ok(value) => {
                 let (db, key) = (head.db, head.key.clone());
