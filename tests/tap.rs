@@ -7,6 +7,12 @@
     reason = "in a test, a panic that says what happened is the right answer"
 )]
 
+#[path = "tap/links.rs"]
+mod links;
+#[path = "tap/scripted.rs"]
+mod scripted;
+#[path = "tap/spooling.rs"]
+mod spooling;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,17 +24,26 @@ use std::time::Duration;
 
 use keyferry::rdb::write_dump_payload;
 use keyferry::replication::{
-    ResumePoint, SnapshotRecord, Tap, TapConfig, TapError, TapErrorKind, TapEvent, TapStep,
+    ResumePoint, SnapshotRecord, SpoolConfig, Tap, TapConfig, TapError, TapErrorKind, TapEvent,
+    TapFigures, TapMeter, TapMode, TapStep,
 };
 use keyferry::upstream::{Credentials, Retry, Secret, ShardAddress, UpstreamConfig};
-use support::{Client, RedisServer, wait_for, wait_until};
+use support::{Client, Forwarder, RedisServer, wait_for, wait_until};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// For conditions that hold within milliseconds unless something is wrong.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// A tap that takes the first failure as the end.
 fn config(address: &str) -> TapConfig {
+    let mut config = patient(address);
+    config.patience = Duration::ZERO;
+    config
+}
+
+/// A tap that gets its link back.
+fn patient(address: &str) -> TapConfig {
     let address: ShardAddress = address.parse().unwrap();
     TapConfig::new(address, UpstreamConfig::default())
 }
@@ -68,6 +83,7 @@ impl Seen {
         match &event {
             TapEvent::FullResync { replid, offset } => {
                 self.offset = *offset;
+                self.snapshot_ended = false;
                 self.resume = Some(ResumePoint {
                     replid: replid.clone(),
                     offset: *offset,
@@ -123,6 +139,7 @@ impl Seen {
 
 /// Takes a tap's events in a task of its own and acknowledges each.
 struct Follower {
+    meter: Arc<TapMeter>,
     seen: Arc<Mutex<Seen>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Tap>,
@@ -130,6 +147,7 @@ struct Follower {
 
 impl Follower {
     fn start(mut tap: Tap, seen: Seen) -> Follower {
+        let meter = tap.meter();
         let seen = Arc::new(Mutex::new(seen));
         let (stop, mut stopped) = oneshot::channel();
         let sink = Arc::clone(&seen);
@@ -150,7 +168,12 @@ impl Follower {
                 tap.acknowledge(seen.offset);
             }
         });
-        Follower { seen, stop, task }
+        Follower {
+            meter,
+            seen,
+            stop,
+            task,
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -166,6 +189,10 @@ impl Follower {
             let seen = self.seen();
             (seen.snapshot_ended && seen.offset == offset).then_some(offset)
         })
+    }
+
+    fn figures(&self) -> TapFigures {
+        self.meter.figures()
     }
 
     async fn stop(self) -> Seen {
@@ -227,6 +254,10 @@ struct Copy {
 
 impl Copy {
     fn of(events: &[TapEvent]) -> Copy {
+        // What came before the last full resync is void.
+        let resync = |event: &TapEvent| matches!(event, TapEvent::FullResync { .. });
+        let begin = events.iter().rposition(resync).unwrap_or(0);
+        let events = &events[begin..];
         let server = RedisServer::start(&["--enable-debug-command", "yes"]);
         let mut client = server.client();
         let mut selected = 0;
@@ -730,6 +761,9 @@ async fn bytes_cut_anywhere_on_the_wire_tell_the_same() {
                     "REPLCONF listening-port 0",
                     "REPLCONF capa eof",
                     "REPLCONF capa psync2",
+                    "REPLCONF version 9.0.0",
+                    "REPLCONF capa rdb-channel-repl",
+                    "REPLCONF capa dual-channel",
                     "PSYNC ? -1"
                 ]
             );

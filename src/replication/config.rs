@@ -1,16 +1,26 @@
 //! What a tap is told: where to attach and within which bounds.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::rdb::ScannerLimits;
 use crate::upstream::{ShardAddress, UpstreamConfig};
 
+/// Bytes of one source that are kept in memory before they go to disk.
+const MEMORY_BYTES_MAX_DEFAULT: usize = 4 * 1024 * 1024;
+
+/// How long a source may be gone before the tap gives up.
+const PATIENCE_DEFAULT: Duration = Duration::from_secs(60);
+
 /// Settings of one tap.
 #[derive(Clone, Debug)]
 pub struct TapConfig {
-    /// The server to pose as a replica of.
+    /// The server to pose as a replica of: the first one to try.
     pub address: ShardAddress,
-    /// How to connect: timeout, keepalive, credentials.
+    /// Other servers of the same history (its replicas, its master), tried in
+    /// this order when the first does not answer or cannot go on.
+    pub alternates: Vec<ShardAddress>,
+    /// How to connect: timeout, keepalive, credentials. For all addresses.
     pub upstream: UpstreamConfig,
     /// What INFO and Sentinel on the source show as our port. 0: nobody can
     /// be sent there.
@@ -22,12 +32,44 @@ pub struct TapConfig {
     /// Longest time without a byte from the source. It must exceed the
     /// source's `repl-ping-replica-period` (10 s): an idle stream has nothing else.
     pub silence_max: Duration,
+    /// How long to try again when no address can be attached to, at the start
+    /// or after a lost link. Zero: the first failure is the end.
+    pub patience: Duration,
     /// Largest record of a snapshot, in bytes: one is held in memory.
     pub record_bytes_max: usize,
     /// Values of more bytes come in parts, if they can be cut.
     pub whole_bytes_max: usize,
     /// So do values with more outermost elements.
     pub whole_elements_max: u64,
+    /// Where bytes wait that the caller has not taken.
+    pub spool: SpoolConfig,
+    /// Whether to offer the two-socket sync of Redis 8.0 and Valkey 8.0: the
+    /// stream then comes beside the snapshot instead of waiting for its end in
+    /// the source's memory.
+    pub two_sockets: bool,
+}
+
+/// Where bytes wait between the source and the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// A directory of this tap alone, made if it is missing; spool files found
+    /// in it are deleted. `None`: memory only, and when that is full the socket
+    /// is not read.
+    pub dir: Option<PathBuf>,
+    /// Bytes kept in memory; half for a snapshot, half for the stream after it.
+    pub memory_bytes_max: usize,
+    /// Bytes kept on disk, of snapshot and stream together.
+    pub disk_bytes_max: u64,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            memory_bytes_max: MEMORY_BYTES_MAX_DEFAULT,
+            disk_bytes_max: u64::MAX,
+        }
+    }
 }
 
 impl TapConfig {
@@ -41,19 +83,28 @@ impl TapConfig {
         }
     }
 
-    /// A tap with the bounds a Redis replica has.
+    /// A tap with the bounds a Redis replica has, that spools to memory only.
     #[must_use]
     pub fn new(address: ShardAddress, upstream: UpstreamConfig) -> Self {
         Self {
             address,
+            alternates: Vec::new(),
             upstream,
             listening_port: 0,
             ack_every: Duration::from_millis(100),
             silence_max: Duration::from_secs(60),
+            patience: PATIENCE_DEFAULT,
             record_bytes_max: 1 << 30,
             whole_bytes_max: usize::MAX,
             whole_elements_max: u64::MAX,
+            spool: SpoolConfig::default(),
+            two_sockets: true,
         }
+    }
+
+    /// All addresses, in the order they are tried.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &ShardAddress> {
+        std::iter::once(&self.address).chain(&self.alternates)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::rdb::ScanError;
@@ -108,6 +109,47 @@ pub enum TapErrorKind {
     /// The mark that ends a diskless snapshot is not there.
     #[error("the snapshot is not followed by the mark its frame promised")]
     FrameMark,
+    /// The frame and what is in it do not end at the same byte.
+    #[error(
+        "the snapshot's content ends {apart} bytes {} its frame does",
+        if *content_first { "before" } else { "after" }
+    )]
+    EndsDiffer {
+        /// Which of the two ended first.
+        content_first: bool,
+        /// Bytes between the two ends that were seen so far.
+        apart: u64,
+    },
+    /// The directory of the spool cannot be used.
+    #[error(
+        "cannot spool in {path}: {error}; give the job another directory, or make this one writable"
+    )]
+    SpoolUnusable {
+        /// The directory.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// A spool file cannot be read back.
+    #[error("cannot read the spool back from {path}: {error}; the source has to be copied again")]
+    SpoolUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// A spool file does not hold what was written to it.
+    #[error(
+        "the spool file {path} is damaged at byte {at}: {why}; the source has to be copied again"
+    )]
+    SpoolDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the block in it.
+        at: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// The source was importing cluster slots when the snapshot was taken: whose keys
     /// they are cannot be told from it.
     #[error("the source is importing cluster slots; let that end, then start again")]
@@ -159,14 +201,19 @@ impl TapError {
             | TapErrorKind::Closed
             | TapErrorKind::NotNow(_)
             | TapErrorKind::Aborted(_)
+            | TapErrorKind::SpoolUnreadable { .. }
+            | TapErrorKind::SpoolDamaged { .. }
             | TapErrorKind::SlotImport => Retry::Safe,
             // Bytes damaged on their way may come undamaged the next time.
-            TapErrorKind::FrameLength { .. } | TapErrorKind::FrameMark => Retry::Safe,
+            TapErrorKind::FrameLength { .. }
+            | TapErrorKind::FrameMark
+            | TapErrorKind::EndsDiffer { .. } => Retry::Safe,
             TapErrorKind::WrongPassword(_)
             | TapErrorKind::PasswordRequired(_)
             | TapErrorKind::PsyncNotAvailable(_)
             | TapErrorKind::UnexpectedAnswer(_)
             | TapErrorKind::NotResp(_)
+            | TapErrorKind::SpoolUnusable { .. }
             | TapErrorKind::Rdb(_)
             | TapErrorKind::Stream { .. }
             | TapErrorKind::NotACommand { .. }
@@ -180,7 +227,8 @@ impl TapError {
         match self.kind {
             TapErrorKind::WrongPassword(_)
             | TapErrorKind::PasswordRequired(_)
-            | TapErrorKind::PsyncNotAvailable(_) => Blame::Configuration,
+            | TapErrorKind::PsyncNotAvailable(_)
+            | TapErrorKind::SpoolUnusable { .. } => Blame::Configuration,
             _ => Blame::Shard,
         }
     }
@@ -196,6 +244,10 @@ impl TapError {
             SessionErrorKind::Io(error) => TapErrorKind::Io(error),
             SessionErrorKind::TimedOut(limit) => TapErrorKind::Silent(limit),
             SessionErrorKind::Closed => TapErrorKind::Closed,
+            // AUTH is said first, so a server that starts may refuse it, too.
+            SessionErrorKind::AuthRefused(text) if text.starts_with("LOADING") => {
+                TapErrorKind::NotNow(text)
+            }
             SessionErrorKind::AuthRefused(text) => TapErrorKind::WrongPassword(text),
             other => TapErrorKind::NotResp(Box::new(other)),
         };

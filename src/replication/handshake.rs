@@ -4,18 +4,37 @@
 //! AUTH [user] pass        an error is final
 //! PING                    NOAUTH, NOPERM and plain ERR do not matter; LOADING does
 //! REPLCONF x y, each      errors do not matter: old servers do not know the option
-//! PSYNC id offset         "\n" keepalives, then +FULLRESYNC, +CONTINUE or an error
+//! PSYNC id offset         "\n" keepalives, then one of
+//!   +FULLRESYNC             the snapshot comes on this socket
+//!   +CONTINUE               the stream goes on
+//!   +RDBCHANNELSYNC         the snapshot comes on a second one: two_sockets.rs
+//!   +DUALCHANNELSYNC        the same, as Valkey does it
+//!   -ERR unknown command    SYNC, if INFO says that the server is older than 2.8
 //! ```
 //!
 //! Each reply is read before the next request is sent: a server refuses PSYNC
-//! while it has a reply of ours to send.
+//! while it has a reply of ours to send. Every option has its own REPLCONF: a
+//! server that does not know one drops the rest of the same command.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use super::config::{ResumePoint, TapConfig};
 use super::error::{TapError, TapErrorKind, TapStep};
+use super::two_sockets;
 use super::wire::{Wire, unexpected};
-use crate::resp::Value;
+use crate::resp::{Value, write_command};
 use crate::upstream::socket::WriteHalf;
-use crate::upstream::{Session, UpstreamConfig};
+use crate::upstream::{Session, ShardAddress, UpstreamConfig};
+
+/// The version we say we are: Valkey >= 9.1 writes RDB 80, which knows expiry
+/// times of hash fields, only for replicas of at least this one.
+pub(super) const VERSION: &str = "9.0.0";
+
+/// Longest time a request of the handshake may take to be sent.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How PSYNC was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,47 +43,145 @@ pub(super) enum Answer {
     Full { replid: String, offset: u64 },
     /// The stream comes next.
     Continue { replid: String },
+    /// Redis: the snapshot is fetched by another connection, which names this one so.
+    RdbChannel { client_id: String },
+    /// Valkey: the same, but that connection gets the id.
+    DualChannel,
 }
 
-/// A link that PSYNC was answered on.
+/// A link to a source that sends.
 #[derive(Debug)]
 pub(super) struct Link {
+    pub(super) address: ShardAddress,
     pub(super) wire: Wire,
     pub(super) write: WriteHalf,
-    pub(super) answer: Answer,
+    pub(super) start: Start,
 }
 
-/// Connects and becomes a replica.
+/// What a link begins with.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// The stream, after the byte we asked from.
+    Continue { replid: String },
+    /// A snapshot, then the stream.
+    Full { replid: String, offset: u64 },
+    /// The stream; the snapshot before it comes from the other socket.
+    FullApart {
+        replid: String,
+        offset: u64,
+        snapshot: Box<Talk>,
+    },
+    /// A snapshot, then a stream that has no offsets (SYNC).
+    Unnumbered,
+}
+
+impl Link {
+    pub(super) fn continues(&self) -> bool {
+        matches!(self.start, Start::Continue { .. })
+    }
+}
+
+/// Both directions of a connection that is no longer request and reply.
+#[derive(Debug)]
+pub(super) struct Talk {
+    pub(super) address: ShardAddress,
+    pub(super) wire: Wire,
+    pub(super) write: WriteHalf,
+}
+
+impl Talk {
+    pub(super) fn of(session: Session, config: &TapConfig) -> Self {
+        let address = session.address().clone();
+        let (reader, writer) = session.split();
+        let (half, buffer) = reader.into_raw();
+        Self {
+            address,
+            wire: Wire::new(half, buffer, config.silence_max),
+            write: writer.into_raw(),
+        }
+    }
+
+    pub(super) async fn say(&mut self, args: &[&[u8]]) -> Result<(), TapErrorKind> {
+        let mut request = Vec::new();
+        write_command(&mut request, args);
+        match timeout(SEND_TIMEOUT, self.write.write_all(&request)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(TapErrorKind::Io(error)),
+            Err(_) => Err(TapErrorKind::Silent(SEND_TIMEOUT)),
+        }
+    }
+
+    /// Asks to be sent what follows `resume`, or everything.
+    pub(super) async fn psync(
+        &mut self,
+        resume: Option<&ResumePoint>,
+    ) -> Result<Answer, TapErrorKind> {
+        let (replid, next_offset) = match resume {
+            Some(point) => (
+                point.replid.as_str(),
+                point.offset.saturating_add(1).to_string(),
+            ),
+            None => ("?", "-1".to_owned()),
+        };
+        self.say(&[b"PSYNC", replid.as_bytes(), next_offset.as_bytes()])
+            .await?;
+        // The answer waits for the source's fork; while it waits, newlines come.
+        let line = self.wire.line().await?;
+        parse_answer(&line, resume)
+    }
+
+    pub(super) fn into_link(self, start: Start) -> Link {
+        Link {
+            address: self.address,
+            wire: self.wire,
+            write: self.write,
+            start,
+        }
+    }
+}
+
+/// Connects to `address` and becomes a replica.
 pub(super) async fn attach(
+    address: &ShardAddress,
     config: &TapConfig,
     resume: Option<&ResumePoint>,
 ) -> Result<Link, TapError> {
+    let mut session = connect(address, config).await?;
+    ping(&mut session).await?;
+    introduce(&mut session, config).await?;
+    let mut main = Talk::of(session, config);
+    let at_psync = |kind: TapErrorKind| kind.at(address, TapStep::Psync);
+    let start = match main.psync(resume).await {
+        Ok(Answer::Full { replid, offset }) => Start::Full { replid, offset },
+        Ok(Answer::Continue { replid }) => Start::Continue { replid },
+        Ok(Answer::RdbChannel { client_id }) => {
+            two_sockets::fetch_by_client_id(address, config, &client_id).await?
+        }
+        Ok(Answer::DualChannel) => two_sockets::fetch_and_attach(&mut main, config).await?,
+        Err(TapErrorKind::PsyncNotAvailable(text)) if text.starts_with("ERR unknown command") => {
+            return sync_with_old(address, config, text).await;
+        }
+        Err(kind) => return Err(at_psync(kind)),
+    };
+    Ok(main.into_link(start))
+}
+
+/// Connects and authenticates.
+pub(super) async fn connect(
+    address: &ShardAddress,
+    config: &TapConfig,
+) -> Result<Session, TapError> {
     // A proxy's request timeout says nothing about a source that is busy forking.
     let upstream = UpstreamConfig {
         request_timeout: Some(config.silence_max),
         ..config.upstream.clone()
     };
-    let mut session = Session::connect(&config.address, &upstream)
+    Session::connect(address, &upstream)
         .await
-        .map_err(|error| TapError::of_session(error, TapStep::Connect))?;
-    ping(&mut session, config).await?;
-    let port = config.listening_port.to_string();
-    for (option, value) in [
-        ("listening-port", port.as_str()),
-        ("capa", "eof"),
-        ("capa", "psync2"),
-    ] {
-        // Without `capa eof` the source writes a file first, without `psync2`
-        // it does not say its new id: both work.
-        session
-            .call(&[b"REPLCONF", option.as_bytes(), value.as_bytes()])
-            .await
-            .map_err(|error| TapError::of_session(error, TapStep::Replconf))?;
-    }
-    psync(session, config, resume).await
+        .map_err(|error| TapError::of_session(error, TapStep::Connect))
 }
 
-async fn ping(session: &mut Session, config: &TapConfig) -> Result<(), TapError> {
+async fn ping(session: &mut Session) -> Result<(), TapError> {
     let step = TapStep::Ping;
     let reply = session
         .call(&[b"PING"])
@@ -72,7 +189,7 @@ async fn ping(session: &mut Session, config: &TapConfig) -> Result<(), TapError>
         .map_err(|error| TapError::of_session(error, step))?;
     match reply {
         Value::Error(text) => match refusal(&text) {
-            Refusal::NotNow => Err(TapErrorKind::NotNow(lossy(&text)).at(&config.address, step)),
+            Refusal::NotNow => Err(TapErrorKind::NotNow(lossy(&text)).at(session.address(), step)),
             // PSYNC's own answer decides.
             Refusal::Password | Refusal::Final => Ok(()),
         },
@@ -80,38 +197,72 @@ async fn ping(session: &mut Session, config: &TapConfig) -> Result<(), TapError>
     }
 }
 
-async fn psync(
-    session: Session,
+/// Says what we are and what we can read. Nothing of it is needed: without `eof`
+/// the source writes a file first, without `psync2` it does not say its new id.
+///
+/// Of what newer servers offer, two things are left alone on purpose:
+/// `rdb-no-checksum`, because the checksum is how we know that nothing was
+/// damaged, and `rdb-no-compress`, because compressed strings are handed on as
+/// they are and unpacked by the target only.
+async fn introduce(session: &mut Session, config: &TapConfig) -> Result<(), TapError> {
+    let port = config.listening_port.to_string();
+    let mut options = vec![
+        ("listening-port", port.as_str()),
+        ("capa", "eof"),
+        ("capa", "psync2"),
+        ("version", VERSION),
+    ];
+    if config.two_sockets {
+        options.extend([("capa", "rdb-channel-repl"), ("capa", "dual-channel")]);
+    }
+    for (option, value) in options {
+        session
+            .call(&[b"REPLCONF", option.as_bytes(), value.as_bytes()])
+            .await
+            .map_err(|error| TapError::of_session(error, TapStep::Replconf))?;
+    }
+    Ok(())
+}
+
+/// The server has no PSYNC: SYNC, if it is older than PSYNC. On a newer one
+/// PSYNC was renamed, and nobody asked for the weaker way.
+async fn sync_with_old(
+    address: &ShardAddress,
     config: &TapConfig,
-    resume: Option<&ResumePoint>,
+    refusal: String,
 ) -> Result<Link, TapError> {
-    let step = TapStep::Psync;
-    let (reader, mut writer) = session.split();
-    let (replid, next_offset) = match resume {
-        Some(point) => (
-            point.replid.as_str(),
-            point.offset.saturating_add(1).to_string(),
-        ),
-        None => ("?", "-1".to_owned()),
+    let mut session = connect(address, config).await?;
+    let info = session
+        .call(&[b"INFO"])
+        .await
+        .map_err(|error| TapError::of_session(error, TapStep::Psync))?;
+    let text = match info {
+        Value::Bulk(text) => lossy(&text),
+        _ => String::new(),
     };
-    writer.queue(&[b"PSYNC", replid.as_bytes(), next_offset.as_bytes()]);
-    writer
-        .flush()
+    if !is_before_psync(&text) {
+        return Err(TapErrorKind::PsyncNotAvailable(refusal).at(address, TapStep::Psync));
+    }
+    let mut talk = Talk::of(session, config);
+    talk.say(&[b"SYNC"])
         .await
-        .map_err(|error| TapError::of_session(error, step))?;
-    let (half, buffer) = reader.into_raw();
-    let mut wire = Wire::new(half, buffer, config.silence_max);
-    // The answer waits for the source's fork; while it waits, newlines come.
-    let line = wire
-        .line()
-        .await
-        .map_err(|kind| kind.at(&config.address, step))?;
-    let answer = parse_answer(&line, resume).map_err(|kind| kind.at(&config.address, step))?;
-    Ok(Link {
-        wire,
-        write: writer.into_raw(),
-        answer,
-    })
+        .map_err(|kind| kind.at(address, TapStep::Psync))?;
+    Ok(talk.into_link(Start::Unnumbered))
+}
+
+/// Whether INFO is that of a server before 2.8.
+fn is_before_psync(info: &str) -> bool {
+    let version = info
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_version:"));
+    let mut numbers = version
+        .unwrap_or_default()
+        .split('.')
+        .map_while(|word| word.trim().parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) < (2, 8),
+        _ => false,
+    }
 }
 
 fn parse_answer(line: &[u8], resume: Option<&ResumePoint>) -> Result<Answer, TapErrorKind> {
@@ -138,6 +289,10 @@ fn parse_answer(line: &[u8], resume: Option<&ResumePoint>) -> Result<Answer, Tap
         (Some("+CONTINUE"), Some(point)) => Ok(Answer::Continue {
             replid: words.next().unwrap_or(&point.replid).to_owned(),
         }),
+        (Some("+RDBCHANNELSYNC"), _) => Ok(Answer::RdbChannel {
+            client_id: words.next().ok_or_else(|| unexpected(line))?.to_owned(),
+        }),
+        (Some("+DUALCHANNELSYNC"), _) => Ok(Answer::DualChannel),
         _ => Err(unexpected(line)),
     }
 }
@@ -169,7 +324,7 @@ fn refusal(text: &[u8]) -> Refusal {
     }
 }
 
-fn lossy(text: &[u8]) -> String {
+pub(super) fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
@@ -226,6 +381,31 @@ mod tests {
             answer("-NOAUTH x"),
             Err(Kind::PasswordRequired(_))
         ));
+    }
+
+    #[test]
+    fn two_sockets_are_offered_in_two_ways() {
+        let client_id = "17".to_owned();
+        assert_eq!(
+            answer("+RDBCHANNELSYNC 17").unwrap(),
+            Answer::RdbChannel { client_id }
+        );
+        assert_eq!(answer("+DUALCHANNELSYNC").unwrap(), Answer::DualChannel);
+        assert!(answer("+RDBCHANNELSYNC").is_err());
+    }
+
+    #[test]
+    fn only_servers_before_psync_are_asked_to_sync() {
+        for (info, old) in [
+            ("# Server\r\nredis_version:2.6.17\r\n", true),
+            ("redis_version:2.4.0", true),
+            ("redis_version:2.8.0", false),
+            ("redis_version:7.0.15\r\n", false),
+            ("redis_version:unstable", false),
+            ("", false),
+        ] {
+            assert_eq!(is_before_psync(info), old, "{info}");
+        }
     }
 
     #[test]

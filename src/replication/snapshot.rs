@@ -18,10 +18,10 @@ use super::event::{LargeKeyHead, SnapshotRecord, TapEvent};
 use super::wire::{take_line, unexpected};
 use crate::rdb::{KeyRecord, LargeKey, Record, Scanner, ScannerLimits, ValueType};
 
-const MARK_BYTES: usize = 40;
+pub(super) const MARK_BYTES: usize = 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Frame {
+pub(super) enum Frame {
     /// The frame's line has not come.
     Awaited,
     Length(u64),
@@ -174,7 +174,7 @@ fn database(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn parse_frame(line: &[u8]) -> Result<Frame, TapErrorKind> {
+pub(super) fn parse_frame(line: &[u8]) -> Result<Frame, TapErrorKind> {
     if let Some(error) = line.strip_prefix(b"-") {
         return Err(TapErrorKind::Aborted(
             String::from_utf8_lossy(error).into_owned(),

@@ -1,10 +1,10 @@
-//! The receiving side of a tap's connection: one buffer, a bound on silence.
+//! The receiving side of a link: reads whole buffers, with a bound on silence.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::error::TapErrorKind;
 use crate::upstream::socket::ReadHalf;
@@ -16,17 +16,14 @@ const READ_BYTES: usize = 256 * 1024;
 const READ_BYTES_MIN: usize = 32 * 1024;
 
 /// An answer line or frame line, in bytes; some vendors add words to theirs.
-const LINE_BYTES_MAX: usize = 4096;
+pub(super) const LINE_BYTES_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Wire {
     half: ReadHalf,
     /// What was received and not taken yet.
-    pub(super) buffer: BytesMut,
+    buffer: BytesMut,
     silence_max: Duration,
-    /// Since when bytes are missing. Kept when a wait is cancelled, so that a
-    /// caller who waits in short turns notices silence too.
-    waiting_since: Option<Instant>,
 }
 
 impl Wire {
@@ -35,32 +32,30 @@ impl Wire {
             half,
             buffer,
             silence_max,
-            waiting_since: None,
         }
     }
 
-    /// Waits for more bytes. Cancel safe.
-    pub(super) async fn fill(&mut self) -> Result<(), TapErrorKind> {
+    /// The next bytes, as many as there are. Pieces of one allocation are
+    /// neighbours, so that they can be joined again without a copy.
+    pub(super) async fn chunk(&mut self) -> Result<BytesMut, TapErrorKind> {
+        if self.buffer.is_empty() {
+            self.fill().await?;
+        }
+        Ok(self.buffer.split())
+    }
+
+    /// Waits for more bytes.
+    async fn fill(&mut self) -> Result<(), TapErrorKind> {
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
             self.buffer.reserve(READ_BYTES);
         }
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let read = self.half.read_buf(&mut self.buffer);
-        match timeout_at(since + self.silence_max, read).await {
+        match timeout(self.silence_max, read).await {
             Ok(Ok(0)) => Err(TapErrorKind::Closed),
-            Ok(Ok(_)) => {
-                self.waiting_since = None;
-                Ok(())
-            }
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(TapErrorKind::Io(error)),
             Err(_) => Err(TapErrorKind::Silent(self.silence_max)),
         }
-    }
-
-    /// The caller got an event and may take its time with it: that is not the
-    /// source's silence.
-    pub(super) fn caller_is_busy(&mut self) {
-        self.waiting_since = None;
     }
 
     /// Waits for a line, as long as bytes keep coming.

@@ -14,7 +14,7 @@ use super::control::{ControlSocket, QUESTIONS_MAX};
 use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
-use super::mover::{MoverConfig, ThrottleDial};
+use super::mover::{MoverConfig, Tapping, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
@@ -30,6 +30,10 @@ use crate::upstream::config::UpstreamConfig;
 /// The file in a job's directory that names every key which a target could not
 /// be given.
 pub const SHORTFALLS: &str = "shortfalls.jsonl";
+
+/// The directory in a job's directory for what sources send faster than targets
+/// take it.
+pub const SPOOL: &str = "spool";
 
 /// A job that was prepared and can run.
 #[derive(Debug)]
@@ -80,6 +84,10 @@ impl Job {
             on_conflict: self.options.on_conflict,
             resumed: false,
             throttle: ThrottleDial::new(self.options.throttle),
+            tapping: Tapping {
+                spool_dir: Some(self.dir.path().join(SPOOL)),
+                ..self.options.tapping.clone()
+            },
             shortfall_file: Some(self.dir.path().join(SHORTFALLS)),
             job: self.status.borrow().job.clone(),
         };

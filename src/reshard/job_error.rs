@@ -95,6 +95,19 @@ pub enum JobError {
         /// Some of them, in words.
         examples: Vec<String>,
     },
+    /// Targets cannot hold some keys: switched, clients would miss them.
+    #[error(
+        "{count} keys cannot be held by their targets, all of them in {file}\n{}",
+        examples.join("\n")
+    )]
+    Unheld {
+        /// How many.
+        count: u64,
+        /// Where all of them are named.
+        file: String,
+        /// Some of them, in words.
+        examples: Vec<String>,
+    },
     /// All tries of an automatic switch were taken back.
     #[error(
         "the switch was taken back {tries} times, the last time because {why}; clients are on the old route. Run the same command again, with a longer --hold or at a quieter time"
@@ -187,7 +200,7 @@ impl JobError {
             Self::Move(error) if error.is_refusal() => Ending::Guard,
             Self::Move(error) if error.retry() == Retry::RunAgain => Ending::Temporary,
             Self::Move(_) => Ending::Failed,
-            Self::Differences { .. } => Ending::Differences,
+            Self::Differences { .. } | Self::Unheld { .. } => Ending::Differences,
             Self::SwitchAborted { .. } | Self::Stopped => Ending::Temporary,
             Self::Undone { .. } => Ending::Undone,
         }

@@ -18,7 +18,7 @@ use super::history::History;
 use super::job::Job;
 use super::job_error::{JobError, OtherJob};
 use super::journal::Journal;
-use super::mover::{MoverLimits, OnConflict, Throttle};
+use super::mover::{MoverLimits, OnConflict, Tapping, Throttle};
 use super::plan::{Plan, PlanInput};
 use super::proxies::{Fleet, ProxyUrl};
 use super::record::PlannedJob;
@@ -63,6 +63,8 @@ pub struct JobOptions {
     pub on_conflict: OnConflict,
     /// How fast the copy goes; may be turned while the job runs.
     pub throttle: Throttle,
+    /// How the sources are read; the spool's directory is the job's own.
+    pub tapping: Tapping,
     /// Pause before the second automatic try; it doubles.
     pub back_off: Duration,
 }
@@ -88,6 +90,7 @@ impl Default for JobOptions {
             limits: MoverLimits::default(),
             on_conflict: OnConflict::Fail,
             throttle: Throttle::default(),
+            tapping: Tapping::default(),
             back_off: BACK_OFF_DEFAULT,
         }
     }

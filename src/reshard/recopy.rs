@@ -11,8 +11,9 @@
 use std::time::Duration;
 
 use super::clock::now_ms;
+use super::job::SHORTFALLS;
 use super::job_error::JobError;
-use super::mover::{MoveError, MoverProgress, VerifyOptions, VerifyReport};
+use super::mover::{MoveError, MoverProgress, Short, VerifyOptions, VerifyReport};
 use super::moving::{Moving, copied};
 use super::record::Record;
 use super::run::Runner;
@@ -20,6 +21,8 @@ use super::serve::Stage;
 
 /// Verifies that may fail one after the other because a source was out of reach.
 const VERIFY_TRIES_MAX: u32 = 30;
+/// Unheld keys that an error shows.
+const EXAMPLES_MAX: usize = 10;
 /// Pause before the next of them.
 const VERIFY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -85,6 +88,29 @@ impl Runner {
         Ok(())
     }
 
+    /// Keys that their targets cannot hold would be missed by clients.
+    fn check_all_held(&self) -> Result<(), JobError> {
+        let Some(progress) = self.progress.as_ref() else {
+            return Ok(());
+        };
+        let seen = progress.borrow();
+        let sources = seen.sources.iter();
+        let count = sources.clone().map(|row| row.shortfalls.cannot_hold).sum();
+        if count == 0 {
+            return Ok(());
+        }
+        let examples = sources.flat_map(|row| &row.shortfalls.examples);
+        let examples = examples.filter(|example| example.short == Short::CannotHold);
+        Err(JobError::Unheld {
+            count,
+            file: SHORTFALLS.to_owned(),
+            examples: examples
+                .take(EXAMPLES_MAX)
+                .map(|example| format!("  {example}"))
+                .collect(),
+        })
+    }
+
     /// The sources that were copied anew, in words.
     fn restarted(&self) -> String {
         let Some(progress) = self.progress.as_ref() else {
@@ -105,6 +131,7 @@ impl Runner {
         let mut tries = 0;
         loop {
             self.copy_again(moving).await?;
+            self.check_all_held()?;
             self.say("verifying every moving key");
             let restarts = self.restarts();
             let verifying = moving.verify(VerifyOptions::default());

@@ -71,6 +71,33 @@ pub struct SourceStatus {
     pub bytes_sent: u64,
     /// Stream bytes read but not applied.
     pub lag_bytes: u64,
+    /// Keys that had expired before its snapshot, and were not sent.
+    #[serde(default)]
+    pub keys_expired: u64,
+    /// Keys whose value was built by commands.
+    #[serde(default)]
+    pub keys_by_commands: u64,
+    /// Keys that their targets cannot hold.
+    #[serde(default)]
+    pub keys_unheld: u64,
+    /// Keys that are on their targets without something that is no content.
+    #[serde(default)]
+    pub keys_not_whole: u64,
+    /// Bytes received that wait in memory and on disk.
+    #[serde(default)]
+    pub waiting_bytes: u64,
+    /// Of these, bytes on disk.
+    #[serde(default)]
+    pub spooled_bytes: u64,
+    /// Links made after the first.
+    #[serde(default)]
+    pub reconnects: u64,
+    /// How often its stream was lost for good and it was copied anew.
+    #[serde(default)]
+    pub restarts: u64,
+    /// What went wrong last with its link, even if it was overcome.
+    #[serde(default)]
+    pub last_link_error: Option<String>,
 }
 
 impl JobStatus {
@@ -137,6 +164,7 @@ impl JobStatus {
 
 impl SourceStatus {
     fn of(row: &SourceProgress) -> Self {
+        let tap = row.tap.as_ref();
         Self {
             addr: row.source.to_string(),
             phase: format!("{:?}", row.phase).to_ascii_lowercase(),
@@ -147,6 +175,15 @@ impl SourceStatus {
             snapshot_bytes_total: row.snapshot_bytes_total,
             bytes_sent: row.bytes_sent,
             lag_bytes: row.lag_bytes(),
+            keys_expired: row.keys_expired,
+            keys_by_commands: row.keys_by_commands,
+            keys_unheld: row.shortfalls.cannot_hold,
+            keys_not_whole: row.shortfalls.lose,
+            waiting_bytes: tap.map_or(0, |tap| tap.memory_bytes + tap.disk_bytes),
+            spooled_bytes: tap.map_or(0, |tap| tap.disk_bytes),
+            reconnects: tap.map_or(0, |tap| tap.reconnects),
+            restarts: row.restarts,
+            last_link_error: tap.and_then(|tap| tap.last_error.clone()),
         }
     }
 }
@@ -164,6 +201,14 @@ impl fmt::Display for JobStatus {
         )?;
         if !self.sources.is_empty() {
             write!(f, ", lag {}", Bytes(self.lag_bytes))?;
+            let waiting: u64 = self.sources.iter().map(|row| row.waiting_bytes).sum();
+            if waiting > 0 {
+                write!(f, ", {} wait to be applied", Bytes(waiting))?;
+            }
+            let unheld: u64 = self.sources.iter().map(|row| row.keys_unheld).sum();
+            if unheld > 0 {
+                write!(f, ", {unheld} keys that targets cannot hold")?;
+            }
         }
         if !self.running {
             return write!(f, " (no process runs it)");

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use keyferry::reshard::mover::{
-    self, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Throttle, ThrottleDial,
+    self, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Tapping, Throttle, ThrottleDial,
     check_targets,
 };
 use keyferry::router::layout::Layout;
@@ -82,6 +82,7 @@ impl World {
             on_conflict: OnConflict::Fail,
             resumed: false,
             throttle: ThrottleDial::new(Throttle::default()),
+            tapping: Tapping::default(),
             shortfall_file: None,
             job: "test".to_owned(),
         }

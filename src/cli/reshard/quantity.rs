@@ -58,6 +58,14 @@ pub fn rate_bound(text: &str) -> Result<Bound, NotAQuantity> {
     }
 }
 
+/// A size with its unit.
+///
+/// # Errors
+/// What is allowed.
+pub fn size(text: &str) -> Result<u64, NotAQuantity> {
+    bytes(text).ok_or(NotAQuantity("a size such as 20GB"))
+}
+
 /// `--source-buffer`.
 ///
 /// # Errors

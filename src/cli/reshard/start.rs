@@ -11,16 +11,17 @@ use crate::cli::logging::Log;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::config::LogConfig;
 use crate::reshard::job::Job;
-use crate::reshard::mover::{Bound, OnConflict, Throttle, ThrottleChange};
+use crate::reshard::mover::{Bound, OnConflict, Tapping, Throttle, ThrottleChange};
 use crate::reshard::moving::Movers;
 use crate::reshard::plan::Plan;
 use crate::reshard::prepare::{JobOptions, Prepared, StartRequest, SwitchMode, prepare};
 use crate::reshard::report::Report;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::stop::{Stop, StopSource, stop_channel};
+use crate::router::address::ShardAddress;
 
 use super::pool::{MeantPool, PoolArgs};
-use super::quantity::{ByteRate, hold, latency_bound, size_bound};
+use super::quantity::{ByteRate, hold, latency_bound, size, size_bound};
 use super::{Failure, block_on, place, progress};
 
 /// Arguments of `keyferry reshard start`.
@@ -46,6 +47,14 @@ pub struct StartArgs {
     /// Slow the copy down while a source holds more output for replicas, e.g. 64MB
     #[arg(long, value_name = "SIZE", value_parser = size_bound)]
     source_buffer: Option<Bound>,
+    /// Read an old shard from this replica of it: SHARD=REPLICA, each as host:port;
+    /// may be given for each shard
+    #[arg(long = "replica", value_name = "SHARD=REPLICA", value_parser = replica)]
+    replicas: Vec<(ShardAddress, ShardAddress)>,
+    /// Bytes on disk for what one shard sends faster than targets take it, e.g.
+    /// 20GB [default: as many as there is room for]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    spool_max: Option<u64>,
     /// Longest time that requests for moving keys may wait during the switch
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = hold)]
     hold: Duration,
@@ -72,6 +81,13 @@ pub fn run(args: &StartArgs) -> ExitStatus {
         print_error(&format!("warning: no log: {error}"));
     }
     block_on(start(args, meant))
+}
+
+fn replica(text: &str) -> Result<(ShardAddress, ShardAddress), String> {
+    let wrong = || "write SHARD=REPLICA, such as 10.0.0.1:6379=10.0.0.2:6379".to_owned();
+    let (shard, replica) = text.split_once('=').ok_or_else(wrong)?;
+    let address = |text: &str| text.parse().map_err(|error| format!("{error}"));
+    Ok((address(shard)?, address(replica)?))
 }
 
 /// Without a terminal nobody can be asked: say so before anything else.
@@ -145,6 +161,11 @@ fn request(args: &StartArgs, meant: MeantPool) -> StartRequest {
             switch: match args.switch {
                 WhoSwitches::Manual => SwitchMode::Manual,
                 WhoSwitches::Auto => SwitchMode::Auto,
+            },
+            tapping: Tapping {
+                replicas: args.replicas.iter().cloned().collect(),
+                spool_bytes_max: args.spool_max,
+                ..Tapping::default()
             },
             hold: args.hold,
             on_conflict: args.on_conflict,

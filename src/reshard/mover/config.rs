@@ -1,10 +1,12 @@
 //! What the mover is told, and every bound it keeps.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::router::address::ShardAddress;
 use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 
@@ -77,6 +79,8 @@ pub struct MoverConfig {
     pub resumed: bool,
     /// How fast the snapshot goes; may be turned while the mover works.
     pub throttle: ThrottleDial,
+    /// How the sources are read.
+    pub tapping: Tapping,
     /// Where keys that targets cannot be given are written, a JSON object a line;
     /// `None`: only to the log.
     pub shortfall_file: Option<PathBuf>,
@@ -94,6 +98,19 @@ impl MoverConfig {
         };
         MoverConfig { upstream, ..self }
     }
+}
+
+/// How the sources are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tapping {
+    /// Source -> its replica to read from instead. Markers are published on the
+    /// source all the same: their way through the replica is part of the proof.
+    pub replicas: BTreeMap<ShardAddress, ShardAddress>,
+    /// Directory for what sources send faster than targets take it; a directory
+    /// for each source is made in it. `None`: a source that is faster waits.
+    pub spool_dir: Option<PathBuf>,
+    /// Bytes on disk for one source; `None`: as many as there is room for.
+    pub spool_bytes_max: Option<u64>,
 }
 
 /// Bounds of one (source, target) lane.

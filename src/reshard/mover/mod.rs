@@ -53,7 +53,7 @@ mod translate;
 mod verify;
 
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
-pub use config::{MoverConfig, MoverLimits, OnConflict, UnknownPolicy};
+pub use config::{MoverConfig, MoverLimits, OnConflict, Tapping, UnknownPolicy};
 pub use conflict::{TargetsChecked, check_targets};
 pub use error::{KeyAt, MoveError, Retry, Role, Unfollowable};
 pub use preflight::{PreflightReport, ServerReport, preflight};

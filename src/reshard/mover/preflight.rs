@@ -74,6 +74,9 @@ pub async fn preflight(cfg: &MoverConfig) -> Result<PreflightReport, MoveError> 
         check_source(&mut link, &found, &cfg.job).await?;
         report.sources.push(found);
     }
+    for (source, replica) in &cfg.tapping.replicas {
+        check_replica(cfg, placement.sources(), source, replica).await?;
+    }
     let highest_db = report
         .sources
         .iter()
@@ -157,6 +160,35 @@ async fn check_source(link: &mut Link, found: &ServerReport, job: &str) -> Resul
         .ask("check SCAN", &[b"SCAN", b"0", b"COUNT", b"1"])
         .await?;
     accepted(scan, link, "check SCAN", "verification lists the keys")
+}
+
+/// A replica that is to be read must be one of the source, and well.
+async fn check_replica(
+    cfg: &MoverConfig,
+    sources: &[ShardAddress],
+    source: &ShardAddress,
+    replica: &ShardAddress,
+) -> Result<(), MoveError> {
+    const STEP: &str = "check the replica to read from";
+    let mut link = Link::connect(Role::Source, replica, &cfg.upstream).await?;
+    if !sources.contains(source) {
+        let why = format!(
+            "it was given for {source}, which is no old shard: write the shard's address as the layout does"
+        );
+        return Err(link.refuse(STEP, why));
+    }
+    let info = link.text(STEP, &[b"INFO", b"replication"]).await?;
+    let mut of_source = Link::connect(Role::Source, source, &cfg.upstream).await?;
+    let source_info = of_source.text(STEP, &[b"INFO", b"replication"]).await?;
+    let history = |info: &str| info_field(info, "master_replid").map(str::to_owned);
+    if info_field(&info, "role") != Some("slave") || history(&info) != history(&source_info) {
+        return Err(link.refuse(STEP, format!("it is no replica of {source}")));
+    }
+    if info_field(&info, "master_link_status") != Some("up") {
+        let why = "its link to its master is down: wait until it is up, then try again";
+        return Err(link.refuse(STEP, why));
+    }
+    Ok(())
 }
 
 async fn check_target(

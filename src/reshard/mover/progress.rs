@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::replication::TapFigures;
 use crate::router::address::ShardAddress;
 
 use super::config::PROGRESS_MS;
@@ -63,6 +64,9 @@ pub struct SourceProgress {
     pub keys_by_commands: u64,
     /// What targets could not be given.
     pub shortfalls: Shortfalls,
+    /// How its tap is: links, and what waits to be applied. `None` before it is
+    /// attached.
+    pub tap: Option<TapFigures>,
     /// Offset up to which the stream was read, in bytes.
     pub offset_read: u64,
     /// Offset up to which every target has applied what concerns it.
@@ -84,6 +88,7 @@ impl SourceProgress {
             commands_sent: 0,
             times_unguarded: 0,
             restarts: 0,
+            tap: None,
             keys_expired: 0,
             keys_by_commands: 0,
             shortfalls: Shortfalls::default(),

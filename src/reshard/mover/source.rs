@@ -31,10 +31,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 
 use crate::replication::{Tap, TapConfig, TapError, TapEvent};
-use crate::restore::{Dialect, LARGE_VALUE_BYTES, LARGE_VALUE_ELEMENTS};
+use crate::restore::Dialect;
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
-use crate::upstream::config::UpstreamConfig;
 
 use super::error::MoveError;
 use super::guard::Guard;
@@ -66,6 +65,7 @@ pub(super) struct SourceParts {
     pub(super) shortfalls: ShortfallLog,
     /// What the source itself speaks.
     pub(super) dialect: Dialect,
+    pub(super) tap: TapConfig,
 }
 
 /// The task's state.
@@ -92,23 +92,16 @@ struct Source {
     guard: Guard,
     /// How often it began anew.
     restarts: u64,
-    upstream: UpstreamConfig,
     scratch: Vec<KeyArg>,
 }
 
 /// Taps the source until told to stop, then detaches.
 pub(super) async fn follow(
     parts: SourceParts,
-    upstream: UpstreamConfig,
     drained: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
-    let config = TapConfig {
-        whole_bytes_max: LARGE_VALUE_BYTES,
-        whole_elements_max: LARGE_VALUE_ELEMENTS,
-        ..TapConfig::new(parts.address.clone(), upstream.clone())
-    };
-    let attaching = Tap::attach(config, None);
+    let attaching = Tap::attach(parts.tap.clone(), None);
     let tap = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -131,7 +124,6 @@ pub(super) async fn follow(
         draining: None,
         drained,
         restarts: 0,
-        upstream,
         guard: Guard::new(),
         scratch: Vec::new(),
     };
@@ -280,6 +272,7 @@ impl Source {
             row.commands_sent = self.commands;
             row.times_unguarded = self.guard.unguarded();
             row.restarts = self.restarts;
+            row.tap = Some(self.tap.meter().figures());
             row.offset_read = self.offset;
         });
     }

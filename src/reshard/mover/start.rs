@@ -1,12 +1,18 @@
 //! From a configuration to running tasks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::restore::{Dialect, Overwrite, RestoreOptions, Restorer, ServerIdentity};
+use crate::replication::{SpoolConfig, TapConfig};
+use crate::restore::{
+    Dialect, LARGE_VALUE_BYTES, LARGE_VALUE_ELEMENTS, Overwrite, RestoreOptions, Restorer,
+    ServerIdentity,
+};
+use crate::router::address::ShardAddress;
 
-use super::config::MoverConfig;
+use super::config::{MoverConfig, SOURCE_PATIENCE_MS_MAX};
 use super::conflict::{TargetsChecked, lane_name};
 use super::error::{MoveError, Role};
 use super::keyspace::databases;
@@ -192,6 +198,7 @@ impl Starter {
         self.publishers.push(requests);
         self.lane_counts.push(queues.len());
         let name = format!("source {address}");
+        let tap = self.tap(index, &address);
         let parts = SourceParts {
             index,
             address,
@@ -204,13 +211,33 @@ impl Starter {
             pace: Arc::clone(&self.pace),
             shortfalls,
             dialect,
+            tap,
         };
         let stop = self.tasks.stop_signal();
-        self.tasks.spawn(
-            name,
-            follow(parts, self.cfg.upstream.clone(), drained, stop),
-        );
+        self.tasks.spawn(name, follow(parts, drained, stop));
         Ok(())
+    }
+
+    /// How the source is read: from its replica first, if it has one to be read.
+    fn tap(&self, index: SourceIndex, source: &ShardAddress) -> TapConfig {
+        let tapping = &self.cfg.tapping;
+        let (address, alternates) = match tapping.replicas.get(source) {
+            Some(replica) => (replica.clone(), vec![source.clone()]),
+            None => (source.clone(), Vec::new()),
+        };
+        let own = format!("source-{}", index.0);
+        TapConfig {
+            alternates,
+            patience: Duration::from_millis(SOURCE_PATIENCE_MS_MAX),
+            whole_bytes_max: LARGE_VALUE_BYTES,
+            whole_elements_max: LARGE_VALUE_ELEMENTS,
+            spool: SpoolConfig {
+                dir: tapping.spool_dir.as_ref().map(|dir| dir.join(own)),
+                disk_bytes_max: tapping.spool_bytes_max.unwrap_or(u64::MAX),
+                ..SpoolConfig::default()
+            },
+            ..TapConfig::new(address, self.cfg.upstream.clone())
+        }
     }
 
     async fn start_lane(
