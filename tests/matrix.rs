@@ -23,7 +23,9 @@ use fill::DATABASES;
 use support::seen::{Keys, Known, differences, read_all};
 use support::servers::Skipped;
 use support::writer::faults_at;
-use support::{Client, Job, RedisServer, ServerKind, Shape, Stage, Writer, seeded};
+use support::{
+    Client, Job, RedisServer, ServerKind, Shape, Stage, Value, Writer, seeded, wait_until,
+};
 
 /// How long one pair's job may take on a busy machine.
 const JOB_LIMIT: Duration = Duration::from_secs(120);
@@ -33,6 +35,9 @@ const ROUNDS: u64 = 50;
 
 /// How many differences of a pair are shown.
 const SHOWN: usize = 5;
+
+/// In 2100.
+const FAR_MS: &str = "4102444800000";
 
 /// Where the job lists all keys that it could not carry whole.
 const SHORTFALLS: &str = "shortfalls.jsonl";
@@ -147,10 +152,8 @@ impl Pair {
         source.client().call(&["SET", "string:held", "value"]);
         let epoch = self.stage.epoch();
         let mut job = self.stage.start_job(&["--switch", "auto"]);
-        let (code, stdout, stderr) = job.finish(JOB_LIMIT);
-        let file = std::fs::read_to_string(self.stage.state_dir().join(SHORTFALLS));
-        let file = file.unwrap_or_default();
-        let told = format!("{stdout}{stderr}{}{file}", reported(&job));
+        let (code, _, _) = job.finish(JOB_LIMIT);
+        let told = self.all_told(&mut job);
         let named = |name: &&String| told.contains(name.as_str());
         if code != 0 {
             // It may refuse at the first; then nothing has changed.
@@ -176,15 +179,55 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// The same for what comes while the job follows: it is named, or the job
+    /// ends and names it.
+    fn follow_the_unheld(&self) -> Vec<String> {
+        let source = &self.stage.servers[0];
+        source.client().call(&["SET", "string:held", "value"]);
+        let mut job = self.stage.start_job(&["--switch", "manual"]);
+        job.wait_state(&["following", "verified"], JOB_LIMIT);
+        let mut client = source.client();
+        let name = if self.source.has_field_ttls() {
+            client.call(&["HSET", "hash:live", "f", "v"]);
+            let words = ["HPEXPIREAT", "hash:live", FAR_MS, "FIELDS", "1", "f"];
+            assert_eq!(client.call(&words), Value::Array(vec![Value::Int(1)]));
+            "hash:live"
+        } else {
+            fill::load_function(source, "late");
+            "late"
+        };
+        // It follows on, and in order: what came later is there.
+        client.call(&["APPEND", "string:held", ":later"]);
+        let mut target = self.client(1, 0);
+        wait_until("it follows, or has ended", JOB_LIMIT, || {
+            let ended = job.process().try_wait().is_some();
+            ended || target.call(&["GET", "string:held"]) == Value::bulk("value:later")
+        });
+        wait_until(&format!("{name} is named"), JOB_LIMIT, || {
+            let ended = job.process().try_wait().is_some();
+            ended || self.all_told(&mut job).contains(name)
+        });
+        let told = self.all_told(&mut job);
+        let silent = !told.contains(name);
+        let fault = || format!("{name} is not named: {told}");
+        silent.then(fault).into_iter().collect()
+    }
+
+    /// Everything that the job has said and written for people.
+    fn all_told(&self, job: &mut Job) -> String {
+        let file = std::fs::read_to_string(self.stage.state_dir().join(SHORTFALLS));
+        let reports = [job.verb("report", &[]), job.verb("report", &["--json"])];
+        let reports = reports.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let process = job.process();
+        let said = [process.stdout(), process.stderr(), file.unwrap_or_default()];
+        said.concat() + &reports.concat()
+    }
+}
+
 fn functions(server: &RedisServer) -> String {
     let listed = server.client().call(&["FUNCTION", "LIST", "WITHCODE"]);
     format!("{listed:?}")
-}
-
-fn reported(job: &Job) -> String {
-    let outputs = [job.verb("report", &[]), job.verb("report", &["--json"])];
-    let texts = outputs.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    texts.concat()
 }
 
 /// Runs `check` for each target; panics at the end with all that was wrong.
@@ -258,4 +301,12 @@ fn field_ttls_and_functions_that_a_target_cannot_hold_are_named() {
     );
     to_each(Redis70, &[Redis60, Redis62], Pair::move_the_unheld);
     to_each(Valkey81, &[Redis60, Redis62], Pair::move_the_unheld);
+}
+
+#[test]
+fn what_comes_later_and_a_target_cannot_hold_is_named() {
+    use ServerKind::{Redis60, Redis70, Redis80, Valkey81, Valkey91};
+    to_each(Redis80, &[Redis60, Valkey81], Pair::follow_the_unheld);
+    to_each(Valkey91, &[Redis70], Pair::follow_the_unheld);
+    to_each(Redis70, &[Redis60], Pair::follow_the_unheld);
 }
