@@ -44,6 +44,11 @@ const MAY_IMPORT: &[(&str, u8, &[&str])] = &[
         ],
     ),
     (
+        "rdbfile",
+        3,
+        &["resp", "rdb", "router", "upstream", "metrics"],
+    ),
+    (
         "reshard",
         4,
         &[
@@ -86,6 +91,7 @@ const MAY_IMPORT: &[(&str, u8, &[&str])] = &[
             "upstream",
             "replication",
             "proxy",
+            "rdbfile",
             "reshard",
             "admin",
             "config",

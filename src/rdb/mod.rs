@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! crc64  version  value_type   numbers and names of the format
-//! lzf  text  reader            lengths and strings inside complete bytes
+//! lzf  text  reader  module_id lengths, strings, names inside complete bytes
 //! shape  skip                  programs of records; walking them, resumable
 //! record  scanner  payload     records of a file; one value as RESTORE takes it
 //! listpack ziplist intset zipmap stream
@@ -21,6 +21,7 @@ pub mod digest;
 mod intset;
 mod listpack;
 mod lzf;
+mod module_id;
 pub mod payload;
 mod reader;
 pub mod record;
@@ -37,6 +38,7 @@ mod zipmap;
 pub use crc64::crc64;
 pub use decode::{DecodeError, Element, decode};
 pub use digest::{ContentDigest, content_digest};
+pub use module_id::ModuleId;
 pub use payload::{NotRestorable, PayloadError, split_dump_payload, write_dump_payload};
 pub use reader::Malformed;
 pub use record::{Checksum, Event, KeyRecord, Record, SlotRange};

@@ -84,6 +84,9 @@ pub enum ScanErrorKind {
         /// Of the bytes we read.
         computed: u64,
     },
+    /// The input is over and the file is not.
+    #[error("the file ends here, before its end record: it was cut off, or is still being written")]
+    CutOff,
     /// Called again after the end or an error.
     #[error("the scan is over")]
     Finished,
@@ -207,6 +210,17 @@ impl Scanner {
                     kind,
                 })
             }
+        }
+    }
+
+    /// The error for an input that ended while [`Self::next`] waits for more
+    /// than `input`, what is left of it.
+    pub fn cut_off(&self, input: &[u8]) -> ScanError {
+        ScanError {
+            offset: self.offset + input.len() as u64,
+            opcode: self.opcode,
+            last_key: self.last_key.clone(),
+            kind: ScanErrorKind::CutOff,
         }
     }
 
