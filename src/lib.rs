@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! 0  resp  memcached  rdb  metrics
-//! 1  router  reuseport  store
+//! 1  router  reuseport  restore  store
 //! 2  upstream
 //! 3  replication  proxy  rdbfile
 //! 4  reshard
@@ -25,6 +25,7 @@ pub mod rdbfile;
 pub mod replication;
 pub mod reshard;
 pub mod resp;
+pub mod restore;
 pub mod reuseport;
 pub mod router;
 pub mod upstream;

@@ -8,13 +8,14 @@
 //! shape  skip                  programs of records; walking them, resumable
 //! record  scanner  payload     records of a file; one value as RESTORE takes it
 //! listpack ziplist intset zipmap stream
-//! decode  digest               logical elements of a value; its content digest
+//! decode  digest  convert      logical elements of a value; its content digest; other layouts
 //! ```
 //!
 //! Invariants: no byte of input makes this folder panic, loop or allocate by a
 //! declared length alone; a type or opcode that is not known by the file's
 //! (magic, version) stops the scan with its offset, it is never guessed.
 
+pub mod convert;
 mod crc64;
 pub mod decode;
 pub mod digest;
@@ -35,11 +36,15 @@ pub mod version;
 mod ziplist;
 mod zipmap;
 
+pub use convert::{ConvertError, Loss, Lost, convert, declared_elements, stand_ins};
 pub use crc64::crc64;
 pub use decode::{DecodeError, Element, decode};
 pub use digest::{ContentDigest, content_digest};
 pub use module_id::ModuleId;
-pub use payload::{NotRestorable, PayloadError, split_dump_payload, write_dump_payload};
+pub use payload::{
+    NotRestorable, PayloadError, split_dump_payload, write_dump_payload,
+    write_dump_payload_with_metadata,
+};
 pub use reader::Malformed;
 pub use record::{Checksum, Event, KeyRecord, Record, SlotRange};
 pub use scanner::{ScanError, ScanErrorKind, Scanner, ScannerLimits};

@@ -14,6 +14,8 @@ use super::version::FileVersion;
 
 /// Version and checksum.
 const FOOTER_BYTES: usize = 10;
+/// First RDB version with KEY_META records.
+const METADATA_VERSION: u16 = 13;
 
 /// A value that no RESTORE accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,14 +59,34 @@ pub enum PayloadError {
 /// # Errors
 /// [`NotRestorable`] if no server would accept it; nothing is appended then.
 pub fn write_dump_payload(out: &mut Vec<u8>, value: &RawValue<'_>) -> Result<(), NotRestorable> {
+    write_dump_payload_with_metadata(out, &[], value)
+}
+
+/// As [`write_dump_payload`], with the key's KEY_META record (its opcode
+/// first; empty for none) before the type, where Redis 8.6 and later read it.
+///
+/// # Errors
+/// [`NotRestorable`] if no server would accept it; nothing is appended then.
+pub fn write_dump_payload_with_metadata(
+    out: &mut Vec<u8>,
+    metadata: &[u8],
+    value: &RawValue<'_>,
+) -> Result<(), NotRestorable> {
     if value.bytes.is_empty() {
         return Err(NotRestorable::Empty(value.type_id));
     }
     let start = out.len();
-    out.reserve(1 + value.bytes.len() + FOOTER_BYTES);
+    let lowest = value.type_id.lowest_version();
+    let version = if metadata.is_empty() {
+        lowest
+    } else {
+        lowest.max(METADATA_VERSION)
+    };
+    out.reserve(metadata.len() + 1 + value.bytes.len() + FOOTER_BYTES);
+    out.extend_from_slice(metadata);
     out.push(value.type_id.byte());
     out.extend_from_slice(value.bytes);
-    out.extend_from_slice(&value.type_id.lowest_version().to_le_bytes());
+    out.extend_from_slice(&version.to_le_bytes());
     let checksum = crc64(0, out.get(start..).unwrap_or(&[]));
     out.extend_from_slice(&checksum.to_le_bytes());
     Ok(())

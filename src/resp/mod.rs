@@ -32,5 +32,6 @@ pub use request::{
 pub use span::Span;
 pub use value::{Value, parse_value};
 pub use write::{
-    write_array_header, write_bulk, write_command, write_error, write_integer, write_simple,
+    write_array_header, write_bulk, write_bulk_header, write_bulk_integer, write_command,
+    write_error, write_integer, write_simple,
 };

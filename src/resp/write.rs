@@ -17,10 +17,27 @@ pub fn write_array_header(out: &mut Vec<u8>, n: usize) {
 
 /// Appends `$<len>\r\n<bytes>\r\n`.
 pub fn write_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'$');
-    write_unsigned(out, bytes.len() as u64);
-    out.extend_from_slice(b"\r\n");
+    write_bulk_header(out, bytes.len());
     out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `$<len>\r\n`, for a body that the caller writes, with its `\r\n`.
+pub fn write_bulk_header(out: &mut Vec<u8>, len: usize) {
+    out.push(b'$');
+    write_unsigned(out, len as u64);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `value` as a bulk string of its decimal digits.
+pub fn write_bulk_integer(out: &mut Vec<u8>, value: i64) {
+    let magnitude = value.unsigned_abs();
+    let digits = magnitude.checked_ilog10().map_or(1, |log| log as usize + 1);
+    write_bulk_header(out, digits + usize::from(value < 0));
+    if value < 0 {
+        out.push(b'-');
+    }
+    write_unsigned(out, magnitude);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -100,6 +117,13 @@ mod tests {
             ":9223372036854775807\r\n"
         );
         assert_eq!(written(|out| write_integer(out, 0)), ":0\r\n");
+        for value in [0, 9, 10, -1, 4_102_444_800_123, i64::MIN, i64::MAX] {
+            let text = value.to_string();
+            assert_eq!(
+                written(|out| write_bulk_integer(out, value)),
+                format!("${}\r\n{text}\r\n", text.len())
+            );
+        }
         assert_eq!(
             written(|out| write_array_header(out, 1_048_576)),
             "*1048576\r\n"

@@ -1,0 +1,355 @@
+//! The restorer of one target: chooses per key, appends the requests.
+
+use crate::rdb::{
+    ConvertError, DecodeError, Loss, Lost, RawValue, ValueType, convert, declared_elements, decode,
+};
+
+use super::commands::{Builder, Unbuildable, name};
+use super::dialect::Dialect;
+use super::identity::UsageKept;
+use super::payload::{PAYLOAD_EXTRA_BYTES, RestoreCall, Usage, write_restore};
+use super::reply::Reply;
+
+/// Values of more bytes are built by commands, by default: a RESTORE stops its
+/// server for as long as it loads.
+pub const LARGE_VALUE_BYTES: usize = 512 * 1024;
+/// Values of more elements are built by commands, by default.
+pub const LARGE_VALUE_ELEMENTS: u64 = 8192;
+/// Redis's default `proto-max-bulk-len`: a longer bulk closes the connection.
+const BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// What all temporary names begin with; such keys are never anyone's data.
+pub const TEMPORARY_PREFIX: &str = "__keyferry:tmp:";
+
+/// Whether an existing key may be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overwrite {
+    /// An existing key is kept; the verdict is [`super::Verdict::Exists`].
+    Never,
+    /// An existing key is replaced.
+    Always,
+}
+
+/// How to restore, apart from what the target takes.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// What to do with a key that exists.
+    pub overwrite: Overwrite,
+    /// Values of more raw bytes are built by commands; 0: all are.
+    pub large_bytes: usize,
+    /// Values whose outermost loop turns more often are built by commands; 0: all are.
+    pub large_elements: u64,
+    /// Part of temporary names: unlike that of anyone who writes to the same
+    /// server at the same time, such as the job's id and the source's number.
+    pub tag: String,
+}
+
+impl RestoreOptions {
+    /// Default budgets.
+    pub fn new(overwrite: Overwrite, tag: impl Into<String>) -> RestoreOptions {
+        RestoreOptions {
+            overwrite,
+            large_bytes: LARGE_VALUE_BYTES,
+            large_elements: LARGE_VALUE_ELEMENTS,
+            tag: tag.into(),
+        }
+    }
+}
+
+/// A key without its value.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeyHead<'a> {
+    /// Its name.
+    pub key: &'a [u8],
+    /// When it expires, Unix time in ms.
+    pub expires_at_ms: Option<i64>,
+    /// Seconds since it was used, if known.
+    pub idle_s: Option<u64>,
+    /// Its logarithmic access frequency, if known.
+    pub freq: Option<u8>,
+    /// Its KEY_META record, opcode first; empty for none.
+    pub metadata: &'a [u8],
+}
+
+/// Where requests are appended: their bytes, and for each how its reply is judged.
+#[derive(Debug)]
+pub struct Requests<'a> {
+    /// Encoded requests, one after the other.
+    pub bytes: &'a mut Vec<u8>,
+    /// One for each request, in the order of the replies.
+    pub replies: &'a mut Vec<Reply>,
+}
+
+/// How a value was brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// RESTORE of its bytes as they were.
+    Raw,
+    /// RESTORE of another layout.
+    Converted(ValueType),
+    /// Commands under a temporary name.
+    Commands,
+    /// It has no elements, which servers skip at loading: nothing was appended
+    /// that makes a key.
+    Empty,
+}
+
+/// What was appended for one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The way taken.
+    pub how: How,
+    /// What the target is not told. Replies may add to it
+    /// ([`super::Verdict::DoneBut`]).
+    pub lost: Lost,
+}
+
+/// Why a key cannot be brought to this target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CannotRestore {
+    /// The target has no form for such a value, by RESTORE or by commands.
+    #[error("the target cannot hold a value of type {type_id:?}: {why}")]
+    CannotHold {
+        /// The value's layout.
+        type_id: ValueType,
+        /// What stands in the way.
+        why: Unbuildable,
+    },
+    /// Too long for one request, and only RESTORE makes it.
+    #[error(
+        "the DUMP payload of {bytes} bytes is longer than servers take in one bulk ({BULK_BYTES_MAX} bytes)"
+    )]
+    TooLong {
+        /// Length of the payload.
+        bytes: usize,
+    },
+    /// The value breaks its format.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+}
+
+/// Makes the requests for one target. One for each connection: values in parts
+/// must not mix.
+#[derive(Debug)]
+pub struct Restorer {
+    dialect: Dialect,
+    options: RestoreOptions,
+    /// Bytes of a converted value; kept for the next.
+    converted: Vec<u8>,
+    /// Number of the next temporary name.
+    next_temporary: u64,
+}
+
+impl Restorer {
+    /// A restorer for the server that `dialect` describes.
+    pub fn new(dialect: Dialect, options: RestoreOptions) -> Restorer {
+        Restorer {
+            dialect,
+            options,
+            converted: Vec::new(),
+            next_temporary: 0,
+        }
+    }
+
+    /// What its target takes.
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    /// Appends what recreates a key whose value is whole.
+    ///
+    /// # Errors
+    /// [`CannotRestore`]; nothing is appended then.
+    pub fn whole(
+        &mut self,
+        requests: &mut Requests<'_>,
+        head: &KeyHead<'_>,
+        value: &RawValue<'_>,
+    ) -> Result<Outcome, CannotRestore> {
+        let type_id = value.type_id;
+        let count = declared_elements(value);
+        if count == Some(0) {
+            return Ok(EMPTY);
+        }
+        let large = value.bytes.len() > self.options.large_bytes
+            || self.options.large_elements == 0
+            || count.is_some_and(|count| count > self.options.large_elements);
+        let unbuildable = if large {
+            match Builder::check(&self.dialect, type_id) {
+                Ok(()) => return self.commands(requests, head, value),
+                Err(why) => Some(why),
+            }
+        } else {
+            None
+        };
+        match self.dialect.layout_for(type_id) {
+            Some(layout) if layout == type_id => {
+                self.restore(requests, head, value)?;
+                Ok(self.outcome(How::Raw, head, Lost::default()))
+            }
+            Some(layout) => self.converted(requests, head, value, layout),
+            None => {
+                let why = unbuildable.map_or_else(|| Builder::check(&self.dialect, type_id), Err);
+                why.map_err(|why| CannotRestore::CannotHold { type_id, why })?;
+                self.commands(requests, head, value)
+            }
+        }
+    }
+
+    fn converted(
+        &mut self,
+        requests: &mut Requests<'_>,
+        head: &KeyHead<'_>,
+        value: &RawValue<'_>,
+        layout: ValueType,
+    ) -> Result<Outcome, CannotRestore> {
+        // Lent out, so that `self` is free; given back with its capacity.
+        let mut bytes = std::mem::take(&mut self.converted);
+        bytes.clear();
+        let converted = convert(&mut bytes, value, layout, CONVERTED_BYTES_MAX);
+        let outcome = match converted {
+            Ok(lost) => {
+                let value = RawValue {
+                    type_id: layout,
+                    bytes: &bytes,
+                };
+                self.restore(requests, head, &value)
+                    .map(|()| self.outcome(How::Converted(layout), head, lost))
+            }
+            Err(ConvertError::Malformed(error)) => Err(error.into()),
+            Err(ConvertError::FieldsExpire(_)) => Err(CannotRestore::CannotHold {
+                type_id: value.type_id,
+                why: Unbuildable::FieldExpiry,
+            }),
+            // Packed much smaller than it is: by commands it is never whole anywhere.
+            Err(ConvertError::TooLong(_) | ConvertError::NoWay { .. }) => {
+                self.commands(requests, head, value)
+            }
+        };
+        self.converted = bytes;
+        outcome
+    }
+
+    /// Appends the RESTORE of a value in a layout that the target reads.
+    fn restore(
+        &mut self,
+        requests: &mut Requests<'_>,
+        head: &KeyHead<'_>,
+        value: &RawValue<'_>,
+    ) -> Result<(), CannotRestore> {
+        let metadata = if self.dialect.metadata {
+            head.metadata
+        } else {
+            &[]
+        };
+        let bytes = metadata.len() + value.bytes.len() + PAYLOAD_EXTRA_BYTES;
+        if bytes > BULK_BYTES_MAX {
+            return Err(CannotRestore::TooLong { bytes });
+        }
+        let mut call = RestoreCall {
+            key: head.key,
+            expires_at_ms: head.expires_at_ms,
+            replace: self.options.overwrite == Overwrite::Always,
+            usage: match self.dialect.usage_kept() {
+                UsageKept::Neither => Usage::Untold,
+                UsageKept::Idle => head.idle_s.map_or(Usage::Untold, Usage::IdleSeconds),
+                UsageKept::Frequency => head.freq.map_or(Usage::Untold, Usage::Frequency),
+            },
+            metadata,
+        };
+        let absolute = head.expires_at_ms.is_none() || self.dialect.absttl;
+        if absolute && (self.dialect.replace || !call.replace) {
+            if write_restore(requests.bytes, &call, value) {
+                requests.replies.push(Reply::Accepted);
+            }
+            return Ok(());
+        }
+        // An old server: the payload goes under a temporary name, and PEXPIREAT
+        // sets the moment that RESTORE would take as a distance.
+        let temporary = self.temporary();
+        requests.command(&[b"DEL", &temporary]);
+        call = RestoreCall {
+            key: &temporary,
+            expires_at_ms: None,
+            replace: false,
+            ..call
+        };
+        if write_restore(requests.bytes, &call, value) {
+            requests.replies.push(Reply::Accepted);
+        }
+        let expires = head.expires_at_ms;
+        name(
+            requests,
+            &temporary,
+            head.key,
+            expires,
+            self.options.overwrite,
+            false,
+        );
+        Ok(())
+    }
+
+    fn commands(
+        &mut self,
+        requests: &mut Requests<'_>,
+        head: &KeyHead<'_>,
+        value: &RawValue<'_>,
+    ) -> Result<Outcome, CannotRestore> {
+        let (bytes, replies) = (requests.bytes.len(), requests.replies.len());
+        let mut builder = Builder::new(self.dialect, self.temporary());
+        builder.begin(requests);
+        let decoded = decode(value, &mut |element| builder.element(requests, element));
+        let why = builder.unbuildable();
+        let named = match (decoded, why) {
+            (Ok(()), None) => Ok(builder.finish(
+                requests,
+                head.key,
+                head.expires_at_ms,
+                self.options.overwrite,
+            )),
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), Some(why)) => Err(CannotRestore::CannotHold {
+                type_id: value.type_id,
+                why,
+            }),
+        };
+        if !matches!(named, Ok(Some(_))) {
+            requests.bytes.truncate(bytes);
+            requests.replies.truncate(replies);
+        }
+        match named? {
+            Some(lost) => Ok(self.outcome(How::Commands, head, lost)),
+            None => Ok(EMPTY),
+        }
+    }
+
+    fn outcome(&self, how: How, head: &KeyHead<'_>, mut lost: Lost) -> Outcome {
+        let by_commands = how == How::Commands;
+        if !head.metadata.is_empty() && (by_commands || !self.dialect.metadata) {
+            lost.add(Loss::Metadata);
+        }
+        let told = match self.dialect.usage_kept() {
+            UsageKept::Neither => false,
+            UsageKept::Idle => head.idle_s.is_some(),
+            UsageKept::Frequency => head.freq.is_some(),
+        };
+        if told && by_commands {
+            lost.add(Loss::Usage);
+        }
+        Outcome { how, lost }
+    }
+
+    fn temporary(&mut self) -> Vec<u8> {
+        let number = self.next_temporary;
+        self.next_temporary += 1;
+        format!("{TEMPORARY_PREFIX}{}:{number}", self.options.tag).into_bytes()
+    }
+}
+
+const EMPTY: Outcome = Outcome {
+    how: How::Empty,
+    lost: Lost::EMPTY,
+};
+
+/// Longest value in another layout that is restored at once. It may be this
+/// much longer than what it was made from, which LZF had packed.
+const CONVERTED_BYTES_MAX: usize = 8 * 1024 * 1024;
