@@ -47,7 +47,7 @@ enum Command {
     /// Look into configs
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look into RDB files
+    /// Look into an RDB file, or load it
     Rdb(rdb::RdbArgs),
     /// Move a pool's keys to another layout while clients keep working
     Reshard(reshard::ReshardArgs),

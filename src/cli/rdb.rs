@@ -3,6 +3,7 @@
 //! ```text
 //! info   what it holds: version, counts, bytes, the largest keys
 //! cat    its keys as JSON lines
+//! load   its keys into a server or a layout
 //! ```
 //! FILE may be `-` for stdin. A file that is damaged, cut off or beyond us:
 //! what was read until there is printed, the error says where, exit code 1.
@@ -10,6 +11,7 @@
 mod cat;
 mod info;
 mod input;
+mod load;
 mod progress;
 mod wanted;
 
@@ -28,6 +30,8 @@ enum Verb {
     Info(info::InfoArgs),
     /// Print the keys of a file as JSON lines
     Cat(cat::CatArgs),
+    /// Load the keys of a file into a server or a layout
+    Load(load::LoadArgs),
 }
 
 /// Runs `keyferry rdb`.
@@ -35,5 +39,6 @@ pub fn run(args: &RdbArgs) -> ExitStatus {
     match &args.verb {
         Verb::Info(args) => info::run(args),
         Verb::Cat(args) => cat::run(args),
+        Verb::Load(args) => load::run(args),
     }
 }

@@ -6,6 +6,7 @@
 //! selection  which keys are wanted: prefix, type, database
 //! survey     records -> what the file holds        (`keyferry rdb info`)
 //! lines      keys -> one JSON object each          (`keyferry rdb cat`)
+//! load       keys -> servers                      (`keyferry rdb load`)
 //! json       binary-safe JSON, written as it comes
 //! words      the format's own words for types
 //! ```
@@ -14,6 +15,7 @@
 
 pub mod json;
 pub mod lines;
+pub mod load;
 pub mod selection;
 pub mod source;
 pub mod survey;

@@ -207,6 +207,8 @@ pub(super) fn name(
                 Reply::Unoccupied
             };
             requests.judged(&[b"RENAMENX", temporary, key], reply);
+            // Refused, it would stay for ever.
+            requests.command(&[b"DEL", temporary]);
         }
         Overwrite::Always => {
             let mut reply = Reply::Accepted;

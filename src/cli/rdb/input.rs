@@ -1,7 +1,7 @@
 //! The file that is read: by its name, or stdin.
 
 use std::fs::File;
-use std::io::{self, Read, StdinLock};
+use std::io::{self, Read, Stdin};
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::ExitStatus;
@@ -20,7 +20,7 @@ pub enum Input {
     /// Named on the command line, with its size in bytes if it has one.
     File(File, Option<u64>),
     /// `-`.
-    Stdin(StdinLock<'static>),
+    Stdin(Stdin),
 }
 
 impl FileArgs {
@@ -44,7 +44,7 @@ impl FileArgs {
     /// The exit code of a wrong command line.
     pub fn open(&self) -> Result<Input, ExitStatus> {
         if self.is_stdin() {
-            return Ok(Input::Stdin(io::stdin().lock()));
+            return Ok(Input::Stdin(io::stdin()));
         }
         let opened = File::open(&self.file).and_then(|file| {
             let metadata = file.metadata()?;
