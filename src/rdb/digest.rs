@@ -6,7 +6,8 @@
 //! others: state = state + element                    (order does not)
 //! ```
 //!
-//! Left out, because servers that hold the same content may differ in it:
+//! Left out, because servers that hold the same content may differ in it: what
+//! streams remember of producers (only Redis 8.6 and later do, for a minute);
 //! seen and active times of stream consumers, consumers with nothing pending
 //! (older servers do not replicate them), and the lag counters of streams
 //! (type 15 has none, a newer target makes them up). The digest is not keyed:
@@ -14,7 +15,8 @@
 
 use std::io::Cursor;
 
-use super::decode::{DecodeError, Element, decode};
+use super::decode::{DecodeError, decode};
+use super::element::Element;
 use super::value_type::{RawValue, ValueKind};
 
 /// What a value holds, for comparing two copies of it.
@@ -66,6 +68,20 @@ impl Digester {
                 let hash = murmur(item);
                 self.state = self.state.wrapping_mul(LIST_FACTOR).wrapping_add(hash);
                 self.length += 1;
+            }
+            Element::ArrayItem { index, value } => {
+                self.parts.extend_from_slice(&index.to_le_bytes());
+                self.parts.extend_from_slice(value);
+                self.count(murmur(&self.parts));
+            }
+            Element::ArrayCursor { inserted_at } => {
+                self.parts.push(b'c');
+                self.parts.extend_from_slice(&inserted_at.to_le_bytes());
+                self.state = self.state.wrapping_add(murmur(&self.parts));
+            }
+            Element::RateLimiter(arrival) => {
+                self.state = murmur(&arrival.to_le_bytes());
+                self.length = 1;
             }
             Element::SetMember(member) => self.count(murmur(member)),
             Element::ScoredMember { member, score } => {
@@ -131,6 +147,18 @@ impl Digester {
                 self.part(group);
                 self.parts.push(u8::from(consumer.is_some()));
                 self.part(consumer.unwrap_or(&[]));
+            }
+            Element::StreamNacked {
+                group,
+                id,
+                delivered_at_ms,
+                deliveries,
+            } => {
+                self.parts.push(b'n');
+                self.id(id);
+                self.parts.extend_from_slice(&delivered_at_ms.to_le_bytes());
+                self.parts.extend_from_slice(&deliveries.to_le_bytes());
+                self.part(group);
             }
             // A consumer counts by what is pending; other kinds are added by `add`.
             _ => return,

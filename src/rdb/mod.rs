@@ -5,10 +5,12 @@
 //! ```text
 //! crc64  version  value_type   numbers and names of the format
 //! lzf  text  reader  module_id lengths, strings, names inside complete bytes
-//! shape  skip                  programs of records; walking them, resumable
-//! record  scanner  payload     records of a file; one value as RESTORE takes it
 //! listpack ziplist intset zipmap stream
-//! decode  digest  convert      logical elements of a value; its content digest; other layouts
+//! shape  skip                  programs of records; walking them, resumable
+//! record  templates  scanner  scan_error  payload
+//!                              records of a file; one value as RESTORE takes it
+//! element  steps  decode  digest  convert
+//!                              logical elements of a value; its content digest; other layouts
 //! ```
 //!
 //! Invariants: no byte of input makes this folder panic, loop or allocate by a
@@ -19,6 +21,7 @@ pub mod convert;
 mod crc64;
 pub mod decode;
 pub mod digest;
+pub mod element;
 mod intset;
 mod listpack;
 mod lzf;
@@ -26,10 +29,13 @@ mod module_id;
 pub mod payload;
 mod reader;
 pub mod record;
+pub mod scan_error;
 pub mod scanner;
 mod shape;
 mod skip;
+mod steps;
 pub mod stream;
+mod templates;
 mod text;
 pub mod value_type;
 pub mod version;
@@ -38,8 +44,9 @@ mod zipmap;
 
 pub use convert::{ConvertError, Loss, Lost, convert, declared_elements, stand_ins};
 pub use crc64::crc64;
-pub use decode::{DecodeError, Element, decode};
+pub use decode::{DecodeError, PartDecoder, decode};
 pub use digest::{ContentDigest, content_digest};
+pub use element::Element;
 pub use module_id::ModuleId;
 pub use payload::{
     NotRestorable, PayloadError, split_dump_payload, write_dump_payload,
@@ -47,7 +54,8 @@ pub use payload::{
 };
 pub use reader::Malformed;
 pub use record::{Checksum, Event, KeyRecord, Record, SlotRange};
-pub use scanner::{ScanError, ScanErrorKind, Scanner, ScannerLimits};
+pub use scan_error::{ScanError, ScanErrorKind};
+pub use scanner::{Scanner, ScannerLimits};
 pub use stream::{StreamCounters, StreamId};
 pub use text::Text;
 pub use value_type::{RawValue, ValueKind, ValueType};

@@ -4,13 +4,19 @@
 //! | type 1 | value, exactly as in an RDB | version 2 LE | crc64 8 LE |
 //! ```
 //!
+//! From version 13 on, what modules attached to the key may stand before the
+//! type, as the KEY_META record of an RDB.
+//!
 //! The checksum covers everything before it. Servers compare the version with
 //! their own and parse by the type byte alone, so we stamp the lowest version
 //! that knows the type.
 
 use super::crc64::crc64;
+use super::reader::Malformed;
+use super::shape::{opcode, record_program};
+use super::skip::{Skip, Walk};
 use super::value_type::{RawValue, ValueType};
-use super::version::FileVersion;
+use super::version::{FileVersion, Magic};
 
 /// Version and checksum.
 const FOOTER_BYTES: usize = 10;
@@ -42,6 +48,9 @@ pub enum PayloadError {
         /// The version in the footer.
         version: u16,
     },
+    /// What modules attached to the key breaks its format.
+    #[error("DUMP payload whose module metadata are malformed: {0}")]
+    Metadata(#[from] Malformed),
     /// The checksum is not that of the bytes.
     #[error(
         "DUMP payload states checksum {stated:016x} but has {computed:016x}: damaged on its way"
@@ -102,10 +111,6 @@ pub fn split_dump_payload(payload: &[u8]) -> Result<(RawValue<'_>, u16), Payload
     let too_short = PayloadError::TooShort(payload.len());
     let (checked, stated) = payload.split_last_chunk::<8>().ok_or(too_short)?;
     let (body, number) = checked.split_last_chunk::<2>().ok_or(too_short)?;
-    let (&byte, bytes) = body.split_first().ok_or(too_short)?;
-    if bytes.is_empty() {
-        return Err(too_short);
-    }
     let number = u16::from_le_bytes(*number);
     let version = FileVersion::of_dump(number).ok_or(PayloadError::Version(number))?;
     let stated = u64::from_le_bytes(*stated);
@@ -115,11 +120,34 @@ pub fn split_dump_payload(payload: &[u8]) -> Result<(RawValue<'_>, u16), Payload
             return Err(PayloadError::Checksum { stated, computed });
         }
     }
+    let (_, body) = split_metadata(version, body)?;
+    let (&byte, bytes) = body.split_first().ok_or(too_short)?;
+    if bytes.is_empty() {
+        return Err(too_short);
+    }
     let type_id = ValueType::known(version, byte).ok_or(PayloadError::Type {
         byte,
         version: number,
     })?;
     Ok((RawValue { type_id, bytes }, number))
+}
+
+/// Splits the KEY_META record, if there is one, from what stands behind it.
+fn split_metadata(version: FileVersion, body: &[u8]) -> Result<(&[u8], &[u8]), PayloadError> {
+    let Some(rest) = body.strip_prefix(&[opcode::KEY_META]) else {
+        return Ok((&[], body));
+    };
+    let program = match record_program(version, opcode::KEY_META) {
+        Some(program) if version.magic() == Magic::Redis => program,
+        _ => return Ok((&[], body)),
+    };
+    let mut at = 0;
+    match Skip::new(program).run(rest, &mut at)? {
+        Walk::Done => body
+            .split_at_checked(at + 1)
+            .ok_or(PayloadError::TooShort(body.len())),
+        Walk::Needs(_) => Err(Malformed::Truncated.into()),
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,14 @@ pub enum Malformed {
     /// LZF data refer to bytes before their start or end too soon.
     #[error("its LZF data are corrupt")]
     Lzf,
+    /// LZF data that unpack to more than is taken here.
+    #[error("it unpacks to {unpacked} bytes, more than the {max} taken here")]
+    Unpacked {
+        /// Bytes declared.
+        unpacked: u64,
+        /// The limit.
+        max: usize,
+    },
     /// LZF data cannot unpack, or did not unpack, to the length declared.
     #[error("its LZF data do not unpack to the declared length")]
     LzfLength,
@@ -138,6 +146,24 @@ impl<'a> Reader<'a> {
         Self { input, at: 0 }
     }
 
+    /// Reads the length of a string that is written as it is; `None`, and
+    /// nothing read, for one in another form.
+    pub(super) fn plain_string_header(&mut self) -> Result<Option<u64>, Malformed> {
+        match length(self.rest())?.ok_or(Malformed::Truncated)? {
+            (Length::Plain(len), size) => {
+                self.at += size;
+                Ok(Some(len))
+            }
+            (Length::Encoded(_), _) => Ok(None),
+        }
+    }
+
+    /// The string at the cursor as it is written, its header included.
+    pub(super) fn raw_string(&mut self) -> Result<&'a [u8], Malformed> {
+        let extent = string_extent(self.rest())?.ok_or(Malformed::Truncated)?;
+        self.take(extent)
+    }
+
     /// Bytes read so far.
     pub(super) fn position(&self) -> usize {
         self.at
@@ -145,6 +171,11 @@ impl<'a> Reader<'a> {
 
     fn rest(&self) -> &'a [u8] {
         self.input.get(self.at..).unwrap_or(&[])
+    }
+
+    /// Bytes not read yet.
+    pub(super) fn left(&self) -> usize {
+        self.rest().len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -193,6 +224,11 @@ impl<'a> Reader<'a> {
 
     /// A string, unpacked if it is LZF, as decimal text if it is an integer.
     pub(super) fn string(&mut self) -> Result<Text<'a>, Malformed> {
+        self.string_within(usize::MAX)
+    }
+
+    /// The same, if it does not unpack to more than `unpacked_max` bytes.
+    pub(super) fn string_within(&mut self, unpacked_max: usize) -> Result<Text<'a>, Malformed> {
         let (head, size) = length(self.rest())?.ok_or(Malformed::Truncated)?;
         self.at += size;
         Ok(match head {
@@ -203,6 +239,12 @@ impl<'a> Reader<'a> {
             Length::Encoded(LZF) => {
                 let packed_len = in_memory(self.number()?)?;
                 let unpacked_len = self.number()?;
+                if usize::try_from(unpacked_len).is_ok_and(|len| len > unpacked_max) {
+                    return Err(Malformed::Unpacked {
+                        unpacked: unpacked_len,
+                        max: unpacked_max,
+                    });
+                }
                 lzf::decompress(self.take(packed_len)?, unpacked_len)?.into()
             }
             Length::Encoded(form) => return Err(Malformed::LengthByte(0xc0 | form)),

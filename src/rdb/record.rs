@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::reader::{Malformed, Reader};
+use super::shape::opcode;
 use super::value_type::RawValue;
 use super::version::FileVersion;
 
@@ -58,6 +60,14 @@ pub enum Record<'a> {
         /// Its slots.
         ranges: Vec<SlotRange>,
     },
+    /// Field names that hashes of this file go by; such hashes are handed on
+    /// with their names, so this is for counting only.
+    HashTemplate {
+        /// Its number in this file.
+        id: u64,
+        /// How many names it has.
+        fields: u64,
+    },
     /// A key with its value.
     Key(KeyRecord<'a>),
     /// The end of the file, checksum included.
@@ -89,6 +99,9 @@ pub struct KeyRecord<'a> {
     pub idle_s: Option<u64>,
     /// Its logarithmic access frequency, where the server kept that.
     pub freq: Option<u8>,
+    /// What modules attached to it: the KEY_META record with its opcode, as a
+    /// DUMP payload begins with it.
+    pub metadata: Option<&'a [u8]>,
     /// Its value.
     pub value: RawValue<'a>,
 }
@@ -102,4 +115,56 @@ pub enum Checksum {
     Zero,
     /// It matches the bytes.
     Verified,
+}
+
+/// Reads the body of an opcode's record that is handed on.
+pub(super) fn read_record<'a>(
+    opcode: u8,
+    reader: &mut Reader<'a>,
+    body: &'a [u8],
+) -> Result<Record<'a>, Malformed> {
+    Ok(match opcode {
+        opcode::SELECT_DB => {
+            let db = u32::try_from(reader.number()?);
+            Record::SelectDb(db.map_err(|_| Malformed::Range("a database number"))?)
+        }
+        opcode::RESIZE_DB => Record::ResizeDb {
+            keys: reader.number()?,
+            expires: reader.number()?,
+        },
+        opcode::AUX => Record::Aux {
+            key: reader.string()?.into_cow(),
+            value: reader.string()?.into_cow(),
+        },
+        opcode::FUNCTION2 => Record::Function(reader.string()?.into_cow()),
+        opcode::SLOT_INFO => Record::SlotInfo {
+            slot: slot(reader)?,
+            keys: reader.number()?,
+            expires: reader.number()?,
+        },
+        opcode::HASH_TEMPLATE => Record::HashTemplate {
+            id: reader.number()?,
+            fields: reader.number()?,
+        },
+        opcode::VALKEY_SLOT_IMPORT => {
+            let job = reader.string()?.into_cow();
+            let mut ranges = Vec::new();
+            for _ in 0..reader.number()? {
+                ranges.push(SlotRange {
+                    first: slot(reader)?,
+                    last: slot(reader)?,
+                });
+            }
+            Record::SlotImport { job, ranges }
+        }
+        _ => Record::ModuleAux(body),
+    })
+}
+
+fn slot(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
+    let number = reader.number()?;
+    u16::try_from(number)
+        .ok()
+        .filter(|slot| *slot < 16_384)
+        .ok_or(Malformed::Range("a cluster slot"))
 }

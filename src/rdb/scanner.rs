@@ -14,12 +14,16 @@
 //! do; after an error or the end the scanner gives nothing more.
 
 use super::crc64::crc64;
-use super::reader::{Malformed, Reader};
-use super::record::{Checksum, Event, KeyRecord, Record, SlotRange};
-use super::shape::{KEY_PROGRAM, opcode, record_program, value_program};
+use super::reader::{Reader, plain_length};
+use super::record::{Checksum, Event, KeyRecord, Record, read_record};
+use super::scan_error::{LAST_KEY_BYTES_MAX, ScanError, ScanErrorKind};
+use super::shape::{
+    KEY_PROGRAM, Stored, TEMPLATE_VALUES_PROGRAM, opcode, record_program, value_program,
+};
 use super::skip::{Skip, Walk};
+use super::templates::Templates;
 use super::value_type::{RawValue, ValueType};
-use super::version::FileVersion;
+use super::version::{FileVersion, Magic};
 
 /// Bounds of what a scanner accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,76 +41,8 @@ impl Default for ScannerLimits {
     }
 }
 
-/// Why a scan stopped; the file cannot be read further.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("RDB byte {offset}{}: {kind}{}", opcode_note(*.opcode), key_note(.last_key))]
-pub struct ScanError {
-    /// Where, counted from the file's first byte.
-    pub offset: u64,
-    /// Opcode or value type of the record it is in; `None` in header and checksum.
-    pub opcode: Option<u8>,
-    /// The newest key read, at most its first [`LAST_KEY_BYTES_MAX`] bytes.
-    pub last_key: Vec<u8>,
-    /// What is wrong.
-    pub kind: ScanErrorKind,
-}
-
-/// What is wrong with the file, or beyond us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScanErrorKind {
-    /// The first bytes are no RDB header, or of a version we do not know.
-    #[error("not an RDB header of a version this build reads (REDIS0001-0015, VALKEY080-081)")]
-    Header,
-    /// An opcode or value type that this version of the file does not have, or we do not know.
-    #[error("unknown in {0}; a newer or foreign server wrote it, its length cannot be known")]
-    Unknown(FileVersion),
-    /// Functions as Redis 7.0 release candidates wrote them; no release loads them.
-    #[error("functions of a Redis 7.0 release candidate, which no released server loads")]
-    FunctionPreGa,
-    /// The record breaks the format.
-    #[error("the record is malformed: {0}")]
-    Malformed(#[from] Malformed),
-    /// The record needs more than [`ScannerLimits::record_bytes_max`].
-    #[error("the record needs at least {needed} bytes, more than the {max} allowed")]
-    TooLarge {
-        /// Bytes known to be needed so far.
-        needed: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The checksum of the file is not that of its bytes.
-    #[error(
-        "checksum {stated:016x} stated, {computed:016x} computed: the file was damaged on its way"
-    )]
-    Checksum {
-        /// As written in the file.
-        stated: u64,
-        /// Of the bytes we read.
-        computed: u64,
-    },
-    /// The input is over and the file is not.
-    #[error("the file ends here, before its end record: it was cut off, or is still being written")]
-    CutOff,
-    /// Called again after the end or an error.
-    #[error("the scan is over")]
-    Finished,
-}
-
-/// How much of a key is kept for messages.
-pub const LAST_KEY_BYTES_MAX: usize = 128;
-
-fn opcode_note(byte: Option<u8>) -> String {
-    byte.map(|byte| format!(" (opcode or type {byte})"))
-        .unwrap_or_default()
-}
-
-fn key_note(key: &[u8]) -> String {
-    if key.is_empty() {
-        String::new()
-    } else {
-        format!("; last key \"{}\"", key.escape_ascii())
-    }
-}
+/// KeyDB's, beside the types of the Redis it was made from.
+const KEYDB_CRON_TYPE: u8 = 64;
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -118,11 +54,16 @@ enum State {
         skip: Skip,
     },
     Key {
-        value_type: ValueType,
+        stored: Stored,
+        start: usize,
+    },
+    /// The id of the template of a hash that is not walked yet.
+    TemplateId {
+        key: usize,
         start: usize,
     },
     Value {
-        value_type: ValueType,
+        stored: Stored,
         key: usize,
         start: usize,
         skip: Skip,
@@ -137,6 +78,15 @@ struct Attributes {
     expires_at_ms: Option<i64>,
     idle_s: Option<u64>,
     freq: Option<u8>,
+    /// The KEY_META record is in [`Scanner::metadata`].
+    has_metadata: bool,
+}
+
+/// What of the record at hand lies in the scanner, not in the input.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    metadata: bool,
+    value: bool,
 }
 
 /// See the module's head.
@@ -156,6 +106,12 @@ pub struct Scanner {
     db: u32,
     attributes: Attributes,
     last_key: Vec<u8>,
+    /// The KEY_META record of the next key.
+    metadata: Vec<u8>,
+    templates: Templates,
+    /// The newest hash that went by a template, as a plain one.
+    resolved: Vec<u8>,
+    kept: Kept,
 }
 
 impl Scanner {
@@ -173,6 +129,10 @@ impl Scanner {
             db: 0,
             attributes: Attributes::default(),
             last_key: Vec::new(),
+            metadata: Vec::new(),
+            templates: Templates::default(),
+            resolved: Vec::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -188,13 +148,19 @@ impl Scanner {
     ///
     /// # Errors
     /// [`ScanError`] for anything that is not understood; the scan is over then.
-    pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Option<Event<'a>>, ScanError> {
+    pub fn next<'a>(&'a mut self, input: &'a [u8]) -> Result<Option<Event<'a>>, ScanError> {
         match self.advance(input) {
-            Ok(Some(record)) => {
+            Ok(Some(mut record)) => {
                 let consumed = self.at;
                 self.hash_walked(input);
                 self.offset += consumed as u64;
                 (self.at, self.hashed) = (0, 0);
+                if let Record::Key(key) = &mut record {
+                    key.metadata = self.kept.metadata.then_some(&self.metadata);
+                    if self.kept.value {
+                        key.value.bytes = &self.resolved;
+                    }
+                }
                 Ok(Some(Event { consumed, record }))
             }
             Ok(None) => {
@@ -254,15 +220,29 @@ impl Scanner {
                         return Ok(Some(record));
                     }
                 }
-                State::Key { value_type, start } => {
+                State::Key { stored, start } => {
                     let walk = Skip::new(KEY_PROGRAM).run(input, &mut self.at)?;
                     if let Walk::Needs(bytes) = walk {
                         return self.wait(bytes);
                     }
-                    self.begin_value(value_type, start, input)?;
+                    self.begin_value(stored, start, input)?;
+                }
+                State::TemplateId { key, start } => {
+                    let rest = input.get(start..).unwrap_or(&[]);
+                    let Some((id, size)) = plain_length(rest)? else {
+                        return self.wait(input.len() + 1);
+                    };
+                    let fields = self.templates.fields(id)?;
+                    self.at = start + size;
+                    self.state = State::Value {
+                        stored: Stored::TemplateArray,
+                        key,
+                        start,
+                        skip: Skip::holding(TEMPLATE_VALUES_PROGRAM, fields),
+                    };
                 }
                 State::Value {
-                    value_type,
+                    stored,
                     key,
                     start,
                     mut skip,
@@ -270,7 +250,7 @@ impl Scanner {
                     let walk = skip.run(input, &mut self.at)?;
                     if let Walk::Needs(bytes) = walk {
                         self.state = State::Value {
-                            value_type,
+                            stored,
                             key,
                             start,
                             skip,
@@ -280,11 +260,7 @@ impl Scanner {
                     self.state = State::Opcode;
                     let key = input.get(key..start).unwrap_or(&[]);
                     let bytes = input.get(start..self.at).unwrap_or(&[]);
-                    let value = RawValue {
-                        type_id: value_type,
-                        bytes,
-                    };
-                    return self.key(key, value).map(Some);
+                    return self.key(key, stored, bytes).map(Some);
                 }
                 State::Trailer => return self.trailer(input),
                 State::Finished => return Err(ScanErrorKind::Finished),
@@ -333,12 +309,14 @@ impl Scanner {
                 start,
                 skip: Skip::new(program),
             }
-        } else if let Some(value_type) = ValueType::known(version, byte) {
-            State::Key { value_type, start }
+        } else if let Some(stored) = Stored::known(version, byte) {
+            State::Key { stored, start }
         } else if byte == opcode::EOF {
             State::Trailer
         } else if byte == opcode::FUNCTION_PRE_GA {
             return Err(ScanErrorKind::FunctionPreGa);
+        } else if byte == KEYDB_CRON_TYPE && version.magic() == Magic::Redis {
+            return Err(ScanErrorKind::KeyDbCron);
         } else {
             return Err(ScanErrorKind::Unknown(version));
         };
@@ -362,10 +340,18 @@ impl Scanner {
             opcode::IDLE => self.attributes.idle_s = Some(reader.number()?),
             opcode::FREQ => self.attributes.freq = Some(reader.byte()?),
             opcode::ENTERPRISE_RAM_LRU | opcode::ENTERPRISE_SLOT => {}
+            opcode::KEY_META if self.is_redis() => {
+                self.attributes.has_metadata = true;
+                self.metadata.clear();
+                self.metadata.push(opcode);
+                self.metadata.extend_from_slice(body);
+            }
             _ => {
                 let record = read_record(opcode, &mut reader, body)?;
-                if let Record::SelectDb(db) = record {
-                    self.db = db;
+                match record {
+                    Record::SelectDb(db) => self.db = db,
+                    Record::HashTemplate { .. } => self.templates.add(body)?,
+                    _ => {}
                 }
                 return Ok(Some(record));
             }
@@ -373,41 +359,79 @@ impl Scanner {
         Ok(None)
     }
 
+    fn is_redis(&self) -> bool {
+        self.version
+            .is_some_and(|version| version.magic() == Magic::Redis)
+    }
+
     /// The key that starts at `key` is whole; its value follows.
     fn begin_value(
         &mut self,
-        value_type: ValueType,
+        stored: Stored,
         key: usize,
         input: &[u8],
     ) -> Result<(), ScanErrorKind> {
         let start = self.at;
-        let name = Reader::new(input.get(key..start).unwrap_or(&[])).string()?;
+        let name = input.get(key..start).unwrap_or(&[]);
+        let name = Reader::new(name).string_within(self.limits.record_bytes_max)?;
         self.last_key.clear();
-        self.last_key.extend(name.iter().take(LAST_KEY_BYTES_MAX));
-        let skip = Skip::new(value_program(value_type));
+        let kept = name.len().min(LAST_KEY_BYTES_MAX);
+        self.last_key
+            .extend_from_slice(name.get(..kept).unwrap_or(&[]));
+        let program = match stored {
+            Stored::Plain(value_type) => value_program(value_type),
+            Stored::TemplateListpack => value_program(ValueType::HashListpack),
+            Stored::TemplateArray => {
+                self.state = State::TemplateId { key, start };
+                return Ok(());
+            }
+        };
         self.state = State::Value {
-            value_type,
+            stored,
             key,
             start,
-            skip,
+            skip: Skip::new(program),
         };
         Ok(())
     }
 
-    fn key<'a>(&mut self, key: &'a [u8], value: RawValue<'a>) -> Result<Record<'a>, ScanErrorKind> {
-        let Attributes {
-            expires_at_ms,
-            idle_s,
-            freq,
-        } = std::mem::take(&mut self.attributes);
+    fn key<'a>(
+        &mut self,
+        key: &'a [u8],
+        stored: Stored,
+        bytes: &'a [u8],
+    ) -> Result<Record<'a>, ScanErrorKind> {
+        let attributes = std::mem::take(&mut self.attributes);
         let key = Reader::new(key).string()?.into_cow();
+        let limit = self.limits.record_bytes_max;
+        self.kept = Kept {
+            metadata: attributes.has_metadata,
+            value: true,
+        };
+        let type_id = match stored {
+            Stored::Plain(type_id) => {
+                self.kept.value = false;
+                type_id
+            }
+            Stored::TemplateListpack => {
+                self.templates
+                    .resolve_listpack(bytes, limit, &mut self.resolved)?;
+                ValueType::Hash
+            }
+            Stored::TemplateArray => {
+                self.templates
+                    .resolve_array(bytes, limit, &mut self.resolved)?;
+                ValueType::Hash
+            }
+        };
         Ok(Record::Key(KeyRecord {
             db: self.db,
             key,
-            expires_at_ms,
-            idle_s,
-            freq,
-            value,
+            expires_at_ms: attributes.expires_at_ms,
+            idle_s: attributes.idle_s,
+            freq: attributes.freq,
+            metadata: None,
+            value: RawValue { type_id, bytes },
         }))
     }
 
@@ -444,53 +468,6 @@ impl Scanner {
 /// Servers write -1 for "never".
 fn expiry(at_ms: i64) -> Option<i64> {
     (at_ms != -1).then_some(at_ms)
-}
-
-fn read_record<'a>(
-    opcode: u8,
-    reader: &mut Reader<'a>,
-    body: &'a [u8],
-) -> Result<Record<'a>, Malformed> {
-    Ok(match opcode {
-        opcode::SELECT_DB => {
-            let db = u32::try_from(reader.number()?);
-            Record::SelectDb(db.map_err(|_| Malformed::Range("a database number"))?)
-        }
-        opcode::RESIZE_DB => Record::ResizeDb {
-            keys: reader.number()?,
-            expires: reader.number()?,
-        },
-        opcode::AUX => Record::Aux {
-            key: reader.string()?.into_cow(),
-            value: reader.string()?.into_cow(),
-        },
-        opcode::FUNCTION2 => Record::Function(reader.string()?.into_cow()),
-        opcode::SLOT_INFO => Record::SlotInfo {
-            slot: slot(reader)?,
-            keys: reader.number()?,
-            expires: reader.number()?,
-        },
-        opcode::VALKEY_SLOT_IMPORT => {
-            let job = reader.string()?.into_cow();
-            let mut ranges = Vec::new();
-            for _ in 0..reader.number()? {
-                ranges.push(SlotRange {
-                    first: slot(reader)?,
-                    last: slot(reader)?,
-                });
-            }
-            Record::SlotImport { job, ranges }
-        }
-        _ => Record::ModuleAux(body),
-    })
-}
-
-fn slot(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
-    let number = reader.number()?;
-    u16::try_from(number)
-        .ok()
-        .filter(|slot| *slot < 16_384)
-        .ok_or(Malformed::Range("a cluster slot"))
 }
 
 #[cfg(test)]

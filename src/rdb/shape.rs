@@ -4,6 +4,7 @@
 //! ```text
 //! hash        Repeat Str Str End            n, then n times field value
 //! zset_2      Repeat Str Bytes(8) End       n, then n times member score
+//! array       Hold Either(..)               n, flag, [cursor], n times index item
 //! ```
 //!
 //! A new type or opcode is a new program here, under the (magic, version) that
@@ -28,6 +29,17 @@ pub(super) enum Op {
     End,
     /// Items of a module until their end opcode.
     ModuleItems,
+    /// A count for later [`Op::RepeatHeld`]s.
+    Hold,
+    /// A string with a listpack; the number of its elements is the count for
+    /// later [`Op::RepeatHeld`]s.
+    HoldNames,
+    /// As `Repeat`, with the count that was held.
+    RepeatHeld,
+    /// A length of 0 or 1, which says by which program the walk goes on.
+    Either(&'static [&'static [Op]; 2]),
+    /// An item of an array: a length that says how it is written, then itself.
+    ArrayItem,
 }
 
 pub(super) mod opcode {
@@ -36,6 +48,8 @@ pub(super) mod opcode {
 
     pub(in crate::rdb) const ENTERPRISE_RAM_LRU: u8 = 107;
     pub(in crate::rdb) const ENTERPRISE_SLOT: u8 = 121;
+    pub(in crate::rdb) const HASH_TEMPLATE: u8 = 242;
+    pub(in crate::rdb) const KEY_META: u8 = 243;
     pub(in crate::rdb) const VALKEY_SLOT_IMPORT: u8 = 243;
     pub(in crate::rdb) const SLOT_INFO: u8 = 244;
     pub(in crate::rdb) const FUNCTION2: u8 = 245;
@@ -54,11 +68,10 @@ pub(super) mod opcode {
 /// Shape of what follows an opcode; `None` if it is unknown in this version.
 pub(super) fn record_program(version: FileVersion, byte: u8) -> Option<&'static [Op]> {
     use Op::{Bytes, End, Len, ModuleItems, Repeat, Str};
+    let redis = |number| version.magic() == Magic::Redis && version.number() >= number;
     Some(match byte {
         opcode::SELECT_DB | opcode::IDLE => &[Len],
-        opcode::ENTERPRISE_RAM_LRU | opcode::ENTERPRISE_SLOT if version.magic() == Magic::Redis => {
-            &[Len]
-        }
+        opcode::ENTERPRISE_RAM_LRU | opcode::ENTERPRISE_SLOT if redis(1) => &[Len],
         opcode::EXPIRE_TIME => &[Bytes(4)],
         opcode::EXPIRE_TIME_MS => &[Bytes(8)],
         opcode::FREQ => &[Bytes(1)],
@@ -70,6 +83,8 @@ pub(super) fn record_program(version: FileVersion, byte: u8) -> Option<&'static 
         opcode::VALKEY_SLOT_IMPORT if version.magic() == Magic::Valkey => {
             &[Str, Repeat, Len, Len, End]
         }
+        opcode::KEY_META if redis(13) => KEY_META_PROGRAM,
+        opcode::HASH_TEMPLATE if redis(15) => &[Len, Repeat, Str, End],
         _ => return None,
     })
 }
@@ -77,9 +92,42 @@ pub(super) fn record_program(version: FileVersion, byte: u8) -> Option<&'static 
 /// Shape of a key: one string.
 pub(super) const KEY_PROGRAM: &[Op] = &[Op::Str];
 
+/// Shape of what modules attach to a key: classes of 4 bytes with their items.
+pub(super) const KEY_META_PROGRAM: &[Op] = &[Op::Repeat, Op::Bytes(4), Op::ModuleItems, Op::End];
+
+/// How the bytes behind a type's byte and a key become a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// As they are.
+    Plain(ValueType),
+    /// Values of a hash whose names the file gave before: a listpack that
+    /// begins with the template's id.
+    TemplateListpack,
+    /// The same as the id and strings.
+    TemplateArray,
+}
+
+impl Stored {
+    /// What `byte` says in a file of this version; `None` if it is no value type.
+    pub(super) fn known(version: FileVersion, byte: u8) -> Option<Self> {
+        let templates = version.magic() == Magic::Redis && version.number() >= 15;
+        match byte {
+            30 if templates => Some(Self::TemplateListpack),
+            32 if templates => Some(Self::TemplateArray),
+            _ => ValueType::known(version, byte).map(Self::Plain),
+        }
+    }
+}
+
+/// The values of [`Stored::TemplateArray`] behind the id; their count is held.
+pub(super) const TEMPLATE_VALUES_PROGRAM: &[Op] = &[Op::RepeatHeld, Op::Str, Op::End];
+
 /// Shape of a value.
 pub(super) fn value_program(value_type: ValueType) -> &'static [Op] {
-    use Op::{Bytes, End, Len, ModuleItems, Repeat, Score, Str};
+    use Op::{
+        ArrayItem, Bytes, Either, End, Hold, HoldNames, Len, ModuleItems, Repeat, RepeatHeld,
+        Score, Str,
+    };
     match value_type {
         ValueType::String
         | ValueType::HashZipmap
@@ -104,12 +152,29 @@ pub(super) fn value_program(value_type: ValueType) -> &'static [Op] {
         ValueType::StreamListpacks => STREAM,
         ValueType::StreamListpacks2 => STREAM_2,
         ValueType::StreamListpacks3 => STREAM_3,
+        ValueType::StreamListpacks4 => STREAM_4,
+        ValueType::StreamListpacks5 => STREAM_5,
+        ValueType::Array => &[
+            Hold,
+            Either(&[
+                &[RepeatHeld, Len, ArrayItem, End],
+                &[Len, RepeatHeld, Len, ArrayItem, End],
+            ]),
+        ],
+        ValueType::HashTemplateListpack => &[Either(&[&[Str, Str], &[Repeat, Str, End, Str]])],
+        ValueType::HashTemplateArray => &[Either(&[
+            &[HoldNames, RepeatHeld, Str, End],
+            &[Hold, RepeatHeld, Str, End, RepeatHeld, Str, End],
+        ])],
+        ValueType::Gcra => &[Len],
     }
 }
 
 // Lines are: nodes of master id and listpack; length, last id; [first id, max
 // deleted id, entries added]; groups of name, last id, [entries read]; pending
-// id and time, count; consumers of name, seen time, [active time]; pending ids.
+// id and time, count; consumers of name, seen time, [active time]; pending ids;
+// [ids given back]. [What is kept of producers: duration, entries; producers of
+// name, requests of name and id; two counters.]
 
 #[rustfmt::skip]
 const STREAM: &[Op] = &[
@@ -147,4 +212,41 @@ const STREAM_3: &[Op] = &[
             Op::Repeat, Op::Bytes(16), Op::End,
         Op::End,
     Op::End,
+];
+
+#[rustfmt::skip]
+const STREAM_4: &[Op] = &[
+    Op::Repeat, Op::Str, Op::Str, Op::End,
+    Op::Len, Op::Len, Op::Len,
+    Op::Len, Op::Len, Op::Len, Op::Len, Op::Len,
+    Op::Repeat, Op::Str, Op::Len, Op::Len, Op::Len,
+        Op::Repeat, Op::Bytes(24), Op::Len, Op::End,
+        Op::Repeat, Op::Str, Op::Bytes(16),
+            Op::Repeat, Op::Bytes(16), Op::End,
+        Op::End,
+    Op::End,
+    Op::Len, Op::Len,
+    Op::Repeat, Op::Str,
+        Op::Repeat, Op::Str, Op::Len, Op::Len, Op::End,
+    Op::End,
+    Op::Len, Op::Len,
+];
+
+#[rustfmt::skip]
+const STREAM_5: &[Op] = &[
+    Op::Repeat, Op::Str, Op::Str, Op::End,
+    Op::Len, Op::Len, Op::Len,
+    Op::Len, Op::Len, Op::Len, Op::Len, Op::Len,
+    Op::Repeat, Op::Str, Op::Len, Op::Len, Op::Len,
+        Op::Repeat, Op::Bytes(24), Op::Len, Op::End,
+        Op::Repeat, Op::Str, Op::Bytes(16),
+            Op::Repeat, Op::Bytes(16), Op::End,
+        Op::End,
+        Op::Repeat, Op::Bytes(16), Op::End,
+    Op::End,
+    Op::Len, Op::Len,
+    Op::Repeat, Op::Str,
+        Op::Repeat, Op::Str, Op::Len, Op::Len, Op::End,
+    Op::End,
+    Op::Len, Op::Len,
 ];

@@ -8,8 +8,13 @@
 //! Invariant: the state is a position in the program and the counters of the
 //! loops around it; nothing is ever allocated for a count.
 
-use super::reader::{Malformed, plain_length, string_extent};
+use super::listpack::Listpack;
+use super::reader::{Malformed, Reader, plain_length, string_extent};
 use super::shape::Op;
+
+/// Names of a hash's fields, unpacked: a server keeps hashes above 64 KiB
+/// otherwise unless it was told not to.
+const NAMES_BYTES_MAX: usize = 16 << 20;
 
 /// Loops around loops: groups of a stream around consumers around pending ids.
 const LOOP_DEPTH_MAX: usize = 3;
@@ -35,15 +40,23 @@ pub(super) struct Skip {
     next: usize,
     loops: [Loop; LOOP_DEPTH_MAX],
     depth: usize,
+    /// For [`Op::RepeatHeld`].
+    held: u64,
 }
 
 impl Skip {
     pub(super) fn new(program: &'static [Op]) -> Self {
+        Self::holding(program, 0)
+    }
+
+    /// A walk whose [`Op::RepeatHeld`]s run `held` times until another count is held.
+    pub(super) fn holding(program: &'static [Op], held: u64) -> Self {
         Self {
             program,
             next: 0,
             loops: [Loop::default(); LOOP_DEPTH_MAX],
             depth: 0,
+            held,
         }
     }
 
@@ -64,6 +77,29 @@ impl Skip {
                     self.begin(count)?;
                     continue;
                 }
+                Op::RepeatHeld => {
+                    self.begin(self.held)?;
+                    continue;
+                }
+                Op::Hold => match plain_length(rest)? {
+                    None => return Ok(Walk::Needs(input.len() + 1)),
+                    Some((count, size)) => {
+                        self.held = count;
+                        *at += size;
+                        self.next += 1;
+                    }
+                },
+                Op::Either(programs) => match plain_length(rest)? {
+                    None => return Ok(Walk::Needs(input.len() + 1)),
+                    Some((choice, size)) => {
+                        self.program = usize::try_from(choice)
+                            .ok()
+                            .and_then(|choice| programs.get(choice))
+                            .ok_or(Malformed::Range("a flag"))?;
+                        *at += size;
+                        self.next = 0;
+                    }
+                },
                 Op::ModuleItems => match module_item(rest)? {
                     None => return Ok(Walk::Needs(input.len() + 1)),
                     Some((_, extent)) if extent > rest.len() => {
@@ -74,16 +110,21 @@ impl Skip {
                         self.next += usize::from(!more);
                     }
                 },
-                Op::Len | Op::Str | Op::Bytes(_) | Op::Score => match extent(op, rest)? {
-                    None => return Ok(Walk::Needs(input.len() + 1)),
-                    Some(extent) if extent > rest.len() => {
-                        return Ok(Walk::Needs(at.saturating_add(extent)));
+                Op::Len | Op::Str | Op::Bytes(_) | Op::Score | Op::ArrayItem | Op::HoldNames => {
+                    match extent(op, rest)? {
+                        None => return Ok(Walk::Needs(input.len() + 1)),
+                        Some(extent) if extent > rest.len() => {
+                            return Ok(Walk::Needs(at.saturating_add(extent)));
+                        }
+                        Some(extent) => {
+                            if op == Op::HoldNames {
+                                self.held = names(rest)?;
+                            }
+                            *at += extent;
+                            self.next += 1;
+                        }
                     }
-                    Some(extent) => {
-                        *at += extent;
-                        self.next += 1;
-                    }
-                },
+                }
             }
         }
         Ok(Walk::Done)
@@ -129,7 +170,7 @@ impl Skip {
         while let Some(op) = self.program.get(self.next) {
             self.next += 1;
             match op {
-                Op::Repeat => open += 1,
+                Op::Repeat | Op::RepeatHeld => open += 1,
                 Op::End => open -= 1,
                 _ => {}
             }
@@ -144,16 +185,43 @@ impl Skip {
 /// its header is cut off.
 fn extent(op: Op, rest: &[u8]) -> Result<Option<usize>, Malformed> {
     match op {
-        Op::Str => string_extent(rest),
+        Op::Str | Op::HoldNames => string_extent(rest),
+        Op::ArrayItem => array_item(rest),
         Op::Bytes(count) => Ok(Some(usize::from(count))),
         Op::Score => Ok(rest.first().map(|&len| match len {
             253..=255 => 1,
             len => 1 + usize::from(len),
         })),
-        Op::Len | Op::Repeat | Op::End | Op::ModuleItems => {
-            Ok(plain_length(rest)?.map(|(_, size)| size))
-        }
+        _ => Ok(plain_length(rest)?.map(|(_, size)| size)),
     }
+}
+
+/// Size of an item of an array.
+///
+/// ```text
+/// 0 string | 1 integer: 8 | 2 double: 8 | 3 string
+/// ```
+fn array_item(rest: &[u8]) -> Result<Option<usize>, Malformed> {
+    let Some((tag, size)) = plain_length(rest)? else {
+        return Ok(None);
+    };
+    let body = match tag {
+        0 | 3 => string_extent(rest.get(size..).unwrap_or(&[]))?,
+        1 | 2 => Some(8),
+        _ => return Err(Malformed::Range("the tag of an array's item")),
+    };
+    Ok(body.map(|body| size.saturating_add(body)))
+}
+
+/// How many names a listpack has, which is a string at the start of `rest`.
+fn names(rest: &[u8]) -> Result<u64, Malformed> {
+    let blob = Reader::new(rest).string_within(NAMES_BYTES_MAX)?;
+    let mut listpack = Listpack::new(&blob)?;
+    let mut count = 0;
+    while listpack.next()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// One item of a module value: whether more follow, and its size.

@@ -5,7 +5,9 @@
 //! | from type 19: first id, max deleted id, entries added
 //! groups: n, n x (name, last id, [19: entries read],
 //!   pending:   n, n x (id 16 BE, delivered at 8 LE, deliveries)
-//!   consumers: n, n x (name, seen at 8 LE, [21: active at 8 LE], n x id 16 BE))
+//!   consumers: n, n x (name, seen at 8 LE, [21: active at 8 LE], n x id 16 BE)
+//!   [27: given back: n, n x id 16 BE])
+//! | from type 26: seconds, entries | producers: n, n x (id, n x (request, entry's id)) | added, again
 //!
 //! listpack: count deleted fields=f name*f 0
 //!           then each entry: flags ms-delta seq-delta [f name value ..| value*f] back-count
@@ -13,7 +15,7 @@
 //!
 //! Source: `rdb.c` and `t_stream.c` of Redis 7.2.
 
-use super::decode::Element;
+use super::element::Element;
 use super::listpack::Listpack;
 use super::reader::{Malformed, Reader};
 use super::text::Text;
@@ -21,6 +23,14 @@ use super::value_type::ValueType;
 
 const FLAG_DELETED: i64 = 1;
 const FLAG_SAME_FIELDS: i64 = 2;
+
+/// Fields of one entry, and names of one node, that are held while it is
+/// decoded: 48 MiB of them. A request of that many arguments is beyond what
+/// servers take by default.
+const ENTRY_FIELDS_MAX: usize = 1 << 19;
+
+/// Least bytes of a pending entry: id, time, count.
+const PENDING_BYTES_MIN: usize = 16 + 8 + 1;
 
 /// Id of a stream entry: Unix time in ms, and a sequence number within it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,30 +58,54 @@ pub struct StreamCounters {
     pub entries_added: u64,
 }
 
+/// Whether values of this type end with what is remembered of producers.
+pub(super) fn has_producers(value_type: ValueType) -> bool {
+    matches!(
+        value_type,
+        ValueType::StreamListpacks4 | ValueType::StreamListpacks5
+    )
+}
+
 /// Which fields a stream type has.
 #[derive(Clone, Copy)]
 struct Layout {
     counters: bool,
     active_times: bool,
+    nacked: bool,
 }
 
-pub(super) fn decode(
+impl Layout {
+    fn of(value_type: ValueType) -> Self {
+        Self {
+            counters: value_type != ValueType::StreamListpacks,
+            active_times: !matches!(
+                value_type,
+                ValueType::StreamListpacks | ValueType::StreamListpacks2
+            ),
+            nacked: value_type == ValueType::StreamListpacks5,
+        }
+    }
+}
+
+/// One node: the entries of a master id.
+pub(super) fn node(
+    reader: &mut Reader<'_>,
+    sink: &mut impl FnMut(Element<'_>),
+) -> Result<(), Malformed> {
+    let master = reader.string()?;
+    let listpack = reader.string()?;
+    entries(&master, &listpack, sink)
+}
+
+/// What a stream knows about itself, up to the count of its groups.
+pub(super) fn state(
     value_type: ValueType,
     reader: &mut Reader<'_>,
     sink: &mut impl FnMut(Element<'_>),
 ) -> Result<(), Malformed> {
-    let layout = Layout {
-        counters: value_type != ValueType::StreamListpacks,
-        active_times: value_type == ValueType::StreamListpacks3,
-    };
-    for _ in 0..reader.number()? {
-        let master = reader.string()?;
-        let listpack = reader.string()?;
-        node(&master, &listpack, sink)?;
-    }
     let length = reader.number()?;
     let last_id = short_id(reader)?;
-    let counters = if layout.counters {
+    let counters = if Layout::of(value_type).counters {
         Some(StreamCounters {
             first_id: short_id(reader)?,
             max_deleted_id: short_id(reader)?,
@@ -85,13 +119,55 @@ pub(super) fn decode(
         last_id,
         counters,
     });
+    Ok(())
+}
+
+/// How long producers are remembered, up to the count of those that are.
+pub(super) fn idempotence(
+    reader: &mut Reader<'_>,
+    sink: &mut impl FnMut(Element<'_>),
+) -> Result<(), Malformed> {
+    sink(Element::StreamIdempotence {
+        duration_s: reader.number()?,
+        entries_max: reader.number()?,
+    });
+    Ok(())
+}
+
+/// One producer with its requests.
+pub(super) fn producer(
+    reader: &mut Reader<'_>,
+    sink: &mut impl FnMut(Element<'_>),
+) -> Result<(), Malformed> {
+    let producer = reader.string()?;
     for _ in 0..reader.number()? {
-        group(layout, reader, sink)?;
+        let request = reader.string()?;
+        sink(Element::StreamProduced {
+            producer: &producer,
+            request: &request,
+            id: short_id(reader)?,
+        });
     }
     Ok(())
 }
 
-fn node(master: &[u8], blob: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Result<(), Malformed> {
+/// The last of a stream.
+pub(super) fn producer_counters(
+    reader: &mut Reader<'_>,
+    sink: &mut impl FnMut(Element<'_>),
+) -> Result<(), Malformed> {
+    sink(Element::StreamProducedCounters {
+        added: reader.number()?,
+        duplicates: reader.number()?,
+    });
+    Ok(())
+}
+
+fn entries(
+    master: &[u8],
+    blob: &[u8],
+    sink: &mut impl FnMut(Element<'_>),
+) -> Result<(), Malformed> {
     let mut id_reader = Reader::new(master);
     let master = long_id(&mut id_reader)?;
     id_reader.finish()?;
@@ -104,6 +180,7 @@ fn node(master: &[u8], blob: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Resul
         .ok_or(Malformed::Range("a stream node's count of entries"))?;
     let mut names = Vec::new();
     for _ in 0..field_count(&mut listpack)? {
+        within_bound(names.len())?;
         names.push(Text::from(listpack.expect()?));
     }
     if listpack.number()? != 0 {
@@ -126,6 +203,7 @@ fn node(master: &[u8], blob: &[u8], sink: &mut impl FnMut(Element<'_>)) -> Resul
             }
         } else {
             for _ in 0..field_count(&mut listpack)? {
+                within_bound(fields.len())?;
                 fields.push((listpack.expect()?.into(), listpack.expect()?.into()));
             }
         }
@@ -149,6 +227,14 @@ fn field_count(listpack: &mut Listpack<'_>) -> Result<u64, Malformed> {
     u64::try_from(listpack.number()?).map_err(|_| Malformed::Range("a count of stream fields"))
 }
 
+fn within_bound(fields: usize) -> Result<(), Malformed> {
+    if fields < ENTRY_FIELDS_MAX {
+        Ok(())
+    } else {
+        Err(Malformed::Range("how many fields a stream's entry has"))
+    }
+}
+
 /// One entry of a group's list of pending entries.
 struct Pending {
     id: StreamId,
@@ -157,11 +243,13 @@ struct Pending {
     owned: bool,
 }
 
-fn group(
-    layout: Layout,
+/// One consumer group with all that is pending in it.
+pub(super) fn group(
+    value_type: ValueType,
     reader: &mut Reader<'_>,
     sink: &mut impl FnMut(Element<'_>),
 ) -> Result<(), Malformed> {
+    let layout = Layout::of(value_type);
     let group = reader.string()?;
     let last_id = short_id(reader)?;
     let entries_read = if layout.counters {
@@ -190,23 +278,38 @@ fn group(
             active_at_ms,
         });
         for _ in 0..reader.number()? {
-            let id = long_id(reader)?;
-            let entry = pending
-                .binary_search_by_key(&id, |entry| entry.id)
-                .ok()
-                .and_then(|at| pending.get_mut(at))
-                .filter(|entry| !entry.owned)
-                .ok_or(Malformed::Structure(
-                    "a consumer's pending id is not its group's to give",
-                ))?;
-            entry.owned = true;
+            let entry = take(&mut pending, long_id(reader)?)?;
             emit(&group, Some(&consumer), entry, sink);
+        }
+    }
+    if layout.nacked {
+        for _ in 0..reader.number()? {
+            let entry = take(&mut pending, long_id(reader)?)?;
+            sink(Element::StreamNacked {
+                group: &group,
+                id: entry.id,
+                delivered_at_ms: entry.delivered_at_ms,
+                deliveries: entry.deliveries,
+            });
         }
     }
     for entry in pending.iter().filter(|entry| !entry.owned) {
         emit(&group, None, entry, sink);
     }
     Ok(())
+}
+
+/// The pending entry `id`, which nobody took before.
+fn take(pending: &mut [Pending], id: StreamId) -> Result<&Pending, Malformed> {
+    let at = pending.binary_search_by_key(&id, |entry| entry.id).ok();
+    let entry = at.and_then(|at| pending.get_mut(at));
+    let entry = entry
+        .filter(|entry| !entry.owned)
+        .ok_or(Malformed::Structure(
+            "a consumer's pending id is not its group's to give",
+        ))?;
+    entry.owned = true;
+    Ok(entry)
 }
 
 fn emit(
@@ -226,8 +329,10 @@ fn emit(
 
 /// The pending entries of a group, ascending by id.
 fn pending_entries(reader: &mut Reader<'_>) -> Result<Vec<Pending>, Malformed> {
-    let mut pending = Vec::new();
-    for _ in 0..reader.number()? {
+    let count = reader.number()?;
+    let fits = reader.left() / PENDING_BYTES_MIN;
+    let mut pending = Vec::with_capacity(fits.min(usize::try_from(count).unwrap_or(fits)));
+    for _ in 0..count {
         pending.push(Pending {
             id: long_id(reader)?,
             delivered_at_ms: reader.i64_le()?,
@@ -236,7 +341,7 @@ fn pending_entries(reader: &mut Reader<'_>) -> Result<Vec<Pending>, Malformed> {
         });
     }
     // Servers write them ascending; the search above depends on it.
-    pending.sort_by_key(|entry| entry.id);
+    pending.sort_unstable_by_key(|entry| entry.id);
     if pending
         .windows(2)
         .any(|pair| matches!(pair, [a, b] if a.id == b.id))

@@ -40,6 +40,18 @@ pub enum ValueType {
     HashListpackEx,
     /// Field expiry as absolute ms after each pair; Valkey 9.
     HashValkey2,
+    /// With what XADD remembers of producers; Redis 8.6.
+    StreamListpacks4,
+    /// With entries given back by XNACK; Redis 8.8.
+    StreamListpacks5,
+    /// Sparse, by 64-bit index; Redis 8.8.
+    Array,
+    /// Field names, then values in one listpack; Redis 8.10, DUMP only.
+    HashTemplateListpack,
+    /// Field names, then values one by one; Redis 8.10, DUMP only.
+    HashTemplateArray,
+    /// State of a rate limiter; Redis 8.10, not in its releases.
+    Gcra,
 }
 
 /// What a value is to a client, whatever its layout.
@@ -53,12 +65,14 @@ pub enum ValueKind {
     Hash,
     Stream,
     Module,
+    Array,
+    RateLimiter,
 }
 
 impl ValueType {
     /// The layout that `byte` names in a file of this version; `None` if unknown.
     pub fn known(version: FileVersion, byte: u8) -> Option<Self> {
-        let redis_12 = version.magic() == Magic::Redis && version.number() >= 12;
+        let redis = |number| version.magic() == Magic::Redis && version.number() >= number;
         Some(match byte {
             0 => Self::String,
             1 => Self::List,
@@ -81,10 +95,16 @@ impl ValueType {
             20 => Self::SetListpack,
             21 => Self::StreamListpacks3,
             22 if version.magic() == Magic::Valkey => Self::HashValkey2,
-            22 if redis_12 => Self::HashMetadataPreGa,
-            23 if redis_12 => Self::HashListpackExPreGa,
-            24 if redis_12 => Self::HashMetadata,
-            25 if redis_12 => Self::HashListpackEx,
+            22 if redis(12) => Self::HashMetadataPreGa,
+            23 if redis(12) => Self::HashListpackExPreGa,
+            24 if redis(12) => Self::HashMetadata,
+            25 if redis(12) => Self::HashListpackEx,
+            26 if redis(13) => Self::StreamListpacks4,
+            27 if redis(14) => Self::StreamListpacks5,
+            28 if redis(14) => Self::Array,
+            29 if redis(15) => Self::HashTemplateListpack,
+            31 if redis(15) => Self::HashTemplateArray,
+            33 if redis(15) => Self::Gcra,
             _ => return None,
         })
     }
@@ -116,6 +136,12 @@ impl ValueType {
             Self::HashListpackExPreGa => 23,
             Self::HashMetadata => 24,
             Self::HashListpackEx => 25,
+            Self::StreamListpacks4 => 26,
+            Self::StreamListpacks5 => 27,
+            Self::Array => 28,
+            Self::HashTemplateListpack => 29,
+            Self::HashTemplateArray => 31,
+            Self::Gcra => 33,
         }
     }
 
@@ -138,11 +164,17 @@ impl ValueType {
             | Self::HashListpackExPreGa
             | Self::HashMetadata
             | Self::HashListpackEx
-            | Self::HashValkey2 => ValueKind::Hash,
-            Self::StreamListpacks | Self::StreamListpacks2 | Self::StreamListpacks3 => {
-                ValueKind::Stream
-            }
+            | Self::HashValkey2
+            | Self::HashTemplateListpack
+            | Self::HashTemplateArray => ValueKind::Hash,
+            Self::StreamListpacks
+            | Self::StreamListpacks2
+            | Self::StreamListpacks3
+            | Self::StreamListpacks4
+            | Self::StreamListpacks5 => ValueKind::Stream,
             Self::Module2 => ValueKind::Module,
+            Self::Array => ValueKind::Array,
+            Self::Gcra => ValueKind::RateLimiter,
         }
     }
 
@@ -173,6 +205,9 @@ impl ValueType {
             | Self::HashListpackExPreGa
             | Self::HashMetadata
             | Self::HashListpackEx => 12,
+            Self::StreamListpacks4 => 13,
+            Self::StreamListpacks5 | Self::Array => 14,
+            Self::HashTemplateListpack | Self::HashTemplateArray | Self::Gcra => 15,
             Self::HashValkey2 => 80,
         }
     }
@@ -209,8 +244,32 @@ mod tests {
     }
 
     #[test]
+    fn newer_types_are_unknown_before_their_version() {
+        for (byte, first) in [
+            (24, 12),
+            (26, 13),
+            (27, 14),
+            (28, 14),
+            (29, 15),
+            (31, 15),
+            (33, 15),
+        ] {
+            assert_eq!(
+                ValueType::known(version(Magic::Redis, first - 1), byte),
+                None
+            );
+            assert!(ValueType::known(version(Magic::Redis, first), byte).is_some());
+            assert_eq!(ValueType::known(version(Magic::Valkey, 81), byte), None);
+        }
+        // References to templates are for the scanner, which replaces them.
+        for byte in [30, 32, 64] {
+            assert_eq!(ValueType::known(version(Magic::Redis, 15), byte), None);
+        }
+    }
+
+    #[test]
     fn bytes_go_both_ways_and_the_stamp_knows_its_type() {
-        for newest in [version(Magic::Redis, 12), version(Magic::Valkey, 80)] {
+        for newest in [version(Magic::Redis, 15), version(Magic::Valkey, 80)] {
             for byte in 0..=255 {
                 let Some(known) = ValueType::known(newest, byte) else {
                     continue;

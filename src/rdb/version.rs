@@ -21,8 +21,7 @@ pub struct FileVersion {
     number: u16,
 }
 
-/// Newest RDB version of Redis whose header is accepted. From 13 on a file is
-/// read as long as its records use types and opcodes known up to 12.
+/// Newest RDB version of Redis whose header is accepted: that of 8.10.
 const REDIS_VERSION_MAX: u16 = 15;
 const VALKEY_VERSIONS: std::ops::RangeInclusive<u16> = 80..=81;
 

@@ -6,8 +6,10 @@
 //! zset    [{"member":M,"score":1.5}, ..]      highest score first in most files
 //! hash    [{"field":F,"value":V,"expires_at_ms":1}, ..]
 //! module  {"base64":..}           with "module" and "module_version" before it
+//! array   {"inserted_at":1, "items":[{"index":3,"value":V}, ..]}      gcra   a number
 //! stream  {"entries":[{"id":"1-1","fields":[[F,V], ..]}, ..], "length":.., "last_id":..,
-//!          "groups":[{"name":.., "consumers":[{"name":.., "pending":[..]}], "unowned":[..]}]}
+//!          "groups":[{"name":.., "consumers":[{"name":.., "pending":[..]}], "nacked":[..], "unowned":[..]}],
+//!          "idempotence":{.., "produced":[{"producer":.., "request":.., "id":..}], ..}}
 //! ```
 //!
 //! Lists of pairs instead of objects: fields are any bytes, and stand twice in
@@ -21,8 +23,10 @@ use crate::rdb::{Element, KeyRecord, ModuleId, StreamId, ValueKind, decode};
 use super::json::Emitter;
 use super::words::{encoding_word, kind_word};
 
+/// Open brackets inside a value that is an object.
+const VALUE_DEPTH: usize = 2;
 /// Open brackets inside a stream's `groups`.
-const GROUPS_DEPTH: usize = 3;
+const GROUPS_DEPTH: usize = VALUE_DEPTH + 1;
 const GROUP_DEPTH: usize = GROUPS_DEPTH + 1;
 const CONSUMERS_DEPTH: usize = GROUP_DEPTH + 1;
 
@@ -40,8 +44,8 @@ pub enum Detail {
 pub struct LineWriter<W> {
     json: Emitter<W>,
     detail: Detail,
-    /// The list of pending entries that no consumer has is open.
-    unowned: bool,
+    /// The list behind a group's consumers that is open.
+    tail: Option<&'static str>,
     broken: u64,
 }
 
@@ -51,7 +55,7 @@ impl<W: Write> LineWriter<W> {
         Self {
             json: Emitter::new(out),
             detail,
-            unowned: false,
+            tail: None,
             broken: 0,
         }
     }
@@ -99,6 +103,10 @@ impl<W: Write> LineWriter<W> {
         self.optional("expires_at_ms", record.expires_at_ms);
         self.optional("idle_s", record.idle_s);
         self.optional("freq", record.freq);
+        if let Some(metadata) = record.metadata {
+            self.json.name("metadata");
+            self.json.base64_bytes(metadata);
+        }
         if value_type.kind() == ValueKind::Module
             && let Some(id) = ModuleId::of(record.value.bytes)
         {
@@ -111,7 +119,8 @@ impl<W: Write> LineWriter<W> {
     fn begin_value(&mut self, record: &KeyRecord<'_>) {
         self.json.name("value");
         match record.value.type_id.kind() {
-            ValueKind::String | ValueKind::Module => {}
+            ValueKind::String | ValueKind::Module | ValueKind::RateLimiter => {}
+            ValueKind::Array => self.json.object(),
             ValueKind::List | ValueKind::Set | ValueKind::SortedSet | ValueKind::Hash => {
                 self.json.array();
             }
@@ -129,6 +138,18 @@ impl<W: Write> LineWriter<W> {
                 self.json.bytes(bytes);
             }
             Element::Module(bytes) => self.json.base64_bytes(bytes),
+            Element::RateLimiter(state) => self.json.literal(state),
+            Element::ArrayCursor { inserted_at } => self.number("inserted_at", inserted_at),
+            Element::ArrayItem { index, value } => {
+                if self.json.depth() == VALUE_DEPTH {
+                    self.json.name("items");
+                    self.json.array();
+                }
+                self.json.object();
+                self.number("index", index);
+                self.bytes("value", value);
+                self.json.close();
+            }
             Element::ScoredMember { member, score } => {
                 self.json.object();
                 self.bytes("member", member);
@@ -183,6 +204,34 @@ impl<W: Write> LineWriter<W> {
                 self.json.name("groups");
                 self.json.array();
             }
+            Element::StreamIdempotence {
+                duration_s,
+                entries_max,
+            } => {
+                self.json.close_to(VALUE_DEPTH);
+                self.json.name("idempotence");
+                self.json.object();
+                self.number("duration_s", duration_s);
+                self.number("entries_max", entries_max);
+                self.json.name("produced");
+                self.json.array();
+            }
+            Element::StreamProduced {
+                producer,
+                request,
+                id,
+            } => {
+                self.json.object();
+                self.bytes("producer", producer);
+                self.bytes("request", request);
+                self.id("id", id);
+                self.json.close();
+            }
+            Element::StreamProducedCounters { added, duplicates } => {
+                self.json.close_to(VALUE_DEPTH + 1);
+                self.number("added", added);
+                self.number("duplicates", duplicates);
+            }
             group_part => self.group(group_part),
         }
     }
@@ -195,7 +244,7 @@ impl<W: Write> LineWriter<W> {
                 entries_read,
             } => {
                 self.json.close_to(GROUPS_DEPTH);
-                self.unowned = false;
+                self.tail = None;
                 self.json.object();
                 self.bytes("name", group);
                 self.id("last_id", last_id);
@@ -224,20 +273,40 @@ impl<W: Write> LineWriter<W> {
                 deliveries,
                 ..
             } => {
-                if consumer.is_none() && !std::mem::replace(&mut self.unowned, true) {
-                    self.json.close_to(GROUP_DEPTH);
-                    self.json.name("unowned");
-                    self.json.array();
+                if consumer.is_none() {
+                    self.open_tail("unowned");
                 }
-                self.json.object();
-                self.id("id", id);
-                self.number("delivered_at_ms", delivered_at_ms);
-                self.number("deliveries", deliveries);
-                self.json.close();
+                self.pending(id, delivered_at_ms, deliveries);
+            }
+            Element::StreamNacked {
+                id,
+                delivered_at_ms,
+                deliveries,
+                ..
+            } => {
+                self.open_tail("nacked");
+                self.pending(id, delivered_at_ms, deliveries);
             }
             // The other kinds were written by the callers.
             _ => {}
         }
+    }
+
+    /// Opens a list behind a group's consumers, if it is not the open one.
+    fn open_tail(&mut self, name: &'static str) {
+        if self.tail.replace(name) != Some(name) {
+            self.json.close_to(GROUP_DEPTH);
+            self.json.name(name);
+            self.json.array();
+        }
+    }
+
+    fn pending(&mut self, id: StreamId, delivered_at_ms: i64, deliveries: u64) {
+        self.json.object();
+        self.id("id", id);
+        self.number("delivered_at_ms", delivered_at_ms);
+        self.number("deliveries", deliveries);
+        self.json.close();
     }
 
     fn bytes(&mut self, name: &str, bytes: &[u8]) {
@@ -278,6 +347,7 @@ mod tests {
                 expires_at_ms: Some(5),
                 idle_s: None,
                 freq: Some(9),
+                metadata: None,
                 value: RawValue { type_id, bytes },
             })
             .unwrap();

@@ -47,6 +47,8 @@ pub struct Survey {
     pub slots: u64,
     /// Imports of slots under way, Valkey.
     pub slot_imports: Named,
+    /// Hash templates, Redis 8.10; hashes that go by one are counted as plain ones.
+    pub templates: u64,
     /// Keys by database and kind.
     pub groups: BTreeMap<(u32, &'static str), Group>,
     /// Values that break their format.
@@ -143,6 +145,7 @@ impl Survey {
             module_data: Named::default(),
             slots: 0,
             slot_imports: Named::default(),
+            templates: 0,
             groups: BTreeMap::new(),
             broken: Broken::default(),
             checksum: None,
@@ -175,6 +178,7 @@ impl Survey {
                 self.module_data.add(name.unwrap_or_default(), bytes.len());
             }
             Record::SlotInfo { .. } => self.slots += 1,
+            Record::HashTemplate { .. } => self.templates += 1,
             Record::SlotImport { job, ranges } => {
                 let ranges: Vec<String> = ranges
                     .iter()
@@ -217,7 +221,7 @@ impl Survey {
             self.broken.first.get_or_insert_with(first);
         }
         let elements = match kind {
-            ValueKind::String | ValueKind::Module => None,
+            ValueKind::String | ValueKind::Module | ValueKind::RateLimiter => None,
             _ => Some(elements),
         };
         let large = || LargeKey {
@@ -264,6 +268,7 @@ fn is_item(element: &Element<'_>) -> bool {
             | Element::ScoredMember { .. }
             | Element::HashField { .. }
             | Element::StreamEntry { .. }
+            | Element::ArrayItem { .. }
     )
 }
 
@@ -333,6 +338,7 @@ mod tests {
                 expires_at_ms: *expires_at_ms,
                 idle_s: None,
                 freq: None,
+                metadata: None,
                 value: RawValue {
                     type_id: ValueType::List,
                     bytes,

@@ -3,7 +3,7 @@
 use crate::rdb::{ValueKind, ValueType};
 
 /// Every kind of value.
-pub const KINDS: [ValueKind; 7] = [
+pub const KINDS: [ValueKind; 9] = [
     ValueKind::String,
     ValueKind::List,
     ValueKind::Set,
@@ -11,6 +11,8 @@ pub const KINDS: [ValueKind; 7] = [
     ValueKind::Hash,
     ValueKind::Stream,
     ValueKind::Module,
+    ValueKind::Array,
+    ValueKind::RateLimiter,
 ];
 
 /// The kind as TYPE names it; `module` for all modules.
@@ -23,6 +25,8 @@ pub fn kind_word(kind: ValueKind) -> &'static str {
         ValueKind::Hash => "hash",
         ValueKind::Stream => "stream",
         ValueKind::Module => "module",
+        ValueKind::Array => "array",
+        ValueKind::RateLimiter => "gcra",
     }
 }
 
@@ -54,5 +58,11 @@ pub fn encoding_word(value_type: ValueType) -> &'static str {
         ValueType::HashMetadata => "hash_metadata",
         ValueType::HashListpackEx => "hash_listpack_ex",
         ValueType::HashValkey2 => "hash_2",
+        ValueType::StreamListpacks4 => "stream_listpacks_4",
+        ValueType::StreamListpacks5 => "stream_listpacks_5",
+        ValueType::Array => "array",
+        ValueType::HashTemplateListpack => "hash_template_listpack",
+        ValueType::HashTemplateArray => "hash_template_array",
+        ValueType::Gcra => "gcra",
     }
 }

@@ -72,6 +72,9 @@ pub struct SnapshotRecord {
     pub idle_s: Option<u64>,
     /// Its logarithmic access frequency, where the server keeps that.
     pub freq: Option<u8>,
+    /// What modules attached to it: the KEY_META record with its opcode, as a
+    /// DUMP payload begins with it.
+    pub metadata: Option<Bytes>,
     /// How its value is laid out.
     pub type_id: ValueType,
     /// The value exactly as in the RDB, without the type byte.

@@ -246,6 +246,7 @@ struct FoundKey {
     expires_at_ms: Option<i64>,
     idle_s: Option<u64>,
     freq: Option<u8>,
+    metadata: Option<Part>,
     type_id: ValueType,
     value: Part,
 }
@@ -256,6 +257,7 @@ impl Found {
             Record::Header(_)
             | Record::SelectDb(_)
             | Record::ResizeDb { .. }
+            | Record::HashTemplate { .. }
             | Record::SlotInfo { .. } => Self::Skipped,
             Record::Aux { key, value } => Self::Aux {
                 key: Part::of(key, input),
@@ -278,6 +280,7 @@ impl FoundKey {
             expires_at_ms: record.expires_at_ms,
             idle_s: record.idle_s,
             freq: record.freq,
+            metadata: record.metadata.map(|bytes| Part::inside(bytes, input)),
             type_id: record.value.type_id,
             value: Part::inside(record.value.bytes, input),
         }
@@ -290,6 +293,7 @@ impl FoundKey {
             expires_at_ms: self.expires_at_ms,
             idle_s: self.idle_s,
             freq: self.freq,
+            metadata: self.metadata.map(|bytes| bytes.take(record)),
             type_id: self.type_id,
             value: self.value.take(record),
         }

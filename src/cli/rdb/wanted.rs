@@ -13,7 +13,7 @@ pub struct WantedArgs {
     /// Only keys that begin with this
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<OsString>,
-    /// Only values of this type (string, list, set, zset, hash, stream, module); may be given more than once
+    /// Only values of this type (string, list, set, zset, hash, stream, module, array, gcra); may be given more than once
     #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
     kinds: Vec<ValueKind>,
     /// Only keys of this database; may be given more than once

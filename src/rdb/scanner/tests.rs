@@ -19,8 +19,9 @@ fn records(bytes: &[u8], step: usize) -> Result<Vec<String>, ScanError> {
             Some(event) => {
                 records.push(format!("{:?}", event.record));
                 start += event.consumed;
+                let is_end = matches!(event.record, Record::End { .. });
                 assert_eq!(scanner.offset(), start as u64);
-                if matches!(event.record, Record::End { .. }) {
+                if is_end {
                     assert_eq!(start, bytes.len());
                     return Ok(records);
                 }
@@ -47,7 +48,17 @@ fn attributes_wait_for_their_key_across_other_records() {
     while let Some(event) = scanner.next(rest).unwrap() {
         rest = &rest[event.consumed..];
         match event.record {
-            Record::Key(key) => keys.push(key),
+            Record::Key(key) => {
+                let value = key.value.bytes.to_vec();
+                keys.push((
+                    key.db,
+                    key.key.to_vec(),
+                    key.expires_at_ms,
+                    key.idle_s,
+                    key.freq,
+                    value,
+                ));
+            }
             Record::End { checksum } => {
                 assert_eq!(checksum, Checksum::Verified);
                 break;
@@ -59,18 +70,12 @@ fn attributes_wait_for_their_key_across_other_records() {
     let [first, second, third] = &keys[..] else {
         panic!("{keys:?}")
     };
-    assert_eq!(
-        (first.db, &*first.key, first.freq),
-        (3, &b"k"[..], Some(255))
-    );
-    assert_eq!(first.expires_at_ms, Some(4_102_444_800_000));
-    assert_eq!(first.value.bytes, b"\x03abc");
-    assert_eq!(
-        (second.idle_s, second.freq, second.expires_at_ms),
-        (Some(77), None, None)
-    );
-    assert_eq!(&*third.key, b"aaaaaaaaaaaaaaaa");
-    assert_eq!(third.expires_at_ms, Some(2_000_000_000_000));
+    let at = Some(4_102_444_800_000);
+    let expected = (3, b"k".to_vec(), at, None, Some(255), b"\x03abc".to_vec());
+    assert_eq!(*first, expected);
+    assert_eq!((second.2, second.3, second.4), (None, Some(77), None));
+    assert_eq!(third.1, b"aaaaaaaaaaaaaaaa");
+    assert_eq!(third.2, Some(2_000_000_000_000));
     assert_eq!(scanner.next(b"").unwrap_err().kind, ScanErrorKind::Finished);
 }
 
@@ -90,7 +95,7 @@ fn pieces_of_any_size_give_the_same_records() {
 
 #[test]
 fn unknown_bytes_stop_with_their_place_and_the_last_key() {
-    let bytes = file(b"REDIS0013", b"\xfe\x00\x00\x01k\x03abc\x1a\x01s");
+    let bytes = file(b"REDIS0012", b"\xfe\x00\x00\x01k\x03abc\x1a\x01s");
     let error = records(&bytes, 1).unwrap_err();
     assert_eq!((error.offset, error.opcode), (18, Some(26)));
     assert_eq!(error.last_key, b"k");
@@ -99,12 +104,25 @@ fn unknown_bytes_stop_with_their_place_and_the_last_key() {
         text.contains("byte 18") && text.contains("26") && text.contains("\"k\""),
         "{text}"
     );
-    for unknown in [6u8, 8, 26, 30, 64, 200, 242, 243] {
+    for unknown in [6u8, 8, 26, 30, 200, 242, 243] {
         let error = records(&file(b"REDIS0012", &[unknown]), 100).unwrap_err();
         assert!(matches!(error.kind, ScanErrorKind::Unknown(_)), "{unknown}");
     }
     let error = records(&file(b"REDIS0010", &[246]), 100).unwrap_err();
     assert_eq!(error.kind, ScanErrorKind::FunctionPreGa);
+    let error = records(&file(b"REDIS0009", &[64]), 100).unwrap_err();
+    assert_eq!(error.kind, ScanErrorKind::KeyDbCron);
+    for (version, unknown) in [
+        (&b"REDIS0013"[..], 27u8),
+        (b"REDIS0014", 29),
+        (b"REDIS0014", 242),
+        (b"REDIS0015", 34),
+        (b"VALKEY081", 26),
+        (b"VALKEY081", 242),
+    ] {
+        let error = records(&file(version, &[unknown]), 100).unwrap_err();
+        assert!(matches!(error.kind, ScanErrorKind::Unknown(_)), "{unknown}");
+    }
 }
 
 #[test]
@@ -141,4 +159,53 @@ fn a_declared_length_beyond_the_limit_stops_at_once() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn metadata_belong_to_the_next_key_wherever_it_is() {
+    let meta = b"\xf3\x01\x01\x02\x03\x04\x02\x07\x05\x01m\x00";
+    let body = [
+        &meta[..],
+        b"\x00\x01k\x01v",
+        meta,
+        b"\xfa\x0bmvcc-tstamp\x011",
+        b"\x00\x01l\x01v\xfa\x13keydb-subexpire-key\x01f\x00\x01m\x01v",
+    ]
+    .concat();
+    let bytes = file(b"REDIS0013", &body);
+    for step in 1..bytes.len() {
+        let records = records(&bytes, step).unwrap();
+        let keys: Vec<_> = records
+            .iter()
+            .filter(|text| text.starts_with("Key"))
+            .collect();
+        let attached: Vec<_> = keys
+            .iter()
+            .map(|text| text.contains("metadata: Some([243, 1, "))
+            .collect();
+        assert_eq!(attached, [true, true, false], "{records:#?}");
+    }
+}
+
+#[test]
+fn hashes_leave_with_the_names_of_their_template() {
+    let body = b"\xf2\x05\x02\x01a\xc0\x07\x20\x01k\x05\x01x\xc0\x09\
+        \x1e\x01l\x0e\x0e\0\0\0\x03\0\x05\x01\x81x\x02\x09\x01\xff";
+    let bytes = file(b"REDIS0015", body);
+    for step in 1..bytes.len() {
+        let records = records(&bytes, step).unwrap();
+        assert_eq!(records[1], "HashTemplate { id: 5, fields: 2 }");
+        let plain = |value: &[u8]| format!("value: RawValue {{ type_id: Hash, bytes: {value:?} }}");
+        assert!(
+            records[2].contains(&plain(b"\x02\x01a\x01x\xc0\x07\xc0\x09")),
+            "{records:#?}"
+        );
+        assert!(
+            records[3].contains(&plain(b"\x02\x01a\x01x\xc0\x07\x019")),
+            "{records:#?}"
+        );
+    }
+    let error = records(&file(b"REDIS0015", b"\x20\x01k\x05\x01x"), 1).unwrap_err();
+    assert_eq!(error.kind, ScanErrorKind::UnknownTemplate(5));
+    assert_eq!(error.last_key, b"k");
 }

@@ -122,6 +122,7 @@ impl Feeder {
             | Record::ResizeDb { .. }
             | Record::SlotInfo { .. }
             | Record::SlotImport { .. }
+            | Record::HashTemplate { .. }
             | Record::End { .. } => Ok(()),
         }
     }
@@ -147,7 +148,7 @@ impl Feeder {
             expires_at_ms: record.expires_at_ms,
             idle_s: record.idle_s,
             freq: record.freq,
-            metadata: &[],
+            metadata: record.metadata.unwrap_or_default(),
         };
         let before = outlet.batch.replies.len();
         let mut requests = Requests {

@@ -54,6 +54,7 @@ pub(super) fn write(out: &mut impl Write, told: &Told<'_>) -> io::Result<()> {
     named(&mut json, "module_data", &survey.module_data);
     number(&mut json, "slots", survey.slots);
     named(&mut json, "slot_imports", &survey.slot_imports);
+    number(&mut json, "hash_templates", survey.templates);
     json.name("groups");
     json.array();
     for ((db, kind), group) in &survey.groups {

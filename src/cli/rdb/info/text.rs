@@ -46,6 +46,9 @@ pub(super) fn write(out: &mut impl Write, told: &Told<'_>) -> io::Result<()> {
         writeln!(out, "slots      {}", survey.slots)?;
     }
     write_named(out, "imports   ", &survey.slot_imports)?;
+    if survey.templates > 0 {
+        writeln!(out, "templates  {} of hashes", survey.templates)?;
+    }
     write_groups(out, survey)?;
     write_largest(out, "bytes", &survey.largest_by_bytes())?;
     write_largest(out, "elements", &survey.largest_by_elements())
