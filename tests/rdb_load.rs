@@ -86,7 +86,9 @@ fn loadable() -> Vec<String> {
         ];
         let sound = !notes.contains("BAD") && ops.split('+').all(|op| known.contains(&op));
         let module = columns[7].split(',').any(|part| part.starts_with("7:"));
-        (version <= 10 && sound && !module).then(|| columns[0].to_owned())
+        // Redis 7.0 itself finds this one's zipmap unsound.
+        let unsound = columns[0] == "rdbtools__zipmap_that_doesnt_compress.rdb";
+        (version <= 10 && sound && !module && !unsound).then(|| columns[0].to_owned())
     });
     names.collect()
 }

@@ -186,16 +186,6 @@ fn commands_only(overwrite: Overwrite) -> RestoreOptions {
     }
 }
 
-fn head<'a>(record: &'a KeyRecord<'_>) -> KeyHead<'a> {
-    KeyHead {
-        key: &record.key,
-        expires_at_ms: record.expires_at_ms,
-        idle_s: record.idle_s,
-        freq: record.freq,
-        metadata: &[],
-    }
-}
-
 /// Sends what restores one key; the outcome and what the replies say.
 fn restore(
     target: &mut Client,
@@ -233,7 +223,7 @@ fn bring(
     let mut went = BTreeMap::new();
     scan(file, |record| {
         let name = record.key.escape_ascii().to_string();
-        let (outcome, verdicts) = restore(target, restorer, &head(record), record)
+        let (outcome, verdicts) = restore(target, restorer, &KeyHead::of(record), record)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut lost: Vec<Loss> = outcome.lost.iter().collect();
         for verdict in verdicts {
@@ -403,7 +393,7 @@ fn servers_without_absolute_expiry_or_replace_get_the_same_moment() {
         let dialect = pretended(Vendor::Redis, version);
         let mut restorer = Restorer::new(dialect, by_restore(overwrite));
         scan(&file, |record| {
-            let went = restore(&mut at_target, &mut restorer, &head(record), record);
+            let went = restore(&mut at_target, &mut restorer, &KeyHead::of(record), record);
             if is_stream(&record.key) {
                 assert!(matches!(went, Err(CannotRestore::CannotHold { .. })));
                 return;
@@ -440,7 +430,7 @@ fn a_key_that_exists_is_kept_or_replaced() {
     ] {
         let mut restorer = Restorer::new(dialect, options);
         scan(&file, |record| {
-            let went = restore(&mut at_target, &mut restorer, &head(record), record);
+            let went = restore(&mut at_target, &mut restorer, &KeyHead::of(record), record);
             let Ok((_, verdicts)) = went else { return };
             assert_eq!(verdicts.last(), Some(&Verdict::Exists));
         });
@@ -482,7 +472,7 @@ fn what_expired_meanwhile_is_gone_and_so_is_what_it_replaced() {
                 }
                 let head = KeyHead {
                     expires_at_ms: Some(at_ms),
-                    ..head(record)
+                    ..KeyHead::of(record)
                 };
                 let went = restore(&mut at_target, &mut restorer, &head, record);
                 if let Ok((_, verdicts)) = went {
@@ -522,7 +512,7 @@ fn chunks_keep_their_bounds_and_large_values_take_them_by_themselves() {
             bytes: &mut bytes,
             replies: &mut replies,
         };
-        let outcome = restorer.whole(&mut requests, &head(record), &record.value);
+        let outcome = restorer.whole(&mut requests, &KeyHead::of(record), &record.value);
         let mut counted = 0;
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -611,7 +601,7 @@ fn values_of_other_servers_keep_their_content_both_ways() {
                 let name = format!("{name} {}", record.key.escape_ascii());
                 let lasting = KeyHead {
                     expires_at_ms: None,
-                    ..head(record)
+                    ..KeyHead::of(record)
                 };
                 client.call(&["FLUSHALL"]);
                 let verdicts = match restore(&mut client, &mut restorer, &lasting, record) {

@@ -7,8 +7,9 @@
 //! set      11 20                 -> 2
 //! zset     12 17                 -> 5       5 -> 3 for servers before 4.0
 //! hash     9 13 16               -> 4
-//! hash     22R 23 24 25 <-> 22V, 24 <-> 25  fields that expire    plain.rs
+//! hash     22R 23 24 25 <-> 22V             fields that expire
 //!          any of them           -> 4       if no field expires
+//!          29 31                 -> 4       templates
 //! ```
 //!
 //! Servers read every older layout, so only the ways above are ever needed.
@@ -91,11 +92,26 @@ pub fn stand_ins(type_id: ValueType) -> &'static [ValueType] {
         T::HashMetadata => &[T::HashMetadata, T::HashValkey2, T::Hash],
         T::HashListpackEx => &[T::HashListpackEx, T::HashValkey2, T::Hash],
         T::HashValkey2 => &[T::HashValkey2, T::HashMetadata, T::Hash],
-        T::StreamListpacks => &[T::StreamListpacks],
-        T::StreamListpacks2 => &[T::StreamListpacks2, T::StreamListpacks],
-        T::StreamListpacks3 => &[T::StreamListpacks3, T::StreamListpacks2, T::StreamListpacks],
+        T::StreamListpacks => &STREAMS[4..],
+        T::StreamListpacks2 => &STREAMS[3..],
+        T::StreamListpacks3 => &STREAMS[2..],
+        T::StreamListpacks4 => &STREAMS[1..],
+        T::StreamListpacks5 => &STREAMS,
+        T::HashTemplateListpack => &[T::HashTemplateListpack, T::Hash],
+        T::HashTemplateArray => &[T::HashTemplateArray, T::Hash],
+        T::Array => &[T::Array],
+        T::Gcra => &[T::Gcra],
     }
 }
+
+/// Newest first; each holds all that the next one does.
+const STREAMS: [ValueType; 5] = [
+    ValueType::StreamListpacks5,
+    ValueType::StreamListpacks4,
+    ValueType::StreamListpacks3,
+    ValueType::StreamListpacks2,
+    ValueType::StreamListpacks,
+];
 
 /// Appends the bytes of `value` in the layout `to`, without type byte and
 /// footer; at most `bytes_max` of them. Says what was left out.
@@ -158,7 +174,8 @@ pub fn declared_elements(value: &RawValue<'_>) -> Option<u64> {
         | ValueType::ListQuicklist
         | ValueType::ListQuicklist2
         | ValueType::HashMetadataPreGa
-        | ValueType::HashValkey2 => 0,
+        | ValueType::HashValkey2
+        | ValueType::Array => 0,
         _ => return None,
     };
     let count: Result<_, Malformed> = plain_length(value.bytes.get(skipped..)?);

@@ -10,7 +10,8 @@
 //! record  templates  scanner  scan_error  payload
 //!                              records of a file; one value as RESTORE takes it
 //! element  steps  decode  digest  convert
-//!                              logical elements of a value; its content digest; other layouts
+//!                              logical elements of a value; its content digest;
+//!                              its other layouts
 //! ```
 //!
 //! Invariants: no byte of input makes this folder panic, loop or allocate by a

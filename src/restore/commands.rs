@@ -4,6 +4,7 @@
 //! element -> chunk -> RPUSH tmp e e e ..     at most CHUNK_BYTES and CHUNK_ELEMENTS
 //! string  -> SET tmp .. | APPEND tmp .. | APPEND tmp ..
 //! hash    -> HSET tmp f v .. | HPEXPIREAT tmp ms FIELDS n f ..
+//! array   -> ARMSET tmp i v .. | ARSEEK tmp i
 //! stream  -> stream.rs
 //! ```
 //!
@@ -35,6 +36,12 @@ pub enum Unbuildable {
     /// Streams came with Redis 5.0.
     #[error("the server has no streams")]
     NoStreams,
+    /// Arrays came with Redis 8.8.
+    #[error("the server has no arrays")]
+    NoArrays,
+    /// Only RESTORE makes rate limiters.
+    #[error("no command but RESTORE makes a rate limiter's state")]
+    RateLimiter,
     /// A field expires and HPEXPIREAT is unknown.
     #[error("a field of the hash expires, and the server has no expiry of fields")]
     FieldExpiry,
@@ -47,6 +54,7 @@ pub(super) struct Builder {
     temporary: Vec<u8>,
     chunk: Chunk,
     stream: StreamProgress,
+    array_inserted_at: Option<u64>,
     /// Something was created under the temporary name.
     begun: bool,
     fields_expire: bool,
@@ -59,7 +67,9 @@ impl Builder {
     pub(super) fn check(dialect: &Dialect, type_id: ValueType) -> Result<(), Unbuildable> {
         match type_id.kind() {
             ValueKind::Module => Err(Unbuildable::Module),
+            ValueKind::RateLimiter => Err(Unbuildable::RateLimiter),
             ValueKind::Stream if !dialect.streams => Err(Unbuildable::NoStreams),
+            ValueKind::Array if !dialect.arrays => Err(Unbuildable::NoArrays),
             _ => Ok(()),
         }
     }
@@ -70,6 +80,7 @@ impl Builder {
             temporary,
             chunk: Chunk::default(),
             stream: StreamProgress::default(),
+            array_inserted_at: None,
             begun: false,
             fields_expire: false,
             lost: Lost::default(),
@@ -77,9 +88,10 @@ impl Builder {
         }
     }
 
-    /// Clears the temporary name: an earlier run may have left it behind.
-    pub(super) fn begin(&self, requests: &mut Requests<'_>) {
-        requests.command(&[b"DEL", &self.temporary]);
+    /// Clears the temporary name: an earlier run may have left it behind, and
+    /// a value that cannot be finished must go.
+    pub(super) fn clear(&self, requests: &mut Requests<'_>) {
+        requests.command(&[remover(&self.dialect), &self.temporary]);
     }
 
     pub(super) fn element(&mut self, requests: &mut Requests<'_>, element: Element<'_>) {
@@ -87,7 +99,7 @@ impl Builder {
             return;
         }
         match element {
-            Element::String(bytes) => self.string(requests, bytes),
+            Element::String(bytes) | Element::StringPart(bytes) => self.string(requests, bytes),
             Element::ListItem(item) => self.packed(requests, Verb::Rpush, &[item]),
             Element::SetMember(member) => self.packed(requests, Verb::Sadd, &[member]),
             Element::ScoredMember { member, score } => {
@@ -99,7 +111,13 @@ impl Builder {
                 value,
                 expires_at_ms,
             } => self.field(requests, field, value, expires_at_ms),
+            Element::ArrayCursor { inserted_at } => self.array_inserted_at = Some(inserted_at),
+            Element::ArrayItem { index, value } => {
+                let index = index.to_string();
+                self.packed(requests, Verb::Armset, &[index.as_bytes(), value]);
+            }
             Element::Module(_) => self.unbuildable = Some(Unbuildable::Module),
+            Element::RateLimiter(_) => self.unbuildable = Some(Unbuildable::RateLimiter),
             stream_part => self.stream_element(requests, stream_part),
         }
     }
@@ -163,14 +181,17 @@ impl Builder {
         if !self.begun {
             return None;
         }
-        name(
-            requests,
-            &self.temporary,
+        if let Some(inserted_at) = self.array_inserted_at {
+            let next = inserted_at.saturating_add(1).to_string();
+            requests.command(&[b"ARSEEK", &self.temporary, next.as_bytes()]);
+        }
+        Naming {
+            temporary: &self.temporary,
             key,
             expires_at_ms,
-            overwrite,
-            self.fields_expire,
-        );
+            may_be_gone: self.fields_expire,
+        }
+        .write(requests, &self.dialect, overwrite);
         Some(self.lost)
     }
 
@@ -179,46 +200,59 @@ impl Builder {
     }
 }
 
-/// Renames what is whole under `temporary` to `key`.
-///
-/// An expiry that passes in between would make the rename fail with the old
-/// value left in place. So where the key may be overwritten its expiry is set
-/// behind the rename, and fields that may all have expired are met by a DEL
-/// before it. Where it may not, the expiry must come before: behind a refused
-/// RENAMENX it would hit the other key.
-pub(super) fn name(
-    requests: &mut Requests<'_>,
-    temporary: &[u8],
-    key: &[u8],
-    expires_at_ms: Option<i64>,
-    overwrite: Overwrite,
-    fields_expire: bool,
-) {
-    // A time before 1970 has passed as much as its first millisecond has.
-    let at_ms = expires_at_ms.map(|at| at.max(1).to_string());
-    match overwrite {
-        Overwrite::Never => {
-            if let Some(at_ms) = &at_ms {
-                requests.command(&[b"PEXPIREAT", temporary, at_ms.as_bytes()]);
+/// What removes a key without stopping the server for as long as that takes.
+pub(super) fn remover(dialect: &Dialect) -> &'static [u8] {
+    if dialect.unlink { b"UNLINK" } else { b"DEL" }
+}
+
+/// Gives what is whole under a temporary name its own.
+pub(super) struct Naming<'a> {
+    pub(super) temporary: &'a [u8],
+    pub(super) key: &'a [u8],
+    pub(super) expires_at_ms: Option<i64>,
+    /// Nothing may be left of it by now: all its fields may have expired.
+    pub(super) may_be_gone: bool,
+}
+
+impl Naming<'_> {
+    /// Where the key may be overwritten, what it holds is removed first: the
+    /// rename would free it on the spot, and fail with it left in place if
+    /// everything new has expired. Its expiry is set behind the rename, so that
+    /// one that passed ends the new value and not the rename. Where the key must
+    /// be kept the expiry comes before: behind a refused RENAMENX it would hit
+    /// the other value.
+    pub(super) fn write(
+        &self,
+        requests: &mut Requests<'_>,
+        dialect: &Dialect,
+        overwrite: Overwrite,
+    ) {
+        // A time before 1970 has passed as much as its first millisecond has.
+        let at_ms = self.expires_at_ms.map(|at| at.max(1).to_string());
+        match overwrite {
+            Overwrite::Never => {
+                let mut reply = Reply::Unoccupied;
+                if let Some(at_ms) = &at_ms {
+                    requests.command(&[b"PEXPIREAT", self.temporary, at_ms.as_bytes()]);
+                }
+                if self.may_be_gone || at_ms.is_some() {
+                    reply = Reply::UnoccupiedOrExpired;
+                }
+                requests.judged(&[b"RENAMENX", self.temporary, self.key], reply);
+                // Refused, it would stay for ever.
+                requests.command(&[remover(dialect), self.temporary]);
             }
-            let reply = if fields_expire || at_ms.is_some() {
-                Reply::UnoccupiedOrExpired
-            } else {
-                Reply::Unoccupied
-            };
-            requests.judged(&[b"RENAMENX", temporary, key], reply);
-            // Refused, it would stay for ever.
-            requests.command(&[b"DEL", temporary]);
-        }
-        Overwrite::Always => {
-            let mut reply = Reply::Accepted;
-            if fields_expire {
-                requests.command(&[b"DEL", key]);
-                reply = Reply::AcceptedOrExpired;
-            }
-            requests.judged(&[b"RENAME", temporary, key], reply);
-            if let Some(at_ms) = &at_ms {
-                requests.command(&[b"PEXPIREAT", key, at_ms.as_bytes()]);
+            Overwrite::Always => {
+                let reply = if self.may_be_gone {
+                    Reply::AcceptedOrExpired
+                } else {
+                    Reply::Accepted
+                };
+                requests.command(&[remover(dialect), self.key]);
+                requests.judged(&[b"RENAME", self.temporary, self.key], reply);
+                if let Some(at_ms) = &at_ms {
+                    requests.command(&[b"PEXPIREAT", self.key, at_ms.as_bytes()]);
+                }
             }
         }
     }

@@ -4,13 +4,13 @@
 //! |-------------------|--------|---------------------------------|-------------------------------|
 //! | Redis 2.6 - 3.0   | 6      | 0-4 9-13                        | RESTORE; 3.0 REPLACE          |
 //! | Redis 3.2         | 7      | 14                              |                               |
-//! | Redis 4.0         | 8      | 5 7                             |                               |
+//! | Redis 4.0         | 8      | 5 7                             | UNLINK                        |
 //! | Redis 5.0 - 6.2   | 9      | 15                              | ABSTTL IDLETIME FREQ, streams;|
 //! |                   |        |                                 | 6.2 XGROUP CREATECONSUMER     |
 //! | Redis 7.0         | 10     | 16-19                           | XSETID and XGROUP counters    |
 //! | Redis 7.2         | 11     | 20 21                           |                               |
 //! | Redis 7.4 - 8.4   | 12     | 22R-25                          | HPEXPIREAT                    |
-//! | Redis 8.6         | 13     | 26, KEY_META                    |                               |
+//! | Redis 8.6         | 13     | 26, KEY_META                    | XCFGSET, XIDMPRECORD          |
 //! | Redis 8.8         | 14     | 27 28                           | arrays, XNACK                 |
 //! | Redis 8.10        | 15     | 29 31                           |                               |
 //! | Valkey 7.2, 8.x   | 11     | as Redis 7.2                    |                               |
@@ -56,6 +56,12 @@ pub struct Dialect {
     /// pending entries whose stream entry is gone.
     pub(super) stream_counters: bool,
     pub(super) create_consumer: bool,
+    /// XCFGSET and XIDMPRECORD.
+    pub(super) stream_producers: bool,
+    /// XNACK.
+    pub(super) stream_nacks: bool,
+    pub(super) arrays: bool,
+    pub(super) unlink: bool,
     functions: bool,
 }
 
@@ -116,6 +122,10 @@ impl Dialect {
             // Kvrocks and Dragonfly have the commands of 7.0 in this.
             stream_counters: since(7, 0),
             create_consumer: since(6, 2),
+            stream_producers: since(8, 6),
+            stream_nacks: since(8, 8),
+            arrays: since(8, 8),
+            unlink: since(4, 0) && identity.vendor != Vendor::Pika,
             functions: since(7, 0) && identity.vendor != Vendor::Kvrocks,
         }
     }
@@ -203,6 +213,38 @@ mod tests {
                 Some(T::StreamListpacks),
             ),
             (Vendor::Redis, "4.0.14", T::StreamListpacks, None),
+            (
+                Vendor::Redis,
+                "8.8.0",
+                T::StreamListpacks5,
+                Some(T::StreamListpacks5),
+            ),
+            (
+                Vendor::Redis,
+                "8.6.1",
+                T::StreamListpacks5,
+                Some(T::StreamListpacks4),
+            ),
+            (
+                Vendor::Redis,
+                "8.4.0",
+                T::StreamListpacks5,
+                Some(T::StreamListpacks3),
+            ),
+            (
+                Vendor::Valkey,
+                "9.1.0",
+                T::StreamListpacks5,
+                Some(T::StreamListpacks3),
+            ),
+            (Vendor::Redis, "8.8.0", T::HashTemplateArray, Some(T::Hash)),
+            (
+                Vendor::Redis,
+                "8.10.0",
+                T::HashTemplateListpack,
+                Some(T::HashTemplateListpack),
+            ),
+            (Vendor::Redis, "8.6.0", T::Array, None),
             (Vendor::Redis, "7.0.15", T::SetListpack, Some(T::Set)),
             (Vendor::Redis, "7.2.0", T::SetListpack, Some(T::SetListpack)),
             (Vendor::Redis, "6.0.16", T::ListQuicklist2, Some(T::List)),

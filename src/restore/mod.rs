@@ -7,6 +7,7 @@
 //!      another layout would do          RESTORE of `rdb::convert`
 //!      large, or neither                commands under a temporary name      commands/
 //!      nothing holds it                 CannotHold, with the reason
+//! value in parts -> LargeValue -> commands                                   large.rs
 //! a reply -> Reply::judge -> Verdict                                         reply.rs
 //! ```
 //!
@@ -14,8 +15,8 @@
 //! whole:
 //!
 //! ```text
-//! DEL tmp | RPUSH tmp .. | RPUSH tmp .. | RENAME tmp key | PEXPIREAT key at
-//!                                        (never overwrite: PEXPIREAT tmp at | RENAMENX tmp key)
+//! UNLINK tmp | RPUSH tmp .. | RPUSH tmp .. | UNLINK key | RENAME tmp key | PEXPIREAT key at
+//!                          (never overwrite: PEXPIREAT tmp at | RENAMENX tmp key)
 //! ```
 //!
 //! Invariants: no value is sent in part under its own name; what a target
@@ -28,6 +29,7 @@
 mod commands;
 mod dialect;
 mod identity;
+mod large;
 mod payload;
 mod reply;
 mod restorer;
@@ -35,6 +37,7 @@ mod restorer;
 pub use commands::Unbuildable;
 pub use dialect::{Dialect, FieldExpiry};
 pub use identity::{ServerIdentity, ServerVersion, UsageKept, Vendor};
+pub use large::LargeValue;
 pub use reply::{Reply, Verdict};
 pub use restorer::{
     CannotRestore, How, KeyHead, LARGE_VALUE_BYTES, LARGE_VALUE_ELEMENTS, Outcome, Overwrite,

@@ -16,6 +16,9 @@ pub enum Reply {
     /// XCLAIM: an empty array means that the entry was deleted, and this
     /// server keeps nothing pending for it.
     Claimed,
+    /// A detail that a server may not take: an error of the command itself
+    /// (`ERR`) is this loss.
+    AcceptedOr(Loss),
 }
 
 /// What a reply said.
@@ -55,6 +58,7 @@ impl Reply {
         match self {
             Reply::AcceptedOrExpired | Reply::UnoccupiedOrExpired if gone() => Verdict::Done,
             Reply::Accepted if reply.starts_with(b"-BUSYKEY") => Verdict::Exists,
+            Reply::AcceptedOr(loss) if reply.starts_with(b"-ERR ") => Verdict::DoneBut(loss),
             _ => Verdict::Refused,
         }
     }
@@ -98,6 +102,16 @@ mod tests {
                 Reply::Claimed,
                 b"*0\r\n",
                 Verdict::DoneBut(Loss::StreamPendingDeleted),
+            ),
+            (
+                Reply::AcceptedOr(Loss::StreamProducers),
+                b"-ERR The specified stream ID was deleted\r\n",
+                Verdict::DoneBut(Loss::StreamProducers),
+            ),
+            (
+                Reply::AcceptedOr(Loss::StreamProducers),
+                b"-OOM command not allowed\r\n",
+                Verdict::Refused,
             ),
             (Reply::Accepted, b"", Verdict::Refused),
         ] {

@@ -1,12 +1,14 @@
 //! The restorer of one target: chooses per key, appends the requests.
 
 use crate::rdb::{
-    ConvertError, DecodeError, Loss, Lost, RawValue, ValueType, convert, declared_elements, decode,
+    ConvertError, DecodeError, KeyRecord, Loss, Lost, RawValue, ValueType, convert,
+    declared_elements, decode,
 };
 
-use super::commands::{Builder, Unbuildable, name};
+use super::commands::{Builder, Naming, Unbuildable, remover};
 use super::dialect::Dialect;
 use super::identity::UsageKept;
+use super::large::LargeValue;
 use super::payload::{PAYLOAD_EXTRA_BYTES, RestoreCall, Usage, write_restore};
 use super::reply::Reply;
 
@@ -66,8 +68,21 @@ pub struct KeyHead<'a> {
     pub idle_s: Option<u64>,
     /// Its logarithmic access frequency, if known.
     pub freq: Option<u8>,
-    /// Its KEY_META record, opcode first; empty for none.
-    pub metadata: &'a [u8],
+    /// Its KEY_META record, opcode first.
+    pub metadata: Option<&'a [u8]>,
+}
+
+impl<'a> KeyHead<'a> {
+    /// That of a key of a snapshot.
+    pub fn of(record: &'a KeyRecord<'_>) -> KeyHead<'a> {
+        KeyHead {
+            key: &record.key,
+            expires_at_ms: record.expires_at_ms,
+            idle_s: record.idle_s,
+            freq: record.freq,
+            metadata: record.metadata,
+        }
+    }
 }
 
 /// Where requests are appended: their bytes, and for each how its reply is judged.
@@ -195,6 +210,31 @@ impl Restorer {
         }
     }
 
+    /// Begins a value that comes in parts: clears the name it is built under.
+    ///
+    /// # Errors
+    /// [`CannotRestore::CannotHold`] where no commands make such a value;
+    /// nothing is appended then.
+    pub fn begin(
+        &mut self,
+        requests: &mut Requests<'_>,
+        head: &KeyHead<'_>,
+        type_id: ValueType,
+    ) -> Result<LargeValue, CannotRestore> {
+        Builder::check(&self.dialect, type_id)
+            .map_err(|why| CannotRestore::CannotHold { type_id, why })?;
+        let builder = Builder::new(self.dialect, self.temporary());
+        builder.clear(requests);
+        let lost = lost_by_commands(&self.dialect, head);
+        Ok(LargeValue::new(
+            builder,
+            head,
+            type_id,
+            lost,
+            self.options.overwrite,
+        ))
+    }
+
     fn converted(
         &mut self,
         requests: &mut Requests<'_>,
@@ -236,11 +276,8 @@ impl Restorer {
         head: &KeyHead<'_>,
         value: &RawValue<'_>,
     ) -> Result<(), CannotRestore> {
-        let metadata = if self.dialect.metadata {
-            head.metadata
-        } else {
-            &[]
-        };
+        let metadata = head.metadata.filter(|_| self.dialect.metadata);
+        let metadata = metadata.unwrap_or_default();
         let bytes = metadata.len() + value.bytes.len() + PAYLOAD_EXTRA_BYTES;
         if bytes > BULK_BYTES_MAX {
             return Err(CannotRestore::TooLong { bytes });
@@ -266,7 +303,7 @@ impl Restorer {
         // An old server: the payload goes under a temporary name, and PEXPIREAT
         // sets the moment that RESTORE would take as a distance.
         let temporary = self.temporary();
-        requests.command(&[b"DEL", &temporary]);
+        requests.command(&[remover(&self.dialect), &temporary]);
         call = RestoreCall {
             key: &temporary,
             expires_at_ms: None,
@@ -276,15 +313,13 @@ impl Restorer {
         if write_restore(requests.bytes, &call, value) {
             requests.replies.push(Reply::Accepted);
         }
-        let expires = head.expires_at_ms;
-        name(
-            requests,
-            &temporary,
-            head.key,
-            expires,
-            self.options.overwrite,
-            false,
-        );
+        Naming {
+            temporary: &temporary,
+            key: head.key,
+            expires_at_ms: head.expires_at_ms,
+            may_be_gone: false,
+        }
+        .write(requests, &self.dialect, self.options.overwrite);
         Ok(())
     }
 
@@ -296,7 +331,7 @@ impl Restorer {
     ) -> Result<Outcome, CannotRestore> {
         let (bytes, replies) = (requests.bytes.len(), requests.replies.len());
         let mut builder = Builder::new(self.dialect, self.temporary());
-        builder.begin(requests);
+        builder.clear(requests);
         let decoded = decode(value, &mut |element| builder.element(requests, element));
         let why = builder.unbuildable();
         let named = match (decoded, why) {
@@ -323,17 +358,10 @@ impl Restorer {
     }
 
     fn outcome(&self, how: How, head: &KeyHead<'_>, mut lost: Lost) -> Outcome {
-        let by_commands = how == How::Commands;
-        if !head.metadata.is_empty() && (by_commands || !self.dialect.metadata) {
+        if how == How::Commands {
+            lost.merge(lost_by_commands(&self.dialect, head));
+        } else if head.metadata.is_some() && !self.dialect.metadata {
             lost.add(Loss::Metadata);
-        }
-        let told = match self.dialect.usage_kept() {
-            UsageKept::Neither => false,
-            UsageKept::Idle => head.idle_s.is_some(),
-            UsageKept::Frequency => head.freq.is_some(),
-        };
-        if told && by_commands {
-            lost.add(Loss::Usage);
         }
         Outcome { how, lost }
     }
@@ -345,7 +373,24 @@ impl Restorer {
     }
 }
 
-const EMPTY: Outcome = Outcome {
+/// What no command says about a key.
+pub(super) fn lost_by_commands(dialect: &Dialect, head: &KeyHead<'_>) -> Lost {
+    let mut lost = Lost::EMPTY;
+    if head.metadata.is_some() {
+        lost.add(Loss::Metadata);
+    }
+    let told = match dialect.usage_kept() {
+        UsageKept::Neither => false,
+        UsageKept::Idle => head.idle_s.is_some(),
+        UsageKept::Frequency => head.freq.is_some(),
+    };
+    if told {
+        lost.add(Loss::Usage);
+    }
+    lost
+}
+
+pub(super) const EMPTY: Outcome = Outcome {
     how: How::Empty,
     lost: Lost::EMPTY,
 };

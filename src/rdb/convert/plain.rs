@@ -9,7 +9,8 @@
 //! 22 Valkey   count, count x (field, value, expiry 8 LE or -1)
 //! ```
 
-use super::super::decode::{Element, decode};
+use super::super::decode::decode;
+use super::super::element::Element;
 use super::super::value_type::{RawValue, ValueType};
 use super::ConvertError;
 use super::write::{self, Count};

@@ -5,7 +5,7 @@
 //! counters           x    x    x    x     after the last id; entries read of groups
 //! active time             x    x    x     of consumers
 //! released                          x     ids of a group that no consumer owns
-//! idempotence                  x    x     at the end
+//! producers                    x    x     what they sent, at the end
 //! ```
 //!
 //! Loaders that check a payload refuse pending entries without an owner, so
@@ -26,18 +26,24 @@ const TIME_BYTES: usize = 8;
 struct Parts {
     counters: bool,
     active_times: bool,
+    released: bool,
+    producers: bool,
 }
 
 fn parts(type_id: ValueType) -> Option<Parts> {
-    let (counters, active_times) = match type_id {
-        ValueType::StreamListpacks => (false, false),
-        ValueType::StreamListpacks2 => (true, false),
-        ValueType::StreamListpacks3 => (true, true),
+    let step = match type_id {
+        ValueType::StreamListpacks => 1,
+        ValueType::StreamListpacks2 => 2,
+        ValueType::StreamListpacks3 => 3,
+        ValueType::StreamListpacks4 => 4,
+        ValueType::StreamListpacks5 => 5,
         _ => return None,
     };
     Some(Parts {
-        counters,
-        active_times,
+        counters: step >= 2,
+        active_times: step >= 3,
+        producers: step >= 4,
+        released: step >= 5,
     })
 }
 
@@ -111,7 +117,35 @@ impl Rewriter<'_, '_> {
         for _ in 0..self.copied_number()? {
             self.group()?;
         }
+        if self.has.producers {
+            self.producers()?;
+        }
         self.reader.finish()
+    }
+
+    /// What is remembered of producers; the settings alone are no loss.
+    fn producers(&mut self) -> Result<(), Malformed> {
+        let kept = self.out.len();
+        self.copied_number()?;
+        self.copied_number()?;
+        let producers = self.copied_number()?;
+        for _ in 0..producers {
+            self.copied_string()?;
+            for _ in 0..self.copied_number()? {
+                self.copied_string()?;
+                self.copied_number()?;
+                self.copied_number()?;
+            }
+        }
+        self.copied_number()?;
+        self.copied_number()?;
+        if !self.keeps.producers {
+            self.out.truncate(kept);
+            if producers > 0 {
+                self.lost.add(Loss::StreamProducers);
+            }
+        }
+        Ok(())
     }
 
     fn counter(&mut self, number: u64) {
@@ -133,6 +167,12 @@ impl Rewriter<'_, '_> {
         self.read_pending()?;
         let consumers_at = self.reader.clone();
         self.mark_owned()?;
+        // Behind the consumers: what nobody owns, which goes with its pending entries.
+        if self.has.released {
+            for _ in 0..self.reader.number()? {
+                self.reader.take(ID_BYTES)?;
+            }
+        }
         let behind = std::mem::replace(&mut self.reader, consumers_at);
         self.write_pending();
         self.consumers()?;

@@ -148,7 +148,7 @@ impl Feeder {
             expires_at_ms: record.expires_at_ms,
             idle_s: record.idle_s,
             freq: record.freq,
-            metadata: record.metadata.unwrap_or_default(),
+            metadata: record.metadata,
         };
         let before = outlet.batch.replies.len();
         let mut requests = Requests {

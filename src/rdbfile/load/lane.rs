@@ -8,6 +8,9 @@
 //! A key that takes several requests is judged when the last of them is
 //! answered. If some were refused and it got its name all the same, it is
 //! there in part, and a DEL follows.
+//!
+//! A lane that is told to stop, or finds a reason to, takes no more batches but
+//! waits for what is under way: temporary names are gone then.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::rdb::Lost;
 use crate::resp::{ReplyScanner, write_command};
@@ -45,6 +48,8 @@ pub(super) struct Lane {
     db: u32,
     on_conflict: OnConflict,
     tally: Arc<Tally>,
+    /// Why nothing more is taken.
+    ended: Option<LoadError>,
 }
 
 /// A batch that was sent.
@@ -75,6 +80,7 @@ enum Wake {
     Wrote(std::io::Result<usize>),
     Batch(Option<Batch>),
     Silence,
+    Stop,
 }
 
 impl Lane {
@@ -98,11 +104,16 @@ impl Lane {
             db: 0,
             on_conflict,
             tally,
+            ended: None,
         }
     }
 
-    /// Carries batches until there are no more and all are answered.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Batch>) -> Result<(), LoadError> {
+    /// Carries batches until there are no more, or `stop` is true, and all are answered.
+    pub(super) async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Batch>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), LoadError> {
         let mut open = true;
         while open || !self.flights.is_empty() || self.parked.is_some() {
             let takes = open && self.parked.is_none();
@@ -121,18 +132,26 @@ impl Lane {
                 wrote = writer.write(out), if !out.is_empty() => Wake::Wrote(wrote),
                 batch = queue.recv(), if takes => Wake::Batch(batch),
                 () = tokio::time::sleep(SILENCE_MAX), if owed => Wake::Silence,
+                _ = stop.wait_for(|stop| *stop), if open => Wake::Stop,
             };
             match wake {
                 Wake::Read(read) => self.on_read(read)?,
                 Wake::Wrote(wrote) => self.on_wrote(wrote)?,
                 Wake::Batch(Some(batch)) => self.park(batch),
-                Wake::Batch(None) => open = false,
+                Wake::Batch(None) | Wake::Stop => open = false,
                 Wake::Silence => {
                     return Err(self.lost(format!("no reply for {TARGET_SILENCE_S_MAX} s")));
                 }
             }
+            if self.ended.is_some() || *stop.borrow() {
+                open = false;
+                self.parked = None;
+                // Their shares of the budget go with them, and the feeder stops.
+                queue.close();
+                while queue.try_recv().is_ok() {}
+            }
         }
-        Ok(())
+        self.ended.map_or(Ok(()), Err)
     }
 
     fn park(&mut self, batch: Batch) {
@@ -241,8 +260,11 @@ impl Lane {
         if flight.ops.len() == 0 {
             self.flights.pop_front();
         }
-        self.settle(judged, db, &name)?;
-        self.unpark();
+        if let Err(error) = self.settle(judged, db, &name) {
+            self.ended.get_or_insert(error);
+        } else if self.ended.is_none() {
+            self.unpark();
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::rdbfile::source::Meter;
@@ -165,6 +165,7 @@ impl Prepared {
         meter: Arc<Meter>,
     ) -> (Report, Result<(), LoadError>) {
         let tally = Arc::new(Tally::new(self.config.overflow));
+        let (stopper, stop) = watch::channel(false);
         let mut lanes = JoinSet::new();
         let mut outlets = Vec::new();
         for (facts, session) in self.targets {
@@ -177,7 +178,7 @@ impl Prepared {
                 self.config.on_conflict,
                 Arc::clone(&tally),
             );
-            lanes.spawn(lane.run(receiver));
+            lanes.spawn(lane.run(receiver, stop.clone()));
         }
         let feeder = Feeder::new(
             self.config,
@@ -192,8 +193,8 @@ impl Prepared {
             let lane = lane.unwrap_or_else(|error| Err(LoadError::Task(error.to_string())));
             if lane.is_err() && ended.is_ok() {
                 ended = lane;
-                // Their queues close with them, which ends the feeder.
-                lanes.abort_all();
+                // Their queues close, which ends the feeder.
+                let _ = stopper.send(true);
             }
         }
         let fed = feeding.await;

@@ -13,6 +13,7 @@ pub(super) enum Verb {
     Sadd,
     Zadd,
     Hset,
+    Armset,
 }
 
 impl Verb {
@@ -22,6 +23,7 @@ impl Verb {
             Verb::Sadd => b"SADD",
             Verb::Zadd => b"ZADD",
             Verb::Hset => b"HSET",
+            Verb::Armset => b"ARMSET",
         }
     }
 }

@@ -7,6 +7,9 @@
 //! group       XGROUP CREATE tmp g last [ENTRIESREAD n]              7.0
 //! consumer    XGROUP CREATECONSUMER tmp g c           6.2; before: a read of its past
 //! pending     XCLAIM tmp g c 0 id TIME ms RETRYCOUNT n JUSTID FORCE
+//! given back  XNACK tmp g FAIL IDS 1 id RETRYCOUNT n FORCE          8.8
+//! producers   XCFGSET tmp IDMP-DURATION s IDMP-MAXSIZE n            8.6
+//!             XIDMPRECORD tmp producer request id
 //! ```
 //!
 //! From 7.0 on XCLAIM keeps nothing pending for an entry that is gone; its
@@ -81,6 +84,15 @@ impl Builder {
                 Reply::Claimed,
             ),
             Element::StreamPending { consumer: None, .. } => self.lose(Loss::StreamUnowned),
+            Element::StreamNacked {
+                group,
+                id,
+                deliveries,
+                ..
+            } => self.given_back(requests, group, id, deliveries),
+            Element::StreamIdempotence { .. }
+            | Element::StreamProduced { .. }
+            | Element::StreamProducedCounters { .. } => self.produced(requests, element),
             // Other kinds are built by the caller.
             _ => {}
         }
@@ -174,6 +186,76 @@ impl Builder {
                 key,
                 b"0",
             ]);
+        }
+    }
+
+    fn given_back(
+        &mut self,
+        requests: &mut Requests<'_>,
+        group: &[u8],
+        id: StreamId,
+        deliveries: u64,
+    ) {
+        if !self.dialect.stream_nacks {
+            return self.lose(Loss::StreamUnowned);
+        }
+        let (id, deliveries) = (id.to_string(), deliveries.to_string());
+        let args: [&[u8]; 10] = [
+            b"XNACK",
+            &self.temporary,
+            group,
+            b"FAIL",
+            b"IDS",
+            b"1",
+            id.as_bytes(),
+            b"RETRYCOUNT",
+            deliveries.as_bytes(),
+            b"FORCE",
+        ];
+        requests.judged(&args, Reply::AcceptedOr(Loss::StreamUnowned));
+    }
+
+    fn produced(&mut self, requests: &mut Requests<'_>, element: Element<'_>) {
+        let reply = Reply::AcceptedOr(Loss::StreamProducers);
+        match element {
+            Element::StreamIdempotence {
+                duration_s,
+                entries_max,
+            } if self.dialect.stream_producers => {
+                let (duration, entries) = (duration_s.to_string(), entries_max.to_string());
+                let args: [&[u8]; 6] = [
+                    b"XCFGSET",
+                    &self.temporary,
+                    b"IDMP-DURATION",
+                    duration.as_bytes(),
+                    b"IDMP-MAXSIZE",
+                    entries.as_bytes(),
+                ];
+                requests.judged(&args, reply);
+            }
+            Element::StreamProduced {
+                producer,
+                request,
+                id,
+            } if self.dialect.stream_producers => {
+                let id = id.to_string();
+                let args: [&[u8]; 5] = [
+                    b"XIDMPRECORD",
+                    &self.temporary,
+                    producer,
+                    request,
+                    id.as_bytes(),
+                ];
+                requests.judged(&args, reply);
+            }
+            Element::StreamProduced { .. } => self.lose(Loss::StreamProducers),
+            // No command sets the counters; without producers they are 0.
+            Element::StreamProducedCounters { added, duplicates }
+                if added > 0 || duplicates > 0 =>
+            {
+                self.lose(Loss::StreamCounters);
+            }
+            _ => {}
         }
     }
 }
