@@ -643,3 +643,63 @@ fn output_that_nobody_reads_is_no_error() {
         1
     );
 }
+
+/// A file of one key whose value is longer than what is held whole.
+fn large_file(value_type: u8, value: &[u8]) -> Vec<u8> {
+    let mut file = b"REDIS0011\xfe\x00".to_vec();
+    file.extend_from_slice(&[value_type, 1, b'k']);
+    file.extend_from_slice(value);
+    file.extend_from_slice(b"\x00\x01n\x01v\xff\0\0\0\0\0\0\0\0");
+    file
+}
+
+fn long(len: usize) -> Vec<u8> {
+    let mut length = vec![0x80];
+    length.extend_from_slice(&u32::try_from(len).unwrap().to_be_bytes());
+    length
+}
+
+#[test]
+fn values_in_parts_are_one_line_and_are_counted_whole() {
+    const BYTES: usize = 20 << 20;
+    let text: Vec<u8> = (0..BYTES).map(|at| b'a' + (at % 23) as u8).collect();
+    let string = large_file(0, &[long(BYTES), text.clone()].concat());
+    let ran = rdb(&["cat", "-"], &string);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let lines = ran.lines();
+    assert!(bytes(&lines[0]["value"]) == text);
+    assert_eq!((lines.len(), &lines[1]["value"]), (2, &json!("v")));
+
+    let mut list = long(BYTES / 32);
+    for at in 0..BYTES / 32 {
+        list.push(32);
+        list.extend_from_slice(format!("{at:032}").as_bytes());
+    }
+    let file = large_file(1, &list);
+    let ran = rdb(&["cat", "-"], &file);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let lines = ran.lines();
+    assert_eq!(items(&lines[0]).len(), BYTES / 32);
+    assert_eq!(items(&lines[0])[777], format!("{:032}", 777));
+    assert_eq!((lines.len(), &lines[1]["value"]), (2, &json!("v")));
+    assert_eq!(rdb(&["cat", "-", "--keys-only"], &file).lines().len(), 2);
+    assert_eq!(rdb(&["cat", "-", "--prefix", "n"], &file).lines().len(), 1);
+
+    let info = rdb(&["info", "--json", "-"], &file);
+    let object: Value = serde_json::from_str(&info.stdout).unwrap();
+    let largest = &object["largest_by_elements"][0];
+    assert_eq!(
+        (&largest["elements"], &largest["bytes"]),
+        (&json!(BYTES / 32), &json!(list.len()))
+    );
+
+    let cut = rdb(&["cat", "-"], &file[..file.len() / 2 + BYTES / 3]);
+    assert_eq!(cut.code, 1);
+    let lines = cut.lines();
+    assert!(items(&lines[0]).len() > BYTES / 64);
+    assert!(
+        lines[0]["error"].as_str().unwrap().contains("cut off"),
+        "{}",
+        lines[0]["error"]
+    );
+}

@@ -12,15 +12,22 @@
 //!          "idempotence":{.., "produced":[{"producer":.., "request":.., "id":..}], ..}}
 //! ```
 //!
+//! A value that comes in parts is written part by part; a string among them is
+//! always base64, since nobody knows yet whether all of it will be UTF-8.
+//!
 //! Lists of pairs instead of objects: fields are any bytes, and stand twice in
 //! stream entries. Absent attributes have no member. A value that breaks its
 //! format ends where it does: what is open is closed, and `"error"` says why.
 
 use std::io::{self, Write};
 
-use crate::rdb::{Element, KeyRecord, ModuleId, StreamId, ValueKind, decode};
+use crate::rdb::{
+    DecodeError, Element, KeyRecord, LargeKey, ModuleId, PartDecoder, StreamId, ValueKind,
+    ValuePart, decode,
+};
 
-use super::json::Emitter;
+use super::facts::KeyFacts;
+use super::json::{Base64, Emitter};
 use super::words::{encoding_word, kind_word};
 
 /// Open brackets inside a value that is an object.
@@ -46,7 +53,19 @@ pub struct LineWriter<W> {
     detail: Detail,
     /// The list behind a group's consumers that is open.
     tail: Option<&'static str>,
+    /// The value at hand, while it comes in parts.
+    parts: Option<Parts>,
+    /// What encodes the string or module value at hand.
+    base64: Option<Base64>,
     broken: u64,
+}
+
+/// A value that comes in parts.
+#[derive(Debug)]
+struct Parts {
+    decoder: PartDecoder,
+    /// Where it broke its format; what follows is not read.
+    error: Option<DecodeError>,
 }
 
 impl<W: Write> LineWriter<W> {
@@ -56,6 +75,8 @@ impl<W: Write> LineWriter<W> {
             json: Emitter::new(out),
             detail,
             tail: None,
+            parts: None,
+            base64: None,
             broken: 0,
         }
     }
@@ -75,27 +96,98 @@ impl<W: Write> LineWriter<W> {
     /// # Errors
     /// The output's.
     pub fn key(&mut self, record: &KeyRecord<'_>) -> io::Result<()> {
-        self.begin(record);
+        self.begin(&record.into(), Some(record.value.bytes));
         if self.detail == Detail::Whole {
-            self.begin_value(record);
+            self.begin_value(record.value.type_id.kind());
             let decoded = decode(&record.value, &mut |element| self.element(element));
-            self.json.close_to(1);
-            if let Err(error) = decoded {
-                self.broken += 1;
-                self.json.name("error");
-                self.json.text(&error.to_string());
-            }
+            self.end_value(decoded.err());
         }
         self.json.end_line();
         self.json.check()
     }
 
-    fn begin(&mut self, record: &KeyRecord<'_>) {
-        let value_type = record.value.type_id;
+    /// Begins the line of a key whose value comes in parts.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn large(&mut self, record: &LargeKey<'_>) -> io::Result<()> {
+        self.begin(&record.into(), None);
+        if self.detail == Detail::KeyOnly {
+            self.json.end_line();
+            return self.json.check();
+        }
+        let kind = record.type_id.kind();
+        self.begin_value(kind);
+        if matches!(kind, ValueKind::String | ValueKind::Module) {
+            self.json.begin_base64();
+            self.base64 = Some(Base64::default());
+        }
+        self.parts = Some(Parts {
+            decoder: PartDecoder::new(record.type_id),
+            error: None,
+        });
+        self.json.check()
+    }
+
+    /// Writes more of it, and ends the line with the last part.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn part(&mut self, part: &ValuePart<'_>) -> io::Result<()> {
+        // A line without its value ended with its head.
+        let Some(mut parts) = self.parts.take() else {
+            return Ok(());
+        };
+        if parts.error.is_none() {
+            let decoded = parts
+                .decoder
+                .decode(part.bytes, part.last, &mut |element| self.element(element));
+            parts.error = decoded.err();
+        }
+        if part.last {
+            if let Some(encoder) = self.base64.take() {
+                self.json.end_base64(encoder);
+            }
+            self.end_value(parts.error);
+            self.json.end_line();
+        } else {
+            self.parts = Some(parts);
+        }
+        self.json.check()
+    }
+
+    /// Ends a line whose value the file does not hold to its end.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn cut_off(&mut self, why: &str) -> io::Result<()> {
+        if self.parts.take().is_some() {
+            if let Some(encoder) = self.base64.take() {
+                self.json.end_base64(encoder);
+            }
+            self.json.close_to(1);
+            self.json.name("error");
+            self.json.text(why);
+            self.json.end_line();
+        }
+        self.json.check()
+    }
+
+    fn end_value(&mut self, error: Option<DecodeError>) {
+        self.json.close_to(1);
+        if let Some(error) = error {
+            self.broken += 1;
+            self.json.name("error");
+            self.json.text(&error.to_string());
+        }
+    }
+
+    fn begin(&mut self, record: &KeyFacts<'_>, value: Option<&[u8]>) {
+        let value_type = record.type_id;
         self.json.object();
         self.number("db", record.db);
         self.json.name("key");
-        self.json.bytes(&record.key);
+        self.json.bytes(record.key);
         self.json.name("type");
         self.json.text(kind_word(value_type.kind()));
         self.json.name("encoding");
@@ -108,7 +200,7 @@ impl<W: Write> LineWriter<W> {
             self.json.base64_bytes(metadata);
         }
         if value_type.kind() == ValueKind::Module
-            && let Some(id) = ModuleId::of(record.value.bytes)
+            && let Some(id) = value.and_then(ModuleId::of)
         {
             self.json.name("module");
             self.json.text(&id.to_string());
@@ -116,9 +208,9 @@ impl<W: Write> LineWriter<W> {
         }
     }
 
-    fn begin_value(&mut self, record: &KeyRecord<'_>) {
+    fn begin_value(&mut self, kind: ValueKind) {
         self.json.name("value");
-        match record.value.type_id.kind() {
+        match kind {
             ValueKind::String | ValueKind::Module | ValueKind::RateLimiter => {}
             ValueKind::Array => self.json.object(),
             ValueKind::List | ValueKind::Set | ValueKind::SortedSet | ValueKind::Hash => {
@@ -134,6 +226,11 @@ impl<W: Write> LineWriter<W> {
 
     fn element(&mut self, element: Element<'_>) {
         match element {
+            Element::StringPart(bytes) | Element::Module(bytes) if self.base64.is_some() => {
+                if let Some(encoder) = &mut self.base64 {
+                    self.json.base64(encoder, bytes);
+                }
+            }
             Element::String(bytes) | Element::ListItem(bytes) | Element::SetMember(bytes) => {
                 self.json.bytes(bytes);
             }

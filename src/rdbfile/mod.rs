@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! source     bytes of a file -> records, in bounded memory
+//! facts      a key without its value, and which values come in parts
 //! selection  which keys are wanted: prefix, type, database
 //! survey     records -> what the file holds        (`keyferry rdb info`)
 //! lines      keys -> one JSON object each          (`keyferry rdb cat`)
@@ -13,6 +14,7 @@
 //!
 //! Invariant: what was read before a file turned out damaged was handed on.
 
+pub mod facts;
 pub mod json;
 pub mod lines;
 pub mod load;

@@ -95,7 +95,7 @@ pub fn scan<E>(
                 Err(cause) => return Err(Stopped::File(FileError::Read { offset, cause })),
             }
         };
-        keys += u64::from(matches!(event.record, Record::Key(_)));
+        keys += u64::from(matches!(event.record, Record::Key(_) | Record::LargeKey(_)));
         let ends = matches!(event.record, Record::End { .. });
         take(&event.record).map_err(Stopped::Taker)?;
         let consumed = event.consumed;

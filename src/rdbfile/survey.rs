@@ -12,9 +12,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::rdb::{
-    Checksum, Element, FileVersion, KeyRecord, ModuleId, Record, ValueKind, ValueType, decode,
+    Checksum, DecodeError, Element, FileVersion, KeyRecord, LargeKey as LargeKeyRecord, ModuleId,
+    PartDecoder, Record, ValueKind, ValuePart, ValueType, decode,
 };
 
+use super::facts::KeyFacts;
 use super::words::kind_word;
 
 /// Names of aux fields kept; KeyDB writes one field per key, of few names.
@@ -57,6 +59,18 @@ pub struct Survey {
     pub checksum: Option<Checksum>,
     largest_bytes: Largest,
     largest_elements: Largest,
+    /// The key whose value comes in parts.
+    parts: Option<Parts>,
+}
+
+/// A value that comes in parts.
+#[derive(Debug)]
+struct Parts {
+    decoder: PartDecoder,
+    key: LargeKey,
+    type_id: ValueType,
+    elements: u64,
+    error: Option<DecodeError>,
 }
 
 /// How often an aux field stands in the file, and its newest value.
@@ -151,6 +165,7 @@ impl Survey {
             checksum: None,
             largest_bytes: Largest::default(),
             largest_elements: Largest::default(),
+            parts: None,
         }
     }
 
@@ -188,6 +203,8 @@ impl Survey {
                 self.slot_imports.add(name, 0);
             }
             Record::Key(key) => self.key(key),
+            Record::LargeKey(key) => self.large(key),
+            Record::Part(part) => self.part(part),
             Record::End { checksum } => self.checksum = Some(*checksum),
         }
     }
@@ -208,16 +225,72 @@ impl Survey {
     }
 
     fn key(&mut self, record: &KeyRecord<'_>) {
-        let kind = record.value.type_id.kind();
+        let facts = KeyFacts::from(record);
         let bytes = record.value.bytes.len() as u64;
-        self.count(record, kind, bytes);
+        self.count(&facts);
         let mut elements = 0;
         let decoded = decode(&record.value, &mut |element| {
             elements += u64::from(is_item(&element));
         });
-        if let Err(error) = decoded {
+        let large = || large_key(&facts, bytes);
+        self.finish(
+            facts.db,
+            facts.type_id,
+            bytes,
+            elements,
+            decoded.err(),
+            large,
+        );
+    }
+
+    fn large(&mut self, record: &LargeKeyRecord<'_>) {
+        let facts = KeyFacts::from(record);
+        self.count(&facts);
+        self.parts = Some(Parts {
+            decoder: PartDecoder::new(facts.type_id),
+            key: large_key(&facts, 0),
+            type_id: facts.type_id,
+            elements: 0,
+            error: None,
+        });
+    }
+
+    fn part(&mut self, part: &ValuePart<'_>) {
+        let Some(mut parts) = self.parts.take() else {
+            return;
+        };
+        parts.key.bytes += part.bytes.len() as u64;
+        if parts.error.is_none() {
+            let elements = &mut parts.elements;
+            let decoded = parts.decoder.decode(part.bytes, part.last, &mut |element| {
+                *elements += u64::from(is_item(&element));
+            });
+            parts.error = decoded.err();
+        }
+        if !part.last {
+            self.parts = Some(parts);
+            return;
+        }
+        let (db, bytes) = (parts.key.db, parts.key.bytes);
+        let large = || parts.key.clone();
+        self.finish(db, parts.type_id, bytes, parts.elements, parts.error, large);
+    }
+
+    /// All of a value was seen.
+    fn finish(
+        &mut self,
+        db: u32,
+        type_id: ValueType,
+        bytes: u64,
+        elements: u64,
+        error: Option<DecodeError>,
+        large: impl Fn() -> LargeKey,
+    ) {
+        let kind = type_id.kind();
+        self.groups.entry((db, kind_word(kind))).or_default().bytes += bytes;
+        if let Some(error) = error {
             self.broken.count += 1;
-            let first = || (cut(&record.key, KEY_BYTES_MAX), error.to_string());
+            let first = || (large().key, error.to_string());
             self.broken.first.get_or_insert_with(first);
         }
         let elements = match kind {
@@ -225,11 +298,8 @@ impl Survey {
             _ => Some(elements),
         };
         let large = || LargeKey {
-            db: record.db,
-            key: cut(&record.key, KEY_BYTES_MAX),
-            kind: kind_word(kind),
-            bytes,
             elements,
+            ..large()
         };
         self.largest_bytes.offer(self.top, bytes, large);
         if let Some(elements) = elements {
@@ -237,25 +307,31 @@ impl Survey {
         }
     }
 
-    fn count(&mut self, record: &KeyRecord<'_>, kind: ValueKind, bytes: u64) {
-        let group = self.groups.entry((record.db, kind_word(kind))).or_default();
+    fn count(&mut self, facts: &KeyFacts<'_>) {
+        let kind = facts.type_id.kind();
+        let group = self.groups.entry((facts.db, kind_word(kind))).or_default();
         group.keys += 1;
-        group.bytes += bytes;
-        if let Some(at_ms) = record.expires_at_ms {
+        if let Some(at_ms) = facts.expires_at_ms {
             group.expiring += 1;
             group.expired_now += u64::from(at_ms <= self.now_ms);
             let created = self.created_at_ms;
             group.expired_at_creation += u64::from(created.is_some_and(|now| at_ms <= now));
         }
-        let value_type = record.value.type_id;
-        let known = group
-            .encodings
-            .iter_mut()
-            .find(|(known, _)| *known == value_type);
-        match known {
+        let mut known = group.encodings.iter_mut();
+        match known.find(|(known, _)| *known == facts.type_id) {
             Some((_, keys)) => *keys += 1,
-            None => group.encodings.push((value_type, 1)),
+            None => group.encodings.push((facts.type_id, 1)),
         }
+    }
+}
+
+fn large_key(facts: &KeyFacts<'_>, bytes: u64) -> LargeKey {
+    LargeKey {
+        db: facts.db,
+        key: cut(facts.key, KEY_BYTES_MAX),
+        kind: kind_word(facts.type_id.kind()),
+        bytes,
+        elements: None,
     }
 }
 

@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal as _};
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{Output, fail, finish, stdout};
-use crate::rdb::{Record, ScannerLimits};
+use crate::rdb::Record;
+use crate::rdbfile::facts::limits;
 use crate::rdbfile::lines::{Detail, LineWriter};
 use crate::rdbfile::selection::Selection;
 use crate::rdbfile::source::{Meter, Stopped, scan};
@@ -76,15 +77,20 @@ fn print(
     selection: &Selection,
     lines: &mut LineWriter<Output>,
 ) -> Result<usize, Stopped<io::Error>> {
-    scan(
-        input,
-        ScannerLimits::default(),
-        meter,
-        &mut |record| match record {
-            Record::Key(key) if selection.wants(key.db, &key.key, key.value.type_id.kind()) => {
-                lines.key(key)
-            }
-            _ => Ok(()),
-        },
-    )
+    let mut unwanted = false;
+    let scanned = scan(input, limits(), meter, &mut |record| match record {
+        Record::Key(key) if selection.wants(key.db, &key.key, key.value.type_id.kind()) => {
+            lines.key(key)
+        }
+        Record::LargeKey(key) => {
+            unwanted = !selection.wants(key.db, &key.key, key.type_id.kind());
+            if unwanted { Ok(()) } else { lines.large(key) }
+        }
+        Record::Part(part) if !unwanted => lines.part(part),
+        _ => Ok(()),
+    });
+    if let Err(Stopped::File(error)) = &scanned {
+        lines.cut_off(&error.to_string()).map_err(Stopped::Taker)?;
+    }
+    scanned
 }

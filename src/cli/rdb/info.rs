@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{fail, finish, print_error, stdout};
-use crate::rdb::ScannerLimits;
+use crate::rdbfile::facts::limits;
 use crate::rdbfile::source::{FileError, Meter, Stopped, scan};
 use crate::rdbfile::survey::{Survey, TOP_MAX};
 
@@ -89,7 +89,7 @@ pub fn run(args: &InfoArgs) -> ExitStatus {
 }
 
 fn count(input: &mut Input, meter: &Meter, survey: &mut Survey) -> Result<u64, FileError> {
-    let scanned = scan(input, ScannerLimits::default(), meter, &mut |record| {
+    let scanned = scan(input, limits(), meter, &mut |record| {
         survey.add(record);
         Ok::<(), Infallible>(())
     });
