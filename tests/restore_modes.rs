@@ -179,11 +179,7 @@ fn by_restore(overwrite: Overwrite) -> RestoreOptions {
 }
 
 fn commands_only(overwrite: Overwrite) -> RestoreOptions {
-    RestoreOptions {
-        large_bytes: 0,
-        large_elements: 0,
-        ..RestoreOptions::new(overwrite, "test")
-    }
+    RestoreOptions::commands_only(overwrite, "test")
 }
 
 /// Sends what restores one key; the outcome and what the replies say.

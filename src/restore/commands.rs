@@ -171,7 +171,7 @@ impl Builder {
     /// Gives what was built its name. `None`: the value had no elements, so
     /// nothing was built.
     pub(super) fn finish(
-        mut self,
+        &mut self,
         requests: &mut Requests<'_>,
         key: &[u8],
         expires_at_ms: Option<i64>,

@@ -52,8 +52,7 @@ pub struct Dialect {
     pub(super) metadata: bool,
     pub(super) field_expiry: FieldExpiry,
     pub(super) streams: bool,
-    /// XSETID .. ENTRIESADDED, XGROUP CREATE .. ENTRIESREAD; and XCLAIM forgets
-    /// pending entries whose stream entry is gone.
+    /// XSETID .. ENTRIESADDED and XGROUP CREATE .. ENTRIESREAD.
     pub(super) stream_counters: bool,
     pub(super) create_consumer: bool,
     /// XCFGSET and XIDMPRECORD.
