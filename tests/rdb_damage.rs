@@ -1,5 +1,7 @@
 //! Damaged files and payloads: the scan stops or goes on, decoding fails or
-//! not, but nothing panics, hangs, or hands out bytes that are not there.
+//! not, but nothing panics, hangs, or hands out bytes that are not there. What
+//! we decode in spite of damage, under a right checksum, is refused by a real
+//! server or does no harm there.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,14 +9,19 @@
     reason = "in a test, a panic that says what happened is the right answer"
 )]
 
+mod support;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use keyferry::rdb::{
-    RawValue, Record, Scanner, ScannerLimits, content_digest, split_dump_payload,
+    RawValue, Record, Scanner, ScannerLimits, ValueType, content_digest, split_dump_payload,
     write_dump_payload,
 };
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use support::RedisServer;
 
 /// Fixtures small enough to be hit often where it hurts.
 fn files() -> &'static [Vec<u8>] {
@@ -100,6 +107,7 @@ fn apply(bytes: &mut Vec<u8>, damage: &Damage) {
 fn scan_all(bytes: &[u8], step: usize) -> u64 {
     let limits = ScannerLimits {
         record_bytes_max: 1 << 20,
+        ..ScannerLimits::default()
     };
     let mut scanner = Scanner::new(limits);
     let (mut start, mut end) = (0, 0);
@@ -176,4 +184,90 @@ proptest! {
             }
         }
     }
+}
+
+/// Newest version of payloads that the server takes, and no modules: it has none.
+const SERVER_VERSION: u16 = 10;
+
+/// Whole values of all files that the server knows the layout of.
+fn values_for_the_server() -> Vec<(ValueType, Vec<u8>)> {
+    let mut values = Vec::new();
+    for bytes in files() {
+        let mut scanner = Scanner::new(ScannerLimits::default());
+        let mut rest = &bytes[..];
+        while let Ok(Some(event)) = scanner.next(rest) {
+            rest = &rest[event.consumed..];
+            match event.record {
+                Record::Key(key) => {
+                    let type_id = key.value.type_id;
+                    if type_id.lowest_version() <= SERVER_VERSION && type_id != ValueType::Module2 {
+                        values.push((type_id, key.value.bytes.to_vec()));
+                    }
+                }
+                Record::End { .. } => break,
+                _ => {}
+            }
+        }
+    }
+    values
+}
+
+/// Says what was sent last if the test fails there.
+struct Sent(Vec<u8>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("sent last: \"{}\"", self.0.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn damage_under_a_right_checksum_is_refused_or_harmless() {
+    const ROUNDS: usize = 20_000;
+    let server = RedisServer::start(&["--sanitize-dump-payload", "yes"]);
+    let mut client = server.client();
+    let values = values_for_the_server();
+    let types: std::collections::BTreeSet<u8> =
+        values.iter().map(|(type_id, _)| type_id.byte()).collect();
+    assert!(types.len() >= 17, "{types:?}");
+    // The same damage each time.
+    let mut runner = TestRunner::deterministic();
+    let choice = (
+        any::<prop::sample::Index>(),
+        prop::collection::vec(damage(), 1..4),
+    );
+    let (mut refused_here, mut refused_there, mut restored) = (0, 0, 0);
+    let mut sent = Sent(Vec::new());
+    for _ in 0..ROUNDS {
+        let (which, damages) = choice.new_tree(&mut runner).unwrap().current();
+        let (type_id, whole) = which.get(&values);
+        let mut damaged = whole.clone();
+        for damage in &damages {
+            apply(&mut damaged, damage);
+        }
+        let value = RawValue {
+            type_id: *type_id,
+            bytes: &damaged,
+        };
+        if content_digest(&value).is_err() {
+            refused_here += 1;
+            continue;
+        }
+        sent.0.clear();
+        write_dump_payload(&mut sent.0, &value).unwrap();
+        let restore: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &sent.0, b"REPLACE"];
+        if client.call(&restore).is_error() {
+            refused_there += 1;
+            continue;
+        }
+        restored += 1;
+        // What was taken can be read, written again and removed.
+        client.call(&["DUMP", "k"]);
+        client.call(&["DEL", "k"]);
+    }
+    assert_eq!(client.call(&["PING"]).text(), "PONG");
+    println!("{refused_here} refused here, {refused_there} there, {restored} restored");
+    assert!(refused_here > 1000 && restored > 1000);
 }

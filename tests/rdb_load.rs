@@ -146,8 +146,13 @@ fn source() -> (RedisServer, PathBuf) {
             client.call(&["SADD", &format!("i:{n}"), &n, "7"]);
             client.call(&["PEXPIREAT", &format!("i:{n}"), "4102444800123"]);
         }
-        for n in 0..20_000 {
-            client.call(&["RPUSH", "large", &format!("item {n}")]);
+        // Hardly to be compressed, and more than a target takes in one RESTORE.
+        for n in 0..20_000_u64 {
+            let mixed = |by: u64| (n + by).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ by << 32);
+            let item = [1, 2, 3, 4]
+                .map(|by| format!("{:016x}", mixed(by)))
+                .concat();
+            client.call(&["RPUSH", "large", &item]);
         }
         client.call(&["XADD", "x", "5-1", "f", "v"]);
         client.call(&["XGROUP", "CREATE", "x", "g", "0"]);

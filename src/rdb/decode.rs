@@ -62,7 +62,7 @@ fn elements(
 ///
 /// The same elements come as from [`decode`], but for strings, which come as
 /// [`Element::StringPart`]s.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PartDecoder {
     type_id: ValueType,
     steps: Steps,

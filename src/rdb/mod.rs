@@ -7,7 +7,7 @@
 //! lzf  text  reader  module_id lengths, strings, names inside complete bytes
 //! listpack ziplist intset zipmap stream
 //! shape  skip                  programs of records; walking them, resumable
-//! record  templates  scanner  scan_error  payload
+//! record  attributes  templates  parts  scanner  scan_error  payload
 //!                              records of a file; one value as RESTORE takes it
 //! element  steps  decode  digest  convert
 //!                              logical elements of a value; its content digest;
@@ -18,6 +18,7 @@
 //! declared length alone; a type or opcode that is not known by the file's
 //! (magic, version) stops the scan with its offset, it is never guessed.
 
+mod attributes;
 pub mod convert;
 mod crc64;
 pub mod decode;
@@ -27,6 +28,7 @@ mod intset;
 mod listpack;
 mod lzf;
 mod module_id;
+mod parts;
 pub mod payload;
 mod reader;
 pub mod record;
@@ -54,7 +56,7 @@ pub use payload::{
     write_dump_payload_with_metadata,
 };
 pub use reader::Malformed;
-pub use record::{Checksum, Event, KeyRecord, Record, SlotRange};
+pub use record::{Checksum, Event, KeyRecord, LargeKey, Record, SlotRange, ValuePart};
 pub use scan_error::{ScanError, ScanErrorKind};
 pub use scanner::{Scanner, ScannerLimits};
 pub use stream::{StreamCounters, StreamId};

@@ -146,7 +146,7 @@ fn split_metadata(version: FileVersion, body: &[u8]) -> Result<(&[u8], &[u8]), P
         Walk::Done => body
             .split_at_checked(at + 1)
             .ok_or(PayloadError::TooShort(body.len())),
-        Walk::Needs(_) => Err(Malformed::Truncated.into()),
+        Walk::Needs(_) | Walk::Boundary => Err(Malformed::Truncated.into()),
     }
 }
 

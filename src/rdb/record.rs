@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::reader::{Malformed, Reader};
 use super::shape::opcode;
-use super::value_type::RawValue;
+use super::value_type::{RawValue, ValueType};
 use super::version::FileVersion;
 
 /// One record, and how much of the input it took.
@@ -70,6 +70,11 @@ pub enum Record<'a> {
     },
     /// A key with its value.
     Key(KeyRecord<'a>),
+    /// A key whose value is too large to be handed on whole: [`Record::Part`]s
+    /// of it follow, and nothing else until the last of them.
+    LargeKey(LargeKey<'a>),
+    /// More of the value of the newest [`Record::LargeKey`].
+    Part(ValuePart<'a>),
     /// The end of the file, checksum included.
     End {
         /// What the file's checksum said.
@@ -106,6 +111,36 @@ pub struct KeyRecord<'a> {
     pub value: RawValue<'a>,
 }
 
+/// A key with its attributes, whose value comes in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargeKey<'a> {
+    /// The database it is in.
+    pub db: u32,
+    /// Its name.
+    pub key: Cow<'a, [u8]>,
+    /// When it expires, Unix time in ms; may be in the past.
+    pub expires_at_ms: Option<i64>,
+    /// Seconds since it was last used, where the server kept that.
+    pub idle_s: Option<u64>,
+    /// Its logarithmic access frequency, where the server kept that.
+    pub freq: Option<u8>,
+    /// As [`KeyRecord::metadata`].
+    pub metadata: Option<&'a [u8]>,
+    /// How its value is laid out.
+    pub type_id: ValueType,
+}
+
+/// A part of a value: with those before and behind it, the value's bytes. It
+/// begins with an outermost element (the first with the head of the value, the
+/// last ends with its tail) or somewhere inside a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValuePart<'a> {
+    /// Its bytes, never none.
+    pub bytes: &'a [u8],
+    /// Whether the value ends here.
+    pub last: bool,
+}
+
 /// What stood in the place of the file's checksum. A wrong one is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
@@ -118,11 +153,9 @@ pub enum Checksum {
 }
 
 /// Reads the body of an opcode's record that is handed on.
-pub(super) fn read_record<'a>(
-    opcode: u8,
-    reader: &mut Reader<'a>,
-    body: &'a [u8],
-) -> Result<Record<'a>, Malformed> {
+pub(super) fn read_record<'a>(opcode: u8, body: &'a [u8]) -> Result<Record<'a>, Malformed> {
+    let mut reader = Reader::new(body);
+    let reader = &mut reader;
     Ok(match opcode {
         opcode::SELECT_DB => {
             let db = u32::try_from(reader.number()?);

@@ -3,6 +3,7 @@
 //! ```text
 //! Header -> Opcode -> Body -> Opcode ..         an opcode's record
 //!             |-----> Key -> Value -> Opcode    a value type's record
+//!             |                |---> Parts      .. whose value is too large
 //!             '-----> Trailer -> Finished       opcode 255, then the checksum
 //! ```
 //!
@@ -13,13 +14,13 @@
 //! Invariants: each byte enters the checksum once, and only bytes of records
 //! do; after an error or the end the scanner gives nothing more.
 
+use super::attributes::Attributes;
 use super::crc64::crc64;
-use super::reader::{Reader, plain_length};
-use super::record::{Checksum, Event, KeyRecord, Record, read_record};
+use super::parts::{PART_BYTES_MAX, PART_BYTES_MIN, PartEnd, Parts};
+use super::reader::{Reader, plain_length, string_extent};
+use super::record::{Checksum, Event, KeyRecord, LargeKey, Record, ValuePart, read_record};
 use super::scan_error::{LAST_KEY_BYTES_MAX, ScanError, ScanErrorKind};
-use super::shape::{
-    KEY_PROGRAM, Stored, TEMPLATE_VALUES_PROGRAM, opcode, record_program, value_program,
-};
+use super::shape::{Stored, TEMPLATE_VALUES_PROGRAM, opcode, record_program, value_program};
 use super::skip::{Skip, Walk};
 use super::templates::Templates;
 use super::value_type::{RawValue, ValueType};
@@ -28,15 +29,25 @@ use super::version::{FileVersion, Magic};
 /// Bounds of what a scanner accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScannerLimits {
-    /// Largest record, in bytes of the file; the caller holds one in memory.
+    /// Largest record, in bytes of the file; the caller holds one in memory. Of
+    /// a value in parts: largest part, which is about the size aimed at and one
+    /// element.
     pub record_bytes_max: usize,
+    /// Values of more bytes are handed on in parts of about a quarter of this
+    /// (64 bytes to 4 MiB) if they can be cut.
+    pub whole_bytes_max: usize,
+    /// So are values that declare more outermost elements (a quicklist's or
+    /// stream's nodes).
+    pub whole_elements_max: u64,
 }
 
 impl Default for ScannerLimits {
-    /// Records of up to 1 GiB.
+    /// Records of up to 1 GiB, no value in parts.
     fn default() -> Self {
         Self {
             record_bytes_max: 1 << 30,
+            whole_bytes_max: usize::MAX,
+            whole_elements_max: u64::MAX,
         }
     }
 }
@@ -68,25 +79,9 @@ enum State {
         start: usize,
         skip: Skip,
     },
+    Parts(Parts),
     Trailer,
     Finished,
-}
-
-/// Attributes waiting for their key.
-#[derive(Clone, Copy, Debug, Default)]
-struct Attributes {
-    expires_at_ms: Option<i64>,
-    idle_s: Option<u64>,
-    freq: Option<u8>,
-    /// The KEY_META record is in [`Scanner::metadata`].
-    has_metadata: bool,
-}
-
-/// What of the record at hand lies in the scanner, not in the input.
-#[derive(Clone, Copy, Debug, Default)]
-struct Kept {
-    metadata: bool,
-    value: bool,
 }
 
 /// See the module's head.
@@ -106,12 +101,11 @@ pub struct Scanner {
     db: u32,
     attributes: Attributes,
     last_key: Vec<u8>,
-    /// The KEY_META record of the next key.
-    metadata: Vec<u8>,
     templates: Templates,
     /// The newest hash that went by a template, as a plain one.
     resolved: Vec<u8>,
-    kept: Kept,
+    /// The value of the record at hand is in `resolved`, not in the input.
+    is_resolved: bool,
 }
 
 impl Scanner {
@@ -129,10 +123,9 @@ impl Scanner {
             db: 0,
             attributes: Attributes::default(),
             last_key: Vec::new(),
-            metadata: Vec::new(),
             templates: Templates::default(),
             resolved: Vec::new(),
-            kept: Kept::default(),
+            is_resolved: false,
         }
     }
 
@@ -154,12 +147,19 @@ impl Scanner {
                 let consumed = self.at;
                 self.hash_walked(input);
                 self.offset += consumed as u64;
-                (self.at, self.hashed) = (0, 0);
-                if let Record::Key(key) = &mut record {
-                    key.metadata = self.kept.metadata.then_some(&self.metadata);
-                    if self.kept.value {
-                        key.value.bytes = &self.resolved;
+                // Of a value in parts more may be hashed than is consumed.
+                (self.at, self.hashed) = (0, self.hashed.saturating_sub(consumed));
+                match &mut record {
+                    Record::Key(key) => {
+                        key.metadata = self.attributes.metadata();
+                        if self.is_resolved {
+                            key.value.bytes = &self.resolved;
+                        }
                     }
+                    Record::LargeKey(key) => {
+                        key.metadata = self.attributes.metadata();
+                    }
+                    _ => {}
                 }
                 Ok(Some(Event { consumed, record }))
             }
@@ -221,47 +221,31 @@ impl Scanner {
                     }
                 }
                 State::Key { stored, start } => {
-                    let walk = Skip::new(KEY_PROGRAM).run(input, &mut self.at)?;
-                    if let Walk::Needs(bytes) = walk {
-                        return self.wait(bytes);
+                    let rest = input.get(start..).unwrap_or(&[]);
+                    match string_extent(rest)? {
+                        None => return self.wait(input.len() + 1),
+                        Some(extent) if extent > rest.len() => {
+                            return self.wait(start.saturating_add(extent));
+                        }
+                        Some(extent) => self.at = start + extent,
                     }
-                    self.begin_value(stored, start, input)?;
+                    // Walked at once, without a detour over the state.
+                    if let Some(skip) = self.begin_value(stored, start, input)? {
+                        return self.value(stored, start, self.at, skip, input);
+                    }
                 }
                 State::TemplateId { key, start } => {
-                    let rest = input.get(start..).unwrap_or(&[]);
-                    let Some((id, size)) = plain_length(rest)? else {
-                        return self.wait(input.len() + 1);
-                    };
-                    let fields = self.templates.fields(id)?;
-                    self.at = start + size;
-                    self.state = State::Value {
-                        stored: Stored::TemplateArray,
-                        key,
-                        start,
-                        skip: Skip::holding(TEMPLATE_VALUES_PROGRAM, fields),
-                    };
+                    if let Some(needed) = self.template_id(key, start, input)? {
+                        return self.wait(needed);
+                    }
                 }
                 State::Value {
                     stored,
                     key,
                     start,
-                    mut skip,
-                } => {
-                    let walk = skip.run(input, &mut self.at)?;
-                    if let Walk::Needs(bytes) = walk {
-                        self.state = State::Value {
-                            stored,
-                            key,
-                            start,
-                            skip,
-                        };
-                        return self.wait(bytes);
-                    }
-                    self.state = State::Opcode;
-                    let key = input.get(key..start).unwrap_or(&[]);
-                    let bytes = input.get(start..self.at).unwrap_or(&[]);
-                    return self.key(key, stored, bytes).map(Some);
-                }
+                    skip,
+                } => return self.value(stored, key, start, skip, input),
+                State::Parts(parts) => return self.part(parts, input),
                 State::Trailer => return self.trailer(input),
                 State::Finished => return Err(ScanErrorKind::Finished),
             }
@@ -330,38 +314,17 @@ impl Scanner {
         opcode: u8,
         body: &'a [u8],
     ) -> Result<Option<Record<'a>>, ScanErrorKind> {
-        let mut reader = Reader::new(body);
-        match opcode {
-            opcode::EXPIRE_TIME => {
-                let seconds = i32::from_le_bytes(reader.array()?);
-                self.attributes.expires_at_ms = expiry(i64::from(seconds) * 1000);
-            }
-            opcode::EXPIRE_TIME_MS => self.attributes.expires_at_ms = expiry(reader.i64_le()?),
-            opcode::IDLE => self.attributes.idle_s = Some(reader.number()?),
-            opcode::FREQ => self.attributes.freq = Some(reader.byte()?),
-            opcode::ENTERPRISE_RAM_LRU | opcode::ENTERPRISE_SLOT => {}
-            opcode::KEY_META if self.is_redis() => {
-                self.attributes.has_metadata = true;
-                self.metadata.clear();
-                self.metadata.push(opcode);
-                self.metadata.extend_from_slice(body);
-            }
-            _ => {
-                let record = read_record(opcode, &mut reader, body)?;
-                match record {
-                    Record::SelectDb(db) => self.db = db,
-                    Record::HashTemplate { .. } => self.templates.add(body)?,
-                    _ => {}
-                }
-                return Ok(Some(record));
-            }
+        let magic = self.version.ok_or(ScanErrorKind::Header)?.magic();
+        if self.attributes.read(magic, opcode, body)? {
+            return Ok(None);
         }
-        Ok(None)
-    }
-
-    fn is_redis(&self) -> bool {
-        self.version
-            .is_some_and(|version| version.magic() == Magic::Redis)
+        let record = read_record(opcode, body)?;
+        match record {
+            Record::SelectDb(db) => self.db = db,
+            Record::HashTemplate { .. } => self.templates.add(body)?,
+            _ => {}
+        }
+        Ok(Some(record))
     }
 
     /// The key that starts at `key` is whole; its value follows.
@@ -370,7 +333,7 @@ impl Scanner {
         stored: Stored,
         key: usize,
         input: &[u8],
-    ) -> Result<(), ScanErrorKind> {
+    ) -> Result<Option<Skip>, ScanErrorKind> {
         let start = self.at;
         let name = input.get(key..start).unwrap_or(&[]);
         let name = Reader::new(name).string_within(self.limits.record_bytes_max)?;
@@ -383,16 +346,122 @@ impl Scanner {
             Stored::TemplateListpack => value_program(ValueType::HashListpack),
             Stored::TemplateArray => {
                 self.state = State::TemplateId { key, start };
-                return Ok(());
+                return Ok(None);
             }
         };
+        Ok(Some(Skip::new(program)))
+    }
+
+    /// Reads which template a hash goes by; how many bytes are needed if it is cut off.
+    fn template_id(
+        &mut self,
+        key: usize,
+        start: usize,
+        input: &[u8],
+    ) -> Result<Option<usize>, ScanErrorKind> {
+        let rest = input.get(start..).unwrap_or(&[]);
+        let Some((id, size)) = plain_length(rest)? else {
+            return Ok(Some(input.len() + 1));
+        };
+        let fields = self.templates.fields(id)?;
+        self.at = start + size;
         self.state = State::Value {
-            stored,
+            stored: Stored::TemplateArray,
             key,
             start,
-            skip: Skip::new(program),
+            skip: Skip::holding(TEMPLATE_VALUES_PROGRAM, fields),
         };
-        Ok(())
+        Ok(None)
+    }
+
+    fn value<'a>(
+        &mut self,
+        stored: Stored,
+        key: usize,
+        start: usize,
+        mut skip: Skip,
+        input: &'a [u8],
+    ) -> Result<Option<Record<'a>>, ScanErrorKind> {
+        let walk = skip.run(input, &mut self.at)?;
+        let needed = match walk {
+            Walk::Needs(bytes) => bytes,
+            Walk::Done | Walk::Boundary => self.at,
+        };
+        let is_large = needed.saturating_sub(start) > self.limits.whole_bytes_max
+            || skip.elements() > self.limits.whole_elements_max;
+        if is_large && let Some(record) = self.large_key(stored, key, start, input)? {
+            return Ok(Some(record));
+        }
+        if let Walk::Needs(bytes) = walk {
+            self.state = State::Value {
+                stored,
+                key,
+                start,
+                skip,
+            };
+            return self.wait(bytes);
+        }
+        self.state = State::Opcode;
+        let key = input.get(key..start).unwrap_or(&[]);
+        let bytes = input.get(start..self.at).unwrap_or(&[]);
+        self.key(key, stored, bytes).map(Some)
+    }
+
+    fn part<'a>(
+        &mut self,
+        mut parts: Parts,
+        input: &'a [u8],
+    ) -> Result<Option<Record<'a>>, ScanErrorKind> {
+        let bytes = self.part_bytes();
+        let end = parts.walk(input, &mut self.at, bytes)?;
+        self.state = State::Parts(parts);
+        let last = match end {
+            PartEnd::Needs(bytes) => return self.wait(bytes),
+            PartEnd::Here { last } => last,
+        };
+        if last {
+            self.state = State::Opcode;
+        }
+        let bytes = input.get(..self.at).unwrap_or(&[]);
+        Ok(Some(Record::Part(ValuePart { bytes, last })))
+    }
+
+    /// Size of the parts aimed at.
+    fn part_bytes(&self) -> usize {
+        let limits = &self.limits;
+        let whole = limits.whole_bytes_max.min(limits.record_bytes_max);
+        (whole / 4).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
+    }
+
+    /// Turns to parts, unless values like the one that starts at `start` are
+    /// never cut. It is walked anew from there, up to what was walked of it.
+    fn large_key<'a>(
+        &mut self,
+        stored: Stored,
+        key: usize,
+        start: usize,
+        input: &'a [u8],
+    ) -> Result<Option<Record<'a>>, ScanErrorKind> {
+        let Stored::Plain(type_id) = stored else {
+            return Ok(None);
+        };
+        let Some(parts) = Parts::begin(type_id, input.get(start..).unwrap_or(&[]))? else {
+            return Ok(None);
+        };
+        self.hash_walked(input);
+        self.at = start;
+        self.state = State::Parts(parts);
+        let attributes = self.attributes.take();
+        let name = input.get(key..start).unwrap_or(&[]);
+        Ok(Some(Record::LargeKey(LargeKey {
+            db: self.db,
+            key: Reader::new(name).string()?.into_cow(),
+            expires_at_ms: attributes.expires_at_ms,
+            idle_s: attributes.idle_s,
+            freq: attributes.freq,
+            metadata: None,
+            type_id,
+        })))
     }
 
     fn key<'a>(
@@ -401,18 +470,12 @@ impl Scanner {
         stored: Stored,
         bytes: &'a [u8],
     ) -> Result<Record<'a>, ScanErrorKind> {
-        let attributes = std::mem::take(&mut self.attributes);
+        let attributes = self.attributes.take();
         let key = Reader::new(key).string()?.into_cow();
         let limit = self.limits.record_bytes_max;
-        self.kept = Kept {
-            metadata: attributes.has_metadata,
-            value: true,
-        };
+        self.is_resolved = !matches!(stored, Stored::Plain(_));
         let type_id = match stored {
-            Stored::Plain(type_id) => {
-                self.kept.value = false;
-                type_id
-            }
+            Stored::Plain(type_id) => type_id,
             Stored::TemplateListpack => {
                 self.templates
                     .resolve_listpack(bytes, limit, &mut self.resolved)?;
@@ -463,11 +526,6 @@ impl Scanner {
         self.state = State::Finished;
         Ok(Some(Record::End { checksum }))
     }
-}
-
-/// Servers write -1 for "never".
-fn expiry(at_ms: i64) -> Option<i64> {
-    (at_ms != -1).then_some(at_ms)
 }
 
 #[cfg(test)]

@@ -89,9 +89,6 @@ pub(super) fn record_program(version: FileVersion, byte: u8) -> Option<&'static 
     })
 }
 
-/// Shape of a key: one string.
-pub(super) const KEY_PROGRAM: &[Op] = &[Op::Str];
-
 /// Shape of what modules attach to a key: classes of 4 bytes with their items.
 pub(super) const KEY_META_PROGRAM: &[Op] = &[Op::Repeat, Op::Bytes(4), Op::ModuleItems, Op::End];
 

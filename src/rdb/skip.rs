@@ -25,6 +25,8 @@ pub(super) enum Walk {
     Done,
     /// At least this many bytes of input are needed to go on.
     Needs(usize),
+    /// An outermost element ended and another follows; only from [`Skip::run_to`].
+    Boundary,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +44,8 @@ pub(super) struct Skip {
     depth: usize,
     /// For [`Op::RepeatHeld`].
     held: u64,
+    /// The largest count of an outermost loop so far.
+    outermost: u64,
 }
 
 impl Skip {
@@ -57,16 +61,36 @@ impl Skip {
             loops: [Loop::default(); LOOP_DEPTH_MAX],
             depth: 0,
             held,
+            outermost: 0,
         }
+    }
+
+    /// The largest count of elements declared so far.
+    pub(super) fn elements(&self) -> u64 {
+        self.outermost
     }
 
     /// Walks on from `input[*at..]`; moves `at` over every primitive that is whole.
     pub(super) fn run(&mut self, input: &[u8], at: &mut usize) -> Result<Walk, Malformed> {
+        self.run_to(input, at, usize::MAX)
+    }
+
+    /// The same, but stops behind the first outermost element that ends at
+    /// `boundary` of the input or later and is not the last.
+    pub(super) fn run_to(
+        &mut self,
+        input: &[u8],
+        at: &mut usize,
+        boundary: usize,
+    ) -> Result<Walk, Malformed> {
         while let Some(&op) = self.program.get(self.next) {
             let rest = input.get(*at..).unwrap_or(&[]);
-            match op {
+            let (extent, next) = match op {
                 Op::End => {
-                    self.end_of_body();
+                    let goes_on = self.end_of_body();
+                    if goes_on && self.depth == 1 && *at >= boundary {
+                        return Ok(Walk::Boundary);
+                    }
                     continue;
                 }
                 Op::Repeat => {
@@ -81,57 +105,73 @@ impl Skip {
                     self.begin(self.held)?;
                     continue;
                 }
-                Op::Hold => match plain_length(rest)? {
-                    None => return Ok(Walk::Needs(input.len() + 1)),
-                    Some((count, size)) => {
-                        self.held = count;
-                        *at += size;
-                        self.next += 1;
-                    }
-                },
-                Op::Either(programs) => match plain_length(rest)? {
-                    None => return Ok(Walk::Needs(input.len() + 1)),
-                    Some((choice, size)) => {
-                        self.program = usize::try_from(choice)
-                            .ok()
-                            .and_then(|choice| programs.get(choice))
-                            .ok_or(Malformed::Range("a flag"))?;
-                        *at += size;
-                        self.next = 0;
-                    }
-                },
-                Op::ModuleItems => match module_item(rest)? {
-                    None => return Ok(Walk::Needs(input.len() + 1)),
-                    Some((_, extent)) if extent > rest.len() => {
-                        return Ok(Walk::Needs(at.saturating_add(extent)));
-                    }
-                    Some((more, extent)) => {
-                        *at += extent;
-                        self.next += usize::from(!more);
-                    }
-                },
-                Op::Len | Op::Str | Op::Bytes(_) | Op::Score | Op::ArrayItem | Op::HoldNames => {
-                    match extent(op, rest)? {
-                        None => return Ok(Walk::Needs(input.len() + 1)),
-                        Some(extent) if extent > rest.len() => {
-                            return Ok(Walk::Needs(at.saturating_add(extent)));
-                        }
-                        Some(extent) => {
-                            if op == Op::HoldNames {
-                                self.held = names(rest)?;
-                            }
-                            *at += extent;
-                            self.next += 1;
-                        }
-                    }
+                Op::Str => (string_extent(rest)?, self.next + 1),
+                Op::Len => (plain_length(rest)?.map(|(_, size)| size), self.next + 1),
+                Op::Bytes(count) => (Some(usize::from(count)), self.next + 1),
+                rare => self.rare(rare, rest)?,
+            };
+            match extent {
+                None => return Ok(Walk::Needs(input.len() + 1)),
+                Some(extent) if extent > rest.len() => {
+                    return Ok(Walk::Needs(at.saturating_add(extent)));
+                }
+                Some(extent) => {
+                    *at += extent;
+                    self.next = next;
                 }
             }
         }
         Ok(Walk::Done)
     }
 
+    /// What is not in every hash and list: its size, which may reach past the
+    /// end of `rest` (`None` while it is cut off before that is known), and
+    /// where the program goes on behind it.
+    fn rare(&mut self, op: Op, rest: &[u8]) -> Result<(Option<usize>, usize), Malformed> {
+        let behind = self.next + 1;
+        Ok(match op {
+            Op::Score => (score(rest), behind),
+            Op::ArrayItem => (array_item(rest)?, behind),
+            Op::Hold => match plain_length(rest)? {
+                None => (None, behind),
+                Some((count, size)) => {
+                    self.held = count;
+                    (Some(size), behind)
+                }
+            },
+            Op::HoldNames => {
+                let extent = string_extent(rest)?;
+                if extent.is_some_and(|extent| extent <= rest.len()) {
+                    self.held = names(rest)?;
+                }
+                (extent, behind)
+            }
+            Op::Either(programs) => match plain_length(rest)? {
+                None => (None, behind),
+                Some((choice, size)) => {
+                    self.program = usize::try_from(choice)
+                        .ok()
+                        .and_then(|choice| programs.get(choice))
+                        .ok_or(Malformed::Range("a flag"))?;
+                    (Some(size), 0)
+                }
+            },
+            Op::ModuleItems => match module_item(rest)? {
+                None => (None, behind),
+                Some((more, extent)) => (Some(extent), self.next + usize::from(!more)),
+            },
+            // The walk itself takes those.
+            Op::Len | Op::Str | Op::Bytes(_) | Op::Repeat | Op::RepeatHeld | Op::End => {
+                (Some(0), behind)
+            }
+        })
+    }
+
     fn begin(&mut self, count: u64) -> Result<(), Malformed> {
         self.next += 1;
+        if self.depth == 0 {
+            self.outermost = self.outermost.max(count);
+        }
         if count == 0 {
             self.leave_body();
             return Ok(());
@@ -147,7 +187,8 @@ impl Skip {
         Ok(())
     }
 
-    fn end_of_body(&mut self) {
+    /// Goes back to the loop's start, or leaves it; whether it goes on.
+    fn end_of_body(&mut self) -> bool {
         let frame = self
             .depth
             .checked_sub(1)
@@ -156,10 +197,12 @@ impl Skip {
             Some(frame) if frame.left > 1 => {
                 frame.left -= 1;
                 self.next = frame.body;
+                true
             }
             _ => {
                 self.depth = self.depth.saturating_sub(1);
                 self.next += 1;
+                false
             }
         }
     }
@@ -181,19 +224,12 @@ impl Skip {
     }
 }
 
-/// Size of a primitive, which may reach past the end of `rest`; `None` while
-/// its header is cut off.
-fn extent(op: Op, rest: &[u8]) -> Result<Option<usize>, Malformed> {
-    match op {
-        Op::Str | Op::HoldNames => string_extent(rest),
-        Op::ArrayItem => array_item(rest),
-        Op::Bytes(count) => Ok(Some(usize::from(count))),
-        Op::Score => Ok(rest.first().map(|&len| match len {
-            253..=255 => 1,
-            len => 1 + usize::from(len),
-        })),
-        _ => Ok(plain_length(rest)?.map(|(_, size)| size)),
-    }
+/// Size of a score as text; `None` while nothing of it is there.
+fn score(rest: &[u8]) -> Option<usize> {
+    rest.first().map(|&len| match len {
+        253..=255 => 1,
+        len => 1 + usize::from(len),
+    })
 }
 
 /// Size of an item of an array.
@@ -236,7 +272,7 @@ fn module_item(rest: &[u8]) -> Result<Option<(bool, usize)>, Malformed> {
     let body = rest.get(size..).unwrap_or(&[]);
     let body_size = match opcode {
         0 => return Ok(Some((false, size))),
-        1 | 2 => extent(Op::Len, body)?,
+        1 | 2 => plain_length(body)?.map(|(_, size)| size),
         3 => Some(4),
         4 => Some(8),
         5 => string_extent(body)?,
@@ -256,6 +292,7 @@ mod tests {
             match skip.run(&input[..end], &mut at)? {
                 Walk::Done => return Ok(Some(at)),
                 Walk::Needs(bytes) => assert!(bytes > end && at <= end),
+                Walk::Boundary => panic!("none was asked for"),
             }
         }
         Ok(None)

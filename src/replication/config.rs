@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::rdb::ScannerLimits;
 use crate::upstream::{ShardAddress, UpstreamConfig};
 
 /// Settings of one tap.
@@ -23,9 +24,23 @@ pub struct TapConfig {
     pub silence_max: Duration,
     /// Largest record of a snapshot, in bytes: one is held in memory.
     pub record_bytes_max: usize,
+    /// Values of more bytes come in parts, if they can be cut.
+    pub whole_bytes_max: usize,
+    /// So do values with more outermost elements.
+    pub whole_elements_max: u64,
 }
 
 impl TapConfig {
+    /// What the scanner of a snapshot is told.
+    #[must_use]
+    pub(super) fn scanner_limits(&self) -> ScannerLimits {
+        ScannerLimits {
+            record_bytes_max: self.record_bytes_max,
+            whole_bytes_max: self.whole_bytes_max,
+            whole_elements_max: self.whole_elements_max,
+        }
+    }
+
     /// A tap with the bounds a Redis replica has.
     #[must_use]
     pub fn new(address: ShardAddress, upstream: UpstreamConfig) -> Self {
@@ -36,6 +51,8 @@ impl TapConfig {
             ack_every: Duration::from_millis(100),
             silence_max: Duration::from_secs(60),
             record_bytes_max: 1 << 30,
+            whole_bytes_max: usize::MAX,
+            whole_elements_max: u64::MAX,
         }
     }
 }

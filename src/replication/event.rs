@@ -33,6 +33,17 @@ pub enum TapEvent {
     ModuleAux(Bytes),
     /// One key of the snapshot.
     Snapshot(SnapshotRecord),
+    /// One key of the snapshot whose value is too large to be handed on whole:
+    /// [`TapEvent::Part`]s of it follow, and nothing else until the last.
+    LargeKey(LargeKeyHead),
+    /// More of the value of the newest [`TapEvent::LargeKey`]; cut as
+    /// [`crate::rdb::ValuePart`] says.
+    Part {
+        /// Its bytes, never none.
+        bytes: Bytes,
+        /// Whether the value ends here.
+        last: bool,
+    },
     /// The snapshot is whole and its checksum and frame are right.
     SnapshotEnd,
     /// One command of the stream.
@@ -79,6 +90,25 @@ pub struct SnapshotRecord {
     pub type_id: ValueType,
     /// The value exactly as in the RDB, without the type byte.
     pub value: Bytes,
+}
+
+/// A key of the snapshot whose value comes in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargeKeyHead {
+    /// The database it is in.
+    pub db: u32,
+    /// Its name.
+    pub key: Bytes,
+    /// When it expires, Unix time in ms; may be in the past.
+    pub expires_at_ms: Option<i64>,
+    /// Seconds since it was last used, where the server keeps that.
+    pub idle_s: Option<u64>,
+    /// Its logarithmic access frequency, where the server keeps that.
+    pub freq: Option<u8>,
+    /// As [`SnapshotRecord::metadata`].
+    pub metadata: Option<Bytes>,
+    /// How its value is laid out.
+    pub type_id: ValueType,
 }
 
 impl SnapshotRecord {

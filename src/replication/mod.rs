@@ -24,5 +24,5 @@ mod wire;
 
 pub use config::{ResumePoint, TapConfig};
 pub use error::{TapError, TapErrorKind, TapStep};
-pub use event::{SnapshotRecord, StreamCommand, TapEvent};
+pub use event::{LargeKeyHead, SnapshotRecord, StreamCommand, TapEvent};
 pub use tap::{SnapshotProgress, Tap};

@@ -14,9 +14,9 @@ use std::ops::Range;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::error::TapErrorKind;
-use super::event::{SnapshotRecord, TapEvent};
+use super::event::{LargeKeyHead, SnapshotRecord, TapEvent};
 use super::wire::{take_line, unexpected};
-use crate::rdb::{KeyRecord, Record, Scanner, ScannerLimits, ValueType};
+use crate::rdb::{KeyRecord, LargeKey, Record, Scanner, ScannerLimits, ValueType};
 
 const MARK_BYTES: usize = 40;
 
@@ -54,11 +54,11 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(record_bytes_max: usize) -> Self {
+    pub(super) fn new(limits: ScannerLimits) -> Self {
         Self {
             frame: Frame::Awaited,
             state: State::Records,
-            scanner: Scanner::new(ScannerLimits { record_bytes_max }),
+            scanner: Scanner::new(limits),
             stream_db: 0,
         }
     }
@@ -137,6 +137,11 @@ impl Snapshot {
             Found::ModuleAux(bytes) => {
                 Step::Event(TapEvent::ModuleAux(bytes.take(&taken.freeze())))
             }
+            Found::LargeKey(found) => Step::Event(TapEvent::LargeKey(found.take(&taken.freeze()))),
+            Found::Part { bytes, last } => Step::Event(TapEvent::Part {
+                bytes: bytes.take(&taken.freeze()),
+                last,
+            }),
             Found::Key(found) => Step::Event(TapEvent::Snapshot(found.take(&taken.freeze()))),
         })
     }
@@ -238,9 +243,11 @@ enum Found {
     Function(Part),
     ModuleAux(Part),
     Key(FoundKey),
+    LargeKey(FoundHead),
+    Part { bytes: Part, last: bool },
 }
 
-struct FoundKey {
+struct FoundHead {
     db: u32,
     key: Part,
     expires_at_ms: Option<i64>,
@@ -248,6 +255,10 @@ struct FoundKey {
     freq: Option<u8>,
     metadata: Option<Part>,
     type_id: ValueType,
+}
+
+struct FoundKey {
+    head: FoundHead,
     value: Part,
 }
 
@@ -267,13 +278,18 @@ impl Found {
             Record::ModuleAux(bytes) => Self::ModuleAux(Part::inside(bytes, input)),
             Record::SlotImport { .. } => return Err(TapErrorKind::SlotImport),
             Record::Key(key) => Self::Key(FoundKey::of(key, input)),
+            Record::LargeKey(key) => Self::LargeKey(FoundHead::of(key, input)),
+            Record::Part(part) => Self::Part {
+                bytes: Part::inside(part.bytes, input),
+                last: part.last,
+            },
             Record::End { .. } => Self::End,
         })
     }
 }
 
-impl FoundKey {
-    fn of(record: KeyRecord<'_>, input: &[u8]) -> Self {
+impl FoundHead {
+    fn of(record: LargeKey<'_>, input: &[u8]) -> Self {
         Self {
             db: record.db,
             key: Part::of(record.key, input),
@@ -281,13 +297,12 @@ impl FoundKey {
             idle_s: record.idle_s,
             freq: record.freq,
             metadata: record.metadata.map(|bytes| Part::inside(bytes, input)),
-            type_id: record.value.type_id,
-            value: Part::inside(record.value.bytes, input),
+            type_id: record.type_id,
         }
     }
 
-    fn take(self, record: &Bytes) -> SnapshotRecord {
-        SnapshotRecord {
+    fn take(self, record: &Bytes) -> LargeKeyHead {
+        LargeKeyHead {
             db: self.db,
             key: self.key.take(record),
             expires_at_ms: self.expires_at_ms,
@@ -295,6 +310,38 @@ impl FoundKey {
             freq: self.freq,
             metadata: self.metadata.map(|bytes| bytes.take(record)),
             type_id: self.type_id,
+        }
+    }
+}
+
+impl FoundKey {
+    fn of(record: KeyRecord<'_>, input: &[u8]) -> Self {
+        let value = Part::inside(record.value.bytes, input);
+        let head = LargeKey {
+            db: record.db,
+            key: record.key,
+            expires_at_ms: record.expires_at_ms,
+            idle_s: record.idle_s,
+            freq: record.freq,
+            metadata: record.metadata,
+            type_id: record.value.type_id,
+        };
+        Self {
+            head: FoundHead::of(head, input),
+            value,
+        }
+    }
+
+    fn take(self, record: &Bytes) -> SnapshotRecord {
+        let head = self.head.take(record);
+        SnapshotRecord {
+            db: head.db,
+            key: head.key,
+            expires_at_ms: head.expires_at_ms,
+            idle_s: head.idle_s,
+            freq: head.freq,
+            metadata: head.metadata,
+            type_id: head.type_id,
             value: self.value.take(record),
         }
     }

@@ -78,7 +78,7 @@ impl Tap {
                 )
             }
             (Answer::Full { replid, offset }, _) => {
-                let snapshot = Box::new(Snapshot::new(config.record_bytes_max));
+                let snapshot = Box::new(Snapshot::new(config.scanner_limits()));
                 let phase = Phase::Snapshot { snapshot, offset };
                 (
                     start(offset),

@@ -143,6 +143,7 @@ fn a_wrong_checksum_is_an_error_and_a_zero_one_is_none() {
 fn a_declared_length_beyond_the_limit_stops_at_once() {
     let limits = ScannerLimits {
         record_bytes_max: 1000,
+        ..ScannerLimits::default()
     };
     for body in [
         &b"\x00\x01k\x80\xff\xff\xff\xff"[..],

@@ -39,6 +39,10 @@ pub(super) enum What {
         /// What the target is not told.
         lost: Lost,
     },
+    /// More of a value in parts; a `Key` follows, or `Abandoned`.
+    Part,
+    /// What was built of it is removed.
+    Abandoned,
     /// A function library of this name.
     Library(String),
     /// A cached script.
@@ -60,7 +64,10 @@ impl Batch {
 
     /// Adds what was appended since `requests_before`.
     pub(super) fn add(&mut self, requests_before: usize, what: What) {
-        let requests = self.replies.len() - requests_before;
-        self.ops.push(Op { requests, what });
+        let requests = self.replies.len().saturating_sub(requests_before);
+        // What asks for nothing gets no reply that could settle it.
+        if requests > 0 {
+            self.ops.push(Op { requests, what });
+        }
     }
 }

@@ -10,11 +10,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::rdb::{KeyRecord, Record, ScannerLimits};
+use crate::rdb::{KeyRecord, LargeKey, Record, ScannerLimits, ValuePart};
+use crate::rdbfile::facts::KeyFacts;
 use crate::rdbfile::source::{Meter, Stopped, scan};
 use crate::rdbfile::survey::library_name;
 use crate::resp::write_command;
-use crate::restore::{How, KeyHead, Reply, Requests, Restorer};
+use crate::restore::{
+    CannotRestore, How, KeyHead, LARGE_VALUE_BYTES, LargeValue, Reply, Requests, Restorer,
+};
 use crate::router::address::ShardAddress;
 
 use super::batch::{Batch, What};
@@ -53,6 +56,13 @@ enum Stop {
     Error(LoadError),
 }
 
+/// A value that comes in parts.
+struct Large {
+    at: usize,
+    db: u32,
+    value: LargeValue,
+}
+
 pub(super) struct Feeder {
     config: LoadConfig,
     routes: Routes,
@@ -62,6 +72,8 @@ pub(super) struct Feeder {
     pace: Pace,
     /// The file's database that goes to the one chosen.
     only_db: Option<u32>,
+    /// The value whose parts come now.
+    large: Option<Large>,
 }
 
 impl Feeder {
@@ -84,14 +96,25 @@ impl Feeder {
             tally,
             pace,
             only_db: None,
+            large: None,
         }
     }
 
     /// Reads all of `input`; what it read before an error is sent.
     pub(super) fn feed(mut self, input: &mut impl Read, meter: &Meter) -> Result<(), LoadError> {
-        let scanned = scan(input, ScannerLimits::default(), meter, &mut |record| {
-            self.record(record)
-        });
+        // What a target would be told by commands is never held whole here either.
+        let limits = ScannerLimits {
+            whole_bytes_max: LARGE_VALUE_BYTES,
+            ..ScannerLimits::default()
+        };
+        let scanned = scan(input, limits, meter, &mut |record| self.record(record));
+        if let Some(large) = self.large.take() {
+            let before = self
+                .outlets
+                .get(large.at)
+                .map_or(0, |outlet| outlet.batch.replies.len());
+            self.abandon(large, before);
+        }
         let rest = (0..self.outlets.len()).try_for_each(|at| self.flush(at));
         self.tally.rare().keys_read = meter.keys();
         match scanned {
@@ -109,6 +132,8 @@ impl Feeder {
     fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
         match record {
             Record::Key(key) => self.key(key),
+            Record::LargeKey(key) => self.large(key),
+            Record::Part(part) => self.part(part),
             Record::Function(source) => self.library(source),
             // Servers up to 6.2 hand their cached scripts to replicas so.
             Record::Aux { key, value } if &**key == b"lua" => self.script(value),
@@ -127,46 +152,112 @@ impl Feeder {
         }
     }
 
-    fn key(&mut self, record: &KeyRecord<'_>) -> Result<(), Stop> {
-        let kind = record.value.type_id.kind();
-        if !self.config.selection.wants(record.db, &record.key, kind) {
+    /// The outlet and database of a key that is to be sent; makes the outlet ready for it.
+    fn place(&mut self, key: &KeyFacts<'_>) -> Result<Option<(usize, u32)>, Stop> {
+        if !self
+            .config
+            .selection
+            .wants(key.db, key.key, key.type_id.kind())
+        {
             self.tally.rare().unwanted += 1;
-            return Ok(());
+            return Ok(None);
         }
-        if record.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms()) {
+        if key.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms()) {
             self.tally.rare().expired += 1;
-            return Ok(());
+            return Ok(None);
         }
-        let db = self.database(record.db)?;
-        let at = self.routes.server(&record.key);
+        let db = self.database(key.db)?;
+        let at = self.routes.server(key.key);
         self.make_current(at, db)?;
-        let Some(outlet) = self.outlets.get_mut(at) else {
+        Ok(Some((at, db)))
+    }
+
+    fn key(&mut self, record: &KeyRecord<'_>) -> Result<(), Stop> {
+        let facts = KeyFacts::from(record);
+        let Some((at, db)) = self.place(&facts)? else {
             return Ok(());
         };
-        let head = KeyHead {
-            key: &record.key,
-            expires_at_ms: record.expires_at_ms,
-            idle_s: record.idle_s,
-            freq: record.freq,
-            metadata: record.metadata,
+        let Some(outlet) = self.outlets.get_mut(at) else {
+            return Ok(());
         };
         let before = outlet.batch.replies.len();
         let mut requests = Requests {
             bytes: &mut outlet.batch.bytes,
             replies: &mut outlet.batch.replies,
         };
+        let head = head(&facts);
         match outlet.restorer.whole(&mut requests, &head, &record.value) {
             Ok(outcome) if outcome.how == How::Empty => self.tally.rare().empty += 1,
-            Ok(outcome) => outlet.batch.add_key(&record.key, before, outcome.lost),
-            Err(error) => self.tally.not_loaded(NotLoaded {
-                what: "key",
-                db: Some(db),
-                name: shown(&record.key),
-                target: outlet.address.clone(),
-                why: error.to_string(),
-            }),
+            Ok(outcome) => outlet.batch.add_key(facts.key, before, outcome.lost),
+            Err(error) => cannot(&self.tally, outlet, facts.key, db, &error),
         }
         self.flush_full(at)
+    }
+
+    fn large(&mut self, record: &LargeKey<'_>) -> Result<(), Stop> {
+        let facts = KeyFacts::from(record);
+        let Some((at, db)) = self.place(&facts)? else {
+            return Ok(());
+        };
+        let Some(outlet) = self.outlets.get_mut(at) else {
+            return Ok(());
+        };
+        match outlet.restorer.begin(&head(&facts), record.type_id) {
+            Ok(value) => self.large = Some(Large { at, db, value }),
+            Err(error) => cannot(&self.tally, outlet, facts.key, db, &error),
+        }
+        Ok(())
+    }
+
+    /// More of a large value; nothing if it is not sent.
+    fn part(&mut self, part: &ValuePart<'_>) -> Result<(), Stop> {
+        let Some(mut large) = self.large.take() else {
+            return Ok(());
+        };
+        let at = large.at;
+        self.make_current(at, large.db)?;
+        let Some(outlet) = self.outlets.get_mut(at) else {
+            return Ok(());
+        };
+        let before = outlet.batch.replies.len();
+        let mut requests = Requests {
+            bytes: &mut outlet.batch.bytes,
+            replies: &mut outlet.batch.replies,
+        };
+        let added = large
+            .value
+            .part(&mut outlet.restorer, &mut requests, part.bytes, part.last);
+        match added {
+            Ok(None) => {
+                outlet.batch.add(before, What::Part);
+                self.large = Some(large);
+            }
+            Ok(Some(outcome)) if outcome.how == How::Empty => {
+                outlet.batch.add(before, What::Abandoned);
+                self.tally.rare().empty += 1;
+            }
+            Ok(Some(outcome)) => {
+                let key = large.value.key();
+                outlet.batch.add_key(key, before, outcome.lost);
+            }
+            Err(error) => {
+                cannot(&self.tally, outlet, large.value.key(), large.db, &error);
+                self.abandon(large, before);
+            }
+        }
+        self.flush_full(at)
+    }
+
+    /// Removes what was built of a value that cannot become whole.
+    fn abandon(&mut self, large: Large, requests_before: usize) {
+        if let Some(outlet) = self.outlets.get_mut(large.at) {
+            large.value.abandon(&mut Requests {
+                bytes: &mut outlet.batch.bytes,
+                replies: &mut outlet.batch.replies,
+            });
+            outlet.batch.db = Some(large.db);
+            outlet.batch.add(requests_before, What::Abandoned);
+        }
     }
 
     /// The target's database for keys of the file's `db`.
@@ -262,6 +353,27 @@ impl Feeder {
             .blocking_send(batch)
             .map_err(|_| Stop::LaneGone)
     }
+}
+
+fn head<'a>(key: &KeyFacts<'a>) -> KeyHead<'a> {
+    KeyHead {
+        key: key.key,
+        expires_at_ms: key.expires_at_ms,
+        idle_s: key.idle_s,
+        freq: key.freq,
+        metadata: key.metadata,
+    }
+}
+
+/// Notes a key that its target cannot hold.
+fn cannot(tally: &Tally, outlet: &Outlet, key: &[u8], db: u32, error: &CannotRestore) {
+    tally.not_loaded(NotLoaded {
+        what: "key",
+        db: Some(db),
+        name: shown(key),
+        target: outlet.address.clone(),
+        why: error.to_string(),
+    });
 }
 
 impl Outlet {

@@ -48,6 +48,8 @@ pub(super) struct Lane {
     db: u32,
     on_conflict: OnConflict,
     tally: Arc<Tally>,
+    /// The first refusal among the parts of the value at hand.
+    part_refused: Option<String>,
     /// Why nothing more is taken.
     ended: Option<LoadError>,
 }
@@ -104,6 +106,7 @@ impl Lane {
             db: 0,
             on_conflict,
             tally,
+            part_refused: None,
             ended: None,
         }
     }
@@ -269,7 +272,17 @@ impl Lane {
     }
 
     /// All requests of an op are answered.
-    fn settle(&mut self, judged: Judged, db: u32, name: &[u8]) -> Result<(), LoadError> {
+    fn settle(&mut self, mut judged: Judged, db: u32, name: &[u8]) -> Result<(), LoadError> {
+        if matches!(judged.what, What::Key { .. } | What::Abandoned)
+            && let Some(refused) = self.part_refused.take()
+        {
+            judged.requests += 1;
+            judged.refused.get_or_insert(refused);
+        }
+        if matches!(judged.what, What::Abandoned) {
+            // Why it cannot be whole was told already.
+            return Ok(());
+        }
         if let Some(reply) = &judged.refused {
             return self.refused(&judged, reply, db, name);
         }
@@ -277,7 +290,7 @@ impl Lane {
             What::Select(db) => self.db = db,
             What::Library(_) => self.tally.rare().libraries += 1,
             What::Script => self.tally.rare().scripts += 1,
-            What::Removal => {}
+            What::Removal | What::Part | What::Abandoned => {}
             What::Key { .. } if judged.exists => {
                 if self.on_conflict == OnConflict::Fail {
                     return Err(LoadError::Exists {
@@ -323,6 +336,10 @@ impl Lane {
                 what: format!("{what} `{name_shown}`"),
                 reply: reply.to_owned(),
             });
+        }
+        if matches!(judged.what, What::Part) {
+            self.part_refused.get_or_insert_with(|| reply.to_owned());
+            return Ok(());
         }
         if judged.requests > 1 && !judged.unnamed && !judged.exists {
             self.request(&[b"DEL", name], What::Removal);

@@ -208,10 +208,10 @@ fn options(config: &LoadConfig) -> RestoreOptions {
         OnConflict::Replace => Overwrite::Always,
         OnConflict::Fail | OnConflict::Skip => Overwrite::Never,
     };
-    let mut options = RestoreOptions::new(overwrite, config.tag.clone());
+    let tag = config.tag.clone();
     if config.by_commands {
-        options.large_bytes = 0;
-        options.large_elements = 0;
+        RestoreOptions::commands_only(overwrite, tag)
+    } else {
+        RestoreOptions::new(overwrite, tag)
     }
-    options
 }

@@ -5,6 +5,13 @@ const DISK: &[u8] = include_bytes!("../../../tests/fixtures/replication/wire_dis
 const DISKLESS: &[u8] =
     include_bytes!("../../../tests/fixtures/replication/wire_diskless_eofmark.bin");
 
+fn limits(record_bytes_max: usize) -> ScannerLimits {
+    ScannerLimits {
+        record_bytes_max,
+        ..ScannerLimits::default()
+    }
+}
+
 /// What follows the answer to PSYNC.
 fn after_answer(wire: &[u8]) -> Vec<u8> {
     let mut buffer = BytesMut::from(wire);
@@ -17,7 +24,7 @@ fn after_answer(wire: &[u8]) -> Vec<u8> {
 fn receive<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<(Vec<TapEvent>, Vec<u8>), TapErrorKind> {
-    let (mut snapshot, mut buffer) = (Snapshot::new(1024), BytesMut::new());
+    let (mut snapshot, mut buffer) = (Snapshot::new(limits(1024)), BytesMut::new());
     let (mut events, mut ended) = (Vec::new(), false);
     for piece in pieces {
         buffer.extend_from_slice(piece);
@@ -123,7 +130,7 @@ fn damage_and_size_are_noticed() {
     );
 
     // The bound is on what has to be waited for.
-    let (mut snapshot, mut buffer) = (Snapshot::new(16), BytesMut::new());
+    let (mut snapshot, mut buffer) = (Snapshot::new(limits(16)), BytesMut::new());
     let error = after_answer(DISK).iter().find_map(|&byte| {
         buffer.extend_from_slice(&[byte]);
         loop {
@@ -146,7 +153,7 @@ fn frames_that_are_none_are_refused() {
         ("$-1\r\n", false),
         ("$EOF:short\r\n", false),
     ] {
-        let error = Snapshot::new(1024)
+        let error = Snapshot::new(limits(1024))
             .next(&mut BytesMut::from(line))
             .unwrap_err();
         assert_eq!(
@@ -157,7 +164,7 @@ fn frames_that_are_none_are_refused() {
     }
     let endless = vec![b'$'; 5000];
     assert!(
-        Snapshot::new(1024)
+        Snapshot::new(limits(1024))
             .next(&mut BytesMut::from(&endless[..]))
             .is_err()
     );

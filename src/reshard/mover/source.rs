@@ -161,6 +161,12 @@ impl Source {
             TapEvent::Command(command) => self.on_command(&command).await?,
             TapEvent::TransactionEnd { offset_end, .. } => self.offset = offset_end,
             TapEvent::Idle { offset, .. } => self.offset = offset,
+            TapEvent::LargeKey(_) | TapEvent::Part { .. } => {
+                return Err(MoveError::TaskLost {
+                    task: format!("source {}", self.parts.address),
+                    how: "a value came in parts, which was not asked for".to_owned(),
+                });
+            }
             // We never ask to continue, and carry no module data outside keys.
             TapEvent::Continue { .. }
             | TapEvent::TransactionBegin { .. }
