@@ -239,6 +239,8 @@ impl Naming<'_> {
                     reply = Reply::UnoccupiedOrExpired;
                 }
                 requests.judged(&[b"RENAMENX", self.temporary, self.key], reply);
+                // Refused, it would stay for ever.
+                requests.command(&[remover(dialect), self.temporary]);
             }
             Overwrite::Always => {
                 let reply = if self.may_be_gone {
