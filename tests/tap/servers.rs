@@ -5,7 +5,9 @@ use super::*;
 use support::servers::{ServerKind, Skipped};
 
 fn source_of(kind: ServerKind) -> RedisServer {
+    // So large that a busy machine does not turn a cut into a full resync.
     let mut args = vec!["--repl-diskless-sync", "yes"];
+    args.extend(["--repl-backlog-size", "64mb"]);
     if kind.is_seven_or_later() {
         args.extend(["--enable-debug-command", "yes"]);
     }
