@@ -7,7 +7,7 @@
 //! lzf  text  reader  module_id lengths, strings, names inside complete bytes
 //! listpack ziplist intset zipmap stream
 //! shape  skip                  programs of records; walking them, resumable
-//! record  attributes  templates  parts  scanner  scan_error  payload
+//! limits  record  attributes  templates  parts  scanner  scan_error  payload
 //!                              records of a file; one value as RESTORE takes it
 //! element  steps  decode  digest  convert
 //!                              logical elements of a value; its content digest;
@@ -25,6 +25,7 @@ pub mod decode;
 pub mod digest;
 pub mod element;
 mod intset;
+mod limits;
 mod listpack;
 mod lzf;
 mod module_id;
@@ -50,6 +51,7 @@ pub use crc64::crc64;
 pub use decode::{DecodeError, PartDecoder, decode};
 pub use digest::{ContentDigest, content_digest};
 pub use element::Element;
+pub use limits::ScannerLimits;
 pub use module_id::ModuleId;
 pub use payload::{
     NotRestorable, PayloadError, split_dump_payload, write_dump_payload,
@@ -58,7 +60,7 @@ pub use payload::{
 pub use reader::Malformed;
 pub use record::{Checksum, Event, KeyRecord, LargeKey, Record, SlotRange, ValuePart};
 pub use scan_error::{ScanError, ScanErrorKind};
-pub use scanner::{Scanner, ScannerLimits};
+pub use scanner::Scanner;
 pub use stream::{StreamCounters, StreamId};
 pub use text::Text;
 pub use value_type::{RawValue, ValueKind, ValueType};

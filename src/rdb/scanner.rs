@@ -16,7 +16,8 @@
 
 use super::attributes::Attributes;
 use super::crc64::crc64;
-use super::parts::{PART_BYTES_MAX, PART_BYTES_MIN, PartEnd, Parts};
+use super::limits::ScannerLimits;
+use super::parts::{PartEnd, Parts};
 use super::reader::{Reader, plain_length, string_extent};
 use super::record::{Checksum, Event, KeyRecord, LargeKey, Record, ValuePart, read_record};
 use super::scan_error::{LAST_KEY_BYTES_MAX, ScanError, ScanErrorKind};
@@ -25,32 +26,6 @@ use super::skip::{Skip, Walk};
 use super::templates::Templates;
 use super::value_type::{RawValue, ValueType};
 use super::version::{FileVersion, Magic};
-
-/// Bounds of what a scanner accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScannerLimits {
-    /// Largest record, in bytes of the file; the caller holds one in memory. Of
-    /// a value in parts: largest part, which is about the size aimed at and one
-    /// element.
-    pub record_bytes_max: usize,
-    /// Values of more bytes are handed on in parts of about a quarter of this
-    /// (64 bytes to 4 MiB) if they can be cut.
-    pub whole_bytes_max: usize,
-    /// So are values that declare more outermost elements (a quicklist's or
-    /// stream's nodes).
-    pub whole_elements_max: u64,
-}
-
-impl Default for ScannerLimits {
-    /// Records of up to 1 GiB, no value in parts.
-    fn default() -> Self {
-        Self {
-            record_bytes_max: 1 << 30,
-            whole_bytes_max: usize::MAX,
-            whole_elements_max: u64::MAX,
-        }
-    }
-}
 
 /// KeyDB's, beside the types of the Redis it was made from.
 const KEYDB_CRON_TYPE: u8 = 64;
@@ -412,7 +387,7 @@ impl Scanner {
         mut parts: Parts,
         input: &'a [u8],
     ) -> Result<Option<Record<'a>>, ScanErrorKind> {
-        let bytes = self.part_bytes();
+        let bytes = self.limits.part_bytes();
         let end = parts.walk(input, &mut self.at, bytes)?;
         self.state = State::Parts(parts);
         let last = match end {
@@ -424,13 +399,6 @@ impl Scanner {
         }
         let bytes = input.get(..self.at).unwrap_or(&[]);
         Ok(Some(Record::Part(ValuePart { bytes, last })))
-    }
-
-    /// Size of the parts aimed at.
-    fn part_bytes(&self) -> usize {
-        let limits = &self.limits;
-        let whole = limits.whole_bytes_max.min(limits.record_bytes_max);
-        (whole / 4).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
     }
 
     /// Turns to parts, unless values like the one that starts at `start` are

@@ -43,11 +43,10 @@ impl Source {
     pub(super) fn on_library(&mut self, code: &[u8]) {
         let mut request = Vec::new();
         write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
-        let name = Bytes::copy_from_slice(code.split(|byte| *byte == b'\n').next().unwrap_or(b""));
-        self.push_to_new_servers(&request, &name);
+        self.push_to_new_servers(&request, &library_name(code), Brings::Library);
     }
 
-    fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes) {
+    fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes, brings: Brings) {
         let placement = &self.parts.placement;
         let mut without = Vec::new();
         for queue in self
@@ -58,7 +57,7 @@ impl Source {
         {
             if queue.dialect().has_functions() {
                 queue.push(request, Op::Library(name.clone()));
-            } else {
+            } else if brings == Brings::Library {
                 without.push(queue.target);
             }
         }
@@ -178,8 +177,13 @@ impl Source {
         }
         let mut request = Vec::new();
         write_command(&mut request, &args);
-        let name = command.bytes.slice_ref(command.arg(1));
-        self.push_to_new_servers(&request, &name);
+        let code = args.last().copied().unwrap_or_default();
+        let (name, brings) = if loads {
+            (library_name(code), Brings::Library)
+        } else {
+            (command.bytes.slice_ref(command.arg(1)), Brings::Nothing)
+        };
+        self.push_to_new_servers(&request, &name, brings);
     }
 
     async fn on_marker(&mut self, message: &[u8]) -> Result<(), MoveError> {
@@ -247,6 +251,19 @@ impl Source {
             why,
         }
     }
+}
+
+/// Whether a FUNCTION command brings something that a target may lack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Brings {
+    Library,
+    Nothing,
+}
+
+/// The first line of a library names it: `#!lua name=lib`.
+fn library_name(code: &[u8]) -> Bytes {
+    let line = code.split(|byte| *byte == b'\n').next();
+    Bytes::copy_from_slice(line.unwrap_or_default())
 }
 
 fn command_op(command: &StreamCommand, key: usize) -> Op {
