@@ -29,8 +29,8 @@ const IDLE_S: i64 = 1_000_000;
 const IDLE_S_MORE_MAX: i64 = 3_600;
 
 /// Only keys that were over for a while are known to have expired before the
-/// snapshot was taken.
-const EXPIRED_FOR: Duration = Duration::from_millis(6_000);
+/// snapshot was taken: it tells its time in whole seconds.
+const EXPIRED_FOR: Duration = Duration::from_millis(8_000);
 
 /// A frequency far from that of a new key, which is 5.
 const FREQUENCY: i64 = 200;
