@@ -248,7 +248,7 @@ fn a_source_that_fails_over_to_its_replica_is_followed_on() {
     wait_until("more was written", LIMIT, || {
         loads.iter().all(|load| load.replies() > 3_000)
     });
-    links.finish_writers(source, loads);
+    links.finish_writers(&replica, loads);
     for totals in outcome.iter().map(|outcome| &outcome.totals) {
         assert_eq!((totals.wrong, totals.errors), (0, 0), "{totals}");
     }
