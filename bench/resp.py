@@ -3,6 +3,10 @@ import random
 import socket
 
 
+class ErrorReply(SystemExit):
+    """Ends the program with the server's words, unless somebody knows better."""
+
+
 class Client:
     def __init__(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=120)
@@ -30,7 +34,7 @@ class Client:
             return [self.reply() for _ in range(int(rest))]
         if kind == b"+":
             return rest
-        raise SystemExit("unexpected reply: %r" % line)
+        raise ErrorReply("unexpected reply: %r" % line)
 
 
 def encode(*args):

@@ -8,7 +8,7 @@
 //! 0  resp  memcached  rdb  metrics
 //! 1  router  reuseport  restore  store
 //! 2  upstream
-//! 3  replication  proxy
+//! 3  replication  proxy  rdbfile
 //! 4  reshard
 //! 5  admin  config
 //! 6  cli
@@ -21,6 +21,7 @@ pub mod memcached;
 pub mod metrics;
 pub mod proxy;
 pub mod rdb;
+pub mod rdbfile;
 pub mod replication;
 pub mod reshard;
 pub mod resp;

@@ -45,6 +45,11 @@ const MAY_IMPORT: &[(&str, u8, &[&str])] = &[
         ],
     ),
     (
+        "rdbfile",
+        3,
+        &["resp", "rdb", "router", "upstream", "restore"],
+    ),
+    (
         "reshard",
         4,
         &[
@@ -90,6 +95,7 @@ const MAY_IMPORT: &[(&str, u8, &[&str])] = &[
             "upstream",
             "replication",
             "proxy",
+            "rdbfile",
             "reshard",
             "admin",
             "config",

@@ -104,6 +104,7 @@ fn see(record: &Record<'_>) -> Seen {
         Record::SlotInfo { .. } => "SLOT_INFO",
         Record::SlotImport { .. } => "SLOT_IMPORT",
         Record::HashTemplate { .. } => "HASH_TEMPLATE",
+        Record::LargeKey(_) | Record::Part(_) => panic!("by default no value comes in parts"),
     };
     Seen::Other(name, format!("{record:?}"))
 }
@@ -389,12 +390,146 @@ fn one_data_set_saved_by_redis_and_by_valkey_has_equal_digests() {
 }
 
 #[test]
-fn one_stream_has_one_digest_in_three_layouts() {
+fn one_stream_has_one_digest_in_four_layouts() {
     let digest = |file| content_digest(&synthetic_value(file, b"s").raw()).unwrap();
     let oldest = digest("v9_stream_type15_groups_pel_deleted.rdb");
     assert_eq!(oldest.length, 3);
     assert_eq!(oldest, digest("v10_stream_type19_groups_pel_deleted.rdb"));
     assert_eq!(oldest, digest("v11_stream_type21_groups_pel_deleted.rdb"));
+    // What it remembers of producers is not content.
+    assert_eq!(oldest, digest("v13_stream_type26_groups_pel_deleted.rdb"));
+    // An entry that was given back is.
+    assert_ne!(oldest, digest("v14_stream_type27_groups_pel_deleted.rdb"));
+}
+
+/// Text of each element that `pick` takes.
+fn elements_of(value: &OwnedValue, pick: impl Fn(&Element<'_>) -> bool) -> Vec<String> {
+    let mut texts = Vec::new();
+    rdb::decode(&value.raw(), &mut |element| {
+        if pick(&element) {
+            texts.push(format!("{element:?}"));
+        }
+    })
+    .unwrap();
+    texts
+}
+
+#[test]
+fn streams_of_redis_8_have_what_producers_and_xnack_left() {
+    let value = synthetic_value("v14_stream_type27_groups_pel_deleted.rdb", b"s");
+    let newest = elements_of(&value, |element| {
+        matches!(
+            element,
+            Element::StreamNacked { .. }
+                | Element::StreamIdempotence { .. }
+                | Element::StreamProduced { .. }
+                | Element::StreamProducedCounters { .. }
+        )
+    });
+    let group = format!("{:?}", b"g1");
+    let producer = format!("{:?}", b"pid1");
+    let expected = [
+        format!(
+            "StreamNacked {{ group: {group}, id: StreamId {{ ms: 1009, seq: 1 }}, \
+             delivered_at_ms: 1700000001009, deliveries: 2 }}"
+        ),
+        "StreamIdempotence { duration_s: 60, entries_max: 100 }".to_owned(),
+        format!(
+            "StreamProduced {{ producer: {producer}, request: {:?}, \
+             id: StreamId {{ ms: 1000, seq: 1 }} }}",
+            b"iid1"
+        ),
+        format!(
+            "StreamProduced {{ producer: {producer}, request: {:?}, \
+             id: StreamId {{ ms: 1009, seq: 1 }} }}",
+            b"iid2"
+        ),
+        "StreamProducedCounters { added: 2, duplicates: 0 }".to_owned(),
+    ];
+    assert_eq!(newest, expected);
+}
+
+#[test]
+fn arrays_are_items_by_index_behind_their_cursor() {
+    let value = synthetic_value("v14_array28_keymeta243.rdb", b"arr");
+    let mut items = Vec::new();
+    rdb::decode(&value.raw(), &mut |element| match element {
+        Element::ArrayCursor { inserted_at } => items.push((inserted_at, "cursor".to_owned())),
+        Element::ArrayItem { index, value } => items.push((index, text(value))),
+        other => panic!("{other:?}"),
+    })
+    .unwrap();
+    let item = |index, text: &str| (index, text.to_owned());
+    let expected = [
+        item(1_000_000, "cursor"),
+        item(0, "-5"),
+        item(3, "1.5"),
+        item(7, "abc"),
+        item(1 << 40, "long string value"),
+    ];
+    assert_eq!(items, expected);
+    let digest = content_digest(&value.raw()).unwrap();
+    assert_eq!((digest.kind, digest.length), (ValueKind::Array, 4));
+}
+
+#[test]
+fn hashes_by_templates_are_plain_hashes_in_every_form() {
+    let file = "v15_hash_templates_242_29_30_31_32.rdb";
+    let mut digests = HashSet::new();
+    for (key, type_id) in [
+        (&b"ref_lp"[..], ValueType::Hash),
+        (b"ref_arr", ValueType::Hash),
+        (b"self_lp", ValueType::HashTemplateListpack),
+        (b"self_arr", ValueType::HashTemplateArray),
+    ] {
+        let value = synthetic_value(file, key);
+        assert_eq!(value.type_id, type_id);
+        assert_eq!(
+            ours(&value),
+            [
+                (b"field1".to_vec(), b"1".to_vec()),
+                (b"field2".to_vec(), b"2".to_vec())
+            ]
+        );
+        digests.insert(content_digest(&value.raw()).unwrap());
+    }
+    assert_eq!(digests.len(), 1);
+    let plain = RawValue {
+        type_id: ValueType::Hash,
+        bytes: b"\x02\x06field1\x011\x06field2\x012",
+    };
+    assert!(digests.contains(&content_digest(&plain).unwrap()));
+}
+
+#[test]
+fn metadata_of_modules_stand_before_the_type_in_payloads_too() {
+    let bytes = std::fs::read(folder().join("synthetic/v14_array28_keymeta243.rdb")).unwrap();
+    let mut scanner = Scanner::new(ScannerLimits::default());
+    let (mut rest, mut payload) = (&bytes[..], Vec::new());
+    while let Some(event) = scanner.next(rest).unwrap() {
+        rest = &rest[event.consumed..];
+        if let Record::Key(key) = event.record
+            && let Some(metadata) = key.metadata
+        {
+            payload.extend_from_slice(metadata);
+            payload.push(key.value.type_id.byte());
+            payload.extend_from_slice(key.value.bytes);
+            break;
+        }
+    }
+    payload.extend_from_slice(&14u16.to_le_bytes());
+    let checksum = rdb::crc64(0, &payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    let (value, version) = split_dump_payload(&payload).unwrap();
+    assert_eq!(
+        (value.type_id, value.bytes, version),
+        (ValueType::String, &b"\x01v"[..], 14)
+    );
+    // Before version 13 no payload begins so.
+    let end = payload.len() - 10;
+    payload[end..].fill(0);
+    payload[end] = 12;
+    assert!(split_dump_payload(&payload).is_err());
 }
 
 /// Text as Go's encoder writes it: one U+FFFD for each byte that is not UTF-8.

@@ -379,7 +379,7 @@ fn value(type_id: ValueType, texts: &[Vec<u8>], groups: usize) -> Vec<u8> {
         }
         ValueType::HashTemplateArray => {
             out.push(groups as u8 % 2);
-            if groups % 2 == 0 {
+            if groups.is_multiple_of(2) {
                 string(&mut out, &listpack(texts));
             } else {
                 length(&mut out, count);

@@ -179,11 +179,7 @@ fn by_restore(overwrite: Overwrite) -> RestoreOptions {
 }
 
 fn commands_only(overwrite: Overwrite) -> RestoreOptions {
-    RestoreOptions {
-        large_bytes: 0,
-        large_elements: 0,
-        ..RestoreOptions::new(overwrite, "test")
-    }
+    RestoreOptions::commands_only(overwrite, "test")
 }
 
 /// Sends what restores one key; the outcome and what the replies say.
@@ -533,6 +529,70 @@ fn chunks_keep_their_bounds_and_large_values_take_them_by_themselves() {
     assert!(seen[&b"hash"[..]].1 >= 18 + 2);
 }
 
+/// Brings `file` with every value over 2 KB or 50 elements in parts; how many were.
+fn bring_in_parts(file: &[u8], target: &mut Client, restorer: &mut Restorer) -> usize {
+    let mut scanner = Scanner::new(ScannerLimits {
+        whole_bytes_max: 2000,
+        whole_elements_max: 50,
+        ..ScannerLimits::default()
+    });
+    let (mut rest, mut large, mut count) = (file, None, 0);
+    while let Some(event) = scanner.next(rest).unwrap() {
+        rest = &rest[event.consumed..];
+        let (mut bytes, mut replies) = (Vec::new(), Vec::new());
+        let mut requests = Requests {
+            bytes: &mut bytes,
+            replies: &mut replies,
+        };
+        match event.record {
+            Record::Key(record) => {
+                let head = KeyHead::of(&record);
+                restorer.whole(&mut requests, &head, &record.value).unwrap();
+            }
+            Record::LargeKey(head) => {
+                count += 1;
+                let begun = restorer.begin(&KeyHead::of_large(&head), head.type_id);
+                large = Some(begun.unwrap());
+            }
+            Record::Part(part) => {
+                let value = large.as_mut().unwrap();
+                let done = value.part(restorer, &mut requests, part.bytes, part.last);
+                assert_eq!(done.unwrap().is_some(), part.last);
+            }
+            Record::End { .. } => break,
+            _ => {}
+        }
+        let verdicts = exchanged(target, &bytes, &replies);
+        assert!(verdicts.iter().all(|verdict| *verdict != Verdict::Exists));
+    }
+    count
+}
+
+#[test]
+fn values_in_parts_arrive_whole() {
+    for encoding in ENCODINGS {
+        let (_source, mut at_source) = filled(encoding);
+        let file = saved(&mut at_source);
+        let target = RedisServer::start(encoding);
+        let mut at_target = target.client();
+        let dialect = dialect_of(&target);
+        let held = RestoreOptions::new(Overwrite::Always, "held");
+        for (options, except) in [
+            (held, &[][..]),
+            (commands_only(Overwrite::Never), &[PENDING_DELETED]),
+            (commands_only(Overwrite::Always), &[PENDING_DELETED]),
+        ] {
+            if options.overwrite == Overwrite::Never {
+                at_target.call(&["FLUSHALL"]);
+            }
+            let mut restorer = Restorer::new(dialect, options);
+            let large = bring_in_parts(&file, &mut at_target, &mut restorer);
+            assert!(large >= 5, "{large} values in parts");
+            assert_equal(&mut at_source, &mut at_target, except);
+        }
+    }
+}
+
 #[test]
 fn use_is_told_where_the_policy_keeps_it() {
     let key = KeyHead {
@@ -541,10 +601,6 @@ fn use_is_told_where_the_policy_keeps_it() {
         freq: Some(77),
         ..KeyHead::default()
     };
-    let record = |client: &mut Client| {
-        client.call(&["SET", "k", "v"]);
-        client.call(&["DUMP", "k"]).bytes().to_vec()
-    };
     for (policy, question, least) in [
         ("allkeys-lru", "IDLETIME", 5000),
         ("volatile-lfu", "FREQ", 70),
@@ -552,7 +608,8 @@ fn use_is_told_where_the_policy_keeps_it() {
     ] {
         let server = RedisServer::start(&["--maxmemory-policy", policy]);
         let mut client = server.client();
-        let payload = record(&mut client);
+        client.call(&["SET", "k", "v"]);
+        let payload = client.call(&["DUMP", "k"]).bytes().to_vec();
         let (value, _) = split_dump_payload(&payload).unwrap();
         let mut restorer = Restorer::new(dialect_of(&server), by_restore(Overwrite::Always));
         let (mut bytes, mut replies) = (Vec::new(), Vec::new());

@@ -11,6 +11,8 @@
 mod links;
 #[path = "tap/scripted.rs"]
 mod scripted;
+#[path = "tap/servers.rs"]
+mod servers;
 #[path = "tap/spooling.rs"]
 mod spooling;
 mod support;
@@ -254,11 +256,15 @@ struct Copy {
 
 impl Copy {
     fn of(events: &[TapEvent]) -> Copy {
+        let server = RedisServer::start(&["--enable-debug-command", "yes"]);
+        Copy::at(server, events)
+    }
+
+    fn at(server: RedisServer, events: &[TapEvent]) -> Copy {
         // What came before the last full resync is void.
         let resync = |event: &TapEvent| matches!(event, TapEvent::FullResync { .. });
         let begin = events.iter().rposition(resync).unwrap_or(0);
         let events = &events[begin..];
-        let server = RedisServer::start(&["--enable-debug-command", "yes"]);
         let mut client = server.client();
         let mut selected = 0;
         let mut expect = |client: &mut Client, db: u32, command: &[&[u8]]| {

@@ -13,6 +13,7 @@ mod logging;
 mod nutcracker;
 mod output;
 mod pool_choice;
+mod rdb;
 mod reshard;
 mod route;
 mod run;
@@ -46,6 +47,8 @@ enum Command {
     /// Look into configs
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look into an RDB file, or load it
+    Rdb(rdb::RdbArgs),
     /// Move a pool's keys to another layout while clients keep working
     Reshard(reshard::ReshardArgs),
     /// Print which shard owns each key
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Config(ConfigCommand::Diff(args)) => diff::run(&args),
+        Command::Rdb(args) => rdb::run(&args),
         Command::Reshard(args) => reshard::run(&args),
         Command::Route(args) => route::run(&args),
         Command::Run(args) => run::run(&args),

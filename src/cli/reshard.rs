@@ -17,7 +17,7 @@ mod place;
 mod plan;
 mod pool;
 mod progress;
-mod quantity;
+pub(super) mod quantity;
 mod start;
 
 use std::fmt;

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! crc64  version  value_type   numbers and names of the format
-//! lzf  text  reader            lengths and strings inside complete bytes
+//! lzf  text  reader  module_id lengths, strings, names inside complete bytes
 //! listpack ziplist intset zipmap stream
 //! shape  skip                  programs of records; walking them, resumable
 //! record  attributes  templates  parts  scanner  scan_error  payload
@@ -27,6 +27,7 @@ pub mod element;
 mod intset;
 mod listpack;
 mod lzf;
+mod module_id;
 mod parts;
 pub mod payload;
 mod reader;
@@ -49,6 +50,7 @@ pub use crc64::crc64;
 pub use decode::{DecodeError, PartDecoder, decode};
 pub use digest::{ContentDigest, content_digest};
 pub use element::Element;
+pub use module_id::ModuleId;
 pub use payload::{
     NotRestorable, PayloadError, split_dump_payload, write_dump_payload,
     write_dump_payload_with_metadata,

@@ -72,6 +72,9 @@ pub enum ScanErrorKind {
         /// Of the bytes we read.
         computed: u64,
     },
+    /// The input is over and the file is not.
+    #[error("the file ends here, before its end record: it was cut off, or is still being written")]
+    CutOff,
     /// Called again after the end or an error.
     #[error("the scan is over")]
     Finished,

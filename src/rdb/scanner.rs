@@ -179,6 +179,17 @@ impl Scanner {
         }
     }
 
+    /// The error for an input that ended while [`Self::next`] waits for more
+    /// than `input`, what is left of it.
+    pub fn cut_off(&self, input: &[u8]) -> ScanError {
+        ScanError {
+            offset: self.offset + input.len() as u64,
+            opcode: self.opcode,
+            last_key: self.last_key.clone(),
+            kind: ScanErrorKind::CutOff,
+        }
+    }
+
     fn advance<'a>(&mut self, input: &'a [u8]) -> Result<Option<Record<'a>>, ScanErrorKind> {
         loop {
             match self.state {

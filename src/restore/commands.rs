@@ -171,7 +171,7 @@ impl Builder {
     /// Gives what was built its name. `None`: the value had no elements, so
     /// nothing was built.
     pub(super) fn finish(
-        mut self,
+        &mut self,
         requests: &mut Requests<'_>,
         key: &[u8],
         expires_at_ms: Option<i64>,
@@ -239,6 +239,8 @@ impl Naming<'_> {
                     reply = Reply::UnoccupiedOrExpired;
                 }
                 requests.judged(&[b"RENAMENX", self.temporary, self.key], reply);
+                // Refused, it would stay for ever.
+                requests.command(&[remover(dialect), self.temporary]);
             }
             Overwrite::Always => {
                 let reply = if self.may_be_gone {

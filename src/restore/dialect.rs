@@ -54,8 +54,7 @@ pub struct Dialect {
     pub(super) metadata: bool,
     pub(super) field_expiry: FieldExpiry,
     pub(super) streams: bool,
-    /// XSETID .. ENTRIESADDED, XGROUP CREATE .. ENTRIESREAD; and XCLAIM forgets
-    /// pending entries whose stream entry is gone.
+    /// XSETID .. ENTRIESADDED and XGROUP CREATE .. ENTRIESREAD.
     pub(super) stream_counters: bool,
     pub(super) create_consumer: bool,
     /// XCFGSET and XIDMPRECORD.
@@ -161,12 +160,12 @@ impl Dialect {
             VALKEY_FOOTER => footer <= SHARED_FOOTER_MAX || footer == VALKEY_FOOTER,
             highest => footer <= highest,
         };
-        known
-            && match (self.identity.vendor, type_id.kind()) {
-                (Vendor::Dragonfly | Vendor::Kvrocks, ValueKind::Module) => false,
-                (Vendor::Kvrocks, ValueKind::Stream) => false,
-                _ => true,
-            }
+        let refused = matches!(
+            (self.identity.vendor, type_id.kind()),
+            (Vendor::Dragonfly, ValueKind::Module)
+                | (Vendor::Kvrocks, ValueKind::Module | ValueKind::Stream)
+        );
+        known && !refused
     }
 
     /// The layout to RESTORE a value of `type_id` in; itself if possible.

@@ -40,6 +40,9 @@ pub use identity::{ServerIdentity, ServerVersion, UsageKept, Vendor};
 pub use large::LargeValue;
 pub use reply::{Reply, Verdict};
 pub use restorer::{
-    CannotRestore, How, KeyHead, LARGE_VALUE_BYTES, LARGE_VALUE_ELEMENTS, Outcome, Overwrite,
-    Requests, RestoreOptions, Restorer, TEMPORARY_PREFIX,
+    CannotRestore, How, KeyHead, LARGE_STREAM_BYTES, LARGE_VALUE_BYTES, LARGE_VALUE_ELEMENTS,
+    Outcome, Overwrite, Requests, RestoreOptions, Restorer, TEMPORARY_PREFIX,
 };
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,8 @@ pub enum Reply {
     UnoccupiedOrExpired,
     /// RENAME of a temporary name; "no such key" is fine: all of it expired meanwhile.
     AcceptedOrExpired,
-    /// XCLAIM: an empty array means that the entry was deleted, and this
-    /// server keeps nothing pending for it.
+    /// XCLAIM: an empty array means that the entry was deleted, and nothing is
+    /// pending for it now.
     Claimed,
     /// A detail that a server may not take: an error of the command itself
     /// (`ERR`) is this loss.

@@ -1,8 +1,8 @@
 //! The restorer of one target: chooses per key, appends the requests.
 
 use crate::rdb::{
-    ConvertError, DecodeError, KeyRecord, Loss, Lost, RawValue, ValueType, convert,
-    declared_elements, decode,
+    ConvertError, DecodeError, KeyRecord, LargeKey, Loss, Lost, RawValue, ValueKind, ValueType,
+    convert, declared_elements, decode,
 };
 
 use super::commands::{Builder, Naming, Unbuildable, remover};
@@ -17,6 +17,10 @@ use super::reply::Reply;
 pub const LARGE_VALUE_BYTES: usize = 512 * 1024;
 /// Values of more elements are built by commands, by default.
 pub const LARGE_VALUE_ELEMENTS: u64 = 8192;
+/// Streams of more bytes are built by commands, by default. Servers load their
+/// nodes as they are, not entry by entry; and only RESTORE keeps what is
+/// pending of entries that were trimmed meanwhile.
+pub const LARGE_STREAM_BYTES: usize = 4 * 1024 * 1024;
 /// Redis's default `proto-max-bulk-len`: a longer bulk closes the connection.
 const BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// What all temporary names begin with; such keys are never anyone's data.
@@ -40,6 +44,9 @@ pub struct RestoreOptions {
     pub large_bytes: usize,
     /// Values whose outermost loop turns more often are built by commands; 0: all are.
     pub large_elements: u64,
+    /// Streams of more raw bytes are built by commands, whatever the other two
+    /// say; 0: all are. So much of a stream in parts is held.
+    pub large_stream_bytes: usize,
     /// Part of temporary names: unlike that of anyone who writes to the same
     /// server at the same time, such as the job's id and the source's number.
     pub tag: String,
@@ -52,7 +59,18 @@ impl RestoreOptions {
             overwrite,
             large_bytes: LARGE_VALUE_BYTES,
             large_elements: LARGE_VALUE_ELEMENTS,
+            large_stream_bytes: LARGE_STREAM_BYTES,
             tag: tag.into(),
+        }
+    }
+
+    /// Nothing by RESTORE but what has no commands.
+    pub fn commands_only(overwrite: Overwrite, tag: impl Into<String>) -> RestoreOptions {
+        RestoreOptions {
+            large_bytes: 0,
+            large_elements: 0,
+            large_stream_bytes: 0,
+            ..RestoreOptions::new(overwrite, tag)
         }
     }
 }
@@ -81,6 +99,17 @@ impl<'a> KeyHead<'a> {
             idle_s: record.idle_s,
             freq: record.freq,
             metadata: record.metadata,
+        }
+    }
+
+    /// That of a key whose value comes in parts.
+    pub fn of_large(large: &'a LargeKey<'_>) -> KeyHead<'a> {
+        KeyHead {
+            key: &large.key,
+            expires_at_ms: large.expires_at_ms,
+            idle_s: large.idle_s,
+            freq: large.freq,
+            metadata: large.metadata,
         }
     }
 }
@@ -142,8 +171,7 @@ pub enum CannotRestore {
     Malformed(#[from] DecodeError),
 }
 
-/// Makes the requests for one target. One for each connection: values in parts
-/// must not mix.
+/// Makes the requests for one target.
 #[derive(Debug)]
 pub struct Restorer {
     dialect: Dialect,
@@ -180,22 +208,35 @@ impl Restorer {
         head: &KeyHead<'_>,
         value: &RawValue<'_>,
     ) -> Result<Outcome, CannotRestore> {
-        let type_id = value.type_id;
         let count = declared_elements(value);
         if count == Some(0) {
             return Ok(EMPTY);
         }
-        let large = value.bytes.len() > self.options.large_bytes
-            || self.options.large_elements == 0
-            || count.is_some_and(|count| count > self.options.large_elements);
-        let unbuildable = if large {
-            match Builder::check(&self.dialect, type_id) {
-                Ok(()) => return self.commands(requests, head, value),
-                Err(why) => Some(why),
-            }
-        } else {
-            None
-        };
+        let buildable = || Builder::check(&self.dialect, value.type_id).is_ok();
+        if self.is_large(value, count) && buildable() {
+            return self.commands(requests, head, value);
+        }
+        self.at_once(requests, head, value)
+    }
+
+    fn is_large(&self, value: &RawValue<'_>, count: Option<u64>) -> bool {
+        let options = &self.options;
+        if value.type_id.kind() == ValueKind::Stream {
+            return value.bytes.len() > options.large_stream_bytes;
+        }
+        value.bytes.len() > options.large_bytes
+            || count.is_some_and(|count| count > options.large_elements)
+    }
+
+    /// Appends the RESTORE of a value in the first layout that the target
+    /// reads; its commands if there is none.
+    pub(super) fn at_once(
+        &mut self,
+        requests: &mut Requests<'_>,
+        head: &KeyHead<'_>,
+        value: &RawValue<'_>,
+    ) -> Result<Outcome, CannotRestore> {
+        let type_id = value.type_id;
         match self.dialect.layout_for(type_id) {
             Some(layout) if layout == type_id => {
                 self.restore(requests, head, value)?;
@@ -203,36 +244,36 @@ impl Restorer {
             }
             Some(layout) => self.converted(requests, head, value, layout),
             None => {
-                let why = unbuildable.map_or_else(|| Builder::check(&self.dialect, type_id), Err);
-                why.map_err(|why| CannotRestore::CannotHold { type_id, why })?;
+                Builder::check(&self.dialect, type_id)
+                    .map_err(|why| CannotRestore::CannotHold { type_id, why })?;
                 self.commands(requests, head, value)
             }
         }
     }
 
-    /// Begins a value that comes in parts: clears the name it is built under.
+    /// Begins a value that comes in parts.
     ///
     /// # Errors
-    /// [`CannotRestore::CannotHold`] where no commands make such a value;
-    /// nothing is appended then.
+    /// [`CannotRestore::CannotHold`] where no commands make such a value.
     pub fn begin(
         &mut self,
-        requests: &mut Requests<'_>,
         head: &KeyHead<'_>,
         type_id: ValueType,
     ) -> Result<LargeValue, CannotRestore> {
         Builder::check(&self.dialect, type_id)
             .map_err(|why| CannotRestore::CannotHold { type_id, why })?;
+        let is_stream = type_id.kind() == ValueKind::Stream;
+        let held_bytes_max = if is_stream && self.dialect.layout_for(type_id).is_some() {
+            self.options.large_stream_bytes
+        } else {
+            0
+        };
         let builder = Builder::new(self.dialect, self.temporary());
-        builder.clear(requests);
-        let lost = lost_by_commands(&self.dialect, head);
-        Ok(LargeValue::new(
-            builder,
-            head,
-            type_id,
-            lost,
-            self.options.overwrite,
-        ))
+        Ok(LargeValue::new(builder, head, type_id, held_bytes_max))
+    }
+
+    pub(super) fn overwrite(&self) -> Overwrite {
+        self.options.overwrite
     }
 
     fn converted(
@@ -357,7 +398,7 @@ impl Restorer {
         }
     }
 
-    fn outcome(&self, how: How, head: &KeyHead<'_>, mut lost: Lost) -> Outcome {
+    pub(super) fn outcome(&self, how: How, head: &KeyHead<'_>, mut lost: Lost) -> Outcome {
         if how == How::Commands {
             lost.merge(lost_by_commands(&self.dialect, head));
         } else if head.metadata.is_some() && !self.dialect.metadata {
@@ -374,7 +415,7 @@ impl Restorer {
 }
 
 /// What no command says about a key.
-pub(super) fn lost_by_commands(dialect: &Dialect, head: &KeyHead<'_>) -> Lost {
+fn lost_by_commands(dialect: &Dialect, head: &KeyHead<'_>) -> Lost {
     let mut lost = Lost::EMPTY;
     if head.metadata.is_some() {
         lost.add(Loss::Metadata);

@@ -125,7 +125,7 @@ fn every_damaged_byte_is_noticed() {
     }
     let mut spool = spool(dir.path(), u64::MAX);
     spool.append(&chunks(&["some bytes"])).unwrap();
-    fs::OpenOptions::new()
+    OpenOptions::new()
         .write(true)
         .open(&path)
         .unwrap()

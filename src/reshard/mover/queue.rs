@@ -93,64 +93,33 @@ impl LaneQueue {
         Ok(outcome)
     }
 
-    /// Begins a value that comes in parts, in the database `db`.
+    /// Begins a value that comes in parts.
     pub(super) fn begin_large(
         &mut self,
-        db: u32,
-        key: &Bytes,
         head: &KeyHead<'_>,
         type_id: ValueType,
     ) -> Result<LargeValue, CannotRestore> {
-        self.select(db);
-        let mut requests = Requests {
-            bytes: &mut self.bytes,
-            replies: &mut self.replies,
-        };
-        let value = self.restorer.begin(&mut requests, head, type_id)?;
-        self.take_replies(db, key, false);
-        Ok(value)
+        self.restorer.begin(head, type_id)
     }
 
-    /// Adds a part of it that is not the last.
+    /// Adds a part of it; with the last one the key is there and the outcome known.
+    /// A value that fails is to be abandoned.
     pub(super) fn add_to_large(
         &mut self,
         db: u32,
         key: &Bytes,
         value: &mut LargeValue,
-        bytes: &[u8],
-    ) -> Result<(), CannotRestore> {
+        (bytes, last): (&[u8], bool),
+    ) -> Result<Option<Outcome>, CannotRestore> {
+        // Between its parts the connection may have been in another database.
+        self.select(db);
         let mut requests = Requests {
             bytes: &mut self.bytes,
             replies: &mut self.replies,
         };
-        let added = value.part(&mut requests, bytes);
-        self.take_replies(db, key, false);
+        let added = value.part(&mut self.restorer, &mut requests, bytes, last);
+        self.take_replies(db, key, last && added.is_ok());
         added
-    }
-
-    /// Adds the last part and gives the value its name, or removes it.
-    pub(super) fn end_large(
-        &mut self,
-        db: u32,
-        key: &Bytes,
-        value: LargeValue,
-        bytes: &[u8],
-    ) -> Result<Outcome, CannotRestore> {
-        let mut requests = Requests {
-            bytes: &mut self.bytes,
-            replies: &mut self.replies,
-        };
-        match value.last(&mut requests, bytes) {
-            Ok(outcome) => {
-                self.take_replies(db, key, true);
-                Ok(outcome)
-            }
-            Err(failed) => {
-                let (error, value) = *failed;
-                self.abandon_large(db, key, value);
-                Err(error)
-            }
-        }
     }
 
     /// Removes what was built of it.

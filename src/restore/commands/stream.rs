@@ -12,8 +12,8 @@
 //!             XIDMPRECORD tmp producer request id
 //! ```
 //!
-//! From 7.0 on XCLAIM keeps nothing pending for an entry that is gone; its
-//! reply says so ([`Reply::Claimed`]). When consumers were seen is lost.
+//! XCLAIM makes nothing pending for an entry that is gone; its reply says so
+//! ([`Reply::Claimed`]). When consumers were seen is lost.
 
 use crate::rdb::{Element, Loss, StreamCounters, StreamId};
 use crate::resp::{write_array_header, write_bulk};
@@ -119,6 +119,9 @@ impl Builder {
         }
         let last = last_id.to_string();
         if !self.dialect.stream_counters {
+            if counters.is_some() {
+                self.lose(Loss::StreamCounters);
+            }
             return requests.command(&[b"XSETID", &self.temporary, last.as_bytes()]);
         }
         // Told in every case: the entry that made an empty stream was counted.

@@ -121,9 +121,7 @@ impl Source {
             freq: head.freq,
             metadata: head.metadata.as_deref(),
         };
-        let begun = self
-            .queue(target)?
-            .begin_large(head.db, &head.key, &key_head, head.type_id);
+        let begun = self.queue(target)?.begin_large(&key_head, head.type_id);
         match begun {
             Ok(value) => {
                 let (db, key) = (head.db, head.key.clone());
@@ -170,25 +168,24 @@ impl Source {
             mut value,
         } = *building;
         let queue = self.queue(target)?;
-        let outcome = if last {
-            queue.end_large(db, &key, value, bytes)
-        } else {
-            match queue.add_to_large(db, &key, &mut value, bytes) {
-                Ok(()) => {
-                    let building = Building {
-                        db,
-                        key,
-                        target,
-                        value,
-                    };
-                    self.large = Large::Building(Box::new(building));
-                    return Ok(target);
-                }
-                Err(error) => {
-                    queue.abandon_large(db, &key, value);
+        let outcome = match queue.add_to_large(db, &key, &mut value, (bytes, last)) {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => {
+                let building = Building {
+                    db,
+                    key,
+                    target,
+                    value,
+                };
+                self.large = Large::Building(Box::new(building));
+                return Ok(target);
+            }
+            Err(error) => {
+                queue.abandon_large(db, &key, value);
+                if !last {
                     self.large = Large::Passed;
-                    Err(error)
                 }
+                Err(error)
             }
         };
         self.take_outcome(outcome, target, (db, &key))?;
