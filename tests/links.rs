@@ -11,6 +11,12 @@
 //!     ./scripts/test --test links -- --nocapture
 //! ```
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 #[path = "links/world.rs"]
