@@ -11,6 +11,12 @@
 //!     ./scripts/test --test links -- --nocapture
 //! ```
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 #[path = "links/world.rs"]
@@ -128,7 +134,7 @@ fn ten_cuts_need_no_second_snapshot_and_lose_and_double_nothing() {
         cut(&mut rng, &mut job);
     }
     assert_eq!(full_syncs(source), 1, "one snapshot is enough");
-    links.finish_writers(loads);
+    links.finish_writers(source, loads);
     links.wait_equal(&[source]);
     let verify = job.verb("verify", &[]);
     assert!(verify.status.success(), "{verify:?}");
@@ -193,8 +199,8 @@ fn a_target_that_stands_still_never_costs_the_source_its_tap() {
     assert!(spooled_max > 16 * 1024 * 1024, "the spool took what came");
 
     links.target.resume();
-    links.finish_writers(loads);
     let source = &links.sources[0];
+    links.finish_writers(source, loads);
     links.wait_equal(&[source]);
     wait_with(&mut job, "the spool is drained", || {
         // The last segment stays until another is begun.
@@ -248,7 +254,7 @@ fn a_source_that_fails_over_to_its_replica_is_followed_on() {
     wait_until("more was written", LIMIT, || {
         loads.iter().all(|load| load.replies() > 3_000)
     });
-    links.finish_writers(loads);
+    links.finish_writers(&replica, loads);
     for totals in outcome.iter().map(|outcome| &outcome.totals) {
         assert_eq!((totals.wrong, totals.errors), (0, 0), "{totals}");
     }

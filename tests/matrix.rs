@@ -11,6 +11,12 @@
 //!                    `- switch ──> target       switch: the two are compared
 //! ```
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 #[path = "matrix/fill.rs"]

@@ -5,6 +5,12 @@
 //! What a server refuses is skipped by name: newer versions, modules, damage.
 //! What it leaves out (empty containers, expired keys) must be left out alike.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

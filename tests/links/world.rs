@@ -29,10 +29,11 @@ pub const DATABASES: [u32; 2] = [0, 3];
 
 const SHOWN: usize = 10;
 
-/// All servers are of one kind here.
+/// All servers are of one kind here. What a group has read is not in the stream
+/// of 7.0: its own replicas do not know it either.
 const KNOWN: Known = Known {
     field_ttls: false,
-    stream_counts: true,
+    stream_counts: false,
 };
 
 /// See the head of this file.
@@ -124,10 +125,13 @@ impl Links {
             .collect()
     }
 
-    /// Ends the writers; returns after the target holds exactly what they wrote.
-    pub fn finish_writers(&self, loads: Vec<Load>) {
-        for (db, load) in DATABASES.iter().zip(loads) {
-            let Outcome { totals, entries } = load.finish();
+    /// Ends the writers at `source`; returns after the target holds exactly what
+    /// they wrote.
+    pub fn finish_writers(&self, source: &RedisServer, loads: Vec<Load>) {
+        let outcomes: Vec<_> = loads.into_iter().map(Load::finish).collect();
+        wait_applied(source);
+        for (db, outcome) in DATABASES.iter().zip(outcomes) {
+            let Outcome { totals, entries } = outcome;
             assert_eq!((totals.wrong, totals.errors), (0, 0), "{totals}");
             assert!(totals.right > 0, "the writers wrote");
             let mut client = self.target.client();
@@ -149,6 +153,9 @@ impl Links {
     /// Returns after every key of `sources` is on the target as it is there, and
     /// nothing else is.
     pub fn wait_equal(&self, sources: &[&RedisServer]) {
+        for source in sources {
+            wait_applied(source);
+        }
         for db in DATABASES {
             let mut faults = Vec::new();
             wait_until_none(&mut faults, || {
@@ -210,6 +217,22 @@ pub fn number(server: &RedisServer, section: &str, field: &str) -> u64 {
     let text = server.info_field(section, field);
     let text = text.unwrap_or_else(|| panic!("no {field} in INFO {section}"));
     text.parse().expect("a number")
+}
+
+/// Waits until the job has acknowledged what the source has written so far, which
+/// it does when its target has it. Reading earlier would meet keys half changed.
+fn wait_applied(source: &RedisServer) {
+    let written = number(source, "replication", "master_repl_offset");
+    wait_until("the target has what was written", LIMIT, || {
+        let acknowledged = || {
+            let line = source.info_field("replication", "slave0")?;
+            let offset = line
+                .split(',')
+                .find_map(|part| part.strip_prefix("offset="));
+            offset?.parse::<u64>().ok()
+        };
+        acknowledged().is_some_and(|offset| offset >= written)
+    });
 }
 
 /// Full resyncs that this source has given.
