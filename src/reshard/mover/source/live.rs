@@ -95,7 +95,7 @@ impl Source {
             Route::Nowhere => {}
             Route::To { target, key } => {
                 let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
-                self.push_command(command, target, key, guarded)?;
+                self.push_command(command, target, key, guarded.as_deref())?;
                 self.commands += 1;
                 self.flush_if_full(target).await?;
             }
@@ -117,13 +117,13 @@ impl Source {
         command: &StreamCommand,
         target: TargetIndex,
         key: usize,
-        guarded: Option<Vec<Vec<u8>>>,
+        guarded: Option<&[Vec<u8>]>,
     ) -> Result<(), MoveError> {
         let spoken = self.parts.dialect;
         let queue = self.queue(target)?;
         queue.select(command.db);
         let understood = queue.dialect().understands(&spoken);
-        let words: Vec<&[u8]> = match &guarded {
+        let words: Vec<&[u8]> = match guarded {
             Some(args) => args.iter().map(Vec::as_slice).collect(),
             None if understood => {
                 queue.push(&command.bytes, command_op(command, key));
