@@ -155,9 +155,13 @@ pub(super) async fn attach(
         Ok(Answer::Full { replid, offset }) => Start::Full { replid, offset },
         Ok(Answer::Continue { replid }) => Start::Continue { replid },
         Ok(Answer::RdbChannel { client_id }) => {
-            two_sockets::fetch_by_client_id(address, config, &client_id).await?
+            two_sockets::fetch_by_client_id(address, config, &client_id)
+                .await
+                .map_err(on_second_socket)?
         }
-        Ok(Answer::DualChannel) => two_sockets::fetch_and_attach(&mut main, config).await?,
+        Ok(Answer::DualChannel) => two_sockets::fetch_and_attach(&mut main, config)
+            .await
+            .map_err(on_second_socket)?,
         Err(TapErrorKind::PsyncNotAvailable(text)) if text.starts_with("ERR unknown command") => {
             return sync_with_old(address, config, text).await;
         }
@@ -326,6 +330,13 @@ fn refusal(text: &[u8]) -> Refusal {
 
 pub(super) fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
+}
+
+fn on_second_socket(error: TapError) -> TapError {
+    TapError {
+        step: TapStep::SecondSocket,
+        ..error
+    }
 }
 
 #[cfg(test)]

@@ -31,10 +31,6 @@ use crate::upstream::config::UpstreamConfig;
 /// be given.
 pub const SHORTFALLS: &str = "shortfalls.jsonl";
 
-/// The directory in a job's directory for what sources send faster than targets
-/// take it.
-pub const SPOOL: &str = "spool";
-
 /// A job that was prepared and can run.
 #[derive(Debug)]
 pub struct Job {
@@ -85,7 +81,7 @@ impl Job {
             resumed: false,
             throttle: ThrottleDial::new(self.options.throttle),
             tapping: Tapping {
-                spool_dir: Some(self.dir.path().join(SPOOL)),
+                spool_dir: Some(self.dir.spool_path()),
                 ..self.options.tapping.clone()
             },
             shortfall_file: Some(self.dir.path().join(SHORTFALLS)),
@@ -127,6 +123,9 @@ impl Job {
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());
+        if let Err(error) = self.dir.remove_spool(&self.lock) {
+            tracing::warn!(%error, "bytes that no target needs any more stay on disk");
+        }
         // The journal has all of it; `reshard report` makes it again.
         if let Err(error) = self.dir.write_report(&self.lock, &report) {
             tracing::warn!(%error, "report.json was not written");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::rdb::{RawValue, ValueType};
 use crate::resp::Value;
-use crate::restore::{KeyHead, Overwrite, Reply, Requests, RestoreOptions, Restorer};
+use crate::restore::{Dialect, KeyHead, Overwrite, Reply, Requests, RestoreOptions, Restorer};
 use crate::router::address::ShardAddress;
 
 use super::clocks::{check_clocks, sample};
@@ -15,7 +15,7 @@ use super::keyspace::databases;
 use super::link::{Link, info_field};
 use super::marker::MARKER_CHANNEL;
 use super::placement::Placement;
-use super::start::dialect;
+use super::start::dialect_of;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct ServerReport {
     pub server: ShardAddress,
     /// As the server states it, such as `7.0.15`.
     pub version: String,
+    /// What it speaks, by its own word.
+    pub dialect: Dialect,
     /// The server's own id, new at each of its starts.
     pub run_id: String,
     /// Keys in all databases.
@@ -75,7 +77,10 @@ pub async fn preflight(cfg: &MoverConfig) -> Result<PreflightReport, MoveError> 
         report.sources.push(found);
     }
     for (source, replica) in &cfg.tapping.replicas {
-        check_replica(cfg, placement.sources(), source, replica).await?;
+        let mut link = Link::connect(Role::Source, replica, &cfg.upstream).await?;
+        check_replica(&mut link, cfg, placement.sources(), source).await?;
+        // Its snapshot bears its own time.
+        clocks.push((replica.clone(), sample(&mut link, start).await?));
     }
     let highest_db = report
         .sources
@@ -115,8 +120,10 @@ async fn look(link: &mut Link) -> Result<ServerReport, MoveError> {
         let why = "it runs in cluster mode, where slots belong to nodes by their own rules: use standalone servers";
         return Err(link.refuse("check that it stands alone", why));
     }
+    let dialect = dialect_of(&info, link)?;
     let dbs = databases(link).await?;
     Ok(ServerReport {
+        dialect,
         server: link.server().clone(),
         version: field("redis_version"),
         run_id: field("run_id"),
@@ -164,13 +171,12 @@ async fn check_source(link: &mut Link, found: &ServerReport, job: &str) -> Resul
 
 /// A replica that is to be read must be one of the source, and well.
 async fn check_replica(
+    link: &mut Link,
     cfg: &MoverConfig,
     sources: &[ShardAddress],
     source: &ShardAddress,
-    replica: &ShardAddress,
 ) -> Result<(), MoveError> {
     const STEP: &str = "check the replica to read from";
-    let mut link = Link::connect(Role::Source, replica, &cfg.upstream).await?;
     if !sources.contains(source) {
         let why = format!(
             "it was given for {source}, which is no old shard: write the shard's address as the layout does"
@@ -199,10 +205,10 @@ async fn check_target(
 ) -> Result<(), MoveError> {
     const RESTORE: &str = "check RESTORE";
     const SELECT: &str = "check the number of databases (SELECT)";
-    if (1..4).contains(&found.major()) {
+    if !found.dialect.removes_in_background() {
         let why = format!(
-            "version {} has no UNLINK: use Redis 4.0 or later",
-            found.version
+            "{} has no UNLINK: use Redis 4.0 or later",
+            found.dialect.identity()
         );
         return Err(link.refuse("check the version", why));
     }
@@ -217,7 +223,7 @@ async fn check_target(
         bytes: &[0xc0, 0x0a],
     };
     let options = RestoreOptions::new(Overwrite::Always, format!("{job}:preflight"));
-    let mut restorer = Restorer::new(dialect(link).await?, options);
+    let mut restorer = Restorer::new(found.dialect, options);
     let (mut bytes, mut replies) = (Vec::new(), Vec::new());
     let mut requests = Requests {
         bytes: &mut bytes,
@@ -284,12 +290,6 @@ fn check_identities(report: &PreflightReport) -> Result<(), MoveError> {
 
 fn warnings(report: &PreflightReport) -> Vec<String> {
     let mut warnings = Vec::new();
-    let newest = report
-        .sources
-        .iter()
-        .map(ServerReport::major)
-        .max()
-        .unwrap_or(0);
     for source in report
         .sources
         .iter()
@@ -307,10 +307,17 @@ fn warnings(report: &PreflightReport) -> Vec<String> {
                 target.server, target.maxmemory_policy, target.maxmemory_bytes
             ));
         }
-        if target.major() < newest {
+        let newer = report
+            .sources
+            .iter()
+            .find(|source| !target.dialect.understands(&source.dialect));
+        if let Some(source) = newer {
             warnings.push(format!(
-                "target {} ({}) is older than a source: values that it cannot hold will be reported by key",
-                target.server, target.version
+                "target {} ({}) does not understand all of source {} ({}): what it cannot hold will be reported by key",
+                target.server,
+                target.dialect.identity(),
+                source.server,
+                source.dialect.identity()
             ));
         }
     }

@@ -115,16 +115,18 @@ fn lane_count(placement: &Placement) -> usize {
 }
 
 /// What the server behind `link` says that it is.
-pub(super) async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
+async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
     const STEP: &str = "read INFO";
     let info = link.text(STEP, &[b"INFO"]).await?;
-    match ServerIdentity::of_info(&info) {
-        Some(identity) => Ok(Dialect::of(&identity)),
-        None => Err(link.refuse(
-            STEP,
-            "it does not say its version: what it takes cannot be known",
-        )),
-    }
+    dialect_of(&info, link)
+}
+
+/// What the server says that it is, in its INFO.
+pub(super) fn dialect_of(info: &str, link: &Link) -> Result<Dialect, MoveError> {
+    let why = "it does not say its version: what it takes cannot be known";
+    let identity = ServerIdentity::of_info(info);
+    let identity = identity.ok_or_else(|| link.refuse("read INFO", why))?;
+    Ok(Dialect::of(&identity))
 }
 
 impl Starter {
@@ -132,7 +134,7 @@ impl Starter {
     fn watch_strain(&mut self) -> watch::Receiver<Held> {
         let (held_in, held) = watch::channel(Held::default());
         let watch = Watch {
-            sources: self.placement.sources().to_vec(),
+            sources: self.tapped(),
             targets: self.placement.targets().to_vec(),
             upstream: self.cfg.upstream.clone(),
             dial: self.cfg.throttle.clone(),
@@ -217,6 +219,18 @@ impl Starter {
         let stop = self.tasks.stop_signal();
         self.tasks.spawn(name, follow(parts, drained, stop));
         Ok(())
+    }
+
+    /// Whom the taps read from, with their rows.
+    fn tapped(&self) -> Vec<(ShardAddress, Arc<SourceRow>)> {
+        let replicas = &self.cfg.tapping.replicas;
+        let sources = self.placement.sources().iter().zip(&self.rows);
+        sources
+            .map(|(source, row)| {
+                let tapped = replicas.get(source).unwrap_or(source);
+                (tapped.clone(), Arc::clone(row))
+            })
+            .collect()
     }
 
     /// How the source is read: from its replica first, if it has one to be read.
