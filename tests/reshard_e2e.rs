@@ -255,6 +255,39 @@ fn old_shards_keep_their_keys_until_complete_purge() {
 }
 
 #[test]
+fn a_rate_is_taken_back_while_the_job_copies() {
+    let _alone = alone();
+    let mut rng = seeded("a_rate_is_taken_back_while_the_job_copies");
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    // It would take hours.
+    let mut job = stage.start_job(&["--switch", "auto", "--rate", "1KB/s"]);
+    job.wait_state(&["copying"], JOB_LIMIT);
+    wait_until("the rate shows", JOB_LIMIT, || {
+        let status = job.verb("status", &["--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["throttled_to_bytes_per_s"] == 1024
+    });
+    let nothing = job.verb("set", &[]);
+    assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+    let wrong = job.verb("set", &["--rate", "fast"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let set = job.verb("set", &["--rate", "none", "--target-p99", "5s"]);
+    assert!(set.status.success(), "{set:?}");
+    let told = String::from_utf8_lossy(&set.stdout).into_owned();
+    assert!(told.contains("rate none, target p99 5000 ms"), "{told}");
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    stage.check("new.toml", true);
+    let late = job.verb("set", &["--rate", "none"]);
+    assert_eq!(late.status.code(), Some(4), "no process runs it: {late:?}");
+}
+
+#[test]
 fn a_job_killed_while_the_proxies_hold_leaves_them_on_the_old_route() {
     let _alone = alone();
     let name = "a_job_killed_while_the_proxies_hold_leaves_them_on_the_old_route";

@@ -3,12 +3,6 @@
 //! the list says that it stops, in pieces of any size, and what is decoded
 //! agrees with other people's decoders.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Cursor;
 use std::path::PathBuf;

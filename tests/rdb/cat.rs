@@ -2,12 +2,6 @@
 //! `tests/fixtures/rdb`: every line is JSON, what it says is what other
 //! people's decoders say, and a damaged file is printed as far as it goes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

@@ -1,17 +1,10 @@
 //! Against a real redis-server: every type in every encoding arrives the same
 //! by RESTORE of its bytes, of an older layout, and by commands.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::support::{Client, RedisServer, Value};
 use keyferry::rdb::{
     KeyRecord, Loss, Record, Scanner, ScannerLimits, ValueType, content_digest, split_dump_payload,
 };
@@ -20,7 +13,6 @@ use keyferry::restore::{
     CannotRestore, Dialect, How, KeyHead, Outcome, Overwrite, Reply, Requests, RestoreOptions,
     Restorer, ServerIdentity, ServerVersion, TEMPORARY_PREFIX, UsageKept, Vendor, Verdict,
 };
-use support::{Client, RedisServer, Value};
 
 type Command = Vec<Vec<u8>>;
 
