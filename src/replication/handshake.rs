@@ -204,10 +204,9 @@ async fn ping(session: &mut Session) -> Result<(), TapError> {
 /// Says what we are and what we can read. Nothing of it is needed: without `eof`
 /// the source writes a file first, without `psync2` it does not say its new id.
 ///
-/// Of what newer servers offer, two things are left alone on purpose:
-/// `rdb-no-checksum`, because the checksum is how we know that nothing was
-/// damaged, and `rdb-no-compress`, because compressed strings are handed on as
-/// they are and unpacked by the target only.
+/// Since Redis 8.6 strings may come uncompressed: packing them costs the source,
+/// unpacking them the target, as it does a native replica. `rdb-no-checksum` is
+/// left alone, because the checksum is how we know that nothing was damaged.
 async fn introduce(session: &mut Session, config: &TapConfig) -> Result<(), TapError> {
     let port = config.listening_port.to_string();
     let mut options = vec![
@@ -215,6 +214,7 @@ async fn introduce(session: &mut Session, config: &TapConfig) -> Result<(), TapE
         ("capa", "eof"),
         ("capa", "psync2"),
         ("version", VERSION),
+        ("rdb-no-compress", "1"),
     ];
     if config.two_sockets {
         options.extend([("capa", "rdb-channel-repl"), ("capa", "dual-channel")]);
