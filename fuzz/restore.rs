@@ -74,6 +74,10 @@ impl Content {
     fn of(value: &RawValue<'_>) -> Option<Content> {
         let mut content = Content::default();
         let decoded = decode(value, &mut |element| content.element(element));
+        // Without an item there is no array that could have a cursor.
+        if content.items.is_empty() {
+            content.inserted_at = None;
+        }
         decoded.ok().map(|()| content)
     }
 
@@ -185,8 +189,8 @@ impl Content {
                     .extend(copy(&[group, consumer, id, at_ms, deliveries]));
             }
             [
-                b"UNLINK" | b"DEL" | b"RENAME" | b"RENAMENX" | b"PEXPIREAT" | b"XGROUP"
-                | b"XREADGROUP" | b"XNACK" | b"XCFGSET" | b"XIDMPRECORD",
+                b"UNLINK" | b"DEL" | b"RENAME" | b"RENAMENX" | b"PEXPIREAT" | b"PEXPIRE"
+                | b"PERSIST" | b"XGROUP" | b"XREADGROUP" | b"XNACK" | b"XCFGSET" | b"XIDMPRECORD",
                 ..,
             ] => {}
             other => panic!("{:?} was not expected", other.first()),
@@ -297,6 +301,10 @@ fn check_sent(sent: &Sent, restorer: &Restorer, value: &RawValue<'_>, in_parts: 
     requests.iter().for_each(|args| check_keys(args));
     let content = Content::of(value);
     let named = requests.iter().any(|args| args[0].starts_with(b"RENAME"));
+    let says = |name: &[u8]| requests.iter().any(|args| args[0] == name);
+    if named && says(b"PEXPIRE") {
+        assert!(says(b"PERSIST") || says(b"PEXPIREAT"), "a lease goes on");
+    }
     let Ok(outcome) = sent.ended else {
         assert!(!named, "refused, and named");
         assert!(in_parts || requests.is_empty(), "refused, and sent");

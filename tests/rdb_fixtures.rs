@@ -191,10 +191,6 @@ fn every_fixture_scans_as_the_list_says() {
             Some((ScanErrorKind::Checksum { .. }, _)) => {
                 assert!(notes.contains("crc=BAD"), "{name}");
             }
-            Some((ScanErrorKind::FunctionPreGa, _)) => {
-                assert!(notes.contains("FUNCTION_PRE_GA"), "{name}");
-                continue;
-            }
             Some((ScanErrorKind::Unknown(_), offset)) => {
                 let byte = bytes[usize::try_from(offset).unwrap()];
                 assert!(

@@ -170,6 +170,7 @@ pub(super) fn read_record<'a>(opcode: u8, body: &'a [u8]) -> Result<Record<'a>, 
             value: reader.string()?.into_cow(),
         },
         opcode::FUNCTION2 => Record::Function(reader.string()?.into_cow()),
+        opcode::FUNCTION_PRE_GA => Record::Function(pre_ga_library(reader)?.into()),
         opcode::SLOT_INFO => Record::SlotInfo {
             slot: slot(reader)?,
             keys: reader.number()?,
@@ -192,6 +193,17 @@ pub(super) fn read_record<'a>(opcode: u8, body: &'a [u8]) -> Result<Record<'a>, 
         }
         _ => Record::ModuleAux(body),
     })
+}
+
+/// A library as Redis 7.0's release candidates wrote it, with the first line that
+/// names it since: Redis 7.0 reads it so.
+fn pre_ga_library(reader: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
+    let (name, engine) = (reader.string()?, reader.string()?);
+    for _ in 0..reader.number()? {
+        let _description = reader.string()?;
+    }
+    let code = reader.string()?;
+    Ok([b"#!", &*engine, b" name=", &*name, b"\n", &*code].concat())
 }
 
 fn slot(reader: &mut Reader<'_>) -> Result<u16, Malformed> {

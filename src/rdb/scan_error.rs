@@ -30,9 +30,6 @@ pub enum ScanErrorKind {
     /// An opcode or value type that this version of the file does not have, or we do not know.
     #[error("unknown in {0}; a newer or foreign server wrote it, its length cannot be known")]
     Unknown(FileVersion),
-    /// Functions as Redis 7.0 release candidates wrote them; no release loads them.
-    #[error("functions of a Redis 7.0 release candidate, which no released server loads")]
-    FunctionPreGa,
     /// A job of KeyDB's KEYDB.CRON, which no other server has.
     #[error(
         "a job of KeyDB's KEYDB.CRON, which no other server has; delete it before the snapshot"

@@ -272,8 +272,6 @@ impl Scanner {
             State::Key { stored, start }
         } else if byte == opcode::EOF {
             State::Trailer
-        } else if byte == opcode::FUNCTION_PRE_GA {
-            return Err(ScanErrorKind::FunctionPreGa);
         } else if byte == KEYDB_CRON_TYPE && version.magic() == Magic::Redis {
             return Err(ScanErrorKind::KeyDbCron);
         } else {

@@ -79,6 +79,10 @@ pub(super) fn record_program(version: FileVersion, byte: u8) -> Option<&'static 
         opcode::AUX => &[Str, Str],
         opcode::MODULE_AUX => &[Len, Len, Len, ModuleItems],
         opcode::FUNCTION2 => &[Str],
+        // Name, engine, whether a description follows, code.
+        opcode::FUNCTION_PRE_GA if version.magic() == Magic::Redis => {
+            &[Str, Str, Repeat, Str, End, Str]
+        }
         opcode::SLOT_INFO => &[Len, Len, Len],
         opcode::VALKEY_SLOT_IMPORT if version.magic() == Magic::Valkey => {
             &[Str, Repeat, Len, Len, End]

@@ -181,7 +181,7 @@ mod tests {
                 TapEvent::Snapshot(_),
                 TapEvent::SnapshotEnd,
                 TapEvent::Command(command)
-            ] if command.offset_end == 7 + 36
+            ] if command.offset_end == 7 + 34
         ));
         for cut in 0..source.len() {
             let (first, second) = source.split_at(cut);

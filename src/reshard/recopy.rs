@@ -89,7 +89,7 @@ impl Runner {
     }
 
     /// Keys that their targets cannot hold would be missed by clients.
-    fn check_all_held(&self) -> Result<(), JobError> {
+    pub(super) fn check_all_held(&self) -> Result<(), JobError> {
         let Some(progress) = self.progress.as_ref() else {
             return Ok(());
         };

@@ -160,7 +160,7 @@ impl Runner {
             JobError::Move(refusal) if refusal.is_refusal() && !resumed => {
                 Record::Cancelled { at_ms, why }
             }
-            JobError::Move(_) => Record::Failed { at_ms, why },
+            JobError::Move(_) | JobError::Unheld { .. } => Record::Failed { at_ms, why },
             _ => return error,
         };
         match (self.record(record), undo) {
@@ -265,7 +265,10 @@ impl Runner {
                 Ok(self.due_by_itself())
             }
             // Whoever asked is told; the job holds at following for them to look.
-            (Err(error @ JobError::Differences { .. }), Some(reply)) => {
+            (
+                Err(error @ (JobError::Differences { .. } | JobError::Unheld { .. })),
+                Some(reply),
+            ) => {
                 reply.send(error.ending(), error.to_string());
                 Ok(Due::Wait)
             }
@@ -326,7 +329,7 @@ impl Runner {
             Some(clean) => clean,
             None => match (self.verify(moving).await, reply.is_some()) {
                 (Ok(clean), _) => clean,
-                (Err(error @ JobError::Differences { .. }), true) => {
+                (Err(error @ (JobError::Differences { .. } | JobError::Unheld { .. })), true) => {
                     tell(
                         reply,
                         Ending::Guard,
@@ -338,6 +341,13 @@ impl Runner {
             },
         };
         self.record_clean()?;
+        if let Err(error) = self.check_all_held() {
+            let Some(reply) = reply else {
+                return Err(error);
+            };
+            reply.send(Ending::Guard, error.to_string());
+            return Ok(Some(Due::Wait));
+        }
         if matches!(self.log.state(), JobState::Paused(_)) {
             tell(
                 reply,

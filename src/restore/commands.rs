@@ -32,6 +32,8 @@ pub(super) const CHUNK_ELEMENTS: usize = 512;
 const EXPANSION_MAX: usize = 1024;
 /// And so many more.
 const EXPANSION_FREE_BYTES: usize = 8 << 20;
+/// How long a value that is not finished stays, from its newest part: a day.
+const LEASE_MS: &[u8] = b"86400000";
 
 /// What makes a value impossible to build on this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +72,8 @@ pub(super) struct Builder {
     /// Something was created under the temporary name.
     begun: bool,
     fields_expire: bool,
+    /// The temporary name has a time to live of its own.
+    leased: bool,
     lost: Lost,
     /// Bytes of commands that may still be made of the bytes at hand.
     room: usize,
@@ -97,6 +101,7 @@ impl Builder {
             array_inserted_at: None,
             begun: false,
             fields_expire: false,
+            leased: false,
             lost: Lost::default(),
             room: 0,
             unbuildable: None,
@@ -195,6 +200,13 @@ impl Builder {
         self.chunk.flush(&self.temporary, requests);
     }
 
+    /// Gives the temporary name some time to live, again and again while the value
+    /// grows: what nobody ends vanishes by itself.
+    pub(super) fn lease(&mut self, requests: &mut Requests<'_>) {
+        self.leased = true;
+        requests.command(&[b"PEXPIRE", &self.temporary, LEASE_MS]);
+    }
+
     /// Why what was built so far can never be whole.
     pub(super) fn unbuildable(&self) -> Option<Unbuildable> {
         self.unbuildable
@@ -222,6 +234,7 @@ impl Builder {
             key,
             expires_at_ms,
             may_be_gone: self.fields_expire,
+            leased: self.leased,
         }
         .write(requests, &self.dialect, overwrite);
         Some(self.lost)
@@ -244,6 +257,8 @@ pub(super) struct Naming<'a> {
     pub(super) expires_at_ms: Option<i64>,
     /// Nothing may be left of it by now: all its fields may have expired.
     pub(super) may_be_gone: bool,
+    /// The temporary name has a time to live that is not the key's.
+    pub(super) leased: bool,
 }
 
 impl Naming<'_> {
@@ -261,6 +276,9 @@ impl Naming<'_> {
     ) {
         // A time before 1970 has passed as much as its first millisecond has.
         let at_ms = self.expires_at_ms.map(|at| at.max(1).to_string());
+        if self.leased && at_ms.is_none() {
+            requests.command(&[b"PERSIST", self.temporary]);
+        }
         match overwrite {
             Overwrite::Never => {
                 let mut reply = Reply::Unoccupied;

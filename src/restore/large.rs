@@ -104,6 +104,7 @@ impl LargeValue {
         }
         self.decode(requests, bytes, last)?;
         if !last {
+            self.builder.lease(requests);
             return Ok(None);
         }
         let named = self.builder.finish(

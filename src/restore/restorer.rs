@@ -366,6 +366,7 @@ impl Restorer {
             key: head.key,
             expires_at_ms: head.expires_at_ms,
             may_be_gone: false,
+            leased: false,
         }
         .write(requests, &self.dialect, self.options.overwrite);
         Ok(())

@@ -133,7 +133,7 @@ async fn start(args: &StartArgs, meant: MeantPool) -> Result<ExitStatus, Failure
             );
             Ok(say(&text))
         }
-        Prepared::Ready(job) => run_job(args, &pool, &dir, *job).await,
+        Prepared::Ready(job) => Box::pin(run_job(args, &pool, &dir, *job)).await,
     }
 }
 

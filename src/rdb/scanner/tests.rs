@@ -94,6 +94,19 @@ fn pieces_of_any_size_give_the_same_records() {
 }
 
 #[test]
+fn libraries_of_release_candidates_get_their_first_line() {
+    for described in [&b"\x01\x04desc"[..], b"\x00"] {
+        let body = [b"\xf6\x03lib\x03LUA", described, b"\x04code"].concat();
+        for step in [1, 100] {
+            let records = records(&file(b"REDIS0010", &body), step).unwrap();
+            let library = &b"#!LUA name=lib\ncode"[..];
+            let expected = format!("{:?}", Record::Function(library.to_vec().into()));
+            assert_eq!(records[1], expected);
+        }
+    }
+}
+
+#[test]
 fn unknown_bytes_stop_with_their_place_and_the_last_key() {
     let bytes = file(b"REDIS0012", b"\xfe\x00\x00\x01k\x03abc\x1a\x01s");
     let error = records(&bytes, 1).unwrap_err();
@@ -108,8 +121,6 @@ fn unknown_bytes_stop_with_their_place_and_the_last_key() {
         let error = records(&file(b"REDIS0012", &[unknown]), 100).unwrap_err();
         assert!(matches!(error.kind, ScanErrorKind::Unknown(_)), "{unknown}");
     }
-    let error = records(&file(b"REDIS0010", &[246]), 100).unwrap_err();
-    assert_eq!(error.kind, ScanErrorKind::FunctionPreGa);
     let error = records(&file(b"REDIS0009", &[64]), 100).unwrap_err();
     assert_eq!(error.kind, ScanErrorKind::KeyDbCron);
     for (version, unknown) in [

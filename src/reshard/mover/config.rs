@@ -34,8 +34,9 @@ pub const SKIPPED_KEYS_MAX: usize = 1_000_000;
 pub const EXAMPLES_MAX: usize = 20;
 /// Keys asked for by one SCAN step.
 pub const SCAN_COUNT: usize = 1000;
-/// Longest silence of a target that owes us replies.
-pub const TARGET_SILENCE_MS_MAX: u64 = 60_000;
+/// Longest silence of a target that owes us replies: it may stand still for
+/// minutes (a fork, a swap, a stopped process) without being lost.
+pub const TARGET_SILENCE_MS_MAX: u64 = 300_000;
 /// Longest wait for a marker to come back through the stream of its source.
 pub const MARKER_MS_MAX: u64 = 60_000;
 /// A marker that returns within this time means that the source is followed closely.

@@ -229,6 +229,14 @@ pub enum MoveError {
         /// The source's address.
         source_server: ShardAddress,
     },
+    /// What some keys hold cannot be on their targets: clients would miss it.
+    #[error("{count} keys of source {source_server} cannot be held by their targets")]
+    Unheld {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// How many.
+        count: u64,
+    },
     /// A task of ours ended without an error of its own.
     #[error("task {task} ended unexpectedly: {how}")]
     TaskLost {
@@ -297,11 +305,11 @@ impl MoveError {
         }
     }
 
-    /// True when a source was out of reach or began anew: what failed can be done
+    /// True when a source was out of reach, far behind, or began anew: what failed can be done
     /// again by the same mover.
     pub fn is_of_a_moment(&self) -> bool {
         match self {
-            MoveError::Restarted { .. } => true,
+            MoveError::Restarted { .. } | MoveError::MarkerLate { .. } => true,
             MoveError::Link { role, cause, .. } => {
                 *role == Role::Source && cause.blame() != Blame::Configuration
             }

@@ -27,7 +27,7 @@ use crate::restore::{Reply, Verdict};
 use crate::router::address::ShardAddress;
 
 use super::config::{IDLE_PING_MS, MoverLimits, TARGET_SILENCE_MS_MAX};
-use super::error::{KeyAt, MoveError};
+use super::error::{KeyAt, MoveError, is_passing};
 use super::shortfall::{Short, Shortfall, ShortfallLog};
 
 /// Read buffer growth step; a reply larger than this grows it as needed.
@@ -111,6 +111,12 @@ impl LaneMeter {
     fn done(&self, offset: u64) {
         self.offset.store(offset, Ordering::Release);
         self.batches_done.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The source begins anew: nothing of its old history counts.
+    pub(super) fn restart(&self) {
+        self.offset.store(0, Ordering::Release);
+        self.keys_acked.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn keys_acked(&self) -> u64 {
@@ -349,19 +355,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             }
         };
         if let Some((short, what)) = short {
-            self.shortfalls.add(Shortfall {
-                short,
-                source: self.names.source.clone(),
-                target: self.names.target.clone(),
-                db,
-                key: key.to_vec(),
-                what,
-            });
+            self.fall_short(short, db, key, what);
         }
         if last {
             self.meter.keys_acked.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn fall_short(&self, short: Short, db: u32, key: &[u8], what: String) {
+        self.shortfalls.add(Shortfall {
+            short,
+            source: self.names.source.clone(),
+            target: self.names.target.clone(),
+            db,
+            key: key.to_vec(),
+            what,
+        });
     }
 
     fn next_op(&mut self) -> Option<Op> {
@@ -409,7 +419,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
         let reply = error_text(bytes);
         let (db, command, key) = match op {
             Op::Library(_) if is_repeated(&reply) => return Ok(()),
+            Op::Library(name) if !is_passing(&reply) => {
+                self.fall_short(Short::CannotHold, 0, name, reply);
+                return Ok(());
+            }
             Op::Library(name) => (0, String::from("FUNCTION"), name.to_vec()),
+            // It was sent before the key was known to be missing there.
+            Op::Command { db, key, .. } if self.shortfalls.is_unheld(*db, key) => return Ok(()),
             Op::Select(db) => (*db, String::from("SELECT"), Vec::new()),
             Op::Command { db, name, key } => (
                 *db,

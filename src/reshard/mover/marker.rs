@@ -58,33 +58,52 @@ pub(super) struct TargetReads {
 
 /// The markers that one source is expected to show.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Board(Arc<Mutex<HashMap<Vec<u8>, Expected>>>);
+pub(super) struct Board(Arc<Mutex<Markers>>);
+
+#[derive(Debug, Default)]
+struct Markers {
+    expected: HashMap<Vec<u8>, Expected>,
+    /// How often the stream was lost: what belongs to an older one is void.
+    history: u64,
+}
 
 impl Board {
     /// Must be called before the marker is published.
     pub(super) fn expect(&self, message: Vec<u8>, what: Expected) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(message, what);
+        self.markers().expected.insert(message, what);
+    }
+
+    /// The same, unless the stream of `history` is lost by now.
+    pub(super) fn expect_in(&self, history: u64, message: Vec<u8>, what: Expected) -> bool {
+        let mut markers = self.markers();
+        let holds = markers.history == history;
+        if holds {
+            markers.expected.insert(message, what);
+        }
+        holds
+    }
+
+    /// Number of the stream that is read now.
+    pub(super) fn history(&self) -> u64 {
+        self.markers().history
+    }
+
+    fn markers(&self) -> std::sync::MutexGuard<'_, Markers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets all: the stream they were to come in is lost. Whoever waits is
     /// told by the end of its channel.
     pub(super) fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        let mut markers = self.markers();
+        markers.expected.clear();
+        markers.history += 1;
     }
 
     /// Called by the source task for each message on our channel; `None` for
     /// markers of other jobs and of earlier runs.
     pub(super) fn take(&self, message: &[u8]) -> Option<Expected> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(message)
+        self.markers().expected.remove(message)
     }
 }
 

@@ -78,16 +78,20 @@ impl Mover {
     /// # Errors
     /// Whatever made the mover fail meanwhile.
     pub async fn wait_following(&self) -> Result<(), MoveError> {
-        let mut progress = self.progress();
-        let caught_up = async {
-            let seen = progress.wait_for(MoverProgress::is_following).await;
-            seen.map(|_| ()).map_err(|_| MoveError::Stopped)
-        };
-        self.at_work(caught_up).await?;
         loop {
-            let marker = self.marker("following").await?;
-            if marker.elapsed <= Duration::from_millis(FOLLOWING_MARKER_MS_MAX) {
-                return Ok(());
+            let mut progress = self.progress();
+            let caught_up = async {
+                let seen = progress.wait_for(MoverProgress::is_following).await;
+                seen.map(|_| ()).map_err(|_| MoveError::Stopped)
+            };
+            self.at_work(caught_up).await?;
+            let close = Duration::from_millis(FOLLOWING_MARKER_MS_MAX);
+            match self.marker("following").await {
+                Ok(marker) if marker.elapsed <= close => return Ok(()),
+                // A long spool drains, a source that began anew is copied: in time
+                // it is followed again, or the mover fails.
+                Ok(_) | Err(MoveError::MarkerLate { .. } | MoveError::Restarted { .. }) => {}
+                Err(error) => return Err(error),
             }
             let pause = tokio::time::sleep(Duration::from_millis(FOLLOWING_RETRY_MS));
             self.at_work(async {
@@ -121,13 +125,19 @@ impl Mover {
     /// # Errors
     /// As [`Mover::marker`], or [`MoveError::Restarted`] when sources were copied
     /// anew more often than `restarts`: what was verified before does not hold
-    /// for them. The cut stays until [`Mover::uncut`].
+    /// for them; or [`MoveError::Unheld`]. The cut stays until [`Mover::uncut`].
     pub async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
         let number = self.cuts.fetch_add(1, Ordering::Relaxed);
         self.parts.cut.send_replace(Some(number));
         let cut = |passed| Expected::Cut { number, passed };
         let report = self.pass(label, cut).await?;
         let rows = self.progress_now().sources;
+        if let Some(unheld) = rows.iter().find(|row| row.shortfalls.cannot_hold > 0) {
+            return Err(MoveError::Unheld {
+                source_server: unheld.source.clone(),
+                count: unheld.shortfalls.cannot_hold,
+            });
+        }
         if rows.iter().map(|row| row.restarts).sum::<u64>() == restarts {
             return Ok(report);
         }

@@ -46,6 +46,8 @@ pub(super) struct Settler {
     pub(super) nonces: std::sync::Arc<Nonces>,
     /// Lanes of the source: so many words does a barrier get, and one more.
     pub(super) lanes: usize,
+    /// The stream that is being settled.
+    pub(super) history: u64,
 }
 
 /// Each time that the snapshot is drained: settles, and says so in the stream.
@@ -74,6 +76,7 @@ pub(super) async fn settle(
 
 impl Settler {
     async fn settle_once(&mut self) -> Result<(), MoveError> {
+        self.history = self.board.history();
         self.catch_up().await?;
         let guarded = self.lift().await?;
         self.fix_all(guarded).await?;
@@ -88,7 +91,9 @@ impl Settler {
 
     async fn say(&mut self, what: Expected) -> Result<(), MoveError> {
         let message = self.nonces.next("settle");
-        self.board.expect(message.clone(), what);
+        if !self.board.expect_in(self.history, message.clone(), what) {
+            return Err(self.restarted());
+        }
         let args: [&[u8]; 3] = [b"PUBLISH", MARKER_CHANNEL, &message];
         let mut patience = Patience::default();
         // Published twice, a marker counts once.
@@ -152,17 +157,21 @@ impl Settler {
             .await?;
         let message = self.nonces.next("settle");
         let (ready, fixes) = oneshot::channel();
-        self.board
-            .expect(message.clone(), Expected::Fixes { db, fixes });
+        let expected = Expected::Fixes { db, fixes };
+        if !self
+            .board
+            .expect_in(self.history, message.clone(), expected)
+        {
+            return Err(self.restarted());
+        }
         let names: Vec<&Bytes> = keys.iter().map(|(_, key, _)| key).collect();
         let seen = read_times(&mut self.link, &names, &message, clock).await?;
         let made = keys
             .iter()
             .zip(seen)
             .map(|((_, key, target), seen)| fix(*target, key, &seen.state));
-        // The source task waits for them at the marker; if it is gone, so is the need.
-        let _ = ready.send(made.collect());
-        Ok(())
+        // The source task waits for them at the marker, unless its stream is lost.
+        ready.send(made.collect()).map_err(|_| self.restarted())
     }
 }
 

@@ -5,14 +5,19 @@
 //! loses         the key is there, but for something that is no content (lag counters, idle time)
 //! ```
 //!
-//! Each source counts its own, keeps some as examples, and appends all of them
-//! to one file, a JSON object a line. A source that is copied anew counts from 0;
-//! the file keeps what it has.
+//! Each source counts its own keys, keeps some as examples, and appends all of
+//! them to one file of this run, a JSON object a line, each key once. A key that
+//! is deleted or written as a whole is held again and counts no more; the file
+//! keeps its line.
+//!
+//! Invariant: what comes for a key that is not held is not sent ([`ShortfallLog::is_unheld`]).
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -97,8 +102,14 @@ pub(super) struct ShortfallFile {
 }
 
 impl ShortfallFile {
-    /// Nothing is created before there is something to write.
+    /// Removes what an earlier run left, all of which will be met again; nothing
+    /// is created before there is something to write.
     pub(super) fn at(path: &Path) -> ShortfallFile {
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "an earlier run's file stays");
+        }
         ShortfallFile {
             path: Arc::new(path.to_path_buf()),
             file: Arc::default(),
@@ -143,45 +154,111 @@ impl ShortfallFile {
 /// One source's count, shared with its lanes.
 #[derive(Debug, Clone)]
 pub(super) struct ShortfallLog {
-    counts: Arc<Mutex<Shortfalls>>,
+    book: Arc<Mutex<Book>>,
+    /// How many keys are not held; read for each command of the stream.
+    unheld: Arc<AtomicUsize>,
     file: Option<ShortfallFile>,
+}
+
+/// Keys remembered of either kind; later ones are counted, and written again
+/// each time.
+const KEYS_MAX: usize = 200_000;
+
+#[derive(Debug, Default)]
+struct Book {
+    unheld: HashSet<(u32, Vec<u8>)>,
+    losing: HashSet<(u32, Vec<u8>)>,
+    /// Those for which there was no room.
+    unheld_beyond: u64,
+    losing_beyond: u64,
+    examples: Vec<Shortfall>,
 }
 
 impl ShortfallLog {
     pub(super) fn new(file: Option<ShortfallFile>) -> ShortfallLog {
         ShortfallLog {
-            counts: Arc::default(),
+            book: Arc::default(),
+            unheld: Arc::default(),
             file,
         }
     }
 
     pub(super) fn add(&self, shortfall: Shortfall) {
+        let mut book = self.book();
+        let key = (shortfall.db, shortfall.key.clone());
+        let (keys, beyond) = book.of(shortfall.short);
+        if keys.contains(&key) {
+            return;
+        }
+        if keys.len() < KEYS_MAX {
+            keys.insert(key);
+        } else {
+            *beyond += 1;
+        }
+        self.unheld.store(book.unheld.len(), Ordering::Release);
         // A file that cannot be written must not hide the key.
         match self.file.as_ref().map(|file| file.append(&shortfall)) {
             Some(Ok(())) => tracing::debug!("{shortfall}"),
             Some(Err(error)) => tracing::warn!(%error, "{shortfall}"),
             None => tracing::warn!("{shortfall}"),
         }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        match shortfall.short {
-            Short::CannotHold => counts.cannot_hold += 1,
-            Short::Loses => counts.lose += 1,
+        if book.examples.len() < EXAMPLES_MAX {
+            book.examples.push(shortfall);
         }
-        if counts.examples.len() < EXAMPLES_MAX {
-            counts.examples.push(shortfall);
+    }
+
+    /// Whether the key is not on its target, so that what comes for it has no
+    /// place there.
+    pub(super) fn is_unheld(&self, db: u32, key: &[u8]) -> bool {
+        self.any_unheld() && self.book().unheld.contains(&(db, key.to_vec()))
+    }
+
+    /// Whether there is any such key.
+    pub(super) fn any_unheld(&self) -> bool {
+        self.unheld.load(Ordering::Acquire) > 0
+    }
+
+    /// The key was deleted or written as a whole.
+    pub(super) fn held_again(&self, db: u32, key: &[u8]) {
+        if !self.any_unheld() {
+            return;
+        }
+        let mut book = self.book();
+        if book.unheld.remove(&(db, key.to_vec())) {
+            let is_it = |example: &Shortfall| {
+                example.short == Short::CannotHold && example.db == db && example.key == key
+            };
+            book.examples.retain(|example| !is_it(example));
+            self.unheld.store(book.unheld.len(), Ordering::Release);
         }
     }
 
     /// All of it will be met again.
     pub(super) fn forget(&self) {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = Shortfalls::default();
+        *self.book() = Book::default();
+        self.unheld.store(0, Ordering::Release);
     }
 
     pub(super) fn read(&self) -> Shortfalls {
-        self.counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let book = self.book();
+        Shortfalls {
+            cannot_hold: book.unheld.len() as u64 + book.unheld_beyond,
+            lose: book.losing.len() as u64 + book.losing_beyond,
+            examples: book.examples.clone(),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn of(&mut self, short: Short) -> (&mut HashSet<(u32, Vec<u8>)>, &mut u64) {
+        match short {
+            Short::CannotHold => (&mut self.unheld, &mut self.unheld_beyond),
+            Short::Loses => (&mut self.losing, &mut self.losing_beyond),
+        }
     }
 }
 
@@ -218,6 +295,13 @@ mod tests {
         assert_eq!(lines[0]["key_hex"], "ff00");
         assert_eq!(lines[1]["key"], "k0");
         assert_eq!(lines[1]["short"], "cannot_hold");
+        // Once more, and then gone from the source.
+        log.add(shortfall(Short::CannotHold, b"k0"));
+        assert!(log.is_unheld(3, b"k0") && !log.is_unheld(0, b"k0"));
+        log.held_again(3, b"k0");
+        assert!(!log.is_unheld(3, b"k0"));
+        let seen = log.read();
+        assert_eq!((seen.cannot_hold, seen.lose), (EXAMPLES_MAX as u64 - 1, 1));
         log.forget();
         assert_eq!(log.read(), Shortfalls::default());
     }

@@ -189,7 +189,7 @@ impl Source {
             TapEvent::Continue { .. }
             | TapEvent::TransactionBegin { .. }
             | TapEvent::ModuleAux(_) => {}
-            TapEvent::Aux { key, value } => self.on_aux(&key, &value),
+            TapEvent::Aux { key, value } => self.on_aux(&key, &value).await?,
         }
         Ok(())
     }

@@ -187,6 +187,7 @@ impl Starter {
             board: board.clone(),
             nonces: Arc::clone(&self.nonces),
             lanes: queues.len(),
+            history: 0,
         };
         let stop = self.tasks.stop_signal();
         let name = format!("settler {address}");

@@ -1,18 +1,20 @@
 //! A command of a live stream in the words of an older or foreign target. Pure.
 //!
 //! ```text
+//! SET k v IFEQ x                   always          SET k v
+//! XADD s MAXLEN = 9 LIMIT 5 ..     always          without the limit
 //! SET k v PXAT ms                  before 6.2      SET k v | PEXPIREAT k ms
 //! XGROUP SETID .. ENTRIESREAD n    before 7.0      without the count
 //! HSETEX k FIELDS 1 f v            before 8.0      HSET (| HPEXPIREAT)
 //! HPEXPIREAT ..                    no field expiry Beyond: the target cannot hold it
 //! ```
 //!
-//! A command in a stream has happened, so conditions (NX, GT ..) that only
-//! decided whether it does are left out where a target does not know them.
+//! A command in a stream has happened, so conditions (NX, IFEQ, GT of EXPIRE ..)
+//! that only decided whether it does are left out.
 //! What has no other words is [`Translation::Beyond`], to be reported by key.
 
 use crate::restore::{Dialect, FieldExpiry};
-use crate::router::commands::resolve;
+use crate::router::commands::{ArgList, resolve};
 
 /// Pops that one command may become.
 const POPS_MAX: usize = 1024;
@@ -40,19 +42,15 @@ pub(super) fn translate(args: &[&[u8]], dialect: &Dialect) -> Translation {
     };
     let old = |major, minor| !dialect.speaks(major, minor);
     match name.as_slice() {
-        b"set" if old(6, 2) => set(args),
+        b"set" => set(args, old(6, 2)),
         b"xgroup" if old(7, 0) => group(args, old(6, 2)),
         b"xsetid" if old(7, 0) && args.len() > 3 => Instead(vec![first(args, 3)]),
         b"lpop" | b"rpop" if old(6, 2) && args.len() > 2 => pops(args),
         b"lmove" if old(6, 2) => lmove(args),
-        b"zadd" if old(6, 2) && has(args, 2, &[b"gt", b"lt"]) => beyond(args, "GT and LT"),
-        b"xadd" if old(6, 2) && has(args, 2, &[b"minid"]) => beyond(args, "MINID"),
-        b"xadd" if old(6, 2) && has(args, 2, &[b"nomkstream"]) => {
-            let kept = args.iter().enumerate();
-            let kept = kept.filter(|(at, word)| *at != 2 || !is(word, b"nomkstream"));
-            Instead(vec![kept.map(|(_, word)| word.to_vec()).collect()])
+        b"zadd" if old(6, 2) && has(zadd_options(args), 0, &[b"gt", b"lt"]) => {
+            beyond(args, "GT and LT")
         }
-        b"xtrim" if old(6, 2) && has(args, 2, &[b"minid"]) => beyond(args, "MINID"),
+        b"xadd" | b"xtrim" => trimmed(args, old(6, 2)),
         b"pexpireat" | b"expireat" | b"pexpire" | b"expire" if args.len() > 3 => {
             Instead(vec![first(args, 3)])
         }
@@ -65,6 +63,18 @@ pub(super) fn translate(args: &[&[u8]], dialect: &Dialect) -> Translation {
             Same
         }
         _ => known(args, dialect),
+    }
+}
+
+/// Whether a command that its target knows may still need other words: servers
+/// take some from their master that they refuse from a client.
+pub(super) fn is_for_replicas(args: &(impl ArgList + ?Sized)) -> bool {
+    let (name, count) = (args.arg(0), args.len());
+    match name.len() {
+        3 => count > 3 && is(name, b"set"),
+        4 => count > 4 && is(name, b"xadd"),
+        5 => count > 4 && is(name, b"xtrim"),
+        _ => false,
     }
 }
 
@@ -124,27 +134,97 @@ fn beyond(args: &[&[u8]], what: &str) -> Translation {
     Beyond(format!("the target does not know {what} of {name}"))
 }
 
-/// Before 6.2 no absolute time can be given with the value.
-fn set(args: &[&[u8]]) -> Translation {
-    let at = (3..args.len()).find(|at| {
-        args.get(*at)
-            .is_some_and(|word| is(word, b"pxat") || is(word, b"exat"))
-    });
-    let (Some(at), Some(key)) = (at, args.get(1)) else {
+/// Conditions have decided already, and few servers know all of them; before 6.2
+/// no absolute time can be given with the value.
+fn set(args: &[&[u8]], before_6_2: bool) -> Translation {
+    let (Some(key), Some(value)) = (args.get(1), args.get(2)) else {
         return Same;
     };
-    let (Some(unit), Some(time)) = (args.get(at), args.get(at + 1)) else {
+    let mut words = owned(&[b"SET", key, value]);
+    let mut expire = None;
+    let mut options = args.iter().skip(3);
+    let mut changed = false;
+    while let Some(option) = options.next() {
+        let lower = option.to_ascii_lowercase();
+        match lower.as_slice() {
+            b"nx" | b"xx" | b"get" => changed = true,
+            b"ifeq" | b"ifne" | b"ifdeq" | b"ifdne" => {
+                changed = true;
+                options.next();
+            }
+            b"pxat" | b"exat" if before_6_2 => {
+                changed = true;
+                let verb: &[u8] = if lower == b"pxat" {
+                    b"PEXPIREAT"
+                } else {
+                    b"EXPIREAT"
+                };
+                let time = options.next().copied().unwrap_or_default();
+                expire = Some(owned(&[verb, key, time]));
+            }
+            _ => words.push(option.to_vec()),
+        }
+    }
+    if !changed {
+        return Same;
+    }
+    Instead(std::iter::once(words).chain(expire).collect())
+}
+
+/// The options of ZADD: what stands between the key and the first score.
+fn zadd_options<'s, 'a>(args: &'s [&'a [u8]]) -> &'s [&'a [u8]] {
+    let rest = args.get(2..).unwrap_or(&[]);
+    let words: [&[u8]; 6] = [b"nx", b"xx", b"gt", b"lt", b"ch", b"incr"];
+    let count = rest
+        .iter()
+        .take_while(|arg| words.iter().any(|word| is(arg, word)))
+        .count();
+    rest.get(..count).unwrap_or(&[])
+}
+
+/// Options of XADD up to the id, and of XTRIM. A trim streams with the count that
+/// it came to and with its LIMIT, which clients may not give beside `=`.
+fn trimmed(args: &[&[u8]], before_6_2: bool) -> Translation {
+    let Some((head, mut rest)) = args.split_at_checked(2) else {
         return Same;
     };
-    let kept = args.iter().enumerate();
-    let kept = kept.filter(|(index, _)| *index != at && *index != at + 1);
-    let set = kept.map(|(_, word)| word.to_vec()).collect();
-    let expire: &[u8] = if is(unit, b"pxat") {
-        b"PEXPIREAT"
-    } else {
-        b"EXPIREAT"
-    };
-    Instead(vec![set, owned(&[expire, key, time])])
+    let mut words = owned(head);
+    let mut changed = false;
+    loop {
+        let Some((option, behind)) = rest.split_first() else {
+            break;
+        };
+        if is(option, b"nomkstream") {
+            changed |= before_6_2;
+            if !before_6_2 {
+                words.push(option.to_vec());
+            }
+        } else if is(option, b"maxlen") || is(option, b"minid") {
+            if before_6_2 && is(option, b"minid") {
+                return beyond(args, "MINID");
+            }
+            let sign = behind
+                .first()
+                .is_some_and(|word| matches!(*word, b"=" | b"~"));
+            let taken = 1 + usize::from(sign);
+            words.push(option.to_vec());
+            words.extend(behind.iter().take(taken).map(|word| word.to_vec()));
+            rest = behind.get(taken..).unwrap_or(&[]);
+            continue;
+        } else if is(option, b"limit") && words.len() > 2 {
+            changed = true;
+            rest = behind.get(1..).unwrap_or(&[]);
+            continue;
+        } else {
+            break;
+        }
+        rest = behind;
+    }
+    if !changed {
+        return Same;
+    }
+    words.extend(rest.iter().map(|word| word.to_vec()));
+    Instead(vec![words])
 }
 
 fn group(args: &[&[u8]], before_6_2: bool) -> Translation {
@@ -276,7 +356,7 @@ mod tests {
             (
                 "set k v EXAT 5 KEEPTTL",
                 &six,
-                "set k v KEEPTTL | EXPIREAT k 5",
+                "SET k v KEEPTTL | EXPIREAT k 5",
             ),
             ("SET k v PX 5", &six, "SET k v PX 5"),
             (
@@ -288,6 +368,35 @@ mod tests {
                 "XGROUP CREATE k g 1-1 MKSTREAM ENTRIESREAD 2",
                 &six,
                 "XGROUP CREATE k g 1-1 MKSTREAM",
+            ),
+            ("SET k v NX GET", &seven, "SET k v"),
+            ("SET k v IFEQ EX EX 5", &seven, "SET k v EX 5"),
+            ("SET k v EX 5", &seven, "SET k v EX 5"),
+            (
+                "XADD s MAXLEN = 301 LIMIT 200 1-1 limit 5",
+                &redis("8.0.2"),
+                "XADD s MAXLEN = 301 1-1 limit 5",
+            ),
+            ("XTRIM s MAXLEN = 3 LIMIT 0", &seven, "XTRIM s MAXLEN = 3"),
+            ("XTRIM s MINID 3-1", &seven, "XTRIM s MINID 3-1"),
+            ("XADD s NOMKSTREAM 1-1 f v", &six, "XADD s 1-1 f v"),
+            (
+                "XADD s NOMKSTREAM 1-1 f v",
+                &seven,
+                "XADD s NOMKSTREAM 1-1 f v",
+            ),
+            ("XADD s 1-1 nomkstream g", &six, "XADD s 1-1 nomkstream g"),
+            ("XADD s 1-1 minid 5", &six, "XADD s 1-1 minid 5"),
+            (
+                "XTRIM s MINID 3-1",
+                &six,
+                "! the target does not know MINID of XTRIM",
+            ),
+            ("ZADD z 1 gt", &six, "ZADD z 1 gt"),
+            (
+                "ZADD z GT CH 1 m",
+                &six,
+                "! the target does not know GT and LT of ZADD",
             ),
             ("XGROUP CREATECONSUMER k g c", &six, ""),
             (

@@ -26,6 +26,26 @@ use super::Builder;
 #[derive(Debug, Default)]
 pub(super) struct StreamProgress {
     entries: u64,
+    /// The first live entry.
+    first_id: Option<StreamId>,
+    last_id: StreamId,
+    /// Whether the value says how far each group has read.
+    counts_reads: bool,
+}
+
+impl StreamProgress {
+    /// How many entries a group has read that stands at `id`, as servers reckon
+    /// for streams without that count; `None` where they cannot tell.
+    fn reads_up_to(&self, id: StreamId) -> Option<u64> {
+        let first = self.first_id.unwrap_or(self.last_id);
+        if self.entries == 0 || id < first {
+            Some(0)
+        } else if id == self.last_id {
+            Some(self.entries)
+        } else {
+            (id == first).then_some(1)
+        }
+    }
 }
 
 /// An id that XADD takes where a stream never had one.
@@ -37,6 +57,7 @@ impl Builder {
             Element::StreamEntry { id, fields } => {
                 self.begun = true;
                 self.stream.entries += 1;
+                self.stream.first_id.get_or_insert(id);
                 write_array_header(requests.bytes, 3 + 2 * fields.len());
                 write_bulk(requests.bytes, b"XADD");
                 write_bulk(requests.bytes, &self.temporary);
@@ -105,6 +126,8 @@ impl Builder {
         counters: Option<StreamCounters>,
     ) {
         self.begun = true;
+        self.stream.last_id = last_id;
+        self.stream.counts_reads = counters.is_some();
         if self.stream.entries == 0 {
             let id = last_id.max(FIRST_ID).to_string();
             requests.command(&[
@@ -153,6 +176,10 @@ impl Builder {
             group,
             last.as_bytes(),
         ];
+        let entries_read = match self.stream.counts_reads {
+            true => entries_read,
+            false => self.stream.reads_up_to(last_id),
+        };
         match entries_read.filter(|_| self.dialect.stream_counters) {
             None => requests.command(&create),
             Some(count) => {

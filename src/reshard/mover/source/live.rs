@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::replication::StreamCommand;
 use crate::resp::write_command;
+use crate::router::commands::resolve;
 
 use super::super::error::{MoveError, Unfollowable};
 use super::super::lane::{Op, Reads};
@@ -13,33 +14,40 @@ use super::super::placement::TargetIndex;
 use super::super::progress::Phase;
 use super::super::route::{Args, Part, Route, name_and_keys, route};
 use super::super::shortfall::Short;
-use super::super::translate::{Translation, translate};
+use super::super::translate::{Translation, is_for_replicas, translate};
 use super::{Source, unix_ms};
 
 impl Source {
-    /// Libraries belong to no key: servers that are new get them all.
     /// Pairs about the file: its time, and scripts that clients may call by
     /// their hash.
-    pub(super) fn on_aux(&mut self, key: &[u8], value: &[u8]) {
+    pub(super) async fn on_aux(&mut self, key: &[u8], value: &[u8]) -> Result<(), MoveError> {
         match key {
             b"ctime" => {
                 let seconds = std::str::from_utf8(value).ok();
                 let seconds = seconds.and_then(|text| text.parse::<i64>().ok());
                 self.snapshot_at_ms = seconds.and_then(|seconds| seconds.checked_mul(1000));
             }
-            b"lua" => self.on_script(value),
+            b"lua" => self.on_script(value).await?,
             _ => {}
         }
+        Ok(())
     }
 
     /// A cached script goes to every target: any may get keys that it works on.
-    fn on_script(&mut self, text: &[u8]) {
+    async fn on_script(&mut self, text: &[u8]) -> Result<(), MoveError> {
         let name = Bytes::from_static(b"SCRIPT LOAD");
-        for queue in &mut self.parts.queues {
+        for at in 0..self.parts.queues.len() {
+            let Some(queue) = self.parts.queues.get_mut(at) else {
+                continue;
+            };
+            let target = queue.target;
             queue.push_args(&[b"SCRIPT", b"LOAD", text], Op::Library(name.clone()));
+            self.flush_if_full(target).await?;
         }
+        Ok(())
     }
 
+    /// Libraries belong to no key: servers that are new get them all.
     pub(super) fn on_library(&mut self, code: &[u8]) {
         let mut request = Vec::new();
         write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
@@ -75,7 +83,7 @@ impl Source {
         if command.name().eq_ignore_ascii_case(b"script")
             && command.arg(1).eq_ignore_ascii_case(b"load")
         {
-            self.on_script(command.arg(2));
+            self.on_script(command.arg(2)).await?;
             self.offset = command.offset_end;
             return Ok(());
         }
@@ -93,9 +101,10 @@ impl Source {
         );
         match routed.map_err(|why| self.unfollowable(command, why))? {
             Route::Nowhere => {}
+            Route::To { target, .. } if self.is_for_unheld(command, target) => {}
             Route::To { target, key } => {
                 let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
-                self.push_command(command, target, key, guarded)?;
+                self.push_command(command, target, key, guarded.as_deref())?;
                 self.commands += 1;
                 self.flush_if_full(target).await?;
             }
@@ -117,13 +126,17 @@ impl Source {
         command: &StreamCommand,
         target: TargetIndex,
         key: usize,
-        guarded: Option<Vec<Vec<u8>>>,
+        guarded: Option<&[Vec<u8>]>,
     ) -> Result<(), MoveError> {
         let spoken = self.parts.dialect;
         let queue = self.queue(target)?;
         queue.select(command.db);
-        let understood = queue.dialect().understands(&spoken);
-        let words: Vec<&[u8]> = match &guarded {
+        let args = Args {
+            bytes: &command.bytes,
+            spans: &command.args,
+        };
+        let understood = queue.dialect().understands(&spoken) && !is_for_replicas(&args);
+        let words: Vec<&[u8]> = match guarded {
             Some(args) => args.iter().map(Vec::as_slice).collect(),
             None if understood => {
                 queue.push(&command.bytes, command_op(command, key));
@@ -136,6 +149,9 @@ impl Source {
             false => translate(&words, queue.dialect()),
         };
         match translation {
+            Translation::Same if guarded.is_none() => {
+                queue.push(&command.bytes, command_op(command, key));
+            }
             Translation::Same => queue.push_args(&words, command_op(command, key)),
             Translation::Instead(commands) => {
                 for words in commands {
@@ -143,12 +159,62 @@ impl Source {
                     queue.push_args(&words, command_op(command, key));
                 }
             }
-            Translation::Beyond(why) => {
-                let key = command.arg(key);
-                self.add_shortfall(Short::CannotHold, target, (command.db, key), why);
-            }
+            Translation::Beyond(why) => self.written_is_unheld(command, target, &why),
         }
         Ok(())
+    }
+
+    /// Whether a command has no place on its target, since a key it needs is not
+    /// there; what it writes is not there then either. What writes a key as a
+    /// whole, or ends it, makes it held again.
+    fn is_for_unheld(&mut self, command: &StreamCommand, target: TargetIndex) -> bool {
+        if !self.parts.shortfalls.any_unheld() {
+            return false;
+        }
+        let (db, key) = (command.db, command.arg(1));
+        let name = command.name().to_ascii_lowercase();
+        if matches!(
+            name.as_slice(),
+            b"set" | b"setex" | b"psetex" | b"del" | b"unlink" | b"restore" | b"getdel"
+        ) {
+            self.parts.shortfalls.held_again(db, key);
+            return false;
+        }
+        let keys = self.keys_of(command);
+        let unheld = |index: &usize| self.parts.shortfalls.is_unheld(db, command.arg(*index));
+        let is_for_unheld = keys.iter().any(|(index, _)| unheld(index));
+        if is_for_unheld {
+            self.written_is_unheld(command, target, "it was made of a key that is not there");
+        }
+        is_for_unheld
+    }
+
+    /// What a command writes on its target cannot be there.
+    fn written_is_unheld(&mut self, command: &StreamCommand, target: TargetIndex, why: &str) {
+        let written = self
+            .keys_of(command)
+            .into_iter()
+            .filter(|(_, writes)| *writes);
+        for (index, _) in written {
+            let at = (command.db, command.arg(index));
+            self.add_shortfall(Short::CannotHold, target, at, why.to_owned());
+        }
+    }
+
+    /// Arguments of a command that are keys, and whether it writes them.
+    fn keys_of(&mut self, command: &StreamCommand) -> Vec<(usize, bool)> {
+        let args = Args {
+            bytes: &command.bytes,
+            spans: &command.args,
+        };
+        let keys = &mut self.scratch;
+        match resolve(&args) {
+            Ok(known) if known.keys(&args, keys).is_ok() => {}
+            _ => return Vec::new(),
+        }
+        keys.iter()
+            .map(|key| (key.index as usize, key.writes))
+            .collect()
     }
 
     async fn push_part(
@@ -159,6 +225,12 @@ impl Source {
     ) -> Result<(), MoveError> {
         let mut args: Vec<&[u8]> = vec![name];
         args.extend(part.args.iter().map(|index| command.arg(*index)));
+        // Parts delete keys or write them as a whole.
+        for index in &part.args {
+            self.parts
+                .shortfalls
+                .held_again(command.db, command.arg(*index));
+        }
         let op = command_op(command, part.args.first().copied().unwrap_or_default());
         let queue = self.queue(part.target)?;
         queue.select(command.db);
@@ -178,8 +250,14 @@ impl Source {
         let mut request = Vec::new();
         write_command(&mut request, &args);
         let code = args.last().copied().unwrap_or_default();
+        let restores = args
+            .get(1)
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"restore"));
         let (name, brings) = if loads {
             (library_name(code), Brings::Library)
+        } else if restores {
+            let name = Bytes::from_static(b"libraries of FUNCTION RESTORE");
+            (name, Brings::Library)
         } else {
             (command.bytes.slice_ref(command.arg(1)), Brings::Nothing)
         };

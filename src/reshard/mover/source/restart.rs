@@ -43,6 +43,10 @@ impl Source {
         self.guard = Guard::new();
         self.draining = None;
         (self.scanned, self.sent, self.expired, self.by_commands) = (0, 0, 0, 0);
+        self.bytes = 0;
+        for meter in &self.parts.meters {
+            meter.restart();
+        }
         self.snapshot_at_ms = None;
         self.parts.shortfalls.forget();
         Ok(())

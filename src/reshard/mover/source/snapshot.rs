@@ -92,7 +92,7 @@ impl Source {
     ) -> Result<(), MoveError> {
         let (short, what) = match outcome {
             Ok(Outcome { how, lost }) => {
-                self.sent += 1;
+                self.sent += u64::from(how != How::Empty);
                 self.by_commands += u64::from(how == How::Commands);
                 if lost.is_empty() {
                     return Ok(());
@@ -218,7 +218,7 @@ impl Source {
     /// Whether a key was gone for its clients before the snapshot was taken.
     fn had_expired(&self, expires_at_ms: Option<i64>) -> bool {
         match (expires_at_ms, self.snapshot_at_ms) {
-            (Some(at), Some(taken)) => at < taken - EXPIRED_MARGIN_MS,
+            (Some(at), Some(taken)) => at < taken.saturating_sub(EXPIRED_MARGIN_MS),
             _ => false,
         }
     }
