@@ -1,5 +1,6 @@
 //! RDB files, in one piece and cut where the data says, with values whole and in
-//! parts: the same records and the same error; no panic.
+//! parts: the same records and the same error; no panic, and no more memory than
+//! `memory.rs` allows.
 //!
 //! ```text
 //! | how 1 | cuts, how many 1 | cuts, 1 each: distance from the one before | input |
@@ -11,8 +12,11 @@
 
 #![no_main]
 
+mod memory;
+
 use keyferry::rdb::{Record, ScanError, ScanErrorKind, Scanner, ScannerLimits, crc64};
 use libfuzzer_sys::fuzz_target;
+use memory::Meter;
 
 /// A record without its borrow; parts are put together before they are compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,7 @@ struct Scanned {
 
 fn scan(input: &[u8], limits: ScannerLimits, ends: &[usize]) -> Scanned {
     let mut scanner = Scanner::new(limits);
+    let mut meter = Meter::default();
     let (mut start, mut whole_offset) = (0, 0);
     let mut scanned = Scanned {
         seen: Vec::new(),
@@ -44,7 +49,8 @@ fn scan(input: &[u8], limits: ScannerLimits, ends: &[usize]) -> Scanned {
     };
     'input: for &end in ends {
         loop {
-            let event = match scanner.next(&input[start..end]) {
+            let (reader, piece) = (&mut scanner, &input[start..end]);
+            let event = match meter.of(move || reader.next(piece)) {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
                 Err(error) => {
@@ -65,6 +71,7 @@ fn scan(input: &[u8], limits: ScannerLimits, ends: &[usize]) -> Scanned {
             }
         }
     }
+    meter.check(input.len());
     assert_eq!(scanner.offset(), start as u64);
     scanned.offset = whole_offset;
     scanned

@@ -1,30 +1,22 @@
 //! Values of every layout: decoded, digested, and decoded from parts, with one
-//! result; no panic, and no more memory than 64 MiB and twice the input, all
-//! that is allocated on the way added up.
+//! result; no panic, and no more memory than `memory.rs` allows.
 //!
 //! ```text
-//! | how 1 | size 1 | input |
-//!   |       '- whole values have up to that many bytes
-//!   |- bits 0-5: the type's byte under REDIS0015; 34: 22 under VALKEY080
-//!   |- bit 6: the input is a blob, to be written as a string ..
-//!   '- bit 7: .. whose first 4 bytes are to say its length (listpack, ziplist)
+//! | how 1 (`values.rs`) | size 1 | input |
+//!                         '- whole values have up to that many bytes
 //! ```
 
 #![no_main]
 
-use std::alloc::System;
+mod memory;
+mod values;
 
 use keyferry::rdb::{
-    DecodeError, Element, FileVersion, Magic, PartDecoder, RawValue, Record, Scanner,
-    ScannerLimits, ValueType, content_digest, decode,
+    DecodeError, Element, PartDecoder, RawValue, ValueType, content_digest, decode,
 };
 use libfuzzer_sys::fuzz_target;
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-const FREE_BYTES: usize = 64 << 20;
+use memory::Meter;
+use values::{known, parts, value_bytes};
 
 /// Elements, one after the other, strings without what divides them.
 type Decoded = (Vec<String>, Vec<u8>);
@@ -36,41 +28,6 @@ fn take(into: &mut Decoded, element: Element<'_>) {
     }
 }
 
-fn known(how: u8) -> Option<(FileVersion, ValueType)> {
-    let (magic, number, byte) = match how & 0x3f {
-        34 => (Magic::Valkey, 80, 22),
-        byte => (Magic::Redis, 15, byte),
-    };
-    let version = FileVersion::known(magic, number)?;
-    ValueType::known(version, byte).map(|type_id| (version, type_id))
-}
-
-/// The value as the scanner finds it in a file: its parts, or the whole as one.
-fn parts(version: FileVersion, value: &RawValue<'_>, size: u8) -> Option<Vec<Vec<u8>>> {
-    let mut file = version.to_string().into_bytes();
-    file.extend_from_slice(&[value.type_id.byte(), 1, b'k']);
-    file.extend_from_slice(value.bytes);
-    let mut scanner = Scanner::new(ScannerLimits {
-        whole_bytes_max: usize::from(size),
-        ..ScannerLimits::default()
-    });
-    let (mut start, mut parts) = (0, Vec::new());
-    while let Ok(Some(event)) = scanner.next(&file[start..]) {
-        start += event.consumed;
-        match event.record {
-            Record::Key(key) => return Some(vec![key.value.bytes.to_vec()]),
-            Record::Part(part) => {
-                parts.push(part.bytes.to_vec());
-                if part.last {
-                    return Some(parts);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
 fn decode_parts(type_id: ValueType, parts: &[Vec<u8>]) -> Result<Decoded, DecodeError> {
     let (mut decoder, mut decoded) = (PartDecoder::new(type_id), Decoded::default());
     for (n, part) in parts.iter().enumerate() {
@@ -80,14 +37,6 @@ fn decode_parts(type_id: ValueType, parts: &[Vec<u8>]) -> Result<Decoded, Decode
     Ok(decoded)
 }
 
-/// Decodes to nothing and answers what was allocated on the way.
-fn allocated(value: &RawValue<'_>) -> usize {
-    let region = Region::new(ALLOCATOR);
-    let _ = decode(value, &mut |_| {});
-    let change = region.change();
-    change.bytes_allocated + change.bytes_reallocated.max(0) as usize
-}
-
 fuzz_target!(|data: &[u8]| {
     let [how, size, input @ ..] = data else {
         return;
@@ -95,29 +44,18 @@ fuzz_target!(|data: &[u8]| {
     let Some((version, type_id)) = known(*how) else {
         return;
     };
-    let mut bytes = Vec::new();
-    if how & 0x40 != 0 {
-        // In front of the listpack of these stands the smallest expiry.
-        if type_id == ValueType::HashListpackEx {
-            bytes.extend_from_slice(&[0; 8]);
-        }
-        bytes.push(0x80);
-        bytes.extend_from_slice(&(input.len() as u32).to_be_bytes());
-        let start = bytes.len();
-        bytes.extend_from_slice(input);
-        if how & 0x80 != 0 && input.len() >= 4 {
-            bytes[start..start + 4].copy_from_slice(&(input.len() as u32).to_le_bytes());
-        }
-    } else {
-        bytes.extend_from_slice(input);
-    }
+    let bytes = value_bytes(type_id, *how, input);
     let value = RawValue {
         type_id,
         bytes: &bytes,
     };
-    let allocated = allocated(&value);
-    assert!(allocated <= FREE_BYTES + 2 * bytes.len(), "{allocated}");
-    assert_eq!(content_digest(&value).is_ok(), decode(&value, &mut |_| {}).is_ok());
+    let mut meter = Meter::default();
+    let decoded = meter.of(|| decode(&value, &mut |_| {}).is_ok());
+    meter.check(bytes.len());
+    let mut meter = Meter::default();
+    let digested = meter.of(|| content_digest(&value).is_ok());
+    meter.check(bytes.len());
+    assert_eq!(digested, decoded);
 
     // Cut anywhere, parts are refused or not, but nothing else happens.
     let (left, right) = bytes.split_at(usize::from(*size).min(bytes.len()));

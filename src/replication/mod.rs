@@ -27,6 +27,8 @@ mod intake;
 pub mod meter;
 mod queue;
 mod regain;
+#[cfg(any(test, fuzzing))]
+pub mod replay;
 mod snapshot;
 mod spool;
 mod stream;

@@ -27,6 +27,11 @@ pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// Elements in one command.
 pub(super) const CHUNK_ELEMENTS: usize = 512;
 
+/// Bytes of commands that each byte of a value, or of a part of one, may become.
+/// The longest of a use: LZF makes 88 of one, two bytes of a packed list make 7.
+const EXPANSION_MAX: usize = 1024;
+/// And so many more.
+const EXPANSION_FREE_BYTES: usize = 8 << 20;
 /// How long a value that is not finished stays, from its newest part: a day.
 const LEASE_MS: &[u8] = b"86400000";
 
@@ -48,6 +53,12 @@ pub enum Unbuildable {
     /// A field expires and HPEXPIREAT is unknown.
     #[error("a field of the hash expires, and the server has no expiry of fields")]
     FieldExpiry,
+    /// Names that every command says again make a small value endless.
+    #[error(
+        "its commands would be more than {EXPANSION_MAX} times as long as it is; such a stream \
+         repeats names of fields, groups or consumers that are too long for that"
+    )]
+    Inflated,
 }
 
 /// Builds one value.
@@ -64,6 +75,8 @@ pub(super) struct Builder {
     /// The temporary name has a time to live of its own.
     leased: bool,
     lost: Lost,
+    /// Bytes of commands that may still be made of the bytes at hand.
+    room: usize,
     unbuildable: Option<Unbuildable>,
 }
 
@@ -90,6 +103,7 @@ impl Builder {
             fields_expire: false,
             leased: false,
             lost: Lost::default(),
+            room: 0,
             unbuildable: None,
         }
     }
@@ -100,10 +114,27 @@ impl Builder {
         requests.command(&[remover(&self.dialect), &self.temporary]);
     }
 
+    /// What comes next are the elements of so many bytes.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.room = bytes
+            .saturating_mul(EXPANSION_MAX)
+            .saturating_add(EXPANSION_FREE_BYTES);
+    }
+
     pub(super) fn element(&mut self, requests: &mut Requests<'_>, element: Element<'_>) {
         if self.unbuildable.is_some() {
             return;
         }
+        let before = requests.bytes.len();
+        self.build(requests, element);
+        let grown = requests.bytes.len().saturating_sub(before);
+        match self.room.checked_sub(grown) {
+            Some(room) => self.room = room,
+            None => self.unbuildable = Some(Unbuildable::Inflated),
+        }
+    }
+
+    fn build(&mut self, requests: &mut Requests<'_>, element: Element<'_>) {
         match element {
             Element::String(bytes) | Element::StringPart(bytes) => self.string(requests, bytes),
             Element::ListItem(item) => self.packed(requests, Verb::Rpush, &[item]),

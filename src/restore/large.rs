@@ -143,6 +143,7 @@ impl LargeValue {
         last: bool,
     ) -> Result<(), CannotRestore> {
         let builder = &mut self.builder;
+        builder.expect(bytes.len());
         self.decoder.decode(bytes, last, &mut |element| {
             builder.element(requests, element);
         })?;

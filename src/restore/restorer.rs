@@ -1,8 +1,8 @@
 //! The restorer of one target: chooses per key, appends the requests.
 
 use crate::rdb::{
-    ConvertError, DecodeError, KeyRecord, LargeKey, Loss, Lost, RawValue, ValueKind, ValueType,
-    convert, declared_elements, decode,
+    ConvertError, DecodeError, KeyRecord, LargeKey, Loss, Lost, Malformed, RawValue, ValueKind,
+    ValueType, convert, declared_elements, decode,
 };
 
 use super::commands::{Builder, Naming, Unbuildable, remover};
@@ -317,6 +317,13 @@ impl Restorer {
         head: &KeyHead<'_>,
         value: &RawValue<'_>,
     ) -> Result<(), CannotRestore> {
+        if value.bytes.is_empty() {
+            return Err(CannotRestore::Malformed(DecodeError {
+                type_id: value.type_id,
+                at: 0,
+                what: Malformed::Truncated,
+            }));
+        }
         let metadata = head.metadata.filter(|_| self.dialect.metadata);
         let metadata = metadata.unwrap_or_default();
         let bytes = metadata.len() + value.bytes.len() + PAYLOAD_EXTRA_BYTES;
@@ -374,6 +381,7 @@ impl Restorer {
         let (bytes, replies) = (requests.bytes.len(), requests.replies.len());
         let mut builder = Builder::new(self.dialect, self.temporary());
         builder.clear(requests);
+        builder.expect(value.bytes.len());
         let decoded = decode(value, &mut |element| builder.element(requests, element));
         let why = builder.unbuildable();
         let named = match (decoded, why) {

@@ -336,6 +336,75 @@ fn damage_appends_nothing_and_is_abandoned_in_parts() {
 }
 
 #[test]
+fn a_value_that_was_cut_off_before_its_first_byte_is_refused() {
+    for version in ["2.6.0", "7.0.0"] {
+        let options = RestoreOptions::new(Overwrite::Always, "t");
+        let mut restorer = restorer(Vendor::Redis, version, UsageKept::Neither, options);
+        let (refused, words) = whole(&mut restorer, &KEY, ValueType::String, &[]);
+        assert!(matches!(refused, Err(CannotRestore::Malformed(_))) && words.is_empty());
+    }
+}
+
+/// A stream with 300 entries pending in a group, whose name is given as an RDB string.
+fn repetitive_stream(name: &[u8]) -> Vec<u8> {
+    let (mut pending, mut owned) = (Vec::new(), Vec::new());
+    for entry in 1..=300 {
+        let id = [0u64.to_be_bytes(), u64::to_be_bytes(entry)].concat();
+        pending.extend_from_slice(&[&id[..], &[0; 8], &[1]].concat());
+        owned.extend_from_slice(&id);
+    }
+    let count = &[0x41, 0x2c][..];
+    [
+        &[0, 0, 5, 1, 1][..],
+        name,
+        &[5, 1],
+        count,
+        &pending,
+        b"\x01\x01c",
+        &[0; 8],
+        count,
+        &owned,
+    ]
+    .concat()
+}
+
+#[test]
+fn names_that_would_be_said_again_and_again_are_refused() {
+    let long = [b'g'; 100_000];
+    let length = 100_000u32.to_be_bytes();
+    let plain = [&[0x80][..], &length, &long].concat();
+    let packed = lzf::compress(&long).unwrap();
+    let packed_length = (packed.len() as u32).to_be_bytes();
+    let packed = [&[0xc3, 0x80][..], &packed_length, &[0x80], &length, &packed].concat();
+    let type_id = ValueType::StreamListpacks;
+    let stands = |vendor, name: &[u8]| {
+        let options = RestoreOptions::new(Overwrite::Always, "t");
+        let mut restorer = restorer(vendor, "2.12.0", UsageKept::Neither, options);
+        let (mut bytes, mut replies) = (Vec::new(), Vec::new());
+        let mut requests = Requests {
+            bytes: &mut bytes,
+            replies: &mut replies,
+        };
+        let stream = repetitive_stream(name);
+        let value = RawValue {
+            type_id,
+            bytes: &stream,
+        };
+        let outcome = restorer.whole(&mut requests, &KEY, &value);
+        (outcome.map(|outcome| outcome.how), bytes.len())
+    };
+    // 30 MB of commands from 110 KB, and from 14 KB.
+    let (built, bytes) = stands(Vendor::Kvrocks, &plain);
+    assert_eq!(built, Ok(How::Commands));
+    assert!(bytes > 300 * 100_000);
+    let why = Unbuildable::Inflated;
+    let refused = Err(CannotRestore::CannotHold { type_id, why });
+    assert_eq!(stands(Vendor::Kvrocks, &packed), (refused, 0));
+    // RESTORE says them once.
+    assert_eq!(stands(Vendor::Dragonfly, &packed).0, Ok(How::Raw));
+}
+
+#[test]
 fn values_without_elements_make_no_key() {
     for options in [
         RestoreOptions::new(Overwrite::Always, "t"),

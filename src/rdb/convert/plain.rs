@@ -18,6 +18,10 @@ use super::write::{self, Count};
 /// Longest text of a score: `-2.2250738585072014e-308`.
 const SCORE_TEXT_MAX: usize = 252;
 
+/// A time before 1970 has passed as much as its first millisecond has; and -1 and
+/// 0, where layouts say "never", are no times any more.
+const EXPIRY_MS_MIN: i64 = 1;
+
 pub(super) fn rewrite(
     out: &mut Vec<u8>,
     value: &RawValue<'_>,
@@ -72,6 +76,7 @@ fn smallest_expiry(value: &RawValue<'_>) -> Result<Option<i64>, ConvertError> {
             ..
         } = element
         {
+            let at_ms = at_ms.max(EXPIRY_MS_MIN);
             smallest = Some(smallest.map_or(at_ms, |least| least.min(at_ms)));
         }
     })?;
@@ -116,6 +121,7 @@ impl Writer<'_> {
     }
 
     fn field(&mut self, field: &[u8], value: &[u8], expires_at_ms: Option<i64>) {
+        let expires_at_ms = expires_at_ms.map(|at_ms| at_ms.max(EXPIRY_MS_MIN));
         match self.to {
             ValueType::Hash => {
                 self.expiring += u64::from(expires_at_ms.is_some());

@@ -208,6 +208,28 @@ fn an_expiry_that_a_layout_cannot_say_is_an_error() {
     same_elements(ValueType::HashValkey2, lasting, ValueType::HashMetadata);
 }
 
+#[test]
+fn fields_that_expired_before_1970_stay_expired() {
+    // -1 would say never there, and no distance reaches from one end to the other.
+    let smallest = i64::MIN + 2;
+    let redis = [
+        &smallest.to_le_bytes()[..],
+        b"\x02\x81\x7f\xff\xff\xff\xff\xff\xff\xfe\x01f\x011\x01\x01g\x012",
+    ]
+    .concat();
+    let valkey = converted(ValueType::HashMetadata, &redis, ValueType::HashValkey2);
+    let first = b"\x80\0\0\0\x02\x01f\x011\x01\0\0\0\0\0\0\0\x01g\x012\x01\0\0\0\0\0\0\0";
+    assert_eq!(valkey, first);
+    let mut widest = vec![2];
+    for (field, at_ms) in [(b"\x01f\x011", -2), (b"\x01g\x012", i64::MAX)] {
+        widest.extend_from_slice(field);
+        widest.extend_from_slice(&i64::to_le_bytes(at_ms));
+    }
+    let redis = converted(ValueType::HashValkey2, &widest, ValueType::HashMetadata);
+    let texts = elements(ValueType::HashMetadata, &redis);
+    assert!(texts[0].contains("Some(1)") && texts[1].contains(&format!("Some({})", i64::MAX)));
+}
+
 fn id(ms: u8, seq: u8) -> Vec<u8> {
     [&[0; 7][..], &[ms], &[0; 7], &[seq]].concat()
 }
