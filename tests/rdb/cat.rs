@@ -336,7 +336,7 @@ fn lines_agree_with_rdb_rs() {
         for line in cat(&name).lines() {
             let value = match line["type"].as_str().unwrap() {
                 "string" => rdbrs_text(&line["value"]).into(),
-                "list" | "set" => items(&line).iter().map(|item| rdbrs_text(item)).collect(),
+                "list" | "set" => items(&line).iter().map(rdbrs_text).collect(),
                 "zset" => items(&line)
                     .iter()
                     .map(|item| {

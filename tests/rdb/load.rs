@@ -366,7 +366,7 @@ fn functions_and_scripts_go_to_every_target_and_expired_keys_to_none() {
     let scripts = load(&fixture("librdb__script.rdb"), &to, &["--yes"]);
     let loaded = scripts.report()["scripts"].as_u64().unwrap();
     assert!(
-        scripts.code == 0 && loaded >= 2 && loaded % 2 == 0,
+        scripts.code == 0 && loaded >= 2 && loaded.is_multiple_of(2),
         "{}",
         scripts.stdout
     );
