@@ -420,7 +420,8 @@ fn a_key_that_exists_is_kept_or_replaced() {
         scan(&file, |record| {
             let went = restore(&mut at_target, &mut restorer, &KeyHead::of(record), record);
             let Ok((_, verdicts)) = went else { return };
-            assert_eq!(verdicts.last(), Some(&Verdict::Exists));
+            // What was built for nothing is removed after that.
+            assert!(verdicts.contains(&Verdict::Exists), "{verdicts:?}");
         });
         for key in keys(&mut at_source) {
             assert_eq!(at_target.call(&[b"GET", &key[..]]).bytes(), b"kept");
