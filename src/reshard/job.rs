@@ -31,6 +31,10 @@ use crate::upstream::config::UpstreamConfig;
 /// be given.
 pub const SHORTFALLS: &str = "shortfalls.jsonl";
 
+/// The directory in a job's directory for settings of sources that are to be put
+/// back.
+const SETTINGS: &str = "settings";
+
 /// A job that was prepared and can run.
 #[derive(Debug)]
 pub struct Job {
@@ -82,6 +86,7 @@ impl Job {
             throttle: ThrottleDial::new(self.options.throttle),
             tapping: Tapping {
                 spool_dir: Some(self.dir.spool_path()),
+                settings_dir: Some(self.dir.path().join(SETTINGS)),
                 ..self.options.tapping.clone()
             },
             shortfall_file: Some(self.dir.path().join(SHORTFALLS)),
