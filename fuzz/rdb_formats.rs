@@ -8,6 +8,7 @@
 //!   |                    |- bit 0: the input is a recipe, not a blob
 //!   |                    |- bit 1: a blob gets its length, a recipe no count
 //!   |                    |- bits 2-3: how a recipe's blob is damaged
+//!   |                    |- bits 2-4: how far apart a text for LZF repeats
 //!   |                    '- bits 5-7: a recipe again and again, 1 to 128 times
 //!   '- listpack, ziplist, intset, zipmap, quicklist node, stream node, LZF
 //! ```
@@ -358,11 +359,24 @@ fn unpack(bytes: &[u8], unpacked: usize) -> Option<Vec<u8>> {
     Some(text)
 }
 
+/// The input twice, with what does not repeat between; LZF looks back 8 KiB.
+fn far_apart(how: u8, input: &[u8]) -> Vec<u8> {
+    let between = usize::from(how >> 2 & 7) * 1_200;
+    let mut state = 1u32;
+    let noise = (0..between).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    let noise: Vec<u8> = noise.collect();
+    [input, &noise, input].concat()
+}
+
 fn check_lzf(how: u8, input: &[u8]) {
     if how & 1 != 0 {
-        if let Ok(bytes) = lzf::compress(input) {
-            let len = input.len();
-            assert!(unpack(&bytes, len).is_some_and(|text| text == input));
+        let text = far_apart(how, input);
+        if let Ok(bytes) = lzf::compress(&text) {
+            let len = text.len();
+            assert!(unpack(&bytes, len) == Some(text));
             assert_eq!(unpack(&bytes, len + 1), None);
             assert_eq!(unpack(&bytes, len - 1), None);
         }

@@ -28,12 +28,22 @@ impl<'a> Recipe<'a> {
         bytes
     }
 
-    /// One byte, up to `max` times.
+    /// One byte, up to `max` times; half of the lengths are near those where
+    /// formats change.
     fn run(&mut self, max: usize) -> Vec<u8> {
         let [low, high, byte] = self.array();
-        vec![byte; usize::from(u16::from_le_bytes([low, high])) % (max + 1)]
+        let len = if high < 0x80 {
+            usize::from(u16::from_le_bytes([low, high]))
+        } else {
+            TURNS[usize::from(high) % TURNS.len()] + usize::from(low & 7) - 6
+        };
+        vec![byte; len % (max + 1)]
     }
 }
+
+/// Lengths of strings, and of entries with their heads, from which on one byte more
+/// is spent somewhere.
+const TURNS: [usize; 5] = [0x40, 0x80, 0xfe, 0x1000, 0x4000];
 
 /// A blob that counts its elements in a field of its own.
 pub struct Blob {
