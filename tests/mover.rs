@@ -16,6 +16,8 @@ mod expiring;
 mod idling;
 #[path = "mover/refusals.rs"]
 mod refusals;
+#[path = "mover/scanning.rs"]
+mod scanning;
 mod support;
 #[path = "mover/verifying.rs"]
 mod verifying;

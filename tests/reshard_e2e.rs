@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use support::stage::JOB_LIMIT;
-use support::{Client, Shape, Signal, Stage, Value, seeded, wait_until};
+use support::{Client, RedisServer, Shape, Signal, Stage, Value, seeded, wait_until};
 
 /// Keys in database 0 and in the second one.
 const KEYS: (usize, usize) = (170_000, 30_000);
@@ -29,7 +29,12 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Preload, writers, `start --switch auto`, writers again, `complete --purge`,
 /// check.
-fn whole_way(name: &str, mut stage: Stage, keys: (usize, usize)) {
+fn whole_way(name: &str, stage: Stage, keys: (usize, usize)) {
+    whole_way_with(name, stage, keys, &[]);
+}
+
+/// The same with more arguments for the job.
+fn whole_way_with(name: &str, mut stage: Stage, keys: (usize, usize), args: &[&str]) {
     let mut rng = seeded(name);
     stage.preload(&mut rng, keys.0, keys.1);
     stage.check("old.toml", false);
@@ -37,7 +42,7 @@ fn whole_way(name: &str, mut stage: Stage, keys: (usize, usize)) {
     let loads = stage.start_writers(&mut rng);
     stage.let_write(&loads, REPLIES);
 
-    let mut job = stage.start_job(&["--switch", "auto"]);
+    let mut job = stage.start_job(&[&["--switch", "auto"], args].concat());
     let (code, stdout, stderr) = job.finish(JOB_LIMIT);
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert_eq!(job.state().as_deref(), Some("switched"));
@@ -107,6 +112,72 @@ fn shards_behind_a_password() {
         "secret",
     );
     whole_way("shards_behind_a_password", stage, FEW_KEYS);
+}
+
+fn without_psync(extra: &[&str]) -> Stage {
+    let renamed = [
+        "--rename-command",
+        "PSYNC",
+        "",
+        "--rename-command",
+        "SYNC",
+        "",
+    ];
+    Stage::with_servers(
+        RedisServer::start_many(3, &[&renamed[..], extra].concat()),
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+        "",
+    )
+}
+
+#[test]
+fn shards_without_psync_are_walked_through() {
+    let _alone = alone();
+    let name = "shards_without_psync_are_walked_through";
+    whole_way_with(name, without_psync(&[]), FEW_KEYS, &["--attach", "scan"]);
+}
+
+#[test]
+fn a_walk_says_what_it_is_and_leaves_nothing_behind() {
+    let _alone = alone();
+    let mut rng = seeded("a_walk_says_what_it_is_and_leaves_nothing_behind");
+    let mut stage = without_psync(&[]);
+    stage.preload(&mut rng, 2_000, 500);
+    let mut job = stage.start_job(&["--attach", "scan"]);
+    job.wait_state(&["verified"], JOB_LIMIT);
+    let status = job.verb("status", &["--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["attach"], "scan");
+    for source in status["sources"].as_array().unwrap() {
+        assert_eq!(source["changes_by"], "notifications", "{source}");
+    }
+    let setting = |stage: &Stage, at: usize| {
+        let mut client = stage.servers[at].client();
+        let reply = client.call(&["CONFIG", "GET", "notify-keyspace-events"]);
+        reply.items()[1].text()
+    };
+    assert_eq!([0, 1].map(|at| setting(&stage, at)), ["AE", "AE"]);
+    job.process().signal(Signal::Int);
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 75, "{stdout}\n{stderr}");
+    assert!(
+        stderr.contains("promise (--attach scan, weaker)"),
+        "{stderr}"
+    );
+    assert_eq!([0, 1].map(|at| setting(&stage, at)), ["", ""]);
+    stage.check("old.toml", true);
+}
+
+#[test]
+fn shards_without_psync_and_notifications_are_read_in_passes() {
+    let _alone = alone();
+    let name = "shards_without_psync_and_notifications_are_read_in_passes";
+    let stage = without_psync(&["--rename-command", "CONFIG", ""]);
+    // The switch takes a whole pass.
+    let args = ["--attach", "scan", "--hold", "30s"];
+    whole_way_with(name, stage, FEW_KEYS, &args);
 }
 
 #[test]
@@ -252,6 +323,39 @@ fn old_shards_keep_their_keys_until_complete_purge() {
     let complete = job.verb("complete", &["--yes", "--purge"]);
     assert!(complete.status.success(), "{complete:?}");
     stage.check("new.toml", false);
+}
+
+#[test]
+fn a_rate_is_taken_back_while_the_job_copies() {
+    let _alone = alone();
+    let mut rng = seeded("a_rate_is_taken_back_while_the_job_copies");
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    // It would take hours.
+    let mut job = stage.start_job(&["--switch", "auto", "--rate", "1KB/s"]);
+    job.wait_state(&["copying"], JOB_LIMIT);
+    wait_until("the rate shows", JOB_LIMIT, || {
+        let status = job.verb("status", &["--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["throttled_to_bytes_per_s"] == 1024
+    });
+    let nothing = job.verb("set", &[]);
+    assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+    let wrong = job.verb("set", &["--rate", "fast"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let set = job.verb("set", &["--rate", "none", "--target-p99", "5s"]);
+    assert!(set.status.success(), "{set:?}");
+    let told = String::from_utf8_lossy(&set.stdout).into_owned();
+    assert!(told.contains("rate none, target p99 5000 ms"), "{told}");
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    stage.check("new.toml", true);
+    let late = job.verb("set", &["--rate", "none"]);
+    assert_eq!(late.status.code(), Some(4), "no process runs it: {late:?}");
 }
 
 #[test]

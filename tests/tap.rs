@@ -768,6 +768,7 @@ async fn bytes_cut_anywhere_on_the_wire_tell_the_same() {
                     "REPLCONF capa eof",
                     "REPLCONF capa psync2",
                     "REPLCONF version 9.0.0",
+                    "REPLCONF rdb-no-compress 1",
                     "REPLCONF capa rdb-channel-repl",
                     "REPLCONF capa dual-channel",
                     "PSYNC ? -1"

@@ -54,8 +54,8 @@ pub use element::Element;
 pub use limits::ScannerLimits;
 pub use module_id::ModuleId;
 pub use payload::{
-    NotRestorable, PayloadError, split_dump_payload, write_dump_payload,
-    write_dump_payload_with_metadata,
+    NotRestorable, PayloadError, split_dump_payload, split_dump_payload_with_metadata,
+    write_dump_payload, write_dump_payload_with_metadata,
 };
 pub use reader::Malformed;
 pub use record::{Checksum, Event, KeyRecord, LargeKey, Record, SlotRange, ValuePart};

@@ -108,6 +108,17 @@ pub fn write_dump_payload_with_metadata(
 /// [`PayloadError`] names what does not fit. The value's own bytes are not
 /// looked into.
 pub fn split_dump_payload(payload: &[u8]) -> Result<(RawValue<'_>, u16), PayloadError> {
+    split_dump_payload_with_metadata(payload).map(|(_, value, version)| (value, version))
+}
+
+/// As [`split_dump_payload`], with the key's KEY_META record (its opcode first;
+/// empty for none) before the value.
+///
+/// # Errors
+/// As [`split_dump_payload`].
+pub fn split_dump_payload_with_metadata(
+    payload: &[u8],
+) -> Result<(&[u8], RawValue<'_>, u16), PayloadError> {
     let too_short = PayloadError::TooShort(payload.len());
     let (checked, stated) = payload.split_last_chunk::<8>().ok_or(too_short)?;
     let (body, number) = checked.split_last_chunk::<2>().ok_or(too_short)?;
@@ -120,7 +131,7 @@ pub fn split_dump_payload(payload: &[u8]) -> Result<(RawValue<'_>, u16), Payload
             return Err(PayloadError::Checksum { stated, computed });
         }
     }
-    let (_, body) = split_metadata(version, body)?;
+    let (metadata, body) = split_metadata(version, body)?;
     let (&byte, bytes) = body.split_first().ok_or(too_short)?;
     if bytes.is_empty() {
         return Err(too_short);
@@ -129,7 +140,7 @@ pub fn split_dump_payload(payload: &[u8]) -> Result<(RawValue<'_>, u16), Payload
         byte,
         version: number,
     })?;
-    Ok((RawValue { type_id, bytes }, number))
+    Ok((metadata, RawValue { type_id, bytes }, number))
 }
 
 /// Splits the KEY_META record, if there is one, from what stands behind it.

@@ -23,6 +23,8 @@ pub enum TapStep {
     Replconf,
     /// PSYNC, up to its answer.
     Psync,
+    /// Getting the snapshot's own socket ready.
+    SecondSocket,
     /// Receiving the snapshot.
     Snapshot,
     /// Following the command stream.
@@ -37,6 +39,7 @@ impl fmt::Display for TapStep {
             Self::Ping => "PING",
             Self::Replconf => "REPLCONF",
             Self::Psync => "PSYNC",
+            Self::SecondSocket => "opening the snapshot's own connection",
             Self::Snapshot => "receiving the snapshot",
             Self::Stream => "following the command stream",
         })

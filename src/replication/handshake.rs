@@ -155,9 +155,13 @@ pub(super) async fn attach(
         Ok(Answer::Full { replid, offset }) => Start::Full { replid, offset },
         Ok(Answer::Continue { replid }) => Start::Continue { replid },
         Ok(Answer::RdbChannel { client_id }) => {
-            two_sockets::fetch_by_client_id(address, config, &client_id).await?
+            two_sockets::fetch_by_client_id(address, config, &client_id)
+                .await
+                .map_err(on_second_socket)?
         }
-        Ok(Answer::DualChannel) => two_sockets::fetch_and_attach(&mut main, config).await?,
+        Ok(Answer::DualChannel) => two_sockets::fetch_and_attach(&mut main, config)
+            .await
+            .map_err(on_second_socket)?,
         Err(TapErrorKind::PsyncNotAvailable(text)) if text.starts_with("ERR unknown command") => {
             return sync_with_old(address, config, text).await;
         }
@@ -200,10 +204,9 @@ async fn ping(session: &mut Session) -> Result<(), TapError> {
 /// Says what we are and what we can read. Nothing of it is needed: without `eof`
 /// the source writes a file first, without `psync2` it does not say its new id.
 ///
-/// Of what newer servers offer, two things are left alone on purpose:
-/// `rdb-no-checksum`, because the checksum is how we know that nothing was
-/// damaged, and `rdb-no-compress`, because compressed strings are handed on as
-/// they are and unpacked by the target only.
+/// Since Redis 8.6 strings may come uncompressed: packing them costs the source,
+/// unpacking them the target, as it does a native replica. `rdb-no-checksum` is
+/// left alone, because the checksum is how we know that nothing was damaged.
 async fn introduce(session: &mut Session, config: &TapConfig) -> Result<(), TapError> {
     let port = config.listening_port.to_string();
     let mut options = vec![
@@ -211,6 +214,7 @@ async fn introduce(session: &mut Session, config: &TapConfig) -> Result<(), TapE
         ("capa", "eof"),
         ("capa", "psync2"),
         ("version", VERSION),
+        ("rdb-no-compress", "1"),
     ];
     if config.two_sockets {
         options.extend([("capa", "rdb-channel-repl"), ("capa", "dual-channel")]);
@@ -326,6 +330,13 @@ fn refusal(text: &[u8]) -> Refusal {
 
 pub(super) fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
+}
+
+fn on_second_socket(error: TapError) -> TapError {
+    TapError {
+        step: TapStep::SecondSocket,
+        ..error
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::config::{ResumePoint, TapConfig};
-use super::error::{TapError, TapErrorKind};
+use super::error::{TapError, TapErrorKind, TapStep};
 use super::handshake::{self, Link};
 use crate::upstream::{Retry, ShardAddress};
 
@@ -134,6 +134,11 @@ impl Regain {
                 // Dropping the link ends the snapshot before it has begun.
                 Ok(link) => self.set_aside.push(link.address),
                 Err(error) => {
+                    if error.step == TapStep::SecondSocket {
+                        // A firewall, a limit on clients: one socket does, too.
+                        tracing::warn!(%error, "asking for the snapshot on one connection");
+                        self.config.two_sockets = false;
+                    }
                     // Of several errors, one that may pass counts.
                     if failed
                         .as_ref()
@@ -152,9 +157,7 @@ impl Regain {
                 handshake::attach(&address.clone(), &self.config, None).await
             }
             (_, Some(error)) => Err(error),
-            (_, None) => {
-                Err(TapErrorKind::Closed.at(&self.config.address, super::TapStep::Connect))
-            }
+            (_, None) => Err(TapErrorKind::Closed.at(&self.config.address, TapStep::Connect)),
         }
     }
 }

@@ -31,9 +31,9 @@ use crate::upstream::config::UpstreamConfig;
 /// be given.
 pub const SHORTFALLS: &str = "shortfalls.jsonl";
 
-/// The directory in a job's directory for what sources send faster than targets
-/// take it.
-pub const SPOOL: &str = "spool";
+/// The directory in a job's directory for settings of sources that are to be put
+/// back.
+const SETTINGS: &str = "settings";
 
 /// A job that was prepared and can run.
 #[derive(Debug)]
@@ -85,7 +85,8 @@ impl Job {
             resumed: false,
             throttle: ThrottleDial::new(self.options.throttle),
             tapping: Tapping {
-                spool_dir: Some(self.dir.path().join(SPOOL)),
+                spool_dir: Some(self.dir.spool_path()),
+                settings_dir: Some(self.dir.path().join(SETTINGS)),
                 ..self.options.tapping.clone()
             },
             shortfall_file: Some(self.dir.path().join(SHORTFALLS)),
@@ -127,6 +128,9 @@ impl Job {
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());
+        if let Err(error) = self.dir.remove_spool(&self.lock) {
+            tracing::warn!(%error, "bytes that no target needs any more stay on disk");
+        }
         // The journal has all of it; `reshard report` makes it again.
         if let Err(error) = self.dir.write_report(&self.lock, &report) {
             tracing::warn!(%error, "report.json was not written");

@@ -6,6 +6,7 @@
 //! switch be intended.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -188,5 +189,61 @@ pub fn copied(progress: &MoverProgress) -> Copied {
     Copied {
         keys: progress.sources.iter().map(|row| row.keys_acked).sum(),
         bytes: progress.sources.iter().map(|row| row.bytes_sent).sum(),
+    }
+}
+
+/// Why a switch was taken back, with what to do where its marker had to wait for
+/// a pass over all keys of a source that takes longer than the hold.
+pub(super) fn with_pass_hint(why: String, progress: &MoverProgress, hold: Duration) -> String {
+    match progress.pass_ms() {
+        Some(ms) if Duration::from_millis(ms) >= hold => format!(
+            "{why}; with --attach scan and no keyspace notifications a switch takes a pass over all keys, {ms} ms now: start again with a longer --hold (up to 30s), or let our user CONFIG SET notify-keyspace-events"
+        ),
+        _ => why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reshard::mover::{Phase, Shortfalls, SourceProgress, WalkFigures};
+
+    #[test]
+    fn a_hold_that_is_shorter_than_a_pass_is_told() {
+        let row = SourceProgress {
+            source: "10.0.0.1:6379".parse().unwrap(),
+            phase: Phase::Following,
+            keys_scanned: 0,
+            keys_sent: 0,
+            keys_acked: 0,
+            bytes_sent: 0,
+            keys_hint: 0,
+            snapshot_bytes: 0,
+            snapshot_bytes_total: None,
+            commands_sent: 0,
+            times_unguarded: 0,
+            restarts: 0,
+            keys_expired: 0,
+            keys_by_commands: 0,
+            shortfalls: Shortfalls::default(),
+            tap: None,
+            walk: Some(WalkFigures {
+                pass_ms: Some(700),
+                ..WalkFigures::default()
+            }),
+            offset_read: 0,
+            offset_applied: 0,
+        };
+        let progress = MoverProgress {
+            sources: vec![row],
+            ..MoverProgress::default()
+        };
+        let told = |hold| with_pass_hint("late".to_owned(), &progress, hold);
+        let short = told(Duration::from_millis(500));
+        assert!(
+            short.contains("700 ms") && short.contains("--hold"),
+            "{short}"
+        );
+        assert_eq!(told(Duration::from_secs(5)), "late");
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::mover::Attach;
 use crate::router::layout::{Layout, Shard};
 use crate::router::moves::{ESTIMATE_SAMPLES, Moves, MovesError};
 
@@ -60,6 +61,9 @@ pub enum Promise {
     /// No write that passes through the given proxies is lost; one that goes
     /// round them straight to an old shard may be.
     ProxiesOnly,
+    /// The same for writes that the old shards tell of, or that a pass finds:
+    /// they are walked through instead of followed command by command.
+    ProxiesOnlyByScan,
 }
 
 /// A whole plan.
@@ -114,6 +118,8 @@ pub struct PlanInput<'a> {
     pub epoch: Option<u64>,
     /// The new layout.
     pub to: &'a Arc<Layout>,
+    /// How the old shards would be attached to.
+    pub attach: Attach,
 }
 
 impl Plan {
@@ -159,7 +165,10 @@ impl Plan {
                 .collect(),
             moving_percent: estimate.moving_percent,
             nothing_to_do: input.from.fingerprint() == input.to.fingerprint(),
-            promise: Promise::ProxiesOnly,
+            promise: match input.attach {
+                Attach::Psync => Promise::ProxiesOnly,
+                Attach::Scan => Promise::ProxiesOnlyByScan,
+            },
             warnings: warnings(input),
         };
         Ok((plan, moves))
@@ -297,6 +306,13 @@ impl fmt::Display for Promise {
                 "promise: no write through the given proxies is lost or reordered; a write that goes\n\
                  straight to an old shard after the switch stays there (this build has no fence on the servers)",
             ),
+            Self::ProxiesOnlyByScan => f.write_str(
+                "promise (--attach scan, weaker): a write through the given proxies is brought if the old shard\n\
+                 tells of it by a keyspace notification, or else by the pass over all keys that precedes the\n\
+                 switch; a FLUSHALL, FLUSHDB or SWAPDB between the last verify and the switch is not noticed.\n\
+                 A full verify before the switch still compares every moving key. A write that goes straight\n\
+                 to an old shard after the switch stays there",
+            ),
         }
     }
 }
@@ -329,6 +345,7 @@ mod tests {
             from,
             epoch: Some(7),
             to,
+            attach: Attach::Psync,
         };
         Plan::between(&input).unwrap().0
     }

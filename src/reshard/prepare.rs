@@ -205,6 +205,7 @@ async fn plan_anew(
         from: &from,
         epoch: Some(agreed.epoch),
         to: &request.to,
+        attach: request.options.tapping.attach,
     })?;
     if plan.nothing_to_do {
         return Ok(Prepared::NothingToDo(Box::new(plan)));
@@ -239,6 +240,7 @@ async fn resume(
         from: &from,
         epoch: planned.epoch.checked_sub(1),
         to: &to,
+        attach: request.options.tapping.attach,
     })?;
     let begun = Begun::Earlier(history);
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))

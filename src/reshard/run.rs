@@ -19,7 +19,7 @@ use super::ending::Ending;
 use super::history::{History, JobLog, Safety};
 use super::job_error::JobError;
 use super::mover::{MoverConfig, MoverProgress, ThrottleDial, VerifyReport};
-use super::moving::{CleanVerify, DataPath, Moving};
+use super::moving::{CleanVerify, DataPath, Moving, with_pass_hint};
 use super::prepare::{AUTO_TRIES_MAX, JobOptions, SwitchMode, check_proxies};
 use super::proxies::{Fleet, SwitchTerms};
 use super::recopy::{Disturbed, disturbed};
@@ -364,6 +364,7 @@ impl Runner {
                 Ok(None)
             }
             SwitchEnd::Aborted { why } | SwitchEnd::Unfinished { waiting: why } => {
+                let why = with_pass_hint(why, &moving.progress().borrow(), self.options.hold);
                 let record = Record::SwitchAborted {
                     at_ms: now_ms(),
                     why: why.clone(),

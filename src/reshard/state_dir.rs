@@ -76,6 +76,11 @@ impl StateDir {
         self.0.join("journal")
     }
 
+    /// Where what sources send faster than targets take it waits.
+    pub fn spool_path(&self) -> PathBuf {
+        self.0.join("spool")
+    }
+
     /// The running job's socket.
     pub fn socket_path(&self) -> PathBuf {
         self.0.join("control.sock")
@@ -146,6 +151,20 @@ impl StateDir {
         fs::rename(self.journal_path(), aside)
             .map_err(|source| self.io_error("the old journal cannot be renamed", source))?;
         Ok(Journal::open(&self.journal_path())?.journal)
+    }
+
+    /// Removes what a killed process of a job that is over left in the spool: data
+    /// of users.
+    ///
+    /// # Errors
+    /// [`StateDirError::Io`].
+    pub fn remove_spool(&self, _lock: &Lock) -> Result<(), StateDirError> {
+        match fs::remove_dir_all(self.spool_path()) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(self.io_error("the spool cannot be removed", source))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes `report.json`, whole or not at all.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::history::History;
-use super::mover::{MoverProgress, SourceProgress};
+use super::mover::{Attach, MoverProgress, SourceProgress};
 use super::moving::copied;
 use super::record::{Copied, Record};
 
@@ -38,6 +38,10 @@ pub struct JobStatus {
     /// Which server's strain is the reason, if one's is.
     #[serde(default)]
     pub throttled_by: Option<String>,
+    /// How the sources are attached to, `psync` or `scan`; none when no process
+    /// runs the job.
+    #[serde(default)]
+    pub attach: Option<String>,
     /// One row a source; empty when no process runs the job.
     pub sources: Vec<SourceStatus>,
     /// When the last clean verify ended, milliseconds since 1970.
@@ -98,6 +102,16 @@ pub struct SourceStatus {
     /// What went wrong last with its link, even if it was overcome.
     #[serde(default)]
     pub last_link_error: Option<String>,
+    /// With `scan`: how changes are found, `notifications` or `passes`.
+    #[serde(default)]
+    pub changes_by: Option<String>,
+    /// With `scan`: keys that changed and are still to be read.
+    #[serde(default)]
+    pub waiting_keys: u64,
+    /// With `passes`: how long the newest pass over all keys took. A switch takes
+    /// as long.
+    #[serde(default)]
+    pub pass_ms: Option<u64>,
 }
 
 impl JobStatus {
@@ -116,6 +130,7 @@ impl JobStatus {
             lag_bytes: 0,
             throttled_to_bytes_per_s: None,
             throttled_by: None,
+            attach: None,
             sources: Vec::new(),
             verified_at_ms: None,
             aborted_switches: 0,
@@ -140,6 +155,9 @@ impl JobStatus {
             status.lag_bytes = progress.sources.iter().map(SourceProgress::lag_bytes).sum();
             status.throttled_to_bytes_per_s = progress.held.bytes_per_s;
             status.throttled_by.clone_from(&progress.held.why);
+            let is_scan = progress.sources.iter().any(|row| row.walk.is_some());
+            let attach = if is_scan { Attach::Scan } else { Attach::Psync };
+            status.attach = Some(attach.to_string());
             status.sources = progress.sources.iter().map(SourceStatus::of).collect();
         }
         status
@@ -165,6 +183,11 @@ impl JobStatus {
 impl SourceStatus {
     fn of(row: &SourceProgress) -> Self {
         let tap = row.tap.as_ref();
+        let walk = row.walk.as_ref();
+        let changes_by = walk.map(|walk| match walk.passes_because {
+            None => "notifications",
+            Some(_) => "passes",
+        });
         Self {
             addr: row.source.to_string(),
             phase: format!("{:?}", row.phase).to_ascii_lowercase(),
@@ -181,9 +204,15 @@ impl SourceStatus {
             keys_not_whole: row.shortfalls.lose,
             waiting_bytes: tap.map_or(0, |tap| tap.memory_bytes + tap.disk_bytes),
             spooled_bytes: tap.map_or(0, |tap| tap.disk_bytes),
-            reconnects: tap.map_or(0, |tap| tap.reconnects),
+            reconnects: tap.map_or(0, |tap| tap.reconnects)
+                + walk.map_or(0, |walk| walk.interruptions),
             restarts: row.restarts,
-            last_link_error: tap.and_then(|tap| tap.last_error.clone()),
+            last_link_error: tap
+                .and_then(|tap| tap.last_error.clone())
+                .or_else(|| walk.and_then(|walk| walk.last_interruption.clone())),
+            changes_by: changes_by.map(str::to_owned),
+            waiting_keys: walk.map_or(0, |walk| walk.waiting_keys),
+            pass_ms: walk.and_then(|walk| walk.pass_ms),
         }
     }
 }
@@ -204,6 +233,13 @@ impl fmt::Display for JobStatus {
             let waiting: u64 = self.sources.iter().map(|row| row.waiting_bytes).sum();
             if waiting > 0 {
                 write!(f, ", {} wait to be applied", Bytes(waiting))?;
+            }
+            if self.attach.as_deref() == Some("scan") {
+                f.write_str(", by scan")?;
+            }
+            let passes = self.sources.iter().filter_map(|row| row.pass_ms);
+            if let Some(ms) = passes.max() {
+                write!(f, " in passes of {ms} ms")?;
             }
             let unheld: u64 = self.sources.iter().map(|row| row.keys_unheld).sum();
             if unheld > 0 {

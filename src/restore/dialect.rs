@@ -142,6 +142,11 @@ impl Dialect {
         self.level >= (major, minor)
     }
 
+    /// Whether it frees large values in the background (UNLINK).
+    pub fn removes_in_background(&self) -> bool {
+        self.unlink
+    }
+
     /// Whether all that a server of `other` streams is understood here.
     pub fn understands(&self, other: &Dialect) -> bool {
         let fields =

@@ -1,5 +1,5 @@
 //! The requests for a value, word by word. That servers take them is seen by
-//! `tests/restore_modes.rs`; newer ones than those there are only here.
+//! `tests/rdb/restore_modes.rs`; newer ones than those there are only here.
 
 use crate::rdb::{Loss, RawValue, ValueType, write_dump_payload_with_metadata};
 use crate::resp::{RequestLimits, RequestScanner};

@@ -105,7 +105,7 @@ fn assert_moved(world: &World) {
     }
 }
 
-async fn copy_under_writes(world: Arc<World>, keys: usize, limits: MoverLimits, name: &str) {
+pub async fn copy_under_writes(world: Arc<World>, keys: usize, limits: MoverLimits, name: &str) {
     let mut rng = seeded(name);
     world.fill(&mut rng, keys);
     let stop = Arc::new(AtomicBool::new(false));

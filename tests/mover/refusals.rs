@@ -73,7 +73,49 @@ async fn a_target_whose_acl_denies_restore_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_without_psync_is_named() {
     let world = with_first(&["--rename-command", "PSYNC", ""]);
-    refused(&world, Role::Source, 0, "PSYNC").await;
+    let text = refused(&world, Role::Source, 0, "PSYNC").await;
+    assert!(text.contains("--attach scan"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_can_be_neither_tapped_nor_walked_is_named() {
+    // Which of the two is looked at first depends on their ports.
+    let why = async |extra: &[&str]| {
+        let world = World::without_psync(extra);
+        let error = preflight(&world.config()).await.unwrap_err();
+        assert!(error.is_refusal(), "{error}");
+        error.to_string()
+    };
+    let text = why(&["--rename-command", "DUMP", ""]).await;
+    assert!(text.contains("check DUMP: ERR unknown command"), "{text}");
+    let denied = ["--user", "default", "on", "nopass", "~*", "&*", "+@all"];
+    let text = why(&[&denied[..], &["-subscribe"]].concat()).await;
+    assert!(text.contains("check SUBSCRIBE: NOPERM"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_not_read_by_scan() {
+    let world = World::without_psync(&[]);
+    let mut config = world.config();
+    let address = |at: usize| world.servers[at].address().parse().unwrap();
+    config.tapping.replicas.insert(address(0), address(2));
+    let text = preflight(&config).await.unwrap_err().to_string();
+    assert!(text.contains("--attach psync only"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_without_notifications_is_a_warning() {
+    let world = World::without_psync(&[]);
+    let report = preflight(&world.config()).await.unwrap();
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    let world = World::without_psync(&["--rename-command", "CONFIG", ""]);
+    let report = preflight(&world.config()).await.unwrap();
+    assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
+    for server in &world.servers[..2] {
+        let mut warnings = report.warnings.iter();
+        let warning = warnings.find(|warning| warning.contains(&server.address()));
+        assert!(warning.unwrap().contains("--hold"), "{warning:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

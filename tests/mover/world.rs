@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use keyferry::reshard::mover::{
-    self, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Tapping, Throttle, ThrottleDial,
-    check_targets,
+    self, Attach, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Tapping, Throttle,
+    ThrottleDial, check_targets,
 };
 use keyferry::router::layout::Layout;
 use keyferry::router::moves::{Move, Moves};
@@ -21,6 +21,7 @@ pub const DBS: [u32; 2] = [0, 3];
 pub struct World {
     pub servers: Vec<RedisServer>,
     pub moves: Arc<Moves>,
+    pub attach: Attach,
 }
 
 /// A copy of at most this many bytes a second.
@@ -71,7 +72,27 @@ impl World {
         let old = layout(&refs[..from], old);
         let new = layout(&refs[..to], DistributionKind::Ketama);
         let moves = Arc::new(Moves::between(old, new).unwrap());
-        World { servers, moves }
+        let attach = Attach::Psync;
+        World {
+            servers,
+            moves,
+            attach,
+        }
+    }
+
+    /// Two servers without PSYNC, and with more arguments, become three.
+    pub fn without_psync(extra: &[&str]) -> World {
+        let words: Vec<&str> = ["PSYNC", "SYNC"]
+            .iter()
+            .flat_map(|name| ["--rename-command", name, ""])
+            .chain(extra.iter().copied())
+            .collect();
+        let mut servers = RedisServer::start_many(2, &words);
+        servers.push(RedisServer::start(&[]));
+        World {
+            attach: Attach::Scan,
+            ..World::between(servers, 2, 3, DistributionKind::Ketama)
+        }
     }
 
     pub fn config(&self) -> MoverConfig {
@@ -82,7 +103,10 @@ impl World {
             on_conflict: OnConflict::Fail,
             resumed: false,
             throttle: ThrottleDial::new(Throttle::default()),
-            tapping: Tapping::default(),
+            tapping: Tapping {
+                attach: self.attach,
+                ..Tapping::default()
+            },
             shortfall_file: None,
             job: "test".to_owned(),
         }

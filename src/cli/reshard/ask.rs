@@ -185,6 +185,7 @@ fn give_up_journal(dir: &StateDir, verb: Verb) -> Result<ExitStatus, Failure> {
     };
     let mut log = JobLog::new(history, journal);
     log.record(record, Safety::Synced).map_err(JobError::from)?;
+    dir.remove_spool(&lock).map_err(JobError::from)?;
     let how = if verb == Verb::Rollback {
         "rolled back"
     } else {

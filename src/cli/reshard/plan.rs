@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{finish, stdout};
 use crate::reshard::job_error::JobError;
+use crate::reshard::mover::Attach;
 use crate::reshard::plan::{Plan, PlanInput};
 use crate::reshard::proxies::{Agreed, Disagreement, Fleet};
 
@@ -17,6 +18,9 @@ use super::{Failure, block_on};
 pub struct PlanArgs {
     #[command(flatten)]
     pool: PoolArgs,
+    /// How old shards would be read: psync, or scan for servers without PSYNC
+    #[arg(long, value_name = "HOW", default_value_t = Attach::Psync)]
+    attach: Attach,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -25,12 +29,12 @@ pub struct PlanArgs {
 /// Runs `keyferry reshard plan`.
 pub fn run(args: &PlanArgs) -> ExitStatus {
     match args.pool.meant() {
-        Ok(meant) => block_on(plan(meant, args.json)),
+        Ok(meant) => block_on(plan(meant, args)),
         Err(failure) => failure.print(),
     }
 }
 
-async fn plan(meant: MeantPool, json: bool) -> Result<ExitStatus, Failure> {
+async fn plan(meant: MeantPool, args: &PlanArgs) -> Result<ExitStatus, Failure> {
     let agreed = agreed(&meant).await?;
     let epoch = agreed.as_ref().map(|agreed| agreed.epoch);
     let from = match agreed {
@@ -43,10 +47,11 @@ async fn plan(meant: MeantPool, json: bool) -> Result<ExitStatus, Failure> {
         from: &from,
         epoch,
         to: &meant.to,
+        attach: args.attach,
     })
     .map_err(JobError::from)?;
     let mut out = stdout();
-    let written = if json {
+    let written = if args.json {
         serde_json::to_writer(&mut out, &plan)
             .map_err(std::io::Error::from)
             .and_then(|()| writeln!(out))

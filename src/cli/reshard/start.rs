@@ -11,7 +11,7 @@ use crate::cli::logging::Log;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::config::LogConfig;
 use crate::reshard::job::Job;
-use crate::reshard::mover::{Bound, OnConflict, Tapping, Throttle, ThrottleChange};
+use crate::reshard::mover::{Attach, Bound, OnConflict, Tapping, Throttle, ThrottleChange};
 use crate::reshard::moving::Movers;
 use crate::reshard::plan::Plan;
 use crate::reshard::prepare::{JobOptions, Prepared, StartRequest, SwitchMode, prepare};
@@ -47,6 +47,10 @@ pub struct StartArgs {
     /// Slow the copy down while a source holds more output for replicas, e.g. 64MB
     #[arg(long, value_name = "SIZE", value_parser = size_bound)]
     source_buffer: Option<Bound>,
+    /// How old shards are read: psync (as a replica), or scan for servers without
+    /// PSYNC (SCAN, DUMP and PTTL; promises less, see docs/operations.md)
+    #[arg(long, value_name = "HOW", default_value_t = Attach::Psync)]
+    attach: Attach,
     /// Read an old shard from this replica of it: SHARD=REPLICA, each as host:port;
     /// may be given for each shard
     #[arg(long = "replica", value_name = "SHARD=REPLICA", value_parser = replica)]
@@ -163,6 +167,7 @@ fn request(args: &StartArgs, meant: MeantPool) -> StartRequest {
                 WhoSwitches::Auto => SwitchMode::Auto,
             },
             tapping: Tapping {
+                attach: args.attach,
                 replicas: args.replicas.iter().cloned().collect(),
                 spool_bytes_max: args.spool_max,
                 ..Tapping::default()

@@ -39,6 +39,8 @@ pub const SCAN_COUNT: usize = 1000;
 pub const TARGET_SILENCE_MS_MAX: u64 = 300_000;
 /// Longest wait for a marker to come back through the stream of its source.
 pub const MARKER_MS_MAX: u64 = 60_000;
+/// The same for a source that is read in repeated passes: a marker waits for one.
+pub const PASS_MARKER_MS_MAX: u64 = 3_600_000;
 /// A marker that returns within this time means that the source is followed closely.
 pub const FOLLOWING_MARKER_MS_MAX: u64 = 250;
 /// Pause between two looks at the lag while waiting to follow closely.
@@ -101,9 +103,48 @@ impl MoverConfig {
     }
 }
 
+/// How the sources are attached to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Attach {
+    /// As a replica: every command, in its order.
+    #[default]
+    Psync,
+    /// By SCAN, DUMP and PTTL, for servers without PSYNC: see `walk` for what is
+    /// promised then.
+    Scan,
+}
+
+impl fmt::Display for Attach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Attach::Psync => "psync",
+            Attach::Scan => "scan",
+        })
+    }
+}
+
+/// A word that is no way of attaching.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown way of attaching `{0}`: use psync or scan")]
+pub struct UnknownAttach(String);
+
+impl FromStr for Attach {
+    type Err = UnknownAttach;
+
+    fn from_str(word: &str) -> Result<Attach, UnknownAttach> {
+        match word {
+            "psync" => Ok(Attach::Psync),
+            "scan" => Ok(Attach::Scan),
+            other => Err(UnknownAttach(other.to_owned())),
+        }
+    }
+}
+
 /// How the sources are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tapping {
+    /// The way, for all of them.
+    pub attach: Attach,
     /// Source -> its replica to read from instead. Markers are published on the
     /// source all the same: their way through the replica is part of the proof.
     pub replicas: BTreeMap<ShardAddress, ShardAddress>,
@@ -112,6 +153,10 @@ pub struct Tapping {
     pub spool_dir: Option<PathBuf>,
     /// Bytes on disk for one source; `None`: as many as there is room for.
     pub spool_bytes_max: Option<u64>,
+    /// Directory that keeps settings of sources which are changed while they are
+    /// walked through, a file each, for the run after one that was killed.
+    /// `None`: such a run leaves them changed.
+    pub settings_dir: Option<PathBuf>,
 }
 
 /// Bounds of one (source, target) lane.
@@ -196,5 +241,13 @@ mod tests {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
         assert!("merge".parse::<OnConflict>().is_err());
+    }
+
+    #[test]
+    fn every_way_of_attaching_reads_back_what_it_prints() {
+        for attach in [Attach::Psync, Attach::Scan] {
+            assert_eq!(attach.to_string().parse(), Ok(attach));
+        }
+        assert!("sync".parse::<Attach>().is_err());
     }
 }

@@ -162,6 +162,24 @@ pub enum MoveError {
         /// The bound.
         max: usize,
     },
+    /// A source that is walked through has too many keys that would have to be
+    /// remembered.
+    #[error(
+        "source {source_server} has more than {max} keys to be remembered: {}",
+        if *.passes {
+            "in repeated passes all moving keys are; let our user CONFIG GET and CONFIG SET notify-keyspace-events, or allow PSYNC and use --attach psync"
+        } else {
+            "streams and HyperLogLogs are, since they can change without a notification; allow PSYNC and use --attach psync"
+        }
+    )]
+    TooManyToRemember {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// The bound.
+        max: usize,
+        /// Whether it is read in repeated passes.
+        passes: bool,
+    },
     /// A resumed job cannot tell its own keys from those it was told to leave alone.
     #[error(
         "a job with --on-conflict skip cannot be resumed: which keys were in the targets before it began is not known any more; start again with --on-conflict replace (the source's values win) or after removing the copied keys"

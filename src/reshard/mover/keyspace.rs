@@ -41,6 +41,11 @@ impl KeyWalk {
         })
     }
 
+    /// The link was dialed again: a cursor holds on any connection.
+    pub(super) fn reconnected(&mut self) {
+        self.selected = None;
+    }
+
     /// The next page, which may be empty; `None` at the end.
     pub(super) async fn next(&mut self, link: &mut Link) -> Result<Option<Page>, MoveError> {
         let Some(&db) = self.dbs.front() else {

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::guard::Guarded;
@@ -33,7 +34,11 @@ pub(super) enum Expected {
         passed: mpsc::Sender<()>,
     },
     /// Reads on the targets of these keys.
-    Reads { db: u32, reads: Vec<TargetReads> },
+    Reads {
+        db: u32,
+        keys: Vec<Bytes>,
+        reads: Vec<TargetReads>,
+    },
     /// The end of the guard: what it remembered goes to the settler.
     Lift(oneshot::Sender<Guarded>),
     /// Exact expiry times, read from the source together with the marker.

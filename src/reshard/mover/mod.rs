@@ -10,7 +10,7 @@
 //! - `preflight` looks at every server and changes nothing.
 //! - `check_targets` applies the conflict policy.
 //! - `start` attaches one tap to every old shard and opens one lane from it to
-//!   every new shard.
+//!   every new shard. Where there is no PSYNC, a `walk` does what it can instead.
 //! - Only keys with old(k) = S and new(k) != S go into S's lanes, from the
 //!   snapshot as RESTORE, from the stream as they come (`route`).
 //! - `marker` tells when everything before a moment has reached the targets.
@@ -25,6 +25,7 @@ mod compare;
 mod config;
 mod conflict;
 mod error;
+mod feed;
 mod governor;
 mod guard;
 mod key_text;
@@ -51,9 +52,12 @@ mod tasks;
 mod throttle;
 mod translate;
 mod verify;
+mod walk;
 
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
-pub use config::{MoverConfig, MoverLimits, OnConflict, Tapping, UnknownPolicy};
+pub use config::{
+    Attach, MoverConfig, MoverLimits, OnConflict, Tapping, UnknownAttach, UnknownPolicy,
+};
 pub use conflict::{TargetsChecked, check_targets};
 pub use error::{KeyAt, MoveError, Retry, Role, Unfollowable};
 pub use preflight::{PreflightReport, ServerReport, preflight};
@@ -65,3 +69,4 @@ pub use start::start;
 pub use strain::Held;
 pub use throttle::{Bound, Throttle, ThrottleChange, ThrottleDial};
 pub use verify::{VerifyOptions, VerifyReport};
+pub use walk::WalkFigures;

@@ -5,17 +5,18 @@ use std::time::Instant;
 
 use crate::rdb::{RawValue, ValueType};
 use crate::resp::Value;
-use crate::restore::{KeyHead, Overwrite, Reply, Requests, RestoreOptions, Restorer};
+use crate::restore::{Dialect, KeyHead, Overwrite, Reply, Requests, RestoreOptions, Restorer};
 use crate::router::address::ShardAddress;
 
 use super::clocks::{check_clocks, sample};
-use super::config::MoverConfig;
+use super::config::{Attach, MoverConfig};
 use super::error::{MoveError, Role};
 use super::keyspace::databases;
 use super::link::{Link, info_field};
 use super::marker::MARKER_CHANNEL;
 use super::placement::Placement;
-use super::start::dialect;
+use super::start::dialect_of;
+use super::walk::why_refused;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct ServerReport {
     pub server: ShardAddress,
     /// As the server states it, such as `7.0.15`.
     pub version: String,
+    /// What it speaks, by its own word.
+    pub dialect: Dialect,
     /// The server's own id, new at each of its starts.
     pub run_id: String,
     /// Keys in all databases.
@@ -71,11 +74,18 @@ pub async fn preflight(cfg: &MoverConfig) -> Result<PreflightReport, MoveError> 
         let mut link = Link::connect(Role::Source, server, &cfg.upstream).await?;
         let found = look(&mut link).await?;
         clocks.push((server.clone(), sample(&mut link, start).await?));
-        check_source(&mut link, &found, &cfg.job).await?;
+        check_source(&mut link, &cfg.job).await?;
+        match cfg.tapping.attach {
+            Attach::Psync => check_psync(&mut link, &found).await?,
+            Attach::Scan => report.warnings.extend(check_scan(&mut link, cfg).await?),
+        }
         report.sources.push(found);
     }
     for (source, replica) in &cfg.tapping.replicas {
-        check_replica(cfg, placement.sources(), source, replica).await?;
+        let mut link = Link::connect(Role::Source, replica, &cfg.upstream).await?;
+        check_replica(&mut link, cfg, placement.sources(), source).await?;
+        // Its snapshot bears its own time.
+        clocks.push((replica.clone(), sample(&mut link, start).await?));
     }
     let highest_db = report
         .sources
@@ -92,7 +102,8 @@ pub async fn preflight(cfg: &MoverConfig) -> Result<PreflightReport, MoveError> 
     }
     check_identities(&report)?;
     check_clocks(&clocks)?;
-    report.warnings = warnings(&report);
+    let warnings = warnings(&report);
+    report.warnings.extend(warnings);
     Ok(report)
 }
 
@@ -115,8 +126,10 @@ async fn look(link: &mut Link) -> Result<ServerReport, MoveError> {
         let why = "it runs in cluster mode, where slots belong to nodes by their own rules: use standalone servers";
         return Err(link.refuse("check that it stands alone", why));
     }
+    let dialect = dialect_of(&info, link)?;
     let dbs = databases(link).await?;
     Ok(ServerReport {
+        dialect,
         server: link.server().clone(),
         version: field("redis_version"),
         run_id: field("run_id"),
@@ -127,26 +140,8 @@ async fn look(link: &mut Link) -> Result<ServerReport, MoveError> {
     })
 }
 
-async fn check_source(link: &mut Link, found: &ServerReport, job: &str) -> Result<(), MoveError> {
-    const PSYNC: &str = "check PSYNC";
-    let known = link.ask(PSYNC, &[b"COMMAND", b"INFO", b"PSYNC"]).await?;
-    if matches!(&known, Value::Array(items) if matches!(items.as_slice(), [Value::Null])) {
-        let why = "the server does not offer PSYNC (renamed or disabled): allow it, or tap a replica that does";
-        return Err(link.refuse(PSYNC, why));
-    }
-    if found.major() >= 7
-        && let Some(user) = link.ask(PSYNC, &[b"ACL", b"WHOAMI"]).await?.as_bytes()
-    {
-        let user = user.to_vec();
-        let dry = link
-            .ask(PSYNC, &[b"ACL", b"DRYRUN", &user, b"PSYNC", b"?", b"-1"])
-            .await?;
-        // +OK when allowed, a sentence when not, an error when DRYRUN itself is refused.
-        if let Value::Bulk(sentence) = dry {
-            let sentence = String::from_utf8_lossy(&sentence).into_owned();
-            return Err(link.refuse(PSYNC, format!("{sentence}: allow +psync +replconf +ping")));
-        }
-    }
+/// What any source must let us do.
+async fn check_source(link: &mut Link, job: &str) -> Result<(), MoveError> {
     let message = format!("{job}:preflight");
     let args: [&[u8]; 3] = [b"PUBLISH", MARKER_CHANNEL, message.as_bytes()];
     let publish = link.ask("check PUBLISH", &args).await?;
@@ -162,15 +157,81 @@ async fn check_source(link: &mut Link, found: &ServerReport, job: &str) -> Resul
     accepted(scan, link, "check SCAN", "verification lists the keys")
 }
 
+async fn check_psync(link: &mut Link, found: &ServerReport) -> Result<(), MoveError> {
+    const PSYNC: &str = "check PSYNC";
+    let known = link.ask(PSYNC, &[b"COMMAND", b"INFO", b"PSYNC"]).await?;
+    if matches!(&known, Value::Array(items) if matches!(items.as_slice(), [Value::Null])) {
+        let why = "the server does not offer PSYNC (renamed or disabled): allow it, or tap a replica that does; --attach scan does without, and promises less: changes that its notifications do not tell of are found by verify only";
+        return Err(link.refuse(PSYNC, why));
+    }
+    if found.major() < 7 {
+        return Ok(());
+    }
+    let whoami = link.ask(PSYNC, &[b"ACL", b"WHOAMI"]).await?;
+    let Some(user) = whoami.as_bytes() else {
+        return Ok(());
+    };
+    let dry = link
+        .ask(PSYNC, &[b"ACL", b"DRYRUN", user, b"PSYNC", b"?", b"-1"])
+        .await?;
+    // +OK when allowed, a sentence when not, an error when DRYRUN itself is refused.
+    if let Value::Bulk(sentence) = dry {
+        let sentence = String::from_utf8_lossy(&sentence).into_owned();
+        let why = format!(
+            "{sentence}: allow +psync +replconf +ping, or use --attach scan, which promises less"
+        );
+        return Err(link.refuse(PSYNC, why));
+    }
+    Ok(())
+}
+
+/// What a source must let us do that is walked through; a warning if changes
+/// have to be found by repeated passes.
+async fn check_scan(link: &mut Link, cfg: &MoverConfig) -> Result<Option<String>, MoveError> {
+    const NEED: &str = "a source without PSYNC is read by it";
+    if let Some((source, replica)) = cfg.tapping.replicas.first_key_value() {
+        let why = format!("--replica {source}={replica} goes with --attach psync only");
+        return Err(link.refuse("check --attach scan", why));
+    }
+    let key = format!("__keyferry:{}:preflight", cfg.job);
+    let key = key.as_bytes();
+    let requests: [(&'static str, &[&[u8]]); 5] = [
+        ("check DUMP", &[b"DUMP", key]),
+        ("check PTTL", &[b"PTTL", key]),
+        ("check TIME", &[b"TIME"]),
+        ("check MULTI", &[b"MULTI"]),
+        ("check EXEC", &[b"EXEC"]),
+    ];
+    for (step, args) in requests {
+        let reply = link.ask(step, args).await?;
+        accepted(reply, link, step, NEED)?;
+    }
+    // A connection that listens takes few other commands.
+    let mut listening = Link::connect(Role::Source, link.server(), &cfg.upstream).await?;
+    for (step, args) in [
+        ("check SUBSCRIBE", [&b"SUBSCRIBE"[..], MARKER_CHANNEL]),
+        ("check PSUBSCRIBE", [b"PSUBSCRIBE", b"__keyevent@*__:*"]),
+    ] {
+        let reply = listening.ask(step, &args).await?;
+        accepted(reply, &listening, step, "changes are listened for")?;
+    }
+    let refused = why_refused(link).await?;
+    Ok(refused.map(|why| {
+        format!(
+            "source {} does not let us switch keyspace notifications on ({why}): all its keys are read again and again, and a switch takes one such pass; give --hold longer than that",
+            link.server()
+        )
+    }))
+}
+
 /// A replica that is to be read must be one of the source, and well.
 async fn check_replica(
+    link: &mut Link,
     cfg: &MoverConfig,
     sources: &[ShardAddress],
     source: &ShardAddress,
-    replica: &ShardAddress,
 ) -> Result<(), MoveError> {
     const STEP: &str = "check the replica to read from";
-    let mut link = Link::connect(Role::Source, replica, &cfg.upstream).await?;
     if !sources.contains(source) {
         let why = format!(
             "it was given for {source}, which is no old shard: write the shard's address as the layout does"
@@ -199,10 +260,10 @@ async fn check_target(
 ) -> Result<(), MoveError> {
     const RESTORE: &str = "check RESTORE";
     const SELECT: &str = "check the number of databases (SELECT)";
-    if (1..4).contains(&found.major()) {
+    if !found.dialect.removes_in_background() {
         let why = format!(
-            "version {} has no UNLINK: use Redis 4.0 or later",
-            found.version
+            "{} has no UNLINK: use Redis 4.0 or later",
+            found.dialect.identity()
         );
         return Err(link.refuse("check the version", why));
     }
@@ -217,7 +278,7 @@ async fn check_target(
         bytes: &[0xc0, 0x0a],
     };
     let options = RestoreOptions::new(Overwrite::Always, format!("{job}:preflight"));
-    let mut restorer = Restorer::new(dialect(link).await?, options);
+    let mut restorer = Restorer::new(found.dialect, options);
     let (mut bytes, mut replies) = (Vec::new(), Vec::new());
     let mut requests = Requests {
         bytes: &mut bytes,
@@ -284,12 +345,6 @@ fn check_identities(report: &PreflightReport) -> Result<(), MoveError> {
 
 fn warnings(report: &PreflightReport) -> Vec<String> {
     let mut warnings = Vec::new();
-    let newest = report
-        .sources
-        .iter()
-        .map(ServerReport::major)
-        .max()
-        .unwrap_or(0);
     for source in report
         .sources
         .iter()
@@ -307,10 +362,17 @@ fn warnings(report: &PreflightReport) -> Vec<String> {
                 target.server, target.maxmemory_policy, target.maxmemory_bytes
             ));
         }
-        if target.major() < newest {
+        let newer = report
+            .sources
+            .iter()
+            .find(|source| !target.dialect.understands(&source.dialect));
+        if let Some(source) = newer {
             warnings.push(format!(
-                "target {} ({}) is older than a source: values that it cannot hold will be reported by key",
-                target.server, target.version
+                "target {} ({}) does not understand all of source {} ({}): what it cannot hold will be reported by key",
+                target.server,
+                target.dialect.identity(),
+                source.server,
+                source.dialect.identity()
             ));
         }
     }

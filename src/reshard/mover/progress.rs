@@ -15,6 +15,7 @@ use super::config::PROGRESS_MS;
 use super::lane::LaneMeter;
 use super::shortfall::{ShortfallLog, Shortfalls};
 use super::strain::Held;
+use super::walk::WalkFigures;
 
 /// Where a source is: each phase ends before the next begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +68,8 @@ pub struct SourceProgress {
     /// How its tap is: links, and what waits to be applied. `None` before it is
     /// attached.
     pub tap: Option<TapFigures>,
+    /// How its walk is, if it has no tap.
+    pub walk: Option<WalkFigures>,
     /// Offset up to which the stream was read, in bytes.
     pub offset_read: u64,
     /// Offset up to which every target has applied what concerns it.
@@ -89,6 +92,7 @@ impl SourceProgress {
             times_unguarded: 0,
             restarts: 0,
             tap: None,
+            walk: None,
             keys_expired: 0,
             keys_by_commands: 0,
             shortfalls: Shortfalls::default(),
@@ -116,6 +120,19 @@ impl MoverProgress {
     /// How often sources were copied anew, all together.
     pub fn restarts(&self) -> u64 {
         self.sources.iter().map(|row| row.restarts).sum()
+    }
+
+    /// The longest pass over a source's keys, where changes are found by repeated
+    /// passes: a marker, and with it the switch, takes at least as long.
+    pub fn pass_ms(&self) -> Option<u64> {
+        let walks = self.sources.iter().filter_map(|row| row.walk.as_ref());
+        walks.filter_map(|walk| walk.pass_ms).max()
+    }
+
+    /// Whether changes of a source are found by repeated passes.
+    pub fn is_by_passes(&self) -> bool {
+        let mut walks = self.sources.iter().filter_map(|row| row.walk.as_ref());
+        walks.any(|walk| walk.passes_because.is_some())
     }
 
     /// True when every source has its snapshot applied and follows the stream.

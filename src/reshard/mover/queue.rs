@@ -83,13 +83,34 @@ impl LaneQueue {
         head: &KeyHead<'_>,
         value: &RawValue<'_>,
     ) -> Result<Outcome, CannotRestore> {
+        self.push_whole((db, key), head, value, true)
+    }
+
+    /// The same for a key that is known already: it is not counted again.
+    pub(super) fn push_again(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        head: &KeyHead<'_>,
+        value: &RawValue<'_>,
+    ) -> Result<Outcome, CannotRestore> {
+        self.push_whole((db, key), head, value, false)
+    }
+
+    fn push_whole(
+        &mut self,
+        (db, key): (u32, &Bytes),
+        head: &KeyHead<'_>,
+        value: &RawValue<'_>,
+        counts: bool,
+    ) -> Result<Outcome, CannotRestore> {
         self.select(db);
         let mut requests = Requests {
             bytes: &mut self.bytes,
             replies: &mut self.replies,
         };
         let outcome = self.restorer.whole(&mut requests, head, value)?;
-        self.take_replies(db, key, true);
+        self.take_replies(db, key, counts);
         Ok(outcome)
     }
 

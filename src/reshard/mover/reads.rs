@@ -84,25 +84,41 @@ pub(super) async fn read_times(
     write_transaction(
         &mut requests,
         keys.iter().copied(),
-        message,
+        Some(message),
         Depth::Presence,
         clock,
     );
     link.queue_encoded(&requests);
     link.flush(STEP).await?;
-    read_transaction(link, keys.len(), Depth::Presence, clock).await
+    read_transaction(link, keys.len(), Depth::Presence, clock, true).await
+}
+
+/// Reads keys as of one moment, without a marker, from a link that is in their
+/// database.
+pub(super) async fn read_contents(
+    link: &mut Link,
+    keys: &[Bytes],
+    clock: Clock,
+) -> Result<Vec<Seen>, MoveError> {
+    let mut requests = Vec::new();
+    write_transaction(&mut requests, keys.iter(), None, Depth::Content, clock);
+    link.queue_encoded(&requests);
+    link.flush(STEP).await?;
+    read_transaction(link, keys.len(), Depth::Content, clock, false).await
 }
 
 fn write_transaction<'k>(
     out: &mut Vec<u8>,
     keys: impl Iterator<Item = &'k Bytes> + Clone,
-    message: &[u8],
+    message: Option<&[u8]>,
     depth: Depth,
     clock: Clock,
 ) {
     write_command(out, &[b"MULTI"]);
     write_reads(out, keys, depth, clock);
-    write_command(out, &[b"PUBLISH", MARKER_CHANNEL, message]);
+    if let Some(message) = message {
+        write_command(out, &[b"PUBLISH", MARKER_CHANNEL, message]);
+    }
     write_command(out, &[b"EXEC"]);
 }
 
@@ -112,10 +128,11 @@ async fn read_transaction(
     keys: usize,
     depth: Depth,
     clock: Clock,
+    is_marked: bool,
 ) -> Result<Vec<Seen>, MoveError> {
     let replies = replies_of(keys, depth);
     // MULTI, and QUEUED for each read and for PUBLISH.
-    for _ in 0..1 + replies + 1 {
+    for _ in 0..1 + replies + usize::from(is_marked) {
         link.read_ok(STEP).await?;
     }
     let Value::Array(mut values) = link.read_ok(STEP).await? else {
@@ -170,7 +187,7 @@ pub(super) fn queue_batch(
     }
     let mut requests = Vec::new();
     let keys = batch.keys.iter().map(|(key, _)| key);
-    write_transaction(&mut requests, keys, &message, depth, Clock::Relative);
+    write_transaction(&mut requests, keys, Some(&message), depth, Clock::Relative);
     link.queue_encoded(&requests);
 
     let mut groups: Vec<(TargetIndex, Vec<usize>)> = Vec::new();
@@ -203,6 +220,7 @@ pub(super) fn queue_batch(
         message,
         Expected::Reads {
             db: batch.db,
+            keys: batch.keys.iter().map(|(key, _)| key.clone()).collect(),
             reads,
         },
     );
@@ -245,7 +263,8 @@ impl Pending {
         if self.selects {
             link.read_ok(STEP).await?;
         }
-        read_transaction(link, self.batch.keys.len(), self.depth, Clock::Relative).await
+        let keys = self.batch.keys.len();
+        read_transaction(link, keys, self.depth, Clock::Relative, true).await
     }
 
     /// Waits for the targets and puts both sides together.

@@ -10,14 +10,16 @@ use tokio::sync::{mpsc, watch};
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 
-use super::config::{FOLLOWING_MARKER_MS_MAX, FOLLOWING_RETRY_MS, MARKER_MS_MAX};
+use super::config::{
+    Attach, FOLLOWING_MARKER_MS_MAX, FOLLOWING_RETRY_MS, MARKER_MS_MAX, PASS_MARKER_MS_MAX,
+};
 use super::error::MoveError;
 use super::marker::{Board, Expected, Nonces};
 use super::placement::Placement;
 use super::progress::{MoverProgress, SourceRow};
 use super::strain::Held;
 use super::tasks::{Failure, Tasks};
-use super::verify::{Verifier, VerifyOptions, VerifyReport, verify};
+use super::verify::{RECHECKS_SCAN_MIN, Verifier, VerifyOptions, VerifyReport, verify};
 
 /// How long a marker took.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub struct MarkerReport {
 pub(super) struct MoverParts {
     pub(super) placement: Arc<Placement>,
     pub(super) upstream: UpstreamConfig,
+    pub(super) attach: Attach,
     pub(super) boards: Vec<Board>,
     pub(super) publishers: Vec<mpsc::Sender<Vec<u8>>>,
     pub(super) lane_counts: Vec<usize>,
@@ -85,9 +88,11 @@ impl Mover {
                 seen.map(|_| ()).map_err(|_| MoveError::Stopped)
             };
             self.at_work(caught_up).await?;
+            // Behind a pass no marker is fast: one that came through is all there is.
+            let is_by_passes = self.progress_now().is_by_passes();
             let close = Duration::from_millis(FOLLOWING_MARKER_MS_MAX);
             match self.marker("following").await {
-                Ok(marker) if marker.elapsed <= close => return Ok(()),
+                Ok(marker) if is_by_passes || marker.elapsed <= close => return Ok(()),
                 // A long spool drains, a source that began anew is copied: in time
                 // it is followed again, or the mover fails.
                 Ok(_) | Err(MoveError::MarkerLate { .. } | MoveError::Restarted { .. }) => {}
@@ -159,7 +164,11 @@ impl Mover {
         label: &str,
         what: impl Fn(mpsc::Sender<()>) -> Expected,
     ) -> Result<MarkerReport, MoveError> {
-        let limit = Duration::from_millis(MARKER_MS_MAX);
+        let waited_ms = match self.progress_now().is_by_passes() {
+            false => MARKER_MS_MAX,
+            true => PASS_MARKER_MS_MAX,
+        };
+        let limit = Duration::from_millis(waited_ms);
         let passing = async {
             let started = Instant::now();
             let waiting: Vec<_> = self.send_markers(label, what).await?;
@@ -176,7 +185,7 @@ impl Mover {
                 };
                 let late = |_| MoveError::MarkerLate {
                     source_server: source.clone(),
-                    waited_ms: MARKER_MS_MAX,
+                    waited_ms,
                 };
                 tokio::time::timeout(limit, all).await.map_err(late)??;
                 sources.push((source, started.elapsed()));
@@ -222,6 +231,14 @@ impl Mover {
     /// # Errors
     /// Whatever made the mover or a connection fail; differences are no error.
     pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MoveError> {
+        let rechecks = match self.parts.attach {
+            Attach::Psync => options.rechecks,
+            Attach::Scan => options.rechecks.max(RECHECKS_SCAN_MIN),
+        };
+        let options = VerifyOptions {
+            rechecks,
+            ..options
+        };
         let verifier = Verifier {
             placement: Arc::clone(&self.parts.placement),
             upstream: self.parts.upstream.clone(),

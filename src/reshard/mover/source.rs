@@ -1,4 +1,4 @@
-//! One source: reads its tap and puts what concerns others into their lanes.
+//! One source: reads its feed and puts what concerns others into their lanes.
 //!
 //! ```text
 //! Connecting --FullResync--> Snapshot --SnapshotEnd--> Draining --settled--> Following
@@ -20,6 +20,7 @@
 mod live;
 mod restart;
 mod snapshot;
+mod walked;
 
 use std::future::Future;
 use std::pin::pin;
@@ -30,12 +31,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 
-use crate::replication::{Tap, TapConfig, TapError, TapEvent};
+use crate::replication::TapEvent;
 use crate::restore::Dialect;
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
+use crate::upstream::config::UpstreamConfig;
 
 use super::error::MoveError;
+use super::feed::{Feed, FeedConfig, FeedEvent};
 use super::guard::Guard;
 use super::lane::{LaneMeter, Op};
 use super::marker::Board;
@@ -65,13 +68,14 @@ pub(super) struct SourceParts {
     pub(super) shortfalls: ShortfallLog,
     /// What the source itself speaks.
     pub(super) dialect: Dialect,
-    pub(super) tap: TapConfig,
+    /// How targets are dialed.
+    pub(super) upstream: UpstreamConfig,
 }
 
 /// The task's state.
 struct Source {
     parts: SourceParts,
-    tap: Tap,
+    feed: Feed,
     look: Interval,
     phase: Phase,
     offset: u64,
@@ -95,21 +99,21 @@ struct Source {
     scratch: Vec<KeyArg>,
 }
 
-/// Taps the source until told to stop, then detaches.
+/// Follows the source until told to stop, then detaches.
 pub(super) async fn follow(
     parts: SourceParts,
+    feed: FeedConfig,
     drained: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
-    let attaching = Tap::attach(parts.tap.clone(), None);
-    let tap = tokio::select! {
+    let feed = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
-        tap = attaching => tap.map_err(|cause| tap_error(&parts.address, cause))?,
+        feed = Feed::attach(&parts.address, feed) => feed?,
     };
     let mut source = Source {
         parts,
-        tap,
+        feed,
         look: tokio::time::interval(LOOK_EVERY),
         phase: Phase::Connecting,
         offset: 0,
@@ -132,15 +136,8 @@ pub(super) async fn follow(
         _ = stop.wait_for(|stop| *stop) => Ok(()),
         done = source.follow() => done,
     };
-    source.tap.close().await;
+    source.feed.close().await;
     done
-}
-
-fn tap_error(address: &ShardAddress, cause: TapError) -> MoveError {
-    MoveError::Tap {
-        source_server: address.clone(),
-        cause: Arc::new(cause),
-    }
 }
 
 impl Source {
@@ -152,22 +149,28 @@ impl Source {
     }
 
     /// The next event; what was gathered goes out before we wait for it.
-    async fn next_event(&mut self) -> Result<TapEvent, MoveError> {
-        let mut next = ready_now(self.tap.next()).await;
-        let event = loop {
+    async fn next_event(&mut self) -> Result<FeedEvent, MoveError> {
+        let mut next = ready_now(self.feed.next()).await;
+        loop {
             if let Some(event) = next {
-                break event;
+                return event;
             }
             self.flush_all().await?;
             next = tokio::select! {
-                event = self.tap.next() => Some(event),
+                event = self.feed.next() => Some(event),
                 _ = self.look.tick() => None,
             };
-        };
-        event.map_err(|cause| tap_error(&self.parts.address, cause))
+        }
     }
 
-    async fn on_event(&mut self, event: TapEvent) -> Result<(), MoveError> {
+    async fn on_event(&mut self, event: FeedEvent) -> Result<(), MoveError> {
+        match event {
+            FeedEvent::Tap(event) => self.on_tap_event(event).await,
+            FeedEvent::Walk(event) => self.on_walk_event(event).await,
+        }
+    }
+
+    async fn on_tap_event(&mut self, event: TapEvent) -> Result<(), MoveError> {
         match event {
             TapEvent::FullResync { offset, .. } => {
                 if self.phase != Phase::Connecting {
@@ -243,13 +246,17 @@ impl Source {
             }
             if *left == 0 {
                 self.draining = None;
-                // A settler that ended has its own reason; one that was told and
-                // has not looked yet need not be told twice.
-                let _ = self.drained.try_send(());
+                if self.feed.needs_guard() {
+                    // A settler that ended has its own reason; one that was told and
+                    // has not looked yet need not be told twice.
+                    let _ = self.drained.try_send(());
+                } else {
+                    self.phase = Phase::Following;
+                }
             }
         }
         if self.phase >= Phase::Draining {
-            self.tap
+            self.feed
                 .acknowledge(applied_offset(&self.parts.meters, self.offset));
         }
         self.show();
@@ -257,7 +264,6 @@ impl Source {
     }
 
     fn show(&mut self) {
-        let snapshot = self.tap.snapshot_progress();
         self.parts.row.update(|row| {
             row.phase = self.phase;
             row.keys_scanned = self.scanned;
@@ -265,14 +271,10 @@ impl Source {
             row.keys_expired = self.expired;
             row.keys_by_commands = self.by_commands;
             row.bytes_sent = self.bytes;
-            if let Some(snapshot) = snapshot {
-                row.snapshot_bytes = snapshot.read_bytes;
-                row.snapshot_bytes_total = snapshot.total_bytes;
-            }
             row.commands_sent = self.commands;
             row.times_unguarded = self.guard.unguarded();
             row.restarts = self.restarts;
-            row.tap = Some(self.tap.meter().figures());
+            self.feed.show(row);
             row.offset_read = self.offset;
         });
     }

@@ -12,9 +12,10 @@ use crate::restore::{
 };
 use crate::router::address::ShardAddress;
 
-use super::config::{MoverConfig, SOURCE_PATIENCE_MS_MAX};
+use super::config::{Attach, MoverConfig, SOURCE_PATIENCE_MS_MAX};
 use super::conflict::{TargetsChecked, lane_name};
 use super::error::{MoveError, Role};
+use super::feed::FeedConfig;
 use super::keyspace::databases;
 use super::lane::{Lane, LaneMeter, LaneNames};
 use super::link::Link;
@@ -30,6 +31,10 @@ use super::shortfall::{ShortfallFile, ShortfallLog};
 use super::source::{SourceParts, follow};
 use super::strain::{Held, Watch, watch_strain};
 use super::tasks::{Failure, TaskSet};
+use super::walk::WalkConfig;
+
+/// The file that keeps a source's own notify-keyspace-events.
+const KEPT_SETTING: &str = "notify-keyspace-events";
 
 /// Opens all connections and begins to copy to the targets that were checked
 /// with the same configuration. A source that cannot be tapped shows in
@@ -50,7 +55,11 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         publishers: Vec::new(),
         lane_counts: Vec::new(),
         cut: watch::Sender::new(None),
-        overwrite: checked.overwrite,
+        overwrite: match cfg.tapping.attach {
+            Attach::Psync => checked.overwrite,
+            // SCAN lists a key more than once, and a change brings it whole.
+            Attach::Scan => Overwrite::Always,
+        },
         shortfall_file: cfg.shortfall_file.as_deref().map(ShortfallFile::at),
         lanes: lane_count(&placement),
         placement,
@@ -77,6 +86,7 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
     Ok(Mover::new(MoverParts {
         placement: starter.placement,
         upstream: starter.cfg.upstream,
+        attach: starter.cfg.tapping.attach,
         boards: starter.boards,
         publishers: starter.publishers,
         lane_counts: starter.lane_counts,
@@ -115,16 +125,18 @@ fn lane_count(placement: &Placement) -> usize {
 }
 
 /// What the server behind `link` says that it is.
-pub(super) async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
+async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
     const STEP: &str = "read INFO";
     let info = link.text(STEP, &[b"INFO"]).await?;
-    match ServerIdentity::of_info(&info) {
-        Some(identity) => Ok(Dialect::of(&identity)),
-        None => Err(link.refuse(
-            STEP,
-            "it does not say its version: what it takes cannot be known",
-        )),
-    }
+    dialect_of(&info, link)
+}
+
+/// What the server says that it is, in its INFO.
+pub(super) fn dialect_of(info: &str, link: &Link) -> Result<Dialect, MoveError> {
+    let why = "it does not say its version: what it takes cannot be known";
+    let identity = ServerIdentity::of_info(info);
+    let identity = identity.ok_or_else(|| link.refuse("read INFO", why))?;
+    Ok(Dialect::of(&identity))
 }
 
 impl Starter {
@@ -132,7 +144,7 @@ impl Starter {
     fn watch_strain(&mut self) -> watch::Receiver<Held> {
         let (held_in, held) = watch::channel(Held::default());
         let watch = Watch {
-            sources: self.placement.sources().to_vec(),
+            sources: self.tapped(),
             targets: self.placement.targets().to_vec(),
             upstream: self.cfg.upstream.clone(),
             dial: self.cfg.throttle.clone(),
@@ -182,16 +194,18 @@ impl Starter {
 
         let board = Board::default();
         let (drained, settling) = mpsc::channel(1);
-        let settler = Settler {
-            link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
-            board: board.clone(),
-            nonces: Arc::clone(&self.nonces),
-            lanes: queues.len(),
-            history: 0,
-        };
-        let stop = self.tasks.stop_signal();
-        let name = format!("settler {address}");
-        self.tasks.spawn(name, settle(settler, settling, stop));
+        if self.cfg.tapping.attach == Attach::Psync {
+            let settler = Settler {
+                link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
+                board: board.clone(),
+                nonces: Arc::clone(&self.nonces),
+                lanes: queues.len(),
+                history: 0,
+            };
+            let stop = self.tasks.stop_signal();
+            let name = format!("settler {address}");
+            self.tasks.spawn(name, settle(settler, settling, stop));
+        }
         let row = SourceRow::new(address.clone(), held, meters.clone(), shortfalls.clone());
         let row = Arc::new(row);
         self.boards.push(board.clone());
@@ -199,7 +213,7 @@ impl Starter {
         self.publishers.push(requests);
         self.lane_counts.push(queues.len());
         let name = format!("source {address}");
-        let tap = self.tap(index, &address);
+        let feed = self.feed(index, &address, &board);
         let parts = SourceParts {
             index,
             address,
@@ -212,14 +226,44 @@ impl Starter {
             pace: Arc::clone(&self.pace),
             shortfalls,
             dialect,
-            tap,
+            upstream: self.cfg.upstream.clone(),
         };
         let stop = self.tasks.stop_signal();
-        self.tasks.spawn(name, follow(parts, drained, stop));
+        self.tasks.spawn(name, follow(parts, feed, drained, stop));
         Ok(())
     }
 
-    /// How the source is read: from its replica first, if it has one to be read.
+    /// Whom the taps read from, with their rows.
+    fn tapped(&self) -> Vec<(ShardAddress, Arc<SourceRow>)> {
+        let replicas = &self.cfg.tapping.replicas;
+        let sources = self.placement.sources().iter().zip(&self.rows);
+        sources
+            .map(|(source, row)| {
+                let tapped = replicas.get(source).unwrap_or(source);
+                (tapped.clone(), Arc::clone(row))
+            })
+            .collect()
+    }
+
+    /// How the source is read.
+    fn feed(&self, index: SourceIndex, source: &ShardAddress, board: &Board) -> FeedConfig {
+        let tapping = &self.cfg.tapping;
+        // A socket's address is a path.
+        let kept_as = format!("{KEPT_SETTING}@{source}").replace('/', "_");
+        match tapping.attach {
+            Attach::Psync => FeedConfig::Tap(Box::new(self.tap(index, source))),
+            Attach::Scan => FeedConfig::Walk(Box::new(WalkConfig {
+                address: source.clone(),
+                upstream: self.cfg.upstream.clone(),
+                index,
+                placement: Arc::clone(&self.placement),
+                board: board.clone(),
+                keep_in: tapping.settings_dir.as_ref().map(|dir| dir.join(kept_as)),
+            })),
+        }
+    }
+
+    /// From its replica first, if it has one to be read.
     fn tap(&self, index: SourceIndex, source: &ShardAddress) -> TapConfig {
         let tapping = &self.cfg.tapping;
         let (address, alternates) = match tapping.replicas.get(source) {

@@ -23,6 +23,7 @@ use super::error::{MoveError, Role};
 use super::governor::{Governor, Seen};
 use super::link::{Link, info_field};
 use super::pace::Pace;
+use super::progress::SourceRow;
 use super::throttle::{Throttle, ThrottleDial};
 
 /// Pause between two PINGs of one target.
@@ -49,10 +50,12 @@ struct Gauge {
 
 impl Gauge {
     fn answered(&mut self, us: u64) {
-        if self.answers_us.len() == ANSWERS_MAX {
-            self.answers_us.pop_front();
+        for us in with_missed(us) {
+            if self.answers_us.len() == ANSWERS_MAX {
+                self.answers_us.pop_front();
+            }
+            self.answers_us.push_back(us);
         }
-        self.answers_us.push_back(us);
         self.asked_at = None;
     }
 
@@ -60,14 +63,34 @@ impl Gauge {
     /// for as long as it is.
     fn p99_ms(&self, now: Instant) -> f64 {
         let awaited = self.asked_at.map(|at| (now - at).as_micros() as u64);
-        let mut all: Vec<u64> = self.answers_us.iter().copied().chain(awaited).collect();
+        let awaited = awaited.into_iter().flat_map(with_missed);
+        let all = self.answers_us.iter().copied().chain(awaited);
+        let mut all: Vec<u64> = all.collect();
+        let newest = all.len().saturating_sub(ANSWERS_MAX);
+        all.drain(..newest);
         all.sort_unstable();
         let at = (all.len() * 99).div_ceil(100).saturating_sub(1);
         all.get(at).map_or(0.0, |us| *us as f64 / 1000.0)
     }
 }
 
-type Gauges = Vec<(Role, ShardAddress, Arc<Mutex<Gauge>>)>;
+/// An answer, and those that PINGs in its shadow would have had: a server that
+/// stands still for half a second does so for fifty of them, not for one.
+fn with_missed(us: u64) -> impl Iterator<Item = u64> {
+    let step = PING_EVERY.as_micros() as u64;
+    std::iter::successors(Some(us), move |us| us.checked_sub(step)).take(ANSWERS_MAX)
+}
+
+type Gauges = Vec<Watched>;
+
+/// One server that is watched.
+struct Watched {
+    role: Role,
+    server: ShardAddress,
+    /// How the tap on a source is.
+    row: Option<Arc<SourceRow>>,
+    gauge: Arc<Mutex<Gauge>>,
+}
 
 /// What holds a copy back at this moment, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,7 +103,8 @@ pub struct Held {
 
 /// What the watching needs.
 pub(super) struct Watch {
-    pub(super) sources: Vec<ShardAddress>,
+    /// The servers that taps read from, with the taps' rows.
+    pub(super) sources: Vec<(ShardAddress, Arc<SourceRow>)>,
     pub(super) targets: Vec<ShardAddress>,
     pub(super) upstream: UpstreamConfig,
     pub(super) dial: ThrottleDial,
@@ -93,22 +117,28 @@ pub(super) async fn watch_strain(
     watch: Watch,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
-    let gauge = |role| move |server: &ShardAddress| (role, server.clone(), Arc::default());
-    let gauges: Gauges = watch
-        .targets
-        .iter()
-        .map(gauge(Role::Target))
-        .chain(watch.sources.iter().map(gauge(Role::Source)))
-        .collect();
+    let targets = watch.targets.iter().map(|server| Watched {
+        role: Role::Target,
+        server: server.clone(),
+        row: None,
+        gauge: Arc::default(),
+    });
+    let sources = watch.sources.iter().map(|(server, row)| Watched {
+        role: Role::Source,
+        server: server.clone(),
+        row: Some(Arc::clone(row)),
+        gauge: Arc::default(),
+    });
+    let gauges: Gauges = targets.chain(sources).collect();
     let mut probes = tokio::task::JoinSet::new();
-    for (role, server, gauge) in &gauges {
+    for watched in &gauges {
         let probe = Probe {
-            server: server.clone(),
+            server: watched.server.clone(),
             upstream: watch.upstream.clone(),
             bounds: watch.dial.subscribe(),
-            gauge: Arc::clone(gauge),
+            gauge: Arc::clone(&watched.gauge),
         };
-        match role {
+        match watched.role {
             Role::Target => probes.spawn(probe.ping()),
             Role::Source => probes.spawn(probe.look()),
         };
@@ -165,9 +195,10 @@ async fn govern(watch: &Watch, gauges: &Gauges) {
 
 /// The first server beyond its bound, in words.
 fn strained(gauges: &Gauges, throttle: Throttle, now: Instant) -> Option<String> {
-    gauges.iter().find_map(|(role, server, gauge)| {
-        let gauge = gauge.lock().unwrap_or_else(PoisonError::into_inner);
-        match role {
+    gauges.iter().find_map(|watched| {
+        let server = &watched.server;
+        let gauge = watched.gauge.lock().unwrap_or_else(PoisonError::into_inner);
+        match watched.role {
             Role::Target => {
                 let max = throttle.target_ping_p99_ms_max?;
                 let p99 = gauge.p99_ms(now);
@@ -177,6 +208,11 @@ fn strained(gauges: &Gauges, throttle: Throttle, now: Instant) -> Option<String>
             Role::Source => {
                 let max = throttle.source_buffer_bytes_max?;
                 let held = gauge.buffer_bytes;
+                // We do not read while the spool is full: slower would make it worse.
+                let row = watched.row.as_ref()?.read();
+                if row.tap.is_some_and(|tap| tap.spool_full) {
+                    return None;
+                }
                 (held > max).then(|| format!("source {server} holds {held} bytes for replicas"))
             }
         }
@@ -257,6 +293,7 @@ impl Probe {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shortfall::ShortfallLog;
     use super::*;
 
     #[test]
@@ -268,14 +305,16 @@ mod tests {
         for _ in 0..200 {
             gauge.answered(1_000);
         }
-        gauge.asked_at = Some(asked);
+        assert!(gauge.p99_ms(later) < 2.0);
+        gauge.answered(5_000);
         assert!(
             gauge.p99_ms(later) < 2.0,
             "one slow answer of a hundred is below the percentile"
         );
-        gauge.answered(70_000);
         gauge.asked_at = Some(asked);
-        assert!(gauge.p99_ms(later) > 60.0);
+        assert!(gauge.p99_ms(later) > 50.0, "seven PINGs would be waiting");
+        gauge.answered(70_000);
+        assert!(gauge.p99_ms(later) > 50.0);
     }
 
     #[test]
@@ -284,11 +323,14 @@ mod tests {
             buffer_bytes: 1000,
             ..Gauge::default()
         };
-        let gauges: Gauges = vec![(
-            Role::Source,
-            "s:1".parse().unwrap(),
-            Arc::new(Mutex::new(gauge)),
-        )];
+        let server: ShardAddress = "s:1".parse().unwrap();
+        let row = SourceRow::new(server.clone(), 0, Vec::new(), ShortfallLog::new(None));
+        let gauges: Gauges = vec![Watched {
+            role: Role::Source,
+            server,
+            row: Some(Arc::new(row)),
+            gauge: Arc::new(Mutex::new(gauge)),
+        }];
         let off = Throttle::default();
         let on = Throttle {
             source_buffer_bytes_max: Some(999),

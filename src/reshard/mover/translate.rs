@@ -190,10 +190,7 @@ fn trimmed(args: &[&[u8]], before_6_2: bool) -> Translation {
     };
     let mut words = owned(head);
     let mut changed = false;
-    loop {
-        let Some((option, behind)) = rest.split_first() else {
-            break;
-        };
+    while let Some((option, behind)) = rest.split_first() {
         if is(option, b"nomkstream") {
             changed |= before_6_2;
             if !before_6_2 {

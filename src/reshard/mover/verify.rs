@@ -35,6 +35,9 @@ const WAVE_BATCHES_MAX: usize = 16;
 const KEY_BYTES_GUESS: u64 = 64 * 1024;
 /// How often a key that differs is read again, by default.
 pub const RECHECKS_DEFAULT: u32 = 3;
+/// At least so often where a source is walked through: what its target has at a
+/// marker may be newer than the marker, for keys that change all the time.
+pub(super) const RECHECKS_SCAN_MIN: u32 = 20;
 
 /// How to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,7 +347,10 @@ fn differing(pairs: Vec<Pair>, depth: Depth) -> Vec<(Pair, super::compare::Diffe
 
 /// What each key's value takes in the server's memory, as an estimate of what
 /// reading it costs.
-async fn sizes(link: &mut Link, keys: &[(Bytes, TargetIndex)]) -> Result<Vec<u64>, MoveError> {
+pub(super) async fn sizes(
+    link: &mut Link,
+    keys: &[(Bytes, TargetIndex)],
+) -> Result<Vec<u64>, MoveError> {
     const STEP: &str = "estimate sizes (MEMORY USAGE)";
     for (key, _) in keys {
         link.queue(&[b"MEMORY", b"USAGE", key]);
@@ -362,7 +368,11 @@ async fn sizes(link: &mut Link, keys: &[(Bytes, TargetIndex)]) -> Result<Vec<u64
 }
 
 /// Keys in batches bounded by count and bytes; a larger key is alone.
-fn batches(db: u32, keys: Vec<(Bytes, TargetIndex)>, sizes: &[u64]) -> Vec<(Batch, u64)> {
+pub(super) fn batches(
+    db: u32,
+    keys: Vec<(Bytes, TargetIndex)>,
+    sizes: &[u64],
+) -> Vec<(Batch, u64)> {
     let mut batches: Vec<(Batch, u64)> = Vec::new();
     for (key, size) in keys.into_iter().zip(sizes) {
         match batches.last_mut() {

@@ -265,9 +265,14 @@ impl Source {
     }
 
     async fn on_marker(&mut self, message: &[u8]) -> Result<(), MoveError> {
-        let Some(expected) = self.parts.board.take(message) else {
-            return Ok(());
-        };
+        match self.parts.board.take(message) {
+            Some(expected) => self.on_expected(expected).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What was to be put into the lanes at the place that was reached.
+    pub(super) async fn on_expected(&mut self, expected: Expected) -> Result<(), MoveError> {
         match expected {
             Expected::Barrier(passed) => {
                 self.barrier(&passed);
@@ -282,7 +287,7 @@ impl Source {
                 // Ended by `uncut`, by the next cut, or with the mover.
                 let _ = cut.wait_for(|cut| *cut != Some(number)).await;
             }
-            Expected::Reads { db, reads } => {
+            Expected::Reads { db, reads, .. } => {
                 for read in reads {
                     let queue = self.queue(read.target)?;
                     queue.select(db);

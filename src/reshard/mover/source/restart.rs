@@ -72,7 +72,7 @@ impl Source {
         let Some(server) = placement.targets().get(target.0) else {
             return Ok(0);
         };
-        let mut link = Link::connect(Role::Target, server, &self.parts.tap.upstream).await?;
+        let mut link = Link::connect(Role::Target, server, &self.parts.upstream).await?;
         let mut walk = KeyWalk::new(&mut link).await?;
         let mut removed = 0;
         while let Some(page) = walk.next(&mut link).await? {

@@ -47,6 +47,11 @@ pub(super) struct Building {
 impl Source {
     pub(super) async fn on_record(&mut self, record: &SnapshotRecord) -> Result<(), MoveError> {
         self.scanned += 1;
+        self.copy_record(record).await
+    }
+
+    /// The same for one that is counted already.
+    pub(super) async fn copy_record(&mut self, record: &SnapshotRecord) -> Result<(), MoveError> {
         let Some((target, ends)) = self.destination(record.db, &record.key, record.expires_at_ms)
         else {
             return Ok(());
@@ -206,7 +211,7 @@ impl Source {
         Ok(())
     }
 
-    fn malformed(&self, db: u32, key: &[u8], cause: DecodeError) -> MoveError {
+    pub(super) fn malformed(&self, db: u32, key: &[u8], cause: DecodeError) -> MoveError {
         MoveError::Malformed {
             source_server: self.parts.address.clone(),
             db,
@@ -245,7 +250,7 @@ impl Source {
 }
 
 /// What a value had to be brought without.
-fn in_words(lost: Lost) -> String {
+pub(super) fn in_words(lost: Lost) -> String {
     let words: Vec<String> = lost.iter().map(|loss| loss.to_string()).collect();
     words.join(", ")
 }

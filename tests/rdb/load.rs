@@ -2,14 +2,6 @@
 //! load of the same file gives, by RESTORE and by commands; conflicts, what a
 //! target cannot hold, and targets that refuse.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +10,7 @@ use assert_cmd::Command;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use support::{Client, RedisServer};
+use crate::support::{Client, RedisServer};
 
 const DEBUG: [&str; 2] = ["--enable-debug-command", "yes"];
 
@@ -374,7 +366,7 @@ fn functions_and_scripts_go_to_every_target_and_expired_keys_to_none() {
     let scripts = load(&fixture("librdb__script.rdb"), &to, &["--yes"]);
     let loaded = scripts.report()["scripts"].as_u64().unwrap();
     assert!(
-        scripts.code == 0 && loaded >= 2 && loaded % 2 == 0,
+        scripts.code == 0 && loaded >= 2 && loaded.is_multiple_of(2),
         "{}",
         scripts.stdout
     );

@@ -5,22 +5,14 @@
 //! What a server refuses is skipped by name: newer versions, modules, damage.
 //! What it leaves out (empty containers, expired keys) must be left out alike.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::seen::{Keys, Known, differences, read_all};
-use support::servers::Skipped;
-use support::{RedisServer, ServerKind, Value, keyferry_command, wait_until};
+use crate::support::seen::{Keys, Known, differences, read_all};
+use crate::support::servers::Skipped;
+use crate::support::{RedisServer, ServerKind, Value, keyferry_command, wait_until};
 
 /// Databases of a server with default settings.
 const DATABASES: u32 = 16;

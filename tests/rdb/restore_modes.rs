@@ -1,17 +1,10 @@
 //! Against a real redis-server: every type in every encoding arrives the same
 //! by RESTORE of its bytes, of an older layout, and by commands.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::support::{Client, RedisServer, Value};
 use keyferry::rdb::{
     KeyRecord, Loss, Record, Scanner, ScannerLimits, ValueType, content_digest, split_dump_payload,
 };
@@ -20,7 +13,6 @@ use keyferry::restore::{
     CannotRestore, Dialect, How, KeyHead, Outcome, Overwrite, Reply, Requests, RestoreOptions,
     Restorer, ServerIdentity, ServerVersion, TEMPORARY_PREFIX, UsageKept, Vendor, Verdict,
 };
-use support::{Client, RedisServer, Value};
 
 type Command = Vec<Vec<u8>>;
 
@@ -428,7 +420,8 @@ fn a_key_that_exists_is_kept_or_replaced() {
         scan(&file, |record| {
             let went = restore(&mut at_target, &mut restorer, &KeyHead::of(record), record);
             let Ok((_, verdicts)) = went else { return };
-            assert_eq!(verdicts.last(), Some(&Verdict::Exists));
+            // What was built for nothing is removed after that.
+            assert!(verdicts.contains(&Verdict::Exists), "{verdicts:?}");
         });
         for key in keys(&mut at_source) {
             assert_eq!(at_target.call(&[b"GET", &key[..]]).bytes(), b"kept");

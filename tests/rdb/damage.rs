@@ -3,17 +3,10 @@
 //! we decode in spite of damage, under a right checksum, is refused by a real
 //! server or does no harm there.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
-mod support;
-
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use crate::support::RedisServer;
 use keyferry::rdb::{
     RawValue, Record, Scanner, ScannerLimits, ValueType, content_digest, split_dump_payload,
     write_dump_payload,
@@ -21,7 +14,6 @@ use keyferry::rdb::{
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use support::RedisServer;
 
 /// Fixtures small enough to be hit often where it hurts.
 fn files() -> &'static [Vec<u8>] {

@@ -2,22 +2,14 @@
 //! again so that another server restores the same data; one content has one
 //! digest in every encoding, and any change of content changes it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::support::{Client, RedisServer, Value};
 use keyferry::rdb::{
     Checksum, ContentDigest, KeyRecord, Record, Scanner, ScannerLimits, content_digest,
     split_dump_payload, write_dump_payload,
 };
-use support::{Client, RedisServer, Value};
 
 type Command = Vec<Vec<u8>>;
 

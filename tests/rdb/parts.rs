@@ -2,12 +2,6 @@
 //! parts are the value's bytes, and what is decoded from them is what is decoded
 //! from the whole.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
 use std::path::PathBuf;
 
 use keyferry::rdb::{

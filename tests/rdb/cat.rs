@@ -2,12 +2,6 @@
 //! `tests/fixtures/rdb`: every line is JSON, what it says is what other
 //! people's decoders say, and a damaged file is printed as far as it goes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in a test, a panic that says what happened is the right answer"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -342,7 +336,7 @@ fn lines_agree_with_rdb_rs() {
         for line in cat(&name).lines() {
             let value = match line["type"].as_str().unwrap() {
                 "string" => rdbrs_text(&line["value"]).into(),
-                "list" | "set" => items(&line).iter().map(|item| rdbrs_text(item)).collect(),
+                "list" | "set" => items(&line).iter().map(rdbrs_text).collect(),
                 "zset" => items(&line)
                     .iter()
                     .map(|item| {

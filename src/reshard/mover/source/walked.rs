@@ -1,0 +1,110 @@
+//! What a walk tells: keys of the copy, and keys as they are after they changed.
+//!
+//! ```text
+//! Key      as a snapshot's
+//! Changed  RESTORE .. REPLACE, or its commands   (its target cannot hold it: UNLINK)
+//! Gone     UNLINK
+//! ```
+//!
+//! Such requests say all there is of a key, so that it does not matter what its
+//! target has; lanes of a walk always replace.
+
+use bytes::Bytes;
+
+use crate::replication::SnapshotRecord;
+use crate::restore::{CannotRestore, How, KeyHead, Outcome};
+
+use super::super::error::MoveError;
+use super::super::lane::Op;
+use super::super::placement::{Place, TargetIndex};
+use super::super::progress::Phase;
+use super::super::shortfall::Short;
+use super::super::walk::WalkEvent;
+use super::Source;
+use super::snapshot::in_words;
+
+const UNLINK: &[u8] = b"UNLINK";
+
+impl Source {
+    pub(super) async fn on_walk_event(&mut self, event: WalkEvent) -> Result<(), MoveError> {
+        match event {
+            WalkEvent::Begin => {
+                if self.phase != Phase::Connecting {
+                    self.begin_anew().await?;
+                }
+                // Nothing of it is needed: see `Feed::needs_guard`.
+                self.guard.lift();
+                self.phase = Phase::Snapshot;
+                self.show();
+            }
+            WalkEvent::Scanned(keys) => self.scanned += keys,
+            WalkEvent::Key(record) => self.copy_record(&record).await?,
+            WalkEvent::Library(code) => self.on_library(&code),
+            WalkEvent::CopyEnd => self.on_snapshot_end().await?,
+            WalkEvent::Changed(record) => self.on_changed(&record).await?,
+            WalkEvent::Gone { db, key } => self.on_gone(db, &key).await?,
+            WalkEvent::Marker(expected) => self.on_expected(expected).await?,
+        }
+        Ok(())
+    }
+
+    async fn on_changed(&mut self, record: &SnapshotRecord) -> Result<(), MoveError> {
+        let SnapshotRecord { db, key, .. } = record;
+        let Place::Moves(target) = self.parts.placement.place(self.parts.index, *db, key) else {
+            return Ok(());
+        };
+        let head = KeyHead {
+            key,
+            expires_at_ms: record.expires_at_ms,
+            metadata: record.metadata.as_deref(),
+            ..KeyHead::default()
+        };
+        // It is written as a whole.
+        self.parts.shortfalls.held_again(*db, key);
+        let queue = self.queue(target)?;
+        let pushed = queue.push_again(*db, key, &head, &record.raw_value());
+        self.offset += (key.len() + record.value.len()) as u64;
+        self.commands += 1;
+        match pushed {
+            Ok(Outcome { how, lost }) => {
+                if how == How::Empty {
+                    self.unlink(target, *db, key)?;
+                }
+                if !lost.is_empty() {
+                    self.add_shortfall(Short::Loses, target, (*db, key), in_words(lost));
+                }
+            }
+            Err(CannotRestore::Malformed(cause)) => return Err(self.malformed(*db, key, cause)),
+            Err(beyond) => {
+                // What is there was its value once, and is no more.
+                self.unlink(target, *db, key)?;
+                let why = beyond.to_string();
+                self.add_shortfall(Short::CannotHold, target, (*db, key), why);
+            }
+        }
+        self.flush_if_full(target).await
+    }
+
+    async fn on_gone(&mut self, db: u32, key: &Bytes) -> Result<(), MoveError> {
+        let Place::Moves(target) = self.parts.placement.place(self.parts.index, db, key) else {
+            return Ok(());
+        };
+        self.parts.shortfalls.held_again(db, key);
+        self.unlink(target, db, key)?;
+        self.offset += key.len() as u64;
+        self.commands += 1;
+        self.flush_if_full(target).await
+    }
+
+    fn unlink(&mut self, target: TargetIndex, db: u32, key: &Bytes) -> Result<(), MoveError> {
+        let queue = self.queue(target)?;
+        queue.select(db);
+        let op = Op::Command {
+            db,
+            name: Bytes::from_static(UNLINK),
+            key: key.clone(),
+        };
+        queue.push_args(&[UNLINK, key], op);
+        Ok(())
+    }
+}
