@@ -1,7 +1,8 @@
 //! Each inner format by itself. What is written from a recipe (by `written.rs`, in any
 //! form the format has) is read back exactly, and refused once it is damaged. What is
 //! read from any bytes is written again and reads the same. LZF is held against the
-//! crate `lzf`, whose packing is not used: it panics where a text hardly shrinks. No panic, and no more memory than `memory.rs` allows.
+//! crate `lzf`, whose packing is not used: it panics where a text hardly shrinks. No
+//! panic, and no more memory than `memory.rs` allows.
 //!
 //! ```text
 //! | format 1, modulo 7 | how 1 | input |
