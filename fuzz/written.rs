@@ -1,6 +1,8 @@
 //! Inner formats, written apart from the code that reads them: blobs with the
 //! elements that are to be read from them. Drawn in `src/rdb`, one file a format.
 
+use std::collections::HashMap;
+
 /// What data say, byte by byte; behind their end all is 0.
 pub struct Recipe<'a>(pub &'a [u8]);
 
@@ -28,10 +30,60 @@ impl<'a> Recipe<'a> {
         bytes
     }
 
-    /// One byte, up to `max` times.
+    /// One byte, up to `max` times; half of the lengths are near those where
+    /// formats change.
     fn run(&mut self, max: usize) -> Vec<u8> {
         let [low, high, byte] = self.array();
-        vec![byte; usize::from(u16::from_le_bytes([low, high])) % (max + 1)]
+        let len = if high < 0x80 {
+            usize::from(u16::from_le_bytes([low, high]))
+        } else {
+            TURNS[usize::from(high) % TURNS.len()] + usize::from(low & 7) - 6
+        };
+        vec![byte; len % (max + 1)]
+    }
+}
+
+/// Lengths of strings, and of entries with their heads, from which on one byte more
+/// is spent somewhere.
+const TURNS: [usize; 5] = [0x40, 0x80, 0xfe, 0x1000, 0x4000];
+
+/// How far LZF looks back, and the longest copy it makes.
+const LZF_BACK_MAX: usize = 1 << 13;
+const LZF_COPY_MAX: usize = 264;
+
+/// A text packed by LZF: copies of three bytes and more wherever there are any.
+pub fn lzf(text: &[u8]) -> Vec<u8> {
+    let (mut out, mut seen) = (Vec::new(), HashMap::<&[u8], usize>::new());
+    let (mut at, mut literals) = (0, 0);
+    while at < text.len() {
+        let found = text
+            .get(at..at + 3)
+            .and_then(|three| seen.insert(three, at));
+        let Some(from) = found.filter(|from| at - from <= LZF_BACK_MAX) else {
+            at += 1;
+            continue;
+        };
+        lzf_literals(&mut out, &text[literals..at]);
+        let pairs = text[from..].iter().zip(&text[at..]).take(LZF_COPY_MAX);
+        let len = pairs.take_while(|(before, here)| before == here).count();
+        let back = at - from - 1;
+        let high = (back >> 8) as u8;
+        match len - 2 {
+            short @ 1..=6 => out.push((short as u8) << 5 | high),
+            long => out.extend_from_slice(&[7 << 5 | high, (long - 7) as u8]),
+        }
+        out.push(back as u8);
+        at += len;
+        literals = at;
+    }
+    lzf_literals(&mut out, &text[literals..]);
+    out
+}
+
+fn lzf_literals(out: &mut Vec<u8>, text: &[u8]) {
+    for run in text.chunks(32) {
+        out.push(run.len() as u8 - 1);
+        out.extend_from_slice(run);
     }
 }
 
