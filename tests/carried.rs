@@ -19,6 +19,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyferry::reshard::mover::Attach;
 use keyferry::router::moves::Moves;
 use keyferry::router::spec::DistributionKind;
 use support::servers::Skipped;
@@ -49,6 +50,7 @@ fn world_of(source: ServerKind, source_args: &[&str], target: ServerKind, args: 
     World {
         moves: Arc::new(moves),
         servers,
+        attach: Attach::Psync,
     }
 }
 
