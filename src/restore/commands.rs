@@ -200,6 +200,10 @@ impl Builder {
         self.chunk.flush(&self.temporary, requests);
     }
 
+    pub(super) fn temporary(&self) -> &[u8] {
+        &self.temporary
+    }
+
     /// Gives the temporary name some time to live, again and again while the value
     /// grows: what nobody ends vanishes by itself.
     pub(super) fn lease(&mut self, requests: &mut Requests<'_>) {

@@ -61,6 +61,11 @@ impl LargeValue {
         }
     }
 
+    /// The name that it has until it is whole.
+    pub fn temporary(&self) -> &[u8] {
+        self.builder.temporary()
+    }
+
     /// The key's name.
     pub fn key(&self) -> &[u8] {
         &self.key

@@ -1,5 +1,6 @@
 //! Requests on their way to one target, and what their replies mean.
 
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::rdb::Lost;
@@ -40,7 +41,7 @@ pub(super) enum What {
         lost: Lost,
     },
     /// More of a value in parts; a `Key` follows, or `Abandoned`.
-    Part,
+    Part(Bytes),
     /// What was built of it is removed.
     Abandoned,
     /// A function library of this name.

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -229,7 +230,8 @@ impl Feeder {
             .part(&mut outlet.restorer, &mut requests, part.bytes, part.last);
         match added {
             Ok(None) => {
-                outlet.batch.add(before, What::Part);
+                let temporary = Bytes::copy_from_slice(large.value.temporary());
+                outlet.batch.add(before, What::Part(temporary));
                 self.large = Some(large);
             }
             Ok(Some(outcome)) if outcome.how == How::Empty => {

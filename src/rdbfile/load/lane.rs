@@ -10,7 +10,8 @@
 //! there in part, and a DEL follows.
 //!
 //! A lane that is told to stop, or finds a reason to, takes no more batches but
-//! waits for what is under way: temporary names are gone then.
+//! waits for what is under way, and removes a value whose parts stopped coming:
+//! temporary names are gone then.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub(super) struct Lane {
     tally: Arc<Tally>,
     /// The first refusal among the parts of the value at hand.
     part_refused: Option<String>,
+    /// Temporary name of a value some of whose parts are there.
+    unfinished: Option<Bytes>,
     /// Why nothing more is taken.
     ended: Option<LoadError>,
 }
@@ -107,6 +110,7 @@ impl Lane {
             on_conflict,
             tally,
             part_refused: None,
+            unfinished: None,
             ended: None,
         }
     }
@@ -118,7 +122,14 @@ impl Lane {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), LoadError> {
         let mut open = true;
-        while open || !self.flights.is_empty() || self.parked.is_some() {
+        loop {
+            if !open && self.flights.is_empty() && self.parked.is_none() {
+                // The rest of it will not come.
+                match self.unfinished.take() {
+                    Some(temporary) => self.request(&[b"DEL", &temporary], What::Removal),
+                    None => break,
+                }
+            }
             let takes = open && self.parked.is_none();
             let owed = !self.flights.is_empty();
             let Lane {
@@ -273,6 +284,11 @@ impl Lane {
 
     /// All requests of an op are answered.
     fn settle(&mut self, mut judged: Judged, db: u32, name: &[u8]) -> Result<(), LoadError> {
+        match &judged.what {
+            What::Part(temporary) => self.unfinished = Some(temporary.clone()),
+            What::Key { .. } | What::Abandoned => self.unfinished = None,
+            _ => {}
+        }
         if matches!(judged.what, What::Key { .. } | What::Abandoned)
             && let Some(refused) = self.part_refused.take()
         {
@@ -290,7 +306,7 @@ impl Lane {
             What::Select(db) => self.db = db,
             What::Library(_) => self.tally.rare().libraries += 1,
             What::Script => self.tally.rare().scripts += 1,
-            What::Removal | What::Part | What::Abandoned => {}
+            What::Removal | What::Part(_) | What::Abandoned => {}
             What::Key { .. } if judged.exists => {
                 if self.on_conflict == OnConflict::Fail {
                     return Err(LoadError::Exists {
@@ -337,7 +353,7 @@ impl Lane {
                 reply: reply.to_owned(),
             });
         }
-        if matches!(judged.what, What::Part) {
+        if matches!(judged.what, What::Part(_)) {
             self.part_refused.get_or_insert_with(|| reply.to_owned());
             return Ok(());
         }
