@@ -51,7 +51,7 @@ pub enum ScanErrorKind {
     /// The record breaks the format.
     #[error("the record is malformed: {0}")]
     Malformed(#[from] Malformed),
-    /// The record needs more than [`ScannerLimits::record_bytes_max`].
+    /// The record needs more than [`super::ScannerLimits::record_bytes_max`].
     #[error("the record needs at least {needed} bytes, more than the {max} allowed")]
     TooLarge {
         /// Bytes known to be needed so far.

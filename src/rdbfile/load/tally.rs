@@ -50,7 +50,7 @@ pub struct Report {
     pub scripts: u64,
     /// Records of modules outside keys, for which there is no command.
     pub module_records: u64,
-    /// What was not loaded; the first [`NOT_LOADED_KEPT_MAX`].
+    /// What was not loaded; the first `NOT_LOADED_KEPT_MAX`.
     pub not_loaded: Vec<NotLoaded>,
     /// How much was not loaded.
     pub not_loaded_count: u64,
