@@ -265,11 +265,12 @@ async fn a_target_that_answers_slowly_slows_the_copy() {
         ..Throttle::default()
     });
     let dial = config.throttle.clone();
-    let target = world.servers[1].client();
+    let mut target = world.servers[1].client();
+    let is_named = Arc::new(AtomicBool::new(false));
+    let awake = Arc::clone(&is_named);
     let sleeping = std::thread::spawn(move || {
-        let mut target = target;
-        for _ in 0..20 {
-            target.call(&["DEBUG", "SLEEP", "0.1"]);
+        while !awake.load(Ordering::SeqCst) {
+            target.call(&["DEBUG", "SLEEP", "0.05"]);
         }
     });
     let mover = start(config).await.unwrap();
@@ -280,6 +281,7 @@ async fn a_target_that_answers_slowly_slows_the_copy() {
         now.held.bytes_per_s.is_some() && why.contains(&target)
     });
     named.await.unwrap();
+    is_named.store(true, Ordering::SeqCst);
     dial.turn(ThrottleChange {
         target_ping_p99_ms_max: Some(Bound::Off),
         ..ThrottleChange::default()
