@@ -257,7 +257,8 @@ async fn a_rate_that_is_taken_back_frees_the_copy() {
 /// at most, and is named; taken back, the copy is free again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_answers_slowly_slows_the_copy() {
-    let world = World::ketama(1, 2);
+    let servers = RedisServer::start_many(2, &["--enable-debug-command", "yes"]);
+    let world = World::between(servers, 1, 2, DistributionKind::Ketama);
     world.fill(&mut seeded("strain"), 5000);
     let mut config = world.config();
     config.throttle = ThrottleDial::new(Throttle {
@@ -270,7 +271,8 @@ async fn a_target_that_answers_slowly_slows_the_copy() {
     let awake = Arc::clone(&is_named);
     let sleeping = std::thread::spawn(move || {
         while !awake.load(Ordering::SeqCst) {
-            target.call(&["DEBUG", "SLEEP", "0.05"]);
+            let slept = target.call(&["DEBUG", "SLEEP", "0.05"]);
+            assert_eq!(slept, Value::ok());
         }
     });
     let mover = start(config).await.unwrap();
