@@ -206,7 +206,7 @@ pub(super) fn with_pass_hint(why: String, progress: &MoverProgress, hold: Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reshard::mover::{Phase, Shortfalls, SourceProgress, WalkFigures};
+    use crate::reshard::mover::{CanaryFigures, Phase, Shortfalls, SourceProgress, WalkFigures};
 
     #[test]
     fn a_hold_that_is_shorter_than_a_pass_is_told() {
@@ -231,6 +231,7 @@ mod tests {
                 pass_ms: Some(700),
                 ..WalkFigures::default()
             }),
+            canary: CanaryFigures::default(),
             offset_read: 0,
             offset_applied: 0,
         };
