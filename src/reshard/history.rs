@@ -3,6 +3,7 @@
 //! Invariant: every record was a legal step; a journal with an illegal one is
 //! refused, since it was not written by this program.
 
+use super::fence::FenceLevel;
 use super::journal::{Journal, JournalError, Medium};
 use super::record::{PlannedJob, Record};
 use super::state::{JobState, Misstep};
@@ -61,6 +62,16 @@ impl History {
             incarnation: 0,
             records: vec![record],
         }
+    }
+
+    /// The fence of the last switch that was intended.
+    pub fn last_fence(&self) -> FenceLevel {
+        let mut records = self.records.iter().rev();
+        let found = records.find_map(|record| match record {
+            Record::SwitchIntended { fence, .. } => Some(*fence),
+            _ => None,
+        });
+        found.unwrap_or_default()
     }
 
     /// When the last record was written, milliseconds since 1970.

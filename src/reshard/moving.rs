@@ -8,10 +8,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::mover::{
-    self, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress, PreflightReport,
+    self, Herald, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress, PreflightReport,
     TargetsChecked, VerifyOptions, VerifyReport,
 };
 use super::record::Copied;
@@ -54,11 +54,13 @@ pub trait Moving: Send + Sync {
     fn failed(&self) -> impl Future<Output = MoveError> + Send;
     /// Sends a marker through every source; returns when all before it is
     /// applied. What comes after it waits for [`Moving::uncut`]. Fails when a
-    /// source was copied anew since there were `restarts` of that kind.
+    /// source was copied anew since there were `restarts` of that kind. With
+    /// `heralds` the markers are handed there, to be published by them.
     fn cut(
         &self,
         label: &str,
         restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
     /// Applies again what comes, after a cut that led to no switch.
     fn uncut(&self);
@@ -112,8 +114,13 @@ impl Moving for Mover {
         Mover::failed(self).await
     }
 
-    async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
-        Mover::cut(self, label, restarts).await
+    async fn cut(
+        &self,
+        label: &str,
+        restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
+        Mover::cut_with(self, label, restarts, heralds).await
     }
 
     fn uncut(&self) {

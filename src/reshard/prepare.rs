@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::clock::now_ms;
+use super::fence::FenceChoice;
 use super::history::History;
 use super::job::Job;
 use super::job_error::{JobError, OtherJob};
@@ -67,6 +68,8 @@ pub struct JobOptions {
     pub tapping: Tapping,
     /// Pause before the second automatic try; it doubles.
     pub back_off: Duration,
+    /// What keeps writers of the old route off at the switch.
+    pub fence: FenceChoice,
 }
 
 /// `--hold` when none is given.
@@ -92,6 +95,7 @@ impl Default for JobOptions {
             throttle: Throttle::default(),
             tapping: Tapping::default(),
             back_off: BACK_OFF_DEFAULT,
+            fence: FenceChoice::Auto,
         }
     }
 }

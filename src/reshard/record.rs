@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fence::FenceLevel;
 use crate::router::spec::LayoutSpec;
 
 /// One event of a job, as the journal keeps it.
@@ -75,6 +76,9 @@ pub enum Record {
         at_ms: u64,
         /// The incarnation all calls of this try carry.
         incarnation: u64,
+        /// What the sources' fence can do.
+        #[serde(default, skip_serializing_if = "is_proxies_only")]
+        fence: FenceLevel,
     },
     /// Every proxy is armed; the next thing sent is a commit.
     SwitchDecided {
@@ -94,6 +98,9 @@ pub enum Record {
         at_ms: u64,
         /// What each proxy said.
         proxies: Vec<ProxyPause>,
+        /// Admin addresses of proxies that had not confirmed it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        late: Vec<String>,
     },
     /// The operator ended the job after its switch.
     Completed {
@@ -121,6 +128,10 @@ pub enum Record {
         /// Who or what.
         why: String,
     },
+}
+
+fn is_proxies_only(fence: &FenceLevel) -> bool {
+    *fence == FenceLevel::ProxiesOnly
 }
 
 /// What a job is to do; fixed at its start.

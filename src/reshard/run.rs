@@ -10,6 +10,7 @@
 //! Invariant: the mover is stopped on every way out, and its end is awaited.
 
 mod follow;
+mod manning;
 mod switch;
 
 use std::sync::Arc;
@@ -19,18 +20,24 @@ use tokio::sync::{mpsc, watch};
 use super::announce::Announced;
 use super::clock::now_ms;
 use super::control::Request;
+use super::fencing::Fences;
 use super::history::{JobLog, Safety};
 use super::job_error::JobError;
+use super::logins::Logins;
 use super::mover::{MoverConfig, MoverProgress, ThrottleDial};
 use super::moving::{CleanVerify, DataPath, Moving};
 use super::prepare::JobOptions;
 use super::proxies::Fleet;
 use super::record::Record;
+use super::reminders::Reminders;
 use super::serve::{Stage, Undo};
 use super::state::JobState;
 use super::status::JobStatus;
 use super::stop::Stop;
 use crate::router::moves::Moves;
+use crate::upstream::config::UpstreamConfig;
+
+pub(super) use manning::mission;
 
 /// Incarnation of a job's first start.
 pub(super) const INCARNATION_FIRST: u64 = 1;
@@ -51,6 +58,16 @@ pub(super) struct Runner {
     pub(super) clean: Option<CleanVerify>,
     /// Sources copied anew, as far as the journal knows.
     pub(super) restarts_recorded: u64,
+    /// How to reach the servers.
+    pub(super) upstream: UpstreamConfig,
+    /// Our posts at the servers.
+    pub(super) fences: Fences,
+    /// The passwords of the epoch's users.
+    pub(super) logins: Logins,
+    /// Proxies that were late.
+    pub(super) reminders: Reminders,
+    /// Why the servers are not fenced, if that was not asked for.
+    pub(super) no_fence_because: Option<String>,
 }
 
 impl Runner {
@@ -70,7 +87,9 @@ impl Runner {
         if was_switching {
             let at_ms = now_ms();
             self.record(Record::Started { incarnation, at_ms })?;
+            self.post_for_settling().await?;
             if self.settle().await? {
+                self.relieve().await;
                 return Ok(());
             }
         }
@@ -88,9 +107,11 @@ impl Runner {
             if !is_fresh {
                 self.preflight(data, &config).await?;
             }
+            self.man(incarnation).await?;
             self.move_and_switch(data, config).await
         }
         .await;
+        self.relieve().await;
         announced.end().await;
         match ended {
             Ok(()) => Ok(()),

@@ -14,7 +14,7 @@ use super::config::{
     Attach, FOLLOWING_MARKER_MS_MAX, FOLLOWING_RETRY_MS, MARKER_MS_MAX, PASS_MARKER_MS_MAX,
 };
 use super::error::MoveError;
-use super::marker::{Board, Expected, Nonces};
+use super::marker::{Board, Expected, MARKER_CHANNEL, Nonces};
 use super::placement::Placement;
 use super::progress::{MoverProgress, SourceRow};
 use super::strain::Held;
@@ -28,6 +28,17 @@ pub struct MarkerReport {
     pub elapsed: Duration,
     /// Each source, with the time until all its lanes had passed the marker.
     pub sources: Vec<(ShardAddress, Duration)>,
+}
+
+/// A marker that somebody else publishes: together with a fence, in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Herald {
+    /// Where.
+    pub source: ShardAddress,
+    /// On which channel.
+    pub channel: &'static [u8],
+    /// The marker.
+    pub message: Vec<u8>,
 }
 
 /// What `start` puts together.
@@ -119,7 +130,7 @@ impl Mover {
     /// # Errors
     /// Whatever made the mover fail, or [`MoveError::MarkerLate`].
     pub async fn marker(&self, label: &str) -> Result<MarkerReport, MoveError> {
-        self.pass(label, Expected::Barrier).await
+        self.pass(label, Expected::Barrier, None).await
     }
 
     /// As [`Mover::marker`], but no source is read on behind it: until
@@ -132,10 +143,24 @@ impl Mover {
     /// anew more often than `restarts`: what was verified before does not hold
     /// for them; or [`MoveError::Unheld`]. The cut stays until [`Mover::uncut`].
     pub async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
+        self.cut_with(label, restarts, None).await
+    }
+
+    /// As [`Mover::cut`]; with `heralds` we publish nothing, each source's marker
+    /// is handed there.
+    ///
+    /// # Errors
+    /// As [`Mover::cut`].
+    pub async fn cut_with(
+        &self,
+        label: &str,
+        restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
         let number = self.cuts.fetch_add(1, Ordering::Relaxed);
         self.parts.cut.send_replace(Some(number));
         let cut = |passed| Expected::Cut { number, passed };
-        let report = self.pass(label, cut).await?;
+        let report = self.pass(label, cut, heralds).await?;
         let rows = self.progress_now().sources;
         if let Some(unheld) = rows.iter().find(|row| row.shortfalls.cannot_hold > 0) {
             return Err(MoveError::Unheld {
@@ -163,6 +188,7 @@ impl Mover {
         &self,
         label: &str,
         what: impl Fn(mpsc::Sender<()>) -> Expected,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> Result<MarkerReport, MoveError> {
         let waited_ms = match self.progress_now().is_by_passes() {
             false => MARKER_MS_MAX,
@@ -171,7 +197,7 @@ impl Mover {
         let limit = Duration::from_millis(waited_ms);
         let passing = async {
             let started = Instant::now();
-            let waiting: Vec<_> = self.send_markers(label, what).await?;
+            let waiting: Vec<_> = self.send_markers(label, what, heralds).await?;
             let mut sources = Vec::with_capacity(waiting.len());
             for (source, mut passed, words) in waiting {
                 let all = async {
@@ -198,11 +224,12 @@ impl Mover {
         self.at_work(passing).await
     }
 
-    /// Hands the marker to all publishers before waiting for any.
+    /// Hands the marker to all publishers, or heralds, before waiting for any.
     async fn send_markers(
         &self,
         label: &str,
         what: impl Fn(mpsc::Sender<()>) -> Expected,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> Result<Vec<(ShardAddress, mpsc::Receiver<()>, usize)>, MoveError> {
         let parts = &self.parts;
         let servers = parts.placement.sources().iter();
@@ -218,8 +245,20 @@ impl Mover {
             let (passed, receiver) = mpsc::channel(words);
             let message = parts.nonces.next(label);
             board.expect(message.clone(), what(passed));
-            let sent = publisher.send(message).await;
-            sent.map_err(|_| MoveError::Stopped)?;
+            let is_sent = match &heralds {
+                None => publisher.send(message).await.is_ok(),
+                Some(heralds) => {
+                    let herald = Herald {
+                        source: server.clone(),
+                        channel: MARKER_CHANNEL,
+                        message,
+                    };
+                    heralds.send(herald).await.is_ok()
+                }
+            };
+            if !is_sent {
+                return Err(MoveError::Stopped);
+            }
             waiting.push((server.clone(), receiver, words));
         }
         Ok(waiting)

@@ -6,8 +6,9 @@ use super::Runner;
 use super::follow::Due;
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::Reply;
-use crate::reshard::cutover::{Cutover, Proxies};
+use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
 use crate::reshard::ending::Ending;
+use crate::reshard::fence::FenceLevel;
 use crate::reshard::history::History;
 use crate::reshard::job_error::JobError;
 use crate::reshard::moving::{CleanVerify, Moving, with_pass_hint};
@@ -15,6 +16,7 @@ use crate::reshard::prepare::{AUTO_TRIES_MAX, check_proxies};
 use crate::reshard::proxies::SwitchTerms;
 use crate::reshard::record::{ProxyPause, Record};
 use crate::reshard::recovery::recover;
+use crate::reshard::reminders::Reminders;
 use crate::reshard::report::Report;
 use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
@@ -26,13 +28,15 @@ impl Runner {
     pub(super) async fn settle(&mut self) -> Result<bool, JobError> {
         self.say("finishing an interrupted switch");
         let terms = self.terms();
+        let route = self.route_record();
         let mut stop = self.stop.clone();
-        match recover(self.switching(&terms, &mut stop)).await? {
-            SwitchEnd::Committed(proxies) => {
-                self.committed(proxies)?;
+        match recover(self.switching(&terms, &route, &mut stop)).await? {
+            SwitchEnd::Committed { proxies, late } => {
+                self.committed(proxies, late, &terms)?;
                 Ok(true)
             }
-            SwitchEnd::Aborted { why } => {
+            SwitchEnd::Aborted { why, late } => {
+                self.remind(Call::Abort, &terms, late);
                 let at_ms = now_ms();
                 self.record(Record::SwitchAborted { at_ms, why })?;
                 let from = Arc::clone(self.moves.from());
@@ -80,21 +84,23 @@ impl Runner {
             );
             return Ok(Some(Due::Wait));
         }
-        match self.switch(moving, clean).await? {
-            SwitchEnd::Committed(proxies) => {
-                self.committed(proxies)?;
+        let terms = SwitchTerms {
+            incarnation: self.log.history().incarnation + 1,
+            ..self.terms()
+        };
+        match self.switch(moving, clean, &terms).await? {
+            SwitchEnd::Committed { proxies, late } => {
+                self.committed(proxies, late, &terms)?;
                 let report = Report::of(self.log.history());
                 tell(reply, Ending::Done, &report.to_string());
                 Ok(None)
             }
-            SwitchEnd::Aborted { why } | SwitchEnd::Unfinished { waiting: why } => {
-                let why = with_pass_hint(why, &moving.progress().borrow(), self.options.hold);
-                let record = Record::SwitchAborted {
-                    at_ms: now_ms(),
-                    why: why.clone(),
-                };
-                self.record(record)?;
-                self.after_abort(moving, reply, why).await.map(Some)
+            SwitchEnd::Aborted { why, late } => {
+                self.remind(Call::Abort, &terms, late);
+                self.taken_back(moving, reply, why).await.map(Some)
+            }
+            SwitchEnd::Unfinished { waiting } => {
+                self.taken_back(moving, reply, waiting).await.map(Some)
             }
         }
     }
@@ -104,28 +110,34 @@ impl Runner {
         &mut self,
         moving: &M,
         proof: CleanVerify,
+        terms: &SwitchTerms,
     ) -> Result<SwitchEnd, JobError> {
         self.say("switching");
-        let terms = SwitchTerms {
-            incarnation: self.log.history().incarnation + 1,
-            ..self.terms()
-        };
+        // An abort of the last try that is still under way would meet this one.
+        self.reminders = Reminders::none();
         let mut actions = Vec::new();
-        let machine = Cutover::begin(Proxies(self.fleet.len()), &mut actions);
+        let crew = Crew::new(Proxies(self.fleet.len()), self.fences.level());
+        let machine = Cutover::begin(crew, &mut actions);
+        let route = self.route_record();
         let mut stop = self.stop.clone();
         let switching = Switching {
             restarts: proof.restarts(),
-            ..self.switching(&terms, &mut stop)
+            ..self.switching(terms, &route, &mut stop)
         };
         Ok(switching.drive(machine, actions, Some(moving)).await?)
     }
 
-    async fn after_abort<M: Moving>(
+    async fn taken_back<M: Moving>(
         &mut self,
         moving: &M,
         reply: Option<Reply>,
         why: String,
     ) -> Result<Due, JobError> {
+        let why = with_pass_hint(why, &moving.progress().borrow(), self.options.hold);
+        self.record(Record::SwitchAborted {
+            at_ms: now_ms(),
+            why: why.clone(),
+        })?;
         tracing::warn!(why, "the switch was taken back");
         if reply.is_some() {
             let text = format!("the switch was taken back, clients are on the old route: {why}");
@@ -152,9 +164,33 @@ impl Runner {
         Ok(self.due_by_itself())
     }
 
-    fn committed(&mut self, proxies: Vec<ProxyPause>) -> Result<(), JobError> {
+    fn committed(
+        &mut self,
+        proxies: Vec<ProxyPause>,
+        late: Vec<ProxyIndex>,
+        terms: &SwitchTerms,
+    ) -> Result<(), JobError> {
         let at_ms = now_ms();
-        self.record(Record::SwitchCommitted { at_ms, proxies })
+        let names = late.iter().map(|at| self.fleet.name(*at)).collect();
+        self.remind(Call::Commit, terms, late);
+        self.record(Record::SwitchCommitted {
+            at_ms,
+            proxies,
+            late: names,
+        })
+    }
+
+    fn remind(&mut self, call: Call, terms: &SwitchTerms, late: Vec<ProxyIndex>) {
+        self.reminders = Reminders::begin(&self.fleet, call, terms, late);
+    }
+
+    fn route_record(&self) -> String {
+        let planned = &self.log.history().planned;
+        serde_json::json!({
+            "v": 1, "pool": planned.pool, "job": planned.job,
+            "epoch": planned.epoch, "to": planned.to,
+        })
+        .to_string()
     }
 
     fn terms(&self) -> SwitchTerms {
@@ -166,12 +202,21 @@ impl Runner {
             from_fingerprint: self.moves.from().fingerprint(),
             to: history.planned.to.clone(),
             lease: self.options.hold,
+            fenced: self.fences.level() == FenceLevel::Acl,
+            logins: self.fences.logins().1,
         }
     }
 
-    fn switching<'a>(&'a mut self, terms: &'a SwitchTerms, stop: &'a mut Stop) -> Switching<'a> {
+    fn switching<'a>(
+        &'a mut self,
+        terms: &'a SwitchTerms,
+        route: &'a str,
+        stop: &'a mut Stop,
+    ) -> Switching<'a> {
         Switching {
             fleet: &mut self.fleet,
+            fences: &self.fences,
+            route,
             terms,
             log: &mut self.log,
             stop,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::reshard::control::{Answer, Verb, ask_job};
 use crate::reshard::ending::Ending;
+use crate::reshard::fence::{FenceChoice, FenceLevel};
 use crate::reshard::fakes::{FakeData, FakeProxy, Fault};
 use crate::reshard::job::Job;
 use crate::reshard::prepare::{AUTO_TRIES_MAX, Prepared, StartRequest, SwitchMode, prepare};
@@ -20,7 +21,7 @@ use crate::upstream::config::UpstreamConfig;
 
 fn layout(shards: u16) -> Arc<Layout> {
     let shards = (0..shards).map(|at| {
-        let address: ShardAddress = format!("127.0.0.1:{}", 7000 + at).parse().unwrap();
+        let address: ShardAddress = format!("127.0.0.1:{}", 1 + at).parse().unwrap();
         ShardSpec::named(&format!("s{at}"), &address)
     });
     let spec = LayoutSpec {
@@ -51,6 +52,7 @@ impl World {
             options: JobOptions {
                 switch,
                 back_off: Duration::from_millis(1),
+                fence: FenceChoice::Proxies,
                 ..JobOptions::default()
             },
         }
@@ -139,6 +141,7 @@ impl World {
             Record::SwitchIntended {
                 at_ms: 6,
                 incarnation: 2,
+                fence: FenceLevel::ProxiesOnly,
             },
         ];
         if decided {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::reshard::fence::FenceLevel;
 use crate::reshard::record::{Copied, PlannedJob};
 use crate::router::spec::LayoutSpec;
 
@@ -39,6 +40,7 @@ fn every_record() -> Vec<Record> {
         Record::SwitchIntended {
             at_ms: 8,
             incarnation: 2,
+            fence: FenceLevel::Acl,
         },
         Record::SwitchDecided { at_ms: 9 },
         Record::SwitchAborted {
@@ -48,6 +50,7 @@ fn every_record() -> Vec<Record> {
         Record::SwitchCommitted {
             at_ms: 11,
             proxies: Vec::new(),
+            late: Vec::new(),
         },
         Record::Completed {
             at_ms: 12,
@@ -135,6 +138,7 @@ fn a_running_process_commits_only_what_it_decided() {
     let committed = Record::SwitchCommitted {
         at_ms: 1,
         proxies: Vec::new(),
+        late: Vec::new(),
     };
     assert!(after(&names).step(&committed).is_err());
     names.push("the start");
