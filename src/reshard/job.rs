@@ -125,6 +125,7 @@ impl Job {
             undo: None,
             clean: None,
             restarts_recorded: 0,
+            canaries_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());

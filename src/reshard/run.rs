@@ -51,6 +51,8 @@ pub(super) struct Runner {
     pub(super) clean: Option<CleanVerify>,
     /// Sources copied anew, as far as the journal knows.
     pub(super) restarts_recorded: u64,
+    /// Canaries that differed, as far as the journal knows.
+    pub(super) canaries_recorded: u64,
 }
 
 impl Runner {
