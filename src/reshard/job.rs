@@ -16,7 +16,7 @@ use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
 use super::logins::Logins;
-use super::mover::{MoverConfig, Tapping, ThrottleDial};
+use super::mover::{Begin, MoverConfig, Tapping, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
@@ -86,6 +86,7 @@ impl Job {
             limits: self.options.limits,
             on_conflict: self.options.on_conflict,
             resumed: false,
+            begin: Begin::Copy,
             throttle: ThrottleDial::new(self.options.throttle),
             tapping: Tapping {
                 spool_dir: Some(self.dir.spool_path()),
@@ -134,6 +135,7 @@ impl Job {
             logins: Logins::in_dir(self.dir.path()),
             reminders: Reminders::none(),
             no_fence_because: None,
+            canaries_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());

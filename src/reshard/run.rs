@@ -68,6 +68,8 @@ pub(super) struct Runner {
     pub(super) reminders: Reminders,
     /// Why the servers are not fenced, if that was not asked for.
     pub(super) no_fence_because: Option<String>,
+    /// Canaries that differed, as far as the journal knows.
+    pub(super) canaries_recorded: u64,
 }
 
 impl Runner {

@@ -36,6 +36,7 @@ use super::proxies::{Fleet, SwitchTerms};
 use super::record::{ProxyPause, Record};
 use super::status::JobStatus;
 use super::stop::Stop;
+use crate::planted::{self, Planted};
 use waits::Waits;
 
 mod waits;
@@ -187,7 +188,16 @@ impl Switching<'_> {
             } => self.fleet.ask(proxy, call, attempt, self.terms),
             Action::StartDeadline => waits.deadline = Some(Instant::now() + self.hold),
             Action::StartPatience(step) => waits.be_patient(step),
+            Action::PublishMarker | Action::RaiseFence
+                if planted::is_on(Planted::CommitBeforeMarker) =>
+            {
+                waits.pretend_to_cut(action == Action::RaiseFence);
+            }
             Action::PublishMarker => waits.cut(moving, self.label(), self.restarts, None),
+            Action::RaiseFence if planted::is_on(Planted::FenceSkipped) => {
+                waits.cut(moving, self.label(), self.restarts, None);
+                waits.ready.push_back(Event::Fenced);
+            }
             Action::RaiseFence => {
                 waits.cut(moving, self.label(), self.restarts, Some(self.fences));
             }
@@ -199,7 +209,17 @@ impl Switching<'_> {
                 }
                 waits.lower(self.fences);
             }
-            Action::KeepRoute => waits.keep_route(self.fences, self.route),
+            Action::KeepRoute if planted::is_on(Planted::RouteRecordSkipped) => {
+                if self.terms.fenced {
+                    waits.ready.push_back(Event::RouteKept);
+                }
+            }
+            Action::KeepRoute => {
+                waits.keep_route(self.fences, self.route);
+                if planted::is_on(Planted::UnfencedEarly) {
+                    drop(self.fences.lower());
+                }
+            }
         }
     }
 
@@ -229,6 +249,7 @@ impl Switching<'_> {
                 };
                 self.log.record(intent, Safety::Synced)
             }
+            Entry::Decision if planted::is_on(Planted::DecisionNotRecorded) => Ok(()),
             Entry::Decision => {
                 let decision = Record::SwitchDecided { at_ms };
                 self.log.record(decision, Safety::Written)

@@ -20,6 +20,7 @@
 //! order, each once in a run; nothing is deleted from a source before `purge`;
 //! every task is owned by `Tasks` and ends with it.
 
+mod begin;
 mod canary;
 mod clocks;
 mod compare;
@@ -56,6 +57,7 @@ mod translate;
 mod verify;
 mod walk;
 
+pub use begin::{Begin, Position};
 pub use canary::CanaryFigures;
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
 pub use config::{

@@ -67,10 +67,11 @@ impl Runner {
             JobState::Verified { .. } => "ready: waiting for `keyferry reshard switch`",
             _ => "following: waiting for `keyferry reshard verify` or `switch`",
         });
-        let disturbed = disturbed(moving, self.restarts_recorded);
+        let disturbed = disturbed(moving, self.restarts_recorded, self.canaries_recorded);
         let wish = match self.serve(Stage::Ready, disturbed).await? {
             Ok(Disturbed::Failed(error)) => return Err(error.into()),
             Ok(Disturbed::Restarted) => return Ok(Due::CopyAgain),
+            Ok(Disturbed::Differs(differing)) => return self.canary_differed(differing),
             Err(wish) => wish,
         };
         match wish {
@@ -82,6 +83,28 @@ impl Runner {
             }
             wish => Err(self.unwind(wish)),
         }
+    }
+
+    /// What was verified does not hold; the job waits for somebody to look, or, when it
+    /// goes on by itself, verifies again, which names what differs and ends it.
+    fn canary_differed(&mut self, differing: u64) -> Result<Due, JobError> {
+        let more = differing - self.canaries_recorded;
+        self.canaries_recorded = differing;
+        self.clean = None;
+        tracing::error!(
+            keys = more,
+            "keys differ that were the same: what was verified holds no more"
+        );
+        if !matches!(self.log.state(), JobState::Paused(_)) {
+            self.record(Record::VerifyDiffered {
+                at_ms: now_ms(),
+                differing: more,
+            })?;
+        }
+        Ok(match self.options.switch {
+            SwitchMode::Auto => Due::Verify(None),
+            SwitchMode::Manual => Due::Wait,
+        })
     }
 
     async fn verify_and_tell<M: Moving>(
@@ -116,7 +139,7 @@ impl Runner {
         let at_ms = now_ms();
         match CleanVerify::of(&report, at_ms, restarts) {
             Some(clean) => {
-                self.clean = Some(clean);
+                self.clean = Some(clean.clone());
                 Ok(clean)
             }
             None => {
@@ -129,7 +152,7 @@ impl Runner {
 
     /// Puts the clean verify down, unless a pause stands before it.
     pub(super) fn record_clean(&mut self) -> Result<(), JobError> {
-        let Some(clean) = self.clean else {
+        let Some(clean) = &self.clean else {
             return Ok(());
         };
         let known = match self.log.state() {
@@ -138,10 +161,12 @@ impl Runner {
             _ => true,
         };
         if !known {
-            self.record(Record::Verified {
+            let record = Record::Verified {
                 at_ms: clean.at_ms(),
                 keys: clean.keys(),
-            })?;
+                proof: clean.sources().to_vec(),
+            };
+            self.record(record)?;
         }
         Ok(())
     }
@@ -149,8 +174,10 @@ impl Runner {
     pub(super) fn fresh_clean(&self) -> Option<CleanVerify> {
         let oldest = now_ms().saturating_sub(self.options.verify_age_max.as_millis() as u64);
         let restarts = self.restarts();
-        self.clean
+        let clean = self.clean.as_ref();
+        clean
             .filter(|clean| clean.at_ms() >= oldest && clean.restarts() == restarts)
+            .cloned()
     }
 }
 

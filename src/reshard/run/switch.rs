@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Runner;
 use super::follow::Due;
+use crate::planted::{self, Planted};
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::Reply;
 use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
@@ -181,6 +182,9 @@ impl Runner {
     }
 
     fn remind(&mut self, call: Call, terms: &SwitchTerms, late: Vec<ProxyIndex>) {
+        if planted::is_on(Planted::LateProxyForgotten) {
+            return;
+        }
         self.reminders = Reminders::begin(&self.fleet, call, terms, late);
     }
 

@@ -107,6 +107,18 @@ impl<'m> Waits<'m> {
         });
     }
 
+    /// The planted mistake of a switch that waits for nothing.
+    pub(super) fn pretend_to_cut(&mut self, fenced: bool) {
+        if fenced {
+            self.ready.push_back(Event::Fenced);
+        }
+        let nothing = MarkerReport {
+            elapsed: Duration::ZERO,
+            sources: Vec::new(),
+        };
+        self.applied = Some(MarkerApplied::of(&nothing));
+    }
+
     pub(super) fn lower(&mut self, fences: &Fences) {
         self.lowered = Some(Box::pin(fences.lower()));
     }
