@@ -15,11 +15,13 @@ mod sight;
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::bypass::{Bypass, bypassing};
 use super::fence::{
-    EpochUser, FenceLevel, Rights, fence_key, fence_value, route_key, user_name, words,
+    EpochUser, FenceChoice, FenceLevel, Rights, fence_key, fence_value, route_key, user_name, words,
 };
 use super::mover::Herald;
 use super::proxies::ShardLogin;
@@ -337,8 +339,24 @@ impl Fences {
         })
     }
 
+    /// Who wrote round the proxies in the last `recent_s` seconds; only logins tell.
+    pub async fn bypassing(&self, recent_s: u64) -> Vec<Bypass> {
+        if self.users.is_none() {
+            return Vec::new();
+        }
+        let own = OwnNames {
+            users: [self.mission.old_user(), self.mission.new_user()],
+            prefix: CONNECTION_NAME.split(':').next().unwrap_or_default(),
+        };
+        let lists = self.client_lists().await;
+        lists
+            .iter()
+            .flat_map(|(server, list)| bypassing(server, list, &own, recent_s))
+            .collect()
+    }
+
     /// Text of CLIENT LIST of each old shard that answers.
-    pub async fn client_lists(&self) -> Vec<(ShardAddress, String)> {
+    async fn client_lists(&self) -> Vec<(ShardAddress, String)> {
         let old = self.stands.iter().filter(|stand| stand.is_old);
         let asked: Vec<_> = old
             .map(|stand| {
@@ -355,14 +373,6 @@ impl Fences {
             }
         }
         lists
-    }
-
-    /// Names that connections of the job and of its proxies bear.
-    pub fn own_names(&self) -> OwnNames {
-        OwnNames {
-            users: [self.mission.old_user(), self.mission.new_user()],
-            prefix: CONNECTION_NAME.split(':').next().unwrap_or_default(),
-        }
     }
 
     /// Removes the users named and every key of the job.
@@ -405,6 +415,57 @@ async fn all(answers: Vec<Answer<()>>) -> Result<(), PostError> {
         }
     }
     failure
+}
+
+/// What a fence would be, of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FencePlan {
+    /// What the old shards have in common.
+    pub level: FenceLevel,
+    /// Each old shard.
+    pub sources: Vec<FenceRow>,
+}
+
+/// One old shard of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FenceRow {
+    /// Its address.
+    pub addr: String,
+    /// How far a fence can go there.
+    pub level: FenceLevel,
+    /// Why no further.
+    pub why: Option<String>,
+}
+
+/// Asks every old shard how far a fence could go; changes nothing.
+pub async fn plan(moves: &Moves, upstream: &UpstreamConfig, choice: FenceChoice) -> FencePlan {
+    let old = servers(moves).into_iter().filter(|(_, is_old, _)| *is_old);
+    let old: Vec<_> = old.map(|(server, ..)| server).collect();
+    let mut sources: Vec<FenceRow> = match choice {
+        FenceChoice::Proxies => old
+            .iter()
+            .map(|server| FenceRow {
+                addr: server.to_string(),
+                level: FenceLevel::ProxiesOnly,
+                why: Some("--fence proxies".to_owned()),
+            })
+            .collect(),
+        FenceChoice::Auto | FenceChoice::Acl => look(old, upstream)
+            .await
+            .into_iter()
+            .map(|sight| FenceRow {
+                addr: sight.server.to_string(),
+                level: sight.level(),
+                why: sight.why().map(str::to_owned),
+            })
+            .collect(),
+    };
+    sources.sort_by(|one, other| one.addr.cmp(&other.addr));
+    let level = sources.iter().map(|row| row.level).min();
+    FencePlan {
+        level: level.unwrap_or_default(),
+        sources,
+    }
 }
 
 /// A password that nobody can guess: 256 bits of the system's randomness.

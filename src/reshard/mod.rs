@@ -8,6 +8,9 @@
 //!   state.rs       its life as a machine; journal.rs, record.rs, history.rs remember it
 //!   moving.rs      the seam to mover/, which copies, follows and compares
 //!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
+//!   fence.rs       what the old shards refuse from the switch on; fencing.rs does it,
+//!                  logins.rs keeps the passwords, bypass.rs finds who goes round it
+//!   reminders.rs   proxies that were late are told again
 //!   recovery.rs    finishes a switch whose process died
 //!   recopy.rs      a source whose stream is lost: copying, following, verifying again
 //! announce.rs    proxies know that the job works on the pool
@@ -18,6 +21,7 @@
 //! effect outside is recorded before it (intent) or is repeatable.
 
 mod announce;
+mod bypass;
 pub mod clock;
 pub mod control;
 pub mod cutover;

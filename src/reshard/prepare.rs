@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::clock::now_ms;
 use super::fence::FenceChoice;
+use super::fencing::{self, FencePlan};
 use super::history::History;
 use super::job::Job;
 use super::job_error::{JobError, OtherJob};
@@ -222,6 +223,7 @@ async fn plan_anew(
         epoch: agreed.epoch + 1,
         proxies: request.proxies.iter().map(ToString::to_string).collect(),
     };
+    let plan = plan.with_fence(fence_plan(&moves, &request).await);
     let begun = Begun::Fresh { planned, over };
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))
 }
@@ -246,8 +248,13 @@ async fn resume(
         to: &to,
         attach: request.options.tapping.attach,
     })?;
+    let plan = plan.with_fence(fence_plan(&moves, &request).await);
     let begun = Begun::Earlier(history);
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))
+}
+
+async fn fence_plan(moves: &Moves, request: &StartRequest) -> FencePlan {
+    fencing::plan(moves, &request.upstream, request.options.fence).await
 }
 
 /// All proxies must still be where the job was planned from.

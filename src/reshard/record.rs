@@ -105,6 +105,9 @@ pub enum Record {
         /// Admin addresses of proxies that had not confirmed it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         late: Vec<String>,
+        /// Connections that wrote to old shards, round the proxies, while it was made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        bypass: Vec<String>,
     },
     /// The operator ended the job after its switch.
     Completed {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Runner;
 use super::follow::Due;
 use crate::planted::{self, Planted};
+use crate::reshard::bypass::RECENT_S;
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::Reply;
 use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
@@ -24,6 +25,9 @@ use crate::reshard::state::JobState;
 use crate::reshard::stop::Stop;
 use crate::reshard::switching::{SwitchEnd, Switching};
 
+/// A write this long ago may have been made behind the fence.
+const BEHIND_THE_FENCE_S: u64 = 2;
+
 impl Runner {
     /// Finishes a switch that an earlier process left open; whether it is committed.
     pub(super) async fn settle(&mut self) -> Result<bool, JobError> {
@@ -33,7 +37,7 @@ impl Runner {
         let mut stop = self.stop.clone();
         match recover(self.switching(&terms, &route, &mut stop)).await? {
             SwitchEnd::Committed { proxies, late } => {
-                self.committed(proxies, late, &terms)?;
+                self.committed(proxies, late, &terms).await?;
                 Ok(true)
             }
             SwitchEnd::Aborted { why, late } => {
@@ -85,13 +89,20 @@ impl Runner {
             );
             return Ok(Some(Due::Wait));
         }
+        if let Err(error) = self.check_nobody_goes_round().await {
+            let Some(reply) = reply else {
+                return Err(error);
+            };
+            reply.send(Ending::Guard, error.to_string());
+            return Ok(Some(Due::Wait));
+        }
         let terms = SwitchTerms {
             incarnation: self.log.history().incarnation + 1,
             ..self.terms()
         };
         match self.switch(moving, clean, &terms).await? {
             SwitchEnd::Committed { proxies, late } => {
-                self.committed(proxies, late, &terms)?;
+                self.committed(proxies, late, &terms).await?;
                 let report = Report::of(self.log.history());
                 tell(reply, Ending::Done, &report.to_string());
                 Ok(None)
@@ -165,7 +176,16 @@ impl Runner {
         Ok(self.due_by_itself())
     }
 
-    fn committed(
+    async fn check_nobody_goes_round(&self) -> Result<(), JobError> {
+        let writers = self.fences.bypassing(RECENT_S).await;
+        if writers.is_empty() {
+            return Ok(());
+        }
+        let writers = writers.iter().map(|bypass| format!("  {bypass}"));
+        Err(JobError::Bypass(writers.collect()))
+    }
+
+    async fn committed(
         &mut self,
         proxies: Vec<ProxyPause>,
         late: Vec<ProxyIndex>,
@@ -174,10 +194,20 @@ impl Runner {
         let at_ms = now_ms();
         let names = late.iter().map(|at| self.fleet.name(*at)).collect();
         self.remind(Call::Commit, terms, late);
+        // None had written for a while before the switch: these did since.
+        let writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
+        let bypass: Vec<String> = writers.iter().map(ToString::to_string).collect();
+        for writer in &bypass {
+            tracing::error!(
+                writer,
+                "wrote to an old shard round the proxies while the switch was made: what came after it is only there"
+            );
+        }
         self.record(Record::SwitchCommitted {
             at_ms,
             proxies,
             late: names,
+            bypass,
         })
     }
 

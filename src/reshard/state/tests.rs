@@ -55,6 +55,7 @@ fn every_record() -> Vec<Record> {
             at_ms: 11,
             proxies: Vec::new(),
             late: Vec::new(),
+            bypass: Vec::new(),
         },
         Record::Completed {
             at_ms: 12,
@@ -143,6 +144,7 @@ fn a_running_process_commits_only_what_it_decided() {
         at_ms: 1,
         proxies: Vec::new(),
         late: Vec::new(),
+            bypass: Vec::new(),
     };
     assert!(after(&names).step(&committed).is_err());
     names.push("the start");
