@@ -21,6 +21,7 @@
 //! every task is owned by `Tasks` and ends with it.
 
 mod begin;
+mod checkpoint;
 mod clocks;
 mod compare;
 mod config;
