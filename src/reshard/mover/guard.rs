@@ -76,6 +76,11 @@ impl Guard {
         std::mem::take(&mut self.keys)
     }
 
+    /// Takes a key that an earlier run may have guarded.
+    pub(super) fn recall(&mut self, db: u32, key: &[u8], target: TargetIndex) {
+        self.remember(db, key, target);
+    }
+
     /// The time to send for a key of the snapshot.
     pub(super) fn snapshot_time(
         &mut self,

@@ -19,7 +19,7 @@ use super::super::link::Link;
 use super::super::placement::TargetIndex;
 use super::super::progress::Phase;
 use super::super::removal::remove_keys;
-use super::Source;
+use super::{Source, Unit};
 
 impl Source {
     /// A snapshot begins: what the targets hold of an older one goes first.
@@ -42,6 +42,11 @@ impl Source {
         self.show();
         self.parts.board.clear();
         self.abandon_large()?;
+        self.unit = Unit::Outside;
+        // Before anything is removed: nobody goes on with what is left.
+        for queue in &mut self.parts.queues {
+            queue.begin_history();
+        }
         self.empty_lanes().await?;
         let targets: Vec<TargetIndex> =
             self.parts.queues.iter().map(|queue| queue.target).collect();
