@@ -22,6 +22,7 @@
 
 mod announce;
 mod bypass;
+pub mod clearing;
 pub mod clock;
 pub mod control;
 pub mod cutover;
@@ -34,7 +35,7 @@ pub mod history;
 pub mod job;
 pub mod job_error;
 pub mod journal;
-mod logins;
+pub mod logins;
 pub mod mover;
 pub mod moving;
 pub mod plan;

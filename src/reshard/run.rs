@@ -202,7 +202,10 @@ impl Runner {
 
     pub(super) fn publish(&self) {
         let progress = self.progress.as_ref().map(|seen| seen.borrow().clone());
-        let status = JobStatus::running(self.log.history(), self.doing, progress.as_ref());
+        let mut status = JobStatus::running(self.log.history(), self.doing, progress.as_ref());
+        status.fence = Some(self.fences.level());
+        status.no_fence_because.clone_from(&self.no_fence_because);
+        status.late_proxies = self.reminders.left();
         self.status.send_replace(status);
     }
 }

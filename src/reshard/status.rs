@@ -1,10 +1,12 @@
 //! What a job says of itself while it runs, and what its journal says otherwise.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::clock::now_ms;
+use super::fence::FenceLevel;
 use super::history::History;
 use super::mover::{Attach, MoverProgress, Phase, SourceProgress};
 use super::moving::copied;
@@ -68,6 +70,18 @@ pub struct JobStatus {
     /// Of these, keys that differed.
     #[serde(default)]
     pub canaries_differing: u64,
+    /// What the old shards refuse from the switch on, as `--fence` names it.
+    #[serde(default)]
+    pub fence: Option<FenceLevel>,
+    /// Why they refuse nothing, if more was wanted.
+    #[serde(default)]
+    pub no_fence_because: Option<String>,
+    /// Proxies that have not confirmed the last switch, with what each said last.
+    #[serde(default)]
+    pub late_proxies: BTreeMap<String, String>,
+    /// Connections that wrote to old shards, round the proxies, while it was made.
+    #[serde(default)]
+    pub bypass: Vec<String>,
     /// What to do next: a command, or what to wait for.
     #[serde(default)]
     pub next: String,
@@ -173,6 +187,10 @@ impl JobStatus {
             verified_age_ms: None,
             canaries_compared: 0,
             canaries_differing: 0,
+            fence: None,
+            no_fence_because: None,
+            late_proxies: BTreeMap::new(),
+            bypass: Vec::new(),
             next: String::new(),
             aborted_switches: 0,
             last_abort: None,
@@ -224,6 +242,12 @@ impl JobStatus {
             Record::SwitchAborted { why, .. } => {
                 self.aborted_switches += 1;
                 self.last_abort = Some(why.clone());
+            }
+            Record::SwitchIntended { fence, .. } => self.fence = Some(*fence),
+            Record::SwitchCommitted { late, bypass, .. } => {
+                let late = late.iter().map(|proxy| (proxy.clone(), String::new()));
+                self.late_proxies = late.collect();
+                self.bypass.clone_from(bypass);
             }
             Record::Failed { why, .. } => self.last_failure = Some(why.clone()),
             _ => {}
@@ -362,6 +386,15 @@ impl fmt::Display for JobStatus {
         }
         if !self.doing.is_empty() {
             write!(f, " | {}", self.doing)?;
+        }
+        if let Some(why) = &self.no_fence_because {
+            write!(f, " | no fence on the servers: {why}")?;
+        }
+        for (proxy, said) in &self.late_proxies {
+            write!(f, " | late: {proxy} {said}")?;
+        }
+        for writer in &self.bypass {
+            write!(f, " | BYPASS: {writer}")?;
         }
         if let Some(rate) = self.throttled_to_bytes_per_s {
             write!(f, " | copy at most {}/s", Bytes(rate))?;
