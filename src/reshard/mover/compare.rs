@@ -13,6 +13,7 @@ use crate::rdb::value_type::ValueKind;
 use crate::rdb::{ContentDigest, content_digest, split_dump_payload};
 use crate::router::address::ShardAddress;
 
+use super::guard::GUARD_MS;
 use super::key_text::KeyText;
 
 /// How far expiry times may be apart, and how early a key may have ended.
@@ -100,6 +101,9 @@ pub enum DifferenceKind {
         /// At the target, Unix time in ms.
         target_ms: Option<i64>,
     },
+    /// It was written by commands that span servers whenever it was looked at:
+    /// its target is about to get it anew.
+    BeingRefreshed,
     /// A value that could not be read.
     Unreadable(String),
 }
@@ -127,6 +131,9 @@ impl fmt::Display for DifferenceKind {
                     time(source_ms),
                     time(target_ms)
                 )
+            }
+            DifferenceKind::BeingRefreshed => {
+                f.write_str("being read again, at each look: commands that span servers write it")
             }
             DifferenceKind::Unreadable(why) => write!(f, "cannot be read: {why}"),
         }
@@ -165,6 +172,23 @@ pub(super) fn compare(source: &Seen, target: &Seen, lag: Duration) -> Option<Dif
             };
             content.or_else(|| compare_expiry(*source_ms, *target_ms))
         }
+    }
+}
+
+/// What a guarded key's time at its target stands for (see `guard`): it was sent
+/// later than it is, by at least the guard.
+pub(super) fn take_off_guard(source: &Seen, target: &mut Seen) {
+    let State::Here {
+        expires_at_ms: Some(meant),
+        ..
+    } = source.state
+    else {
+        return;
+    };
+    if let State::Here { expires_at_ms, .. } = &mut target.state
+        && expires_at_ms.is_some_and(|at| at >= meant + GUARD_MS - EXPIRY_SLACK_MS)
+    {
+        *expires_at_ms = Some(meant);
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::rdb::{RawValue, ValueType};
 use crate::resp::write_command;
 use crate::restore::{
-    CannotRestore, Dialect, KeyHead, LargeValue, Outcome, Reply, Requests, Restorer,
+    CannotRestore, Dialect, KeyHead, LargeValue, Outcome, Overwrite, Reply, Requests, Restorer,
 };
 
 use super::config::{BATCH_BYTES, BATCH_OPS_MAX, QUEUE_BATCHES_MAX};
@@ -86,7 +86,8 @@ impl LaneQueue {
         self.push_whole((db, key), head, value, true)
     }
 
-    /// The same for a key that is known already: it is not counted again.
+    /// The same for a key that is known already: it is not counted again, and
+    /// replaced whatever the policy for keys that were there before us.
     pub(super) fn push_again(
         &mut self,
         db: u32,
@@ -94,7 +95,10 @@ impl LaneQueue {
         head: &KeyHead<'_>,
         value: &RawValue<'_>,
     ) -> Result<Outcome, CannotRestore> {
-        self.push_whole((db, key), head, value, false)
+        let policy = self.restorer.set_overwrite(Overwrite::Always);
+        let outcome = self.push_whole((db, key), head, value, false);
+        self.restorer.set_overwrite(policy);
+        outcome
     }
 
     fn push_whole(

@@ -6,6 +6,7 @@
 //! a key that differs is read again a few times before it counts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
@@ -14,12 +15,12 @@ use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 
-use super::compare::{Difference, compare};
+use super::compare::{Difference, compare, take_off_guard};
 use super::config::EXAMPLES_MAX;
 use super::error::{MoveError, Role};
 use super::keyspace::{KeyWalk, Page};
 use super::link::{Kept, Link};
-use super::marker::{Board, Nonces};
+use super::marker::{Board, Nonces, Remark};
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::reads::{Batch, Depth, Pair, queue_batch};
 
@@ -33,6 +34,10 @@ const WAVE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const WAVE_BATCHES_MAX: usize = 16;
 /// A key's estimate where the server gives none.
 const KEY_BYTES_GUESS: u64 = 64 * 1024;
+/// How often a key is looked at that is pending each time (see `pending`).
+const PENDING_LOOKS_MAX: u32 = 200;
+/// Between two looks.
+const PENDING_PAUSE: Duration = Duration::from_millis(10);
 /// How often a key that differs is read again, by default.
 pub const RECHECKS_DEFAULT: u32 = 3;
 /// At least so often where a source is walked through: what its target has at a
@@ -263,7 +268,7 @@ impl Verifier {
     ) -> Result<(), MoveError> {
         for wave in waves(batches) {
             let db = wave.first().map_or(0, |batch| batch.db);
-            let pairs = self.read_wave(reader, wave, depth).await?;
+            let pairs = self.read_settled(reader, wave, depth).await?;
             let mut differing = differing(pairs, depth);
             for _ in 0..self.options.rechecks {
                 if differing.is_empty() {
@@ -280,7 +285,7 @@ impl Verifier {
                 });
                 let mut pairs = Vec::new();
                 for wave in waves(again.map(|batch| (batch, KEY_BYTES_GUESS)).collect()) {
-                    pairs.extend(self.read_wave(reader, wave, depth).await?);
+                    pairs.extend(self.read_settled(reader, wave, depth).await?);
                 }
                 differing = self::differing(pairs, depth);
             }
@@ -303,6 +308,34 @@ impl Verifier {
             }
         }
         Ok(())
+    }
+
+    /// Reads a wave, and keys that are pending at its markers again until they
+    /// are not.
+    async fn read_settled(
+        &self,
+        reader: &mut Reader,
+        wave: Vec<Batch>,
+        depth: Depth,
+    ) -> Result<Vec<Pair>, MoveError> {
+        let db = wave.first().map_or(0, |batch| batch.db);
+        let mut pairs = self.read_wave(reader, wave, depth).await?;
+        for _ in 0..PENDING_LOOKS_MAX {
+            let is_pending = |pair: &mut Pair| pair.remark == Some(Remark::Pending);
+            let pending: Vec<Pair> = pairs.extract_if(.., is_pending).collect();
+            if pending.is_empty() {
+                break;
+            }
+            tokio::time::sleep(PENDING_PAUSE).await;
+            let again = pending.into_iter().map(|pair| Batch {
+                db,
+                keys: vec![(pair.key, pair.target)],
+            });
+            for wave in waves(again.map(|batch| (batch, KEY_BYTES_GUESS)).collect()) {
+                pairs.extend(self.read_wave(reader, wave, depth).await?);
+            }
+        }
+        Ok(pairs)
     }
 
     /// Sends all batches of a wave, then reads what both sides said.
@@ -337,8 +370,13 @@ impl Verifier {
 /// The pairs that do not agree. Backward only strangers count: the content of
 /// keys that both have is compared forward.
 fn differing(pairs: Vec<Pair>, depth: Depth) -> Vec<(Pair, super::compare::DifferenceKind)> {
-    use super::compare::DifferenceKind::ExtraAtTarget;
-    let judged = pairs.into_iter().filter_map(|pair| {
+    use super::compare::DifferenceKind::{BeingRefreshed, ExtraAtTarget};
+    let judged = pairs.into_iter().filter_map(|mut pair| {
+        match pair.remark {
+            Some(Remark::Pending) => return Some((pair, BeingRefreshed)),
+            Some(Remark::Guarded) => take_off_guard(&pair.at_source, &mut pair.at_target),
+            None => {}
+        }
         let what = compare(&pair.at_source, &pair.at_target, pair.lag)?;
         (depth == Depth::Content || what == ExtraAtTarget).then_some((pair, what))
     });
