@@ -18,7 +18,7 @@ use crate::rdb::{PayloadError, split_dump_payload_with_metadata};
 use crate::replication::SnapshotRecord;
 use crate::resp::{Value, write_command};
 
-use super::compare::{Seen, State};
+use super::compare::{DifferenceKind, Seen, State, Verdict, compare, off_guard};
 use super::config::MARKER_MS_MAX;
 use super::error::MoveError;
 use super::link::Link;
@@ -175,6 +175,18 @@ pub(super) struct Pair {
     /// The target was read at most this long after the source.
     pub(super) lag: Duration,
     pub(super) remark: Option<Remark>,
+}
+
+impl Pair {
+    /// Whether both sides have the same.
+    pub(super) fn verdict(&self) -> Verdict {
+        let (source, target) = (&self.at_source, &self.at_target);
+        match self.remark {
+            Some(Remark::Pending) => Verdict::Differs(DifferenceKind::BeingRefreshed),
+            Some(Remark::Guarded) => compare(source, &off_guard(source, target), self.lag),
+            None => compare(source, target, self.lag),
+        }
+    }
 }
 
 /// A batch that was sent.
