@@ -52,6 +52,7 @@ pub fn layout(servers: &[&RedisServer], distribution: DistributionKind) -> Arc<L
         hash_tag: Some("{}".parse().unwrap()),
         route: Vec::new(),
         shards: servers.iter().map(shard).collect(),
+        earlier: None,
     };
     Arc::new(Layout::new(spec).unwrap())
 }
