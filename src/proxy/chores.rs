@@ -41,6 +41,8 @@ pub struct Chores {
     pub failing: Vec<Failing>,
     /// Pipes on which a script could not be loaded. (The core's own: empty after it settled.)
     pub failed_loads: Vec<u32>,
+    /// Pipes on which an AUTH was refused, in the shard's words. (Likewise.)
+    pub refused_logins: Vec<(u32, String)>,
     /// A deadline began that no event will announce.
     pub clock: bool,
 }

@@ -170,6 +170,19 @@ impl PoolCore {
 
     /// What the connections of a lane to a shard say first.
     pub(super) fn greeting(&self, lane: u32, address: &ShardAddress) -> Greeting {
+        let greeting = self.configured_greeting(lane, address);
+        match self.logins.of(address) {
+            Some(login) => Greeting {
+                credentials: Some(login.clone()),
+                manner: Manner::Checked, // a refused AUTH must be noticed
+                ..greeting
+            },
+            None => greeting,
+        }
+    }
+
+    /// The same without an epoch's user.
+    pub(super) fn configured_greeting(&self, lane: u32, address: &ShardAddress) -> Greeting {
         let lane = self.lanes.get(lane as usize);
         let greeting = Greeting {
             dialect: match self.config.protocol {
@@ -192,11 +205,10 @@ impl PoolCore {
         let keys: Vec<usize> = self.pipes.iter().map(|(key, _)| key).collect();
         for key in keys {
             let place = self.pipes.get(key);
-            let lane = |place: &PipePlace| match place.role {
-                Role::Hub => HUB_LANE,
-                _ => place.lane,
-            };
-            let greeting = place.map(|place| self.greeting(lane(place), &place.address));
+            let greeting = place.map(|place| match place.role {
+                Role::Hub => self.configured_greeting(HUB_LANE, &place.address),
+                _ => self.greeting(place.lane, &place.address),
+            });
             if let (Some(place), Some(greeting)) = (self.pipes.get_mut(key), greeting) {
                 place.pipe.set_greeting(greeting);
             }

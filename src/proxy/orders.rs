@@ -25,10 +25,11 @@ use super::balance::{Balance, Newcomer, Seat};
 use super::config::PoolConfig;
 use super::core::{PoolCore, Ticket};
 use super::failures::Failing;
-use super::gate::HoldReport;
+use super::gate::{Drained, HoldReport};
 use super::place::Place;
 use super::roll_call::RollAsked;
 use super::script_store::ScriptStore;
+use super::shard_logins::{Logins, LoginsConfirmed};
 use super::stream::Stream;
 use super::worker::Worker;
 
@@ -66,6 +67,8 @@ pub enum Order {
         failing: mpsc::Sender<Failing>,
         /// What else its workers share.
         shared: SharedByWorkers,
+        /// As whom to log in.
+        logins: Arc<Logins>,
         /// This worker's sockets.
         listeners: Vec<NamedListener>,
     },
@@ -91,6 +94,8 @@ pub enum Order {
         pool: usize,
         /// The layout, as it will be.
         routing: Arc<Routing>,
+        /// As whom to log in from now on, also at its new servers.
+        logins: Arc<Logins>,
     },
     /// Shut the gate.
     Hold {
@@ -98,8 +103,10 @@ pub enum Order {
         pool: usize,
         /// The same layout with the gate held.
         routing: Arc<Routing>,
+        /// As whom to log in from now on.
+        logins: Arc<Logins>,
         /// Told when everything sent before is answered.
-        done: oneshot::Sender<()>,
+        done: Drained,
     },
     /// Route by this from now on.
     Route {
@@ -107,8 +114,19 @@ pub enum Order {
         pool: usize,
         /// The routing.
         routing: Arc<Routing>,
+        /// As whom to log in from now on.
+        logins: Arc<Logins>,
         /// What was held until now.
         done: oneshot::Sender<HoldReport>,
+    },
+    /// Log in as these from now on.
+    LogIn {
+        /// Which pool.
+        pool: usize,
+        /// By server.
+        logins: Arc<Logins>,
+        /// Told when every connection has.
+        done: LoginsConfirmed,
     },
     /// A name was looked up.
     Resolved {
@@ -313,6 +331,7 @@ impl Worker {
                 balance,
                 failing,
                 shared,
+                logins,
                 listeners,
             } => {
                 let mut core = PoolCore::new(
@@ -323,6 +342,7 @@ impl Worker {
                     self.workers as u64,
                 );
                 core.share(&shared);
+                core.use_logins(logins);
                 if self.pools.len() <= pool {
                     self.pools.resize_with(pool + 1, || None);
                 }
@@ -371,30 +391,44 @@ impl Worker {
                     run.removed = true;
                 }
             }
-            Order::Prepare { pool, routing } => {
+            Order::Prepare {
+                pool,
+                routing,
+                logins,
+            } => {
                 if let Some(run) = self.pool(pool) {
+                    run.core.use_logins(logins);
                     run.core.prepare(&routing);
                 }
             }
             Order::Hold {
                 pool,
                 routing,
+                logins,
                 done,
             } => {
                 if let Some(run) = self.pool(pool) {
+                    run.core.use_logins(logins);
                     run.core.hold(routing, done);
                 }
             }
             Order::Route {
                 pool,
                 routing,
+                logins,
                 done,
             } => {
                 if let Some(run) = self.pool(pool) {
+                    run.core.use_logins(logins);
                     let report = run.core.route(routing);
                     run.close_failed_pipes();
                     // Who asked may have stopped waiting; the routing stands.
                     let _ = done.send(report);
+                }
+            }
+            Order::LogIn { pool, logins, done } => {
+                if let Some(run) = self.pool(pool) {
+                    run.core.use_logins_and_tell(logins, done);
                 }
             }
             Order::Resolved {

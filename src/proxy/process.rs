@@ -25,11 +25,13 @@ use crate::router::moves::{Moves, MovesError};
 
 use super::balance::{Balance, ProcessClients};
 use super::config::PoolConfig;
+use super::control::SwitchRefusal;
 use super::ejecting::{FAILING_MAX, ShardWatch};
 use super::epochs::{EpochFile, EpochFileError, EpochRecord};
 use super::orders::{NamedListener, Order, Resolver, SharedByWorkers};
 use super::place::WAKE;
 use super::pool::{PoolHandle, WorkerPort};
+use super::shard_logins::Logins;
 use super::worker::Worker;
 
 /// How often a drain looks whether the workers have ended.
@@ -77,6 +79,14 @@ pub enum StartError {
         pool: String,
         /// What was wrong.
         source: EpochFileError,
+    },
+    /// The logins make no sense.
+    #[error("pool {pool}: its state file: {source}")]
+    Logins {
+        /// The pool.
+        pool: String,
+        /// What was wrong.
+        source: SwitchRefusal,
     },
     /// A staged switch makes no sense.
     #[error("pool {pool}: the switch staged in its state file: {source}")]
@@ -173,6 +183,11 @@ impl Proxy {
         let shared = Arc::new(routing.clone());
         let workers_share = SharedByWorkers::default();
         let balance = Balance::new(Arc::clone(&self.clients), Arc::clone(&self.ports));
+        let logins = Logins::read(&record.logins).map_err(|refused| StartError::Logins {
+            pool: name.clone(),
+            source: refused,
+        })?;
+        let logins = Arc::new(logins);
         let (failing, reports) = tokio::sync::mpsc::channel(FAILING_MAX);
         for (worker, listeners) in self.ports.iter().zip(sockets.of_workers) {
             worker.send(Order::AddPool {
@@ -183,6 +198,7 @@ impl Proxy {
                 balance: Arc::clone(&balance),
                 failing: failing.clone(),
                 shared: workers_share.clone(),
+                logins: Arc::clone(&logins),
                 listeners,
             });
         }
@@ -191,7 +207,14 @@ impl Proxy {
             info!(pool = name, %address, epoch = %routing.epoch, "listening");
         }
         let ports = Arc::clone(&self.ports);
-        let handle = PoolHandle::new(place, ports, config, (file, record), routing, gauge);
+        let handle = PoolHandle::new(
+            place,
+            ports,
+            config,
+            (file, record),
+            (routing, logins),
+            gauge,
+        );
         let listen = config_listen.into_iter().zip(sockets.bound).collect();
         let entry = PoolEntry {
             handle: handle.clone(),

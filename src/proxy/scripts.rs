@@ -38,7 +38,7 @@ const LATEST_MAX: usize = 16;
 /// Names without a text that a worker need not look up again.
 const UNKNOWN_MAX: usize = 1024;
 /// The client of a ticket that nobody waits for.
-const NOBODY: u32 = u32::MAX;
+pub(super) const NOBODY: u32 = u32::MAX;
 
 /// Scripts that were loaded over one connection.
 #[derive(Debug, Default)]
@@ -149,6 +149,11 @@ impl Ticket {
         }
     }
 
+    /// Whether no client waits for it: it is of a request of ours.
+    pub(super) fn is_of_nobody(self) -> bool {
+        self.client == NOBODY
+    }
+
     /// The pipe on which a SCRIPT LOAD of ours may work another time: this is
     /// its answer, and it says that the shard could not do it now. (What is
     /// forbidden or wrong stays so.)
@@ -157,7 +162,7 @@ impl Ticket {
         let is_lasting = |start: &&[u8]| reply.starts_with(start);
         let may_work_later =
             reply.first() == Some(&b'-') && ![&b"-ERR "[..], b"-NOPERM "].iter().any(is_lasting);
-        (self.client == NOBODY && may_work_later).then_some(self.generation)
+        (self.is_of_nobody() && self.sequence == 0 && may_work_later).then_some(self.generation)
     }
 }
 
