@@ -90,7 +90,7 @@ impl PoolHandle {
 
     /// Logs in as these from now on. A switch that is under way has logins of its
     /// own, which come first until it is decided.
-    async fn change_logins(
+    pub(super) async fn change_logins(
         &self,
         state: &mut PoolCoreState,
         list: &[ShardLogin],

@@ -42,6 +42,7 @@ use super::orders::SharedByWorkers;
 use super::pace::Pace;
 use super::parking::SpareParkings;
 use super::reader::Reader;
+use super::refused::RefusedRequests;
 use super::scripts::Scripts;
 use super::shard_logins::LoginState;
 use super::spares::Spares;
@@ -93,6 +94,7 @@ pub struct PoolCore {
     pub(super) pace: Pace,
     pub(super) drain: Option<Drain>,
     pub(super) logins: LoginState,
+    pub(super) refused: RefusedRequests,
     pub(super) held_us_max: u64,
     pub(super) held_requests: u64,
     pub(super) held_bytes: usize,
@@ -146,6 +148,7 @@ impl PoolCore {
             pace: Pace::default(),
             drain: None,
             logins: LoginState::default(),
+            refused: RefusedRequests::default(),
             held_us_max: 0,
             held_requests: 0,
             held_bytes: 0,

@@ -62,6 +62,7 @@ impl PoolCore {
             if !layout_changed {
                 self.fill_lanes(); // pipes prepared for a layout that did not come
             }
+            self.send_refused();
             self.release();
         }
         let report = HoldReport {
@@ -124,6 +125,13 @@ impl PoolCore {
         {
             // A caller that stopped waiting has released the gate, or will.
             let _ = drain.done.send(self.logins.refusal());
+        }
+    }
+
+    /// Lets clients go on that wait for another reason than a held gate.
+    pub(super) fn release_if_open(&mut self) {
+        if !matches!(self.routing.gate, Gate::Held(_)) {
+            self.release();
         }
     }
 

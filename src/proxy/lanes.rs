@@ -46,6 +46,9 @@ pub struct PipePlace {
     pub full: bool,
     /// No layout in use has it: it goes when it owes nothing.
     pub retired: bool,
+    /// Its shard does not know the epoch's user: requests wait until it is known
+    /// what that means (`refused.rs`).
+    pub is_doubted: bool,
     /// Nothing more is sent on it: its client waits, and we stop.
     pub let_go: bool,
     /// Index of the set of pipes it is or was in, or was made for.
@@ -158,6 +161,7 @@ impl PoolCore {
             dirty: false,
             full: false,
             retired: false,
+            is_doubted: false,
             let_go: false,
             lane: lane as u32,
             role: Role::Shared,
@@ -355,6 +359,7 @@ impl PipePlace {
             dirty: false,
             full: false,
             retired: false,
+            is_doubted: false,
             let_go: false,
             lane: like.lane,
             role,

@@ -84,6 +84,8 @@ pub(super) struct PoolShared {
     pub(super) state: Mutex<PoolCoreState>,
     /// Tells the task that watches the shards to look at the settings again.
     pub(super) eject_changed: Notify,
+    /// Tells the task that asks the servers for the route of another one.
+    pub(super) rerouted: Notify,
     file: EpochFile,
     pub(super) gauge: Arc<PoolState>,
 }
@@ -128,6 +130,7 @@ impl PoolHandle {
                     turn: 0,
                 }),
                 eject_changed: Notify::new(),
+                rerouted: Notify::new(),
                 file,
                 gauge,
             }),
@@ -164,6 +167,7 @@ impl PoolHandle {
             whole.held_requests += report.held_requests;
             whole.held_us_max = whole.held_us_max.max(report.held_us_max);
         }
+        shared.rerouted.notify_one();
         whole
     }
 

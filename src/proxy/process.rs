@@ -28,9 +28,11 @@ use super::config::PoolConfig;
 use super::control::SwitchRefusal;
 use super::ejecting::{FAILING_MAX, ShardWatch};
 use super::epochs::{EpochFile, EpochFileError, EpochRecord};
-use super::orders::{NamedListener, Order, Resolver, SharedByWorkers};
+use super::orders::{NamedListener, Order, SharedByWorkers};
 use super::place::WAKE;
 use super::pool::{PoolHandle, WorkerPort};
+use super::resolver::Resolver;
+use super::route_watch::{REFUSING_MAX, RouteWatch};
 use super::shard_logins::Logins;
 use super::worker::Worker;
 
@@ -121,6 +123,8 @@ pub(super) struct PoolEntry {
     pub(super) handle: PoolHandle,
     /// Ejects its shards and lets them in again.
     _shards: ShardWatch,
+    /// Asks the servers for a route that nobody told.
+    _route: RouteWatch,
     /// (as configured, as bound)
     pub(super) listen: Vec<(ListenAddress, ListenAddress)>,
 }
@@ -189,6 +193,7 @@ impl Proxy {
         })?;
         let logins = Arc::new(logins);
         let (failing, reports) = tokio::sync::mpsc::channel(FAILING_MAX);
+        let (refusing, refusals) = tokio::sync::mpsc::channel(REFUSING_MAX);
         for (worker, listeners) in self.ports.iter().zip(sockets.of_workers) {
             worker.send(Order::AddPool {
                 pool: place,
@@ -197,6 +202,7 @@ impl Proxy {
                 registry: Arc::clone(registry),
                 balance: Arc::clone(&balance),
                 failing: failing.clone(),
+                refusing: refusing.clone(),
                 shared: workers_share.clone(),
                 logins: Arc::clone(&logins),
                 listeners,
@@ -219,6 +225,7 @@ impl Proxy {
         let entry = PoolEntry {
             handle: handle.clone(),
             _shards: ShardWatch::start(handle.clone(), reports),
+            _route: RouteWatch::start(handle.clone(), refusals),
             listen,
         };
         self.lock_pools().insert(name, entry);

@@ -179,6 +179,13 @@ impl PoolCore {
         if let Some(stop) = self.not_now(seat.key, pipe) {
             return stop;
         }
+        self.load_script_of(pipe, command, request);
+        self.send(seat, pipe, CommandClass::Script, request.bytes, 1);
+        Verdict::Taken
+    }
+
+    /// Sees to the script that a request calls, if it does, before it is sent.
+    pub(super) fn load_script_of(&mut self, pipe: u32, command: &Command, request: &Request<'_>) {
         match command.name {
             "eval" | "eval_ro" => {
                 let sha = self.scripts.evaluate(request.arg(1));
@@ -193,8 +200,6 @@ impl PoolCore {
             }
             _ => {} // functions are loaded on all shards
         }
-        self.send(seat, pipe, CommandClass::Script, request.bytes, 1);
-        Verdict::Taken
     }
 
     /// What a request of a transaction says about scripts: the one it calls.

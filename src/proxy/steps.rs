@@ -157,13 +157,17 @@ impl PoolHandle {
         {
             CommitStep::AlreadyDone => {
                 self.save(&mut state).await?;
+                // Found on a server, the route came without its logins.
+                if !ask.logins.is_empty() && ask.logins != state.record.logins {
+                    self.change_logins(&mut state, &ask.logins).await?;
+                }
                 Ok(CommitReport::default())
             }
             CommitStep::Switch(switch) => self.decide(&mut state, switch).await,
         }
     }
 
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         state: &mut PoolCoreState,
         switch: StagedSwitch,

@@ -50,6 +50,8 @@ pub(super) struct Retained<T> {
     /// Where in the output the request begins that is being built.
     begins_at: Option<usize>,
     refused: Vec<Refused<T>>,
+    /// Numbers of requests whose refusal is passed on.
+    passed_on: VecDeque<u64>,
 }
 
 /// A request that the shard did not execute because of who asked.
@@ -74,6 +76,7 @@ impl<T: Copy> Retained<T> {
             keeps: true,
             begins_at: None,
             refused: Vec::new(),
+            passed_on: VecDeque::new(),
         }
     }
 
@@ -204,6 +207,13 @@ impl<T: Copy> Pipe<T> {
         refused.unwrap_or_default()
     }
 
+    /// The last request was refused before: if it is again, that is its reply.
+    pub fn pass_on_refusal_of_last(&mut self) {
+        if let Some(retained) = &mut self.retained {
+            retained.passed_on.push_back(self.sent);
+        }
+    }
+
     /// Whether what is sent is kept, or was.
     #[inline]
     pub fn is_retaining(&self) -> bool {
@@ -303,7 +313,14 @@ impl<T: Copy> Pipe<T> {
         let Some(retained) = self.retained.as_mut() else {
             return false;
         };
-        if !reply.starts_with(NOPERM) {
+        while retained
+            .passed_on
+            .front()
+            .is_some_and(|&number| number < self.answered)
+        {
+            retained.passed_on.pop_front();
+        }
+        if !reply.starts_with(NOPERM) || retained.passed_on.front() == Some(&self.answered) {
             return false;
         }
         let request = match retained.front(in_flight) {
@@ -333,6 +350,7 @@ impl<T: Copy> Pipe<T> {
         if let Some(retained) = &mut self.retained {
             retained.batches.clear();
             retained.bytes.clear();
+            retained.passed_on.clear();
             (retained.start, retained.begins_at) = (0, None);
         }
         self.let_go_if_idle();
