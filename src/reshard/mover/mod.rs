@@ -20,6 +20,7 @@
 //! order, each once in a run; nothing is deleted from a source before `purge`;
 //! every task is owned by `Tasks` and ends with it.
 
+mod begin;
 mod clocks;
 mod compare;
 mod config;
@@ -54,6 +55,7 @@ mod translate;
 mod verify;
 mod walk;
 
+pub use begin::{Begin, Position};
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
 pub use config::{
     Attach, MoverConfig, MoverLimits, OnConflict, Tapping, UnknownAttach, UnknownPolicy,

@@ -12,6 +12,7 @@ use crate::restore::{
 };
 use crate::router::address::ShardAddress;
 
+use super::begin::{Begin, SourceBegin};
 use super::config::{Attach, MoverConfig, SOURCE_PATIENCE_MS_MAX};
 use super::conflict::{TargetsChecked, lane_name};
 use super::error::{MoveError, Role};
@@ -214,6 +215,7 @@ impl Starter {
         self.lane_counts.push(queues.len());
         let name = format!("source {address}");
         let feed = self.feed(index, &address, &board);
+        let begin = self.source_begin(&address);
         let parts = SourceParts {
             index,
             address,
@@ -229,8 +231,19 @@ impl Starter {
             upstream: self.cfg.upstream.clone(),
         };
         let stop = self.tasks.stop_signal();
-        self.tasks.spawn(name, follow(parts, feed, drained, stop));
+        self.tasks
+            .spawn(name, follow(parts, feed, begin, drained, stop));
         Ok(())
+    }
+
+    fn source_begin(&self, source: &ShardAddress) -> SourceBegin {
+        match &self.cfg.begin {
+            Begin::Copy => SourceBegin::Clean,
+            Begin::Resume => SourceBegin::Anew,
+            Begin::Follow(positions) => {
+                SourceBegin::following(positions, source, self.cfg.tapping.attach)
+            }
+        }
     }
 
     /// Whom the taps read from, with their rows.
