@@ -29,6 +29,7 @@ mod error;
 mod feed;
 mod governor;
 mod guard;
+mod keeper;
 mod key_text;
 mod keyspace;
 mod lane;
@@ -62,6 +63,7 @@ pub use config::{
 };
 pub use conflict::{TargetsChecked, check_targets};
 pub use error::{KeyAt, MoveError, Retry, Role, Unfollowable};
+pub use keeper::{KeeperConfig, Keepers};
 pub use preflight::{PreflightReport, ServerReport, preflight};
 pub use progress::{MoverProgress, Phase, SourceProgress};
 pub use removal::{PurgeReport, purge};
