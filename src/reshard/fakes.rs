@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::mover::{
     Begin, KeeperConfig, Keepers, MarkerReport, MoveError, MoverConfig, MoverProgress,
-    PreflightReport, VerifyOptions, VerifyReport,
+    PreflightReport, Verified, VerifyOptions, VerifyReport,
 };
 use super::moving::{DataPath, Moving};
 use super::proxies::{GateView, ProxyUrl};
@@ -383,9 +383,11 @@ impl Moving for FakeMoving {
 
     async fn verify(&self, _options: VerifyOptions) -> Result<VerifyReport, MoveError> {
         self.moves.verifies.fetch_add(1, Ordering::SeqCst);
+        let differences = self.moves.differences.swap(0, Ordering::SeqCst);
         Ok(VerifyReport {
             keys_compared: 7,
-            differences: self.moves.differences.swap(0, Ordering::SeqCst),
+            differences,
+            verified: (differences == 0).then(Verified::for_test),
             ..VerifyReport::default()
         })
     }

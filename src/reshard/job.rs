@@ -133,6 +133,7 @@ impl Job {
             keepers: None,
             no_way_back: None,
             let_go: None,
+            canaries_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());

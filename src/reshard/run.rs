@@ -55,6 +55,8 @@ pub(super) struct Runner {
     pub(super) clean: Option<CleanVerify>,
     /// Sources copied anew, as far as the journal knows.
     pub(super) restarts_recorded: u64,
+    /// Canaries that differed, as far as the journal knows.
+    pub(super) canaries_recorded: u64,
     /// Which way `moves` and the mover go.
     pub(super) direction: Direction,
     /// Where keepers attach before a switch that the process is to outlive.

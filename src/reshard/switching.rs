@@ -30,6 +30,7 @@ use super::proxies::{Fleet, SwitchTerms};
 use super::record::{Direction, ProxyPause, Record, StreamPosition};
 use super::status::JobStatus;
 use super::stop::Stop;
+use crate::planted::{self, Planted};
 
 /// How a switch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +120,14 @@ impl Switching<'_> {
                         attempt,
                     } => self.fleet.ask(proxy, call, attempt, self.terms),
                     Action::StartDeadline => waits.deadline = Some(Instant::now() + self.hold),
+                    Action::PublishMarker if planted::is_on(Planted::CommitBeforeMarker) => {
+                        let nothing = MarkerReport {
+                            elapsed: Duration::ZERO,
+                            sources: Vec::new(),
+                        };
+                        let applied = Event::Applied(MarkerApplied::of(&nothing));
+                        waits.ready.push_back(applied);
+                    }
                     Action::PublishMarker => {
                         let taking = taking.take();
                         waits.marker =
@@ -193,6 +202,7 @@ impl Switching<'_> {
                 };
                 self.log.record(intent, Safety::Synced)
             }
+            Entry::Decision if planted::is_on(Planted::DecisionNotRecorded) => Ok(()),
             Entry::Decision => {
                 let decision = Record::SwitchDecided {
                     at_ms,

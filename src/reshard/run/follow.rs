@@ -42,6 +42,7 @@ impl Runner {
         let following = moving.wait_following();
         self.within(Stage::Copying, following).await??;
         self.record_following()?;
+        self.canaries_recorded = 0;
         // The mover's own replicas keep the backlogs from here on.
         self.keepers = None;
         let mut due = Due::Verify(None);
@@ -83,10 +84,11 @@ impl Runner {
             JobState::Verified { .. } => "ready: waiting for `keyferry reshard switch`",
             _ => "following: waiting for `keyferry reshard verify` or `switch`",
         });
-        let disturbed = disturbed(moving, self.restarts_recorded);
+        let disturbed = disturbed(moving, self.restarts_recorded, self.canaries_recorded);
         let wish = match self.serve(Stage::Ready, disturbed).await? {
             Ok(Disturbed::Failed(error)) => return Err(error.into()),
             Ok(Disturbed::Restarted) => return Ok(Due::CopyAgain),
+            Ok(Disturbed::Differs(differing)) => return self.canary_differed(differing),
             Err(wish) => wish,
         };
         match wish {
@@ -98,6 +100,28 @@ impl Runner {
             }
             wish => Err(self.unwind(wish)),
         }
+    }
+
+    /// What was verified does not hold; the job waits for somebody to look, or, when it
+    /// goes on by itself, verifies again, which names what differs and ends it.
+    fn canary_differed(&mut self, differing: u64) -> Result<Due, JobError> {
+        let more = differing - self.canaries_recorded;
+        self.canaries_recorded = differing;
+        self.clean = None;
+        tracing::error!(
+            keys = more,
+            "keys differ that were the same: what was verified holds no more"
+        );
+        if !matches!(self.log.state(), JobState::Paused(_)) {
+            self.record(Record::VerifyDiffered {
+                at_ms: now_ms(),
+                differing: more,
+            })?;
+        }
+        Ok(match (self.options.switch, self.direction) {
+            (SwitchMode::Manual, Direction::Forward) => Due::Wait,
+            (SwitchMode::Auto, _) | (_, Direction::Back) => Due::Verify(None),
+        })
     }
 
     async fn verify_and_tell<D: DataPath>(
@@ -143,7 +167,7 @@ impl Runner {
         let at_ms = now_ms();
         match CleanVerify::of(&report, at_ms, restarts) {
             Some(clean) => {
-                self.clean = Some(clean);
+                self.clean = Some(clean.clone());
                 self.no_way_back = None;
                 Ok(clean)
             }
@@ -157,7 +181,7 @@ impl Runner {
 
     /// Puts the clean verify down, unless a pause stands before it.
     pub(super) fn record_clean(&mut self) -> Result<(), JobError> {
-        let Some(clean) = self.clean else {
+        let Some(clean) = &self.clean else {
             return Ok(());
         };
         let known = match self.log.state() {
@@ -174,10 +198,12 @@ impl Runner {
             _ => true,
         };
         if !known {
-            self.record(Record::Verified {
+            let record = Record::Verified {
                 at_ms: clean.at_ms(),
                 keys: clean.keys(),
-            })?;
+                proof: clean.sources().to_vec(),
+            };
+            self.record(record)?;
         }
         Ok(())
     }
@@ -185,8 +211,10 @@ impl Runner {
     pub(super) fn fresh_clean(&self) -> Option<CleanVerify> {
         let oldest = now_ms().saturating_sub(self.options.verify_age_max.as_millis() as u64);
         let restarts = self.restarts();
-        self.clean
+        let clean = self.clean.as_ref();
+        clean
             .filter(|clean| clean.at_ms() >= oldest && clean.restarts() == restarts)
+            .cloned()
     }
 }
 

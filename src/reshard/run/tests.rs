@@ -137,7 +137,11 @@ impl World {
                 at_ms: 4,
                 copied: Copied::default(),
             },
-            Record::Verified { at_ms: 5, keys: 7 },
+            Record::Verified {
+                at_ms: 5,
+                keys: 7,
+                proof: Vec::new(),
+            },
             Record::SwitchIntended {
                 direction: Direction::Forward,
                 at_ms: 6,
