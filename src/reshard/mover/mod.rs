@@ -22,6 +22,7 @@
 
 mod begin;
 mod canary;
+mod checkpoint;
 mod clocks;
 mod compare;
 mod config;
@@ -37,6 +38,7 @@ mod lane;
 mod link;
 mod marker;
 mod pace;
+mod pending;
 mod placement;
 mod preflight;
 mod progress;
@@ -44,6 +46,7 @@ mod proof;
 mod publisher;
 mod queue;
 mod reads;
+mod refresh;
 mod removal;
 mod route;
 mod running;
