@@ -15,6 +15,8 @@ mod back;
 mod follow;
 mod switch;
 
+pub use back::mover_names;
+
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -114,6 +116,10 @@ impl Runner {
             self.follow_back(data, config).await
         }
         .await;
+        let is_over = self.log.state().is_over();
+        if is_over || matches!(ended, Err(JobError::LetGo | JobError::Undone { .. })) {
+            self.remove_notes().await;
+        }
         announced.end().await;
         match ended {
             Ok(()) => self.went_back(),

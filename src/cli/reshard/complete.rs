@@ -20,11 +20,12 @@ use crate::reshard::control::{Verb, ask_job};
 use crate::reshard::ending::Ending;
 use crate::reshard::history::{History, JobLog, Safety};
 use crate::reshard::job_error::JobError;
-use crate::reshard::mover::purge;
+use crate::reshard::mover::{purge, remove_notes};
 use crate::reshard::proxies::{Fleet, ProxyUrl};
 use crate::reshard::purging::{CHECK_EVERY, while_in_force};
 use crate::reshard::record::Record;
 use crate::reshard::report::Report;
+use crate::reshard::run::mover_names;
 use crate::reshard::state::JobState;
 use crate::reshard::state_dir::{Lock, StateDir, StateDirError};
 use crate::router::layout::Layout;
@@ -83,6 +84,7 @@ async fn complete(args: &CompleteArgs) -> Result<ExitStatus, Failure> {
     } else {
         None
     };
+    remove_what_was_noted(args, &history).await;
     let mut log = JobLog::new(history, journal);
     let record = Record::Completed {
         at_ms: now_ms(),
@@ -166,6 +168,27 @@ async fn delete_moved(args: &CompleteArgs, history: &History) -> Result<u64, Fai
     };
     let report = while_in_force(fleet, history, CHECK_EVERY, deleting).await?;
     Ok(report.map_err(JobError::from)?.keys())
+}
+
+/// The movers' notes on servers; that they stay is no reason to keep the job open.
+async fn remove_what_was_noted(args: &CompleteArgs, history: &History) {
+    let planned = &history.planned;
+    let names = mover_names(&planned.job);
+    let names = names.each_ref().map(String::as_str);
+    let removed = async {
+        let (upstream, _) = settings(args.place.config(), &planned.pool)?;
+        let from = Layout::new(planned.from.clone()).map_err(JobError::from)?;
+        let to = Layout::new(planned.to.clone()).map_err(JobError::from)?;
+        let moves = Moves::between(Arc::new(from), Arc::new(to)).map_err(JobError::from)?;
+        let removed = remove_notes(&moves, &upstream, &names).await;
+        removed.map_err(|error| Failure::from(JobError::from(error)))
+    };
+    if let Err(failure) = removed.await {
+        print_error(&format!(
+            "warning: keys with the prefix __keyferry: stay on servers (with -c their passwords are known): {}",
+            failure.text
+        ));
+    }
 }
 
 /// How to reach shards and proxies: the config's word, or no passwords.

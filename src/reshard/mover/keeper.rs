@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::replication::{ResumePoint, SnapshotWanted, Tap, TapConfig, TapEvent};
 use crate::resp::Value;
 use crate::restore::Dialect;
+use crate::router::RESERVED_PREFIX;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 
@@ -81,7 +82,7 @@ impl Keepers {
         let mut attaching = JoinSet::new();
         for shard in &config.shards {
             let (shard, upstream) = (shard.clone(), config.upstream.clone());
-            let key = format!("__keyferry:rev:{}", config.job);
+            let key = way_back_key(&config.job);
             attaching.spawn(async move { Keeper::attach(shard, &upstream, key).await });
         }
         let attached = async {
@@ -130,14 +131,14 @@ struct Parts {
     link: Link,
     tap: Tap,
     dialect: Dialect,
-    key: String,
+    key: Vec<u8>,
 }
 
 impl Keeper {
     async fn attach(
         shard: ShardAddress,
         upstream: &UpstreamConfig,
-        key: String,
+        key: Vec<u8>,
     ) -> Result<Keeper, MoveError> {
         let mut link = Link::connect(Role::Target, &shard, upstream).await?;
         let dialect = dialect(&mut link).await?;
@@ -210,7 +211,7 @@ impl Parts {
         let link = &mut self.link;
         link.queue(&[b"MULTI"]);
         link.queue(&[b"INFO", b"replication"]);
-        link.queue(&[b"SET", self.key.as_bytes(), b"1"]);
+        link.queue(&[b"SET", &self.key, b"1"]);
         link.queue(&[b"EXEC"]);
         link.flush(POSITION).await?;
         for _ in 0..3 {
@@ -238,6 +239,11 @@ impl Parts {
             db: 0,
         })
     }
+}
+
+/// The key whose SET marks the place.
+pub(super) fn way_back_key(job: &str) -> Vec<u8> {
+    [RESERVED_PREFIX, b"rev:", job.as_bytes()].concat()
 }
 
 /// The stream's end, where a backlog is kept.

@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use super::Runner;
 use crate::reshard::job_error::JobError;
-use crate::reshard::mover::{Attach, Begin, KeeperConfig, MoverConfig, OnConflict, Tapping};
+use crate::reshard::mover::{
+    Attach, Begin, KeeperConfig, MoverConfig, OnConflict, Tapping, remove_notes,
+};
 use crate::reshard::moving::DataPath;
 use crate::reshard::prepare::AfterSwitch;
 use crate::reshard::record::{Direction, StreamPosition};
@@ -128,6 +130,7 @@ impl Runner {
     /// What old shards hold of moving keys is the job's own: copies that the
     /// switch left behind.
     fn back_config(&self, config: &MoverConfig, begin: Begin) -> MoverConfig {
+        let [_, job] = mover_names(&config.job);
         MoverConfig {
             moves: Arc::clone(&self.moves),
             on_conflict: OnConflict::Fail,
@@ -138,7 +141,7 @@ impl Runner {
                 replicas: Default::default(),
                 ..config.tapping.clone()
             },
-            job: format!("{}-back", config.job),
+            job,
             ..config.clone()
         }
     }
@@ -164,6 +167,16 @@ impl Runner {
         Ok(())
     }
 
+    /// What the movers noted on servers is of no use any more.
+    pub(super) async fn remove_notes(&self) {
+        let names = mover_names(&self.keeping.job);
+        let names = names.each_ref().map(String::as_str);
+        let removed = remove_notes(&self.moves, &self.keeping.upstream, &names).await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, "keys with the prefix __keyferry: stay on servers");
+        }
+    }
+
     /// Why a rollback is refused while the way back does not stand.
     pub(in crate::reshard) fn no_rollback(&self) -> String {
         match &self.no_way_back {
@@ -174,6 +187,11 @@ impl Runner {
             ),
         }
     }
+}
+
+/// The names that a job's movers go by, there and back.
+pub fn mover_names(job: &str) -> [String; 2] {
+    [job.to_owned(), format!("{job}-back")]
 }
 
 /// Whether `error` only means that old shards are not kept exact.

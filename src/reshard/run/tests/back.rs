@@ -197,7 +197,11 @@ fn died_going_back(world: &World, decided: bool) {
             at_ms: 10,
             copied: Copied::default(),
         },
-        Record::Verified { at_ms: 11, keys: 7, proof: Vec::new() },
+        Record::Verified {
+            at_ms: 11,
+            keys: 7,
+            proof: Vec::new(),
+        },
         Record::SwitchIntended {
             at_ms: 12,
             incarnation: 3,
