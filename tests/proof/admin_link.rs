@@ -199,12 +199,17 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Copies until an end, or until `goes_on` says no.
+/// Copies until an end, or until `goes_on` says no. The end of what came is not
+/// handed on: a proxy may drop a request whose sender is gone, and a step that was
+/// stalled is to reach it.
 fn pump(mut from: TcpStream, mut to: TcpStream, mut goes_on: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let read = from.read(&mut buffer).unwrap_or(0);
-        if read == 0 || !goes_on(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {
+        if read == 0 {
+            return;
+        }
+        if !goes_on(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {
             break;
         }
     }

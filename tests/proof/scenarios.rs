@@ -153,7 +153,10 @@ pub fn job_killed_with_commits_under_way(rng: &mut Rng, planted: Planted) -> Wor
         went_back || job.state().as_deref() == Some("switched")
     });
     let epoch = world.stage.proxies[0].epoch_and_gate().0;
-    println!("the next start goes {}", if went_back { "back" } else { "forward" });
+    println!(
+        "the next start goes {}",
+        if went_back { "back" } else { "forward" }
+    );
     world.links[0].release("commit");
     if went_back {
         wait_until("the late commit arrived", STEP_LIMIT, || {
@@ -171,6 +174,7 @@ pub fn job_killed_with_commits_under_way(rng: &mut Rng, planted: Planted) -> Wor
         });
         world.links[1].release("commit");
         world.let_work(REPLIES);
+        println!("in the end: {:?}", world.epochs());
         let epochs: Vec<u64> = proxies.iter().map(|one| one.epoch_and_gate().0).collect();
         if epochs[0] != epochs[1] {
             let text = format!("the proxies route by epochs {epochs:?} at once");

@@ -132,6 +132,12 @@ impl World {
         reached
     }
 
+    /// The epoch and the gate of every proxy.
+    pub fn epochs(&self) -> Vec<(u64, String)> {
+        let proxies = self.stage.proxies.iter();
+        proxies.map(|proxy| proxy.epoch_and_gate()).collect()
+    }
+
     /// `reshard switch`, in its own words; a refusal is a finding.
     pub fn switch(&mut self, job: &Job) -> bool {
         let output = job.verb("switch", &["--yes"]);
