@@ -170,6 +170,7 @@ impl PoolHandle {
             layout: switch.to,
             decided_by: Some(switch.job),
             pending: None,
+            logins: switch.logins,
             ..state.record.clone()
         };
         state.unsaved = true;
