@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use support::stage::JOB_LIMIT;
 use support::{
-    Client, RedisServer, Shape, Signal, Stage, Value, keyferry_command, seeded,
-    wait_until,
+    Client, RedisServer, Shape, Signal, Stage, Value, keyferry_command, seeded, wait_until,
 };
 
 /// Few keys: what counts is the switch.
@@ -65,7 +64,11 @@ fn a_stopped_proxy_holds_nothing_up_and_wakes_on_the_new_route() {
     let mut job = stage.start_job(&["--switch", "manual"]);
     job.wait_state(&["verified"], JOB_LIMIT);
     assert_eq!(status(&stage)["fence"], "acl");
-    assert_eq!(users_of_the_job(&stage), 5, "2 of the old epoch, 3 of the new");
+    assert_eq!(
+        users_of_the_job(&stage),
+        5,
+        "2 of the old epoch, 3 of the new"
+    );
 
     stage.proxies[1].signal(Signal::Stop);
     let switch = job.verb("switch", &["--yes"]);
@@ -106,17 +109,28 @@ fn a_dead_proxy_holds_nothing_up_and_starts_on_the_new_route() {
 
     stage.proxies[1].launch();
     let mut client = stage.proxies[1].client();
-    assert_eq!(client.call(&["SET", &moving, "by the late one"]), Value::ok());
+    assert_eq!(
+        client.call(&["SET", &moving, "by the late one"]),
+        Value::ok()
+    );
     assert_eq!(stage.proxies[1].epoch_and_gate().0, epoch + 1);
     let mut there = Client::connect(&owner);
-    assert_eq!(there.call(&["GET", &moving]), Value::bulk("by the late one"));
+    assert_eq!(
+        there.call(&["GET", &moving]),
+        Value::bulk("by the late one")
+    );
     complete(&stage);
-    assert_eq!(client.call(&["GET", &moving]), Value::bulk("by the late one"));
+    assert_eq!(
+        client.call(&["GET", &moving]),
+        Value::bulk("by the late one")
+    );
 }
 
 /// A key of database 0 that moves, and its new owner.
 fn moving_key(stage: &Stage) -> (String, String) {
-    let keys: Vec<String> = (0..100).map(|at| format!("late:{at}")).collect();
+    // Names that differ in their last digits only are neighbours to this hash.
+    let mixed = |at: u64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let keys: Vec<String> = (1..100).map(|at| format!("late:{:x}", mixed(at))).collect();
     let (old, new) = (
         stage.routes("old.toml", &keys),
         stage.routes("new.toml", &keys),
@@ -142,7 +156,10 @@ fn who_writes_round_the_proxies_is_named_before_the_switch() {
     let refused = job.verb("switch", &["--yes"]);
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(text.contains(&address.expect("its own").to_string()), "{text}");
+    assert!(
+        text.contains(&address.expect("its own").to_string()),
+        "{text}"
+    );
     stage.assert_epoch(epoch);
 
     drop(stranger);

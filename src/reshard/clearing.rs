@@ -52,7 +52,10 @@ pub async fn clear(
     let from = Arc::new(Layout::new(planned.from.clone())?);
     let to = Arc::new(Layout::new(planned.to.clone())?);
     let moves = Moves::between(from, to)?;
-    let all: Vec<_> = servers(&moves).into_iter().map(|(server, ..)| server).collect();
+    let all: Vec<_> = servers(&moves)
+        .into_iter()
+        .map(|(server, ..)| server)
+        .collect();
     let (sights, users) = if has_users {
         let sights = look(all, upstream).await;
         (sights, Some(logins.users(&mission)?))

@@ -44,9 +44,7 @@ use super::fence::FenceLevel;
 use super::moving::MarkerApplied;
 
 pub use ends::{Aborting, Committing};
-pub use exchange::{
-    AbortReason, Action, Call, CallFailure, Entry, Event, Pause, ProxyIndex, Step,
-};
+pub use exchange::{AbortReason, Action, Call, CallFailure, Entry, Event, Pause, ProxyIndex, Step};
 pub use waiting::Waiting;
 
 /// The switch.
@@ -178,11 +176,7 @@ impl Cutover {
         }
     }
 
-    fn step_recording(
-        crew: Crew,
-        event: Event,
-        out: &mut Vec<Action>,
-    ) -> Result<Self, Misstep> {
+    fn step_recording(crew: Crew, event: Event, out: &mut Vec<Action>) -> Result<Self, Misstep> {
         let why = match event {
             Event::Recorded => return Ok(Waiting::for_all(crew, Call::Stage, out)),
             Event::NotRecorded(why) => AbortReason::Journal(why),

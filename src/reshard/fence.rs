@@ -119,19 +119,9 @@ pub fn user_name(pool: &str, epoch: u64) -> String {
     format!("keyferry-{pool}-e{epoch}")
 }
 
-/// The key, in database 0, that is there as long as its server is fenced.
-pub fn fence_key(pool: &str) -> String {
-    format!("__keyferry:fence:{pool}")
-}
-
-/// What [`fence_key`] holds.
+/// What the fence key holds (`router::route_record`).
 pub fn fence_value(job: &str, epoch: u64) -> String {
     format!("{job} {epoch}")
-}
-
-/// The key, in database 0, of the decided route.
-pub fn route_key(pool: &str) -> String {
-    format!("__keyferry:route:{pool}")
 }
 
 /// One request in words.

@@ -20,14 +20,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::bypass::{Bypass, bypassing};
-use super::fence::{
-    EpochUser, FenceChoice, FenceLevel, Rights, fence_key, fence_value, route_key, user_name, words,
-};
+use super::fence::{EpochUser, FenceChoice, FenceLevel, Rights, fence_value, user_name, words};
 use super::mover::Herald;
 use super::proxies::ShardLogin;
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::router::moves::Moves;
+use crate::router::route_record::RouteRecord;
 use crate::upstream::config::{Secret, UpstreamConfig};
 
 pub use post::PostError;
@@ -188,6 +187,24 @@ impl Fences {
         all(kept.collect())
     }
 
+    /// The users of both epochs after the switch: the old one fenced. Nobody waits
+    /// for it.
+    pub fn man_switched(&self) {
+        let Some(users) = &self.users else {
+            return;
+        };
+        for stand in &self.stands {
+            let mut wanted = Wanted::default();
+            if stand.is_old {
+                wanted.add(&users.old, Rights::Fenced);
+            }
+            if stand.is_new {
+                wanted.add(&users.new, Rights::Open);
+            }
+            drop(stand.post.keep(wanted));
+        }
+    }
+
     /// As whom proxies log in during the old epoch, and during the new one.
     pub fn logins(&self) -> (Vec<ShardLogin>, Vec<ShardLogin>) {
         let Some(users) = &self.users else {
@@ -235,7 +252,10 @@ impl Fences {
         let stand = stands.find(|stand| stand.server == herald.source)?;
         Some(stand.post.raise(Raise {
             user: users.old.clone(),
-            key: (fence_key(&self.mission.pool), self.fence_value()),
+            key: (
+                RouteRecord::fence_key(&self.mission.pool),
+                self.fence_value(),
+            ),
             marker: (herald.channel.to_vec(), herald.message),
             is_wanted,
         }))
@@ -256,7 +276,9 @@ impl Fences {
                 .map(|stand| {
                     let mut wanted = Wanted::default();
                     wanted.add(&users.old, Rights::Open);
-                    wanted.keys.insert(fence_key(&self.mission.pool), None);
+                    wanted
+                        .keys
+                        .insert(RouteRecord::fence_key(&self.mission.pool), None);
                     stand.post.keep(wanted)
                 })
                 .collect(),
@@ -272,12 +294,12 @@ impl Fences {
         let mut asked = JoinSet::new();
         for stand in &self.stands {
             let mut wanted = Wanted::default();
-            let key = route_key(&self.mission.pool);
+            let key = RouteRecord::key(&self.mission.pool);
             wanted.keys.insert(key, Some(record.to_owned()));
             if let Some(users) = &self.users {
                 if stand.is_old {
                     wanted.add(&users.old, Rights::Fenced);
-                    let key = fence_key(&self.mission.pool);
+                    let key = RouteRecord::fence_key(&self.mission.pool);
                     wanted.keys.insert(key, Some(self.fence_value()));
                 }
                 if stand.is_new {
@@ -304,7 +326,10 @@ impl Fences {
     /// What the servers say of a switch that a dead process left.
     pub async fn remains(&self) -> Remains {
         let mut remains = Remains::default();
-        let (fence, route) = (fence_key(&self.mission.pool), route_key(&self.mission.pool));
+        let (fence, route) = (
+            RouteRecord::fence_key(&self.mission.pool),
+            RouteRecord::key(&self.mission.pool),
+        );
         let old_user = self.mission.old_user();
         let asked: Vec<_> = self
             .stands
@@ -333,9 +358,9 @@ impl Fences {
     }
 
     fn is_our_route(&self, record: &[u8]) -> bool {
-        let record: Option<serde_json::Value> = serde_json::from_slice(record).ok();
-        record.is_some_and(|record| {
-            record["job"] == self.mission.job.as_str() && record["epoch"] == self.mission.epoch
+        let record = RouteRecord::parse(&self.mission.pool, record);
+        record.is_ok_and(|record| {
+            record.job == self.mission.job && record.epoch == self.mission.epoch
         })
     }
 
@@ -382,9 +407,15 @@ impl Fences {
     pub async fn discharge(&self, users: &[String]) -> Result<(), PostError> {
         let gone = Gone {
             users: users.to_vec(),
-            keys: vec![fence_key(&self.mission.pool), route_key(&self.mission.pool)],
+            keys: vec![
+                RouteRecord::fence_key(&self.mission.pool),
+                RouteRecord::key(&self.mission.pool),
+            ],
         };
-        let asked = self.stands.iter().map(|stand| stand.post.forget(gone.clone()));
+        let asked = self
+            .stands
+            .iter()
+            .map(|stand| stand.post.forget(gone.clone()));
         all(asked.collect()).await
     }
 }

@@ -47,7 +47,7 @@ pub mod record;
 pub mod recovery;
 mod reminders;
 pub mod report;
-mod run;
+pub mod run;
 mod serve;
 pub mod state;
 pub mod state_dir;

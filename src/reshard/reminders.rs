@@ -61,7 +61,11 @@ impl Reminders {
                     }
                     attempt = attempt.saturating_add(1);
                 }
-                tracing::info!(proxy = name, call = call.name(), "a late proxy has confirmed");
+                tracing::info!(
+                    proxy = name,
+                    call = call.name(),
+                    "a late proxy has confirmed"
+                );
                 left_in.send_modify(|left| {
                     left.remove(&name);
                 });

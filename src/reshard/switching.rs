@@ -22,6 +22,7 @@
 //! any more, so that no post raises it again.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -29,15 +30,17 @@ use tokio::time::Instant;
 
 use super::clock::now_ms;
 use super::cutover::{Action, Cutover, Entry, Event, Misstep, Pause, ProxyIndex};
+use super::fence::FenceLevel;
 use super::fencing::Fences;
 use super::history::{JobLog, RecordError, Safety};
+use super::mover::Position;
 use super::moving::Moving;
 use super::proxies::{Fleet, SwitchTerms};
-use super::record::{ProxyPause, Record};
+use super::record::{Direction, ProxyPause, Record, StreamPosition};
 use super::status::JobStatus;
 use super::stop::Stop;
 use crate::planted::{self, Planted};
-use waits::Waits;
+use waits::{Cut, Waits};
 
 mod waits;
 
@@ -99,18 +102,26 @@ pub struct Switching<'a> {
     pub restarts: u64,
     /// Longest time in all; `None`: until every proxy has answered.
     pub patience: Option<Duration>,
+    /// To the new layout, or back.
+    pub direction: Direction,
 }
 
+/// Tells where the streams of the coming owners are, for the way back.
+pub type Taking<'a> = Pin<Box<dyn Future<Output = Vec<Position>> + Send + 'a>>;
+
 impl Switching<'_> {
-    /// Drives `machine`, which asked for `actions`, to its end.
+    /// Drives `machine`, which asked for `actions`, to its end. Positions are
+    /// taken once the marker is applied, before any commit, and go into the journal
+    /// with the decision.
     ///
     /// # Errors
     /// [`SwitchError`].
-    pub async fn drive<M: Moving>(
+    pub async fn drive<'m, M: Moving>(
         mut self,
         mut machine: Cutover,
         mut actions: Vec<Action>,
-        moving: Option<&M>,
+        moving: Option<&'m M>,
+        mut taking: Option<Taking<'m>>,
     ) -> Result<SwitchEnd, SwitchError> {
         let mut waits = Waits::new(self.patience);
         waits.watch_for_failure(moving);
@@ -118,7 +129,12 @@ impl Switching<'_> {
         let mut last_failures = vec![String::new(); self.fleet.len()];
         loop {
             for action in actions.drain(..) {
-                self.perform(action, &mut waits, moving, &mut journal_failure);
+                self.perform(
+                    action,
+                    &mut waits,
+                    (moving, &mut taking),
+                    &mut journal_failure,
+                );
             }
             waits.step_is(machine.patience());
             self.say(&machine);
@@ -171,14 +187,14 @@ impl Switching<'_> {
         &mut self,
         action: Action,
         waits: &mut Waits<'w>,
-        moving: Option<&'w M>,
+        (moving, taking): (Option<&'w M>, &mut Option<Taking<'w>>),
         journal_failure: &mut Option<RecordError>,
     ) where
         Self: 'w,
     {
         match action {
             Action::Record(entry) => {
-                let recorded = self.record(entry, journal_failure);
+                let recorded = self.record(entry, &waits.positions, journal_failure);
                 waits.ready.push_back(recorded);
             }
             Action::Call {
@@ -193,14 +209,12 @@ impl Switching<'_> {
             {
                 waits.pretend_to_cut(action == Action::RaiseFence);
             }
-            Action::PublishMarker => waits.cut(moving, self.label(), self.restarts, None),
+            Action::PublishMarker => waits.cut(moving, self.cut(taking), None),
             Action::RaiseFence if planted::is_on(Planted::FenceSkipped) => {
-                waits.cut(moving, self.label(), self.restarts, None);
+                waits.cut(moving, self.cut(taking), None);
                 waits.ready.push_back(Event::Fenced);
             }
-            Action::RaiseFence => {
-                waits.cut(moving, self.label(), self.restarts, Some(self.fences));
-            }
+            Action::RaiseFence => waits.cut(moving, self.cut(taking), Some(self.fences)),
             Action::LowerFence => {
                 // First nobody wants it, then what came behind it is applied, then it goes.
                 waits.forget_the_way_on();
@@ -215,7 +229,7 @@ impl Switching<'_> {
                 }
             }
             Action::KeepRoute => {
-                waits.keep_route(self.fences, self.route);
+                waits.keep_route(self.fences, self.route, self.terms.fenced);
                 if planted::is_on(Planted::UnfencedEarly) {
                     drop(self.fences.lower());
                 }
@@ -223,8 +237,20 @@ impl Switching<'_> {
         }
     }
 
-    fn label(&self) -> String {
-        format!("switch-{}", self.terms.incarnation)
+    fn cut<'w>(&self, taking: &mut Option<Taking<'w>>) -> Cut<'w> {
+        Cut {
+            label: format!("switch-{}", self.terms.incarnation),
+            restarts: self.restarts,
+            taking: taking.take(),
+        }
+    }
+
+    /// What the sources of this switch are fenced with.
+    fn level(&self) -> FenceLevel {
+        match self.terms.fenced {
+            true => FenceLevel::Acl,
+            false => FenceLevel::ProxiesOnly,
+        }
     }
 
     fn committed(&self, end: &super::cutover::Committed) -> SwitchEnd {
@@ -237,7 +263,12 @@ impl Switching<'_> {
         }
     }
 
-    fn record(&mut self, entry: Entry, failure: &mut Option<RecordError>) -> Event {
+    fn record(
+        &mut self,
+        entry: Entry,
+        positions: &[Position],
+        failure: &mut Option<RecordError>,
+    ) -> Event {
         let at_ms = now_ms();
         let recorded = match entry {
             Entry::Intent => {
@@ -245,13 +276,17 @@ impl Switching<'_> {
                 let intent = Record::SwitchIntended {
                     at_ms,
                     incarnation,
-                    fence: self.fences.level(),
+                    direction: self.direction,
+                    fence: self.level(),
                 };
                 self.log.record(intent, Safety::Synced)
             }
             Entry::Decision if planted::is_on(Planted::DecisionNotRecorded) => Ok(()),
             Entry::Decision => {
-                let decision = Record::SwitchDecided { at_ms };
+                let decision = Record::SwitchDecided {
+                    at_ms,
+                    positions: positions.iter().map(StreamPosition::of).collect(),
+                };
                 self.log.record(decision, Safety::Written)
             }
         };

@@ -160,7 +160,12 @@ struct World {
 
 impl World {
     fn new(failures_left: u8, crashes_left: u8) -> Self {
-        Self::with(FenceLevel::ProxiesOnly, Second::Well, failures_left, crashes_left)
+        Self::with(
+            FenceLevel::ProxiesOnly,
+            Second::Well,
+            failures_left,
+            crashes_left,
+        )
     }
 
     fn with(fence: FenceLevel, second: Second, failures_left: u8, crashes_left: u8) -> Self {
@@ -255,12 +260,17 @@ impl World {
         };
         next.perform(out);
         // The driver forgets the patience with its step.
-        next.patient = next.patient.filter(|step| next.machine.patience() == Some(*step));
+        next.patient = next
+            .patient
+            .filter(|step| next.machine.patience() == Some(*step));
         next
     }
 
     fn is_ended(&self) -> bool {
-        matches!(self.machine, Cutover::Committed(_) | Cutover::Aborted { .. })
+        matches!(
+            self.machine,
+            Cutover::Committed(_) | Cutover::Aborted { .. }
+        )
     }
 
     /// Every world that may come next.
@@ -734,7 +744,9 @@ fn no_proxy_at_all_is_no_switch_and_a_no_to_the_stage_is_heard() {
             .unwrap()
     };
     let mut out = Vec::new();
-    let nobody = staging(&mut out).step(Event::PatienceEnded, &mut out).unwrap();
+    let nobody = staging(&mut out)
+        .step(Event::PatienceEnded, &mut out)
+        .unwrap();
     assert_eq!(nobody.name(), "aborting");
     let refused = Event::Answered {
         proxy: ProxyIndex(1),
@@ -751,7 +763,12 @@ fn a_missing_decision_turns_back_unless_a_proxy_committed() {
     use ProxyView::{Clear, Committed, Pending};
     let of = |decided, views: &[ProxyView]| {
         let views: Vec<_> = views.iter().copied().map(Some).collect();
-        recovery_of(decided, FenceLevel::ProxiesOnly, &views, &Remains::default())
+        recovery_of(
+            decided,
+            FenceLevel::ProxiesOnly,
+            &views,
+            &Remains::default(),
+        )
     };
     assert_eq!(of(false, &[Pending, Pending]), Recovery::Back);
     assert_eq!(of(true, &[Pending, Pending]), Recovery::Forward);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    AbortReason, Action, Call, CallFailure, Crew, Cutover, Entry, Event, Misstep, ProxyIndex,
-    Step, abort_reason, first_call, misstep,
-};
 use super::ends::Aborting;
+use super::{
+    AbortReason, Action, Call, CallFailure, Crew, Cutover, Entry, Event, Misstep, ProxyIndex, Step,
+    abort_reason, first_call, misstep,
+};
 
 /// A step that every proxy has to confirm; those that were late before are not asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,11 +33,7 @@ impl Waiting {
         waiting.go_on(out)
     }
 
-    pub(super) fn step(
-        mut self,
-        event: Event,
-        out: &mut Vec<Action>,
-    ) -> Result<Cutover, Misstep> {
+    pub(super) fn step(mut self, event: Event, out: &mut Vec<Action>) -> Result<Cutover, Misstep> {
         match event {
             Event::Answered {
                 proxy,
@@ -64,14 +60,8 @@ impl Waiting {
 
     /// Silence makes a proxy late, and so does a no to what its clients would
     /// have waited for; a no to the stage says that it cannot take the layout.
-    fn failed(
-        mut self,
-        proxy: ProxyIndex,
-        failure: CallFailure,
-        out: &mut Vec<Action>,
-    ) -> Cutover {
-        let is_no_to_stage =
-            self.call == Call::Stage && matches!(failure, CallFailure::Refused(_));
+    fn failed(mut self, proxy: ProxyIndex, failure: CallFailure, out: &mut Vec<Action>) -> Cutover {
+        let is_no_to_stage = self.call == Call::Stage && matches!(failure, CallFailure::Refused(_));
         if self.crew.lets_late() && !is_no_to_stage {
             self.crew.late.insert(proxy);
             return self.go_on(out);

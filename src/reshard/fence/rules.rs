@@ -47,7 +47,10 @@ impl Rules {
     ///
     /// # Errors
     /// [`RulesError`].
-    pub fn of<'l>(user: &str, lines: impl IntoIterator<Item = &'l str>) -> Result<Self, RulesError> {
+    pub fn of<'l>(
+        user: &str,
+        lines: impl IntoIterator<Item = &'l str>,
+    ) -> Result<Self, RulesError> {
         let found = lines.into_iter().find_map(|line| {
             let (name, rest) = line.strip_prefix("user ")?.split_once(' ')?;
             (name == user).then_some(rest)
@@ -131,7 +134,10 @@ mod tests {
     }
 
     fn text(words: &Words) -> String {
-        let words: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| String::from_utf8_lossy(word))
+            .collect();
         words.join(" ")
     }
 

@@ -23,8 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::resp::Value;
 use crate::reshard::fence::{EpochUser, Rights, Rules, Words, words};
+use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::{Session, SessionError, SessionReader, SessionWriter};
@@ -389,7 +389,9 @@ impl Guard {
             requests.push(del);
         }
         let replies = self.once(DOING, &requests).await?;
-        replies.into_iter().try_for_each(|reply| self.accepted(DOING, reply))
+        replies
+            .into_iter()
+            .try_for_each(|reply| self.accepted(DOING, reply))
     }
 
     /// All of it or nothing.
@@ -407,7 +409,10 @@ impl Guard {
                 .into_iter()
                 .try_for_each(|item| self.accepted(doing, item)),
             Some(Value::Error(text)) => self.accepted(doing, Value::Error(text)),
-            _ => Err(self.refused(doing, "EXEC did nothing: the fence key was changed meanwhile")),
+            _ => Err(self.refused(
+                doing,
+                "EXEC did nothing: the fence key was changed meanwhile",
+            )),
         }
     }
 
@@ -427,7 +432,11 @@ impl Guard {
     }
 
     /// Sends the requests and reads their replies, over a new link if need be.
-    async fn once(&mut self, doing: &'static str, requests: &[Words]) -> Result<Vec<Value>, PostError> {
+    async fn once(
+        &mut self,
+        doing: &'static str,
+        requests: &[Words],
+    ) -> Result<Vec<Value>, PostError> {
         let (mut reader, mut writer) = match self.link.take() {
             Some(link) => link,
             None => self.dial(doing).await?,

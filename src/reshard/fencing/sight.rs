@@ -3,8 +3,8 @@
 use tokio::task::JoinSet;
 
 use super::post::settings;
-use crate::resp::Value;
 use crate::reshard::fence::{FenceLevel, Rules};
+use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::{Session, SessionError};

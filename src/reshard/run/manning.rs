@@ -18,8 +18,8 @@ use crate::reshard::cutover::ProxyIndex;
 use crate::reshard::fence::{FenceChoice, FenceLevel};
 use crate::reshard::fencing::{Fences, Mission, Sight, Users, look, servers};
 use crate::reshard::job_error::JobError;
-use crate::reshard::proxies::{Disagreement, ProxyError};
-use crate::reshard::record::PlannedJob;
+use crate::reshard::proxies::{Disagreement, ProxyError, ShardLogin};
+use crate::reshard::record::{Direction, PlannedJob};
 use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
 
@@ -95,6 +95,40 @@ impl Runner {
         }
     }
 
+    /// What the sources of a switch are fenced with now. Back from the new layout it
+    /// takes every proxy: who was late is still on the route before.
+    pub(super) fn fence_level(&self) -> FenceLevel {
+        match self.direction {
+            Direction::Forward => self.fences.level(),
+            Direction::Back => FenceLevel::ProxiesOnly,
+        }
+    }
+
+    /// As whom proxies log in once the switch is made; as their config says after
+    /// one back.
+    pub(super) fn logins_of_new(&self) -> Vec<ShardLogin> {
+        match self.direction {
+            Direction::Forward => self.fences.logins().1,
+            Direction::Back => Vec::new(),
+        }
+    }
+
+    /// A switched job that is taken up again after a kill: proxies may be logged in
+    /// as its users, which a server that restarts forgets.
+    pub(super) async fn keep_users(&mut self) -> Result<(), JobError> {
+        let is_needed = self.fences.level() < FenceLevel::Acl
+            && self.direction.is_forward()
+            && self.logins.exists();
+        if is_needed {
+            let mission = mission(&self.log.history().planned);
+            let users = self.logins.users(&mission)?;
+            let sights = self.look().await;
+            self.fences = self.posts(mission, &sights, Some(users));
+            self.fences.man_switched();
+        }
+        Ok(())
+    }
+
     async fn look(&self) -> Vec<Sight> {
         let all = servers(&self.moves).into_iter().map(|(server, ..)| server);
         look(all.collect(), &self.upstream).await
@@ -124,7 +158,9 @@ impl Runner {
         match (why, self.options.fence) {
             (Some(why), FenceChoice::Acl) => Err(JobError::NoFence(why)),
             (Some(why), FenceChoice::Auto | FenceChoice::Proxies) => {
-                tracing::warn!("no fence on the servers, every proxy is needed at the switch: {why}");
+                tracing::warn!(
+                    "no fence on the servers, every proxy is needed at the switch: {why}"
+                );
                 self.no_fence_because = Some(why);
                 Ok(())
             }

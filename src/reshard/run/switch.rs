@@ -1,7 +1,5 @@
 //! One try of a switch, what comes of it, and the switch that a dead process left.
 
-use std::sync::Arc;
-
 use super::Runner;
 use super::follow::Due;
 use crate::planted::{self, Planted};
@@ -13,49 +11,49 @@ use crate::reshard::ending::Ending;
 use crate::reshard::fence::FenceLevel;
 use crate::reshard::history::History;
 use crate::reshard::job_error::JobError;
-use crate::reshard::moving::{CleanVerify, Moving, with_pass_hint};
+use crate::reshard::moving::{CleanVerify, DataPath, Moving, with_pass_hint};
 use crate::reshard::prepare::{AUTO_TRIES_MAX, check_proxies};
 use crate::reshard::proxies::SwitchTerms;
-use crate::reshard::record::{ProxyPause, Record};
+use crate::reshard::record::{Direction, ProxyPause, Record};
 use crate::reshard::recovery::recover;
 use crate::reshard::reminders::Reminders;
 use crate::reshard::report::Report;
 use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
 use crate::reshard::stop::Stop;
-use crate::reshard::switching::{SwitchEnd, Switching};
+use crate::reshard::switching::{SwitchEnd, Switching, Taking};
+use crate::router::route_record::RouteRecord;
 
 /// A write this long ago may have been made behind the fence.
 const BEHIND_THE_FENCE_S: u64 = 2;
 
 impl Runner {
-    /// Finishes a switch that an earlier process left open; whether it is committed.
-    pub(super) async fn settle(&mut self) -> Result<bool, JobError> {
+    /// Finishes a switch that an earlier process left open, whichever way it went.
+    pub(super) async fn settle(&mut self) -> Result<(), JobError> {
         self.say("finishing an interrupted switch");
+        if self.log.state().direction() == Direction::Back {
+            self.turn_round()?;
+        }
         let terms = self.terms();
         let route = self.route_record();
         let mut stop = self.stop.clone();
         match recover(self.switching(&terms, &route, &mut stop)).await? {
-            SwitchEnd::Committed { proxies, late } => {
-                self.committed(proxies, late, &terms).await?;
-                Ok(true)
-            }
+            SwitchEnd::Committed { proxies, late } => self.committed(proxies, late, &terms).await,
             SwitchEnd::Aborted { why, late } => {
                 self.remind(Call::Abort, &terms, late);
                 let at_ms = now_ms();
                 self.record(Record::SwitchAborted { at_ms, why })?;
-                let from = Arc::clone(self.moves.from());
-                check_proxies(&mut self.fleet, self.log.history(), &from).await?;
-                Ok(false)
+                check_proxies(&mut self.fleet, self.log.history()).await
             }
             SwitchEnd::Unfinished { waiting } => Err(JobError::SwitchUnfinished(waiting)),
         }
     }
 
     /// One try; `None` when it is committed.
-    pub(super) async fn try_switch<M: Moving>(
+    pub(super) async fn try_switch<D: DataPath>(
         &mut self,
-        moving: &M,
+        data: &D,
+        moving: &D::Moving,
         reply: Option<Reply>,
     ) -> Result<Option<Due>, JobError> {
         let clean = match self.fresh_clean() {
@@ -63,16 +61,14 @@ impl Runner {
             None => match (self.verify(moving).await, reply.is_some()) {
                 (Ok(clean), _) => clean,
                 (Err(error @ (JobError::Differences { .. } | JobError::Unheld { .. })), true) => {
-                    tell(
-                        reply,
-                        Ending::Guard,
-                        &format!("a switch needs a clean verify: {error}"),
-                    );
-                    return Ok(Some(Due::Wait));
+                    let why = format!("a switch needs a clean verify: {error}");
+                    tell(reply, Ending::Guard, &why);
+                    return self.after_differences(error).map(Some);
                 }
                 (Err(error), _) => return Err(error),
             },
         };
+        self.attach_keepers(data).await?;
         self.record_clean()?;
         if let Err(error) = self.check_all_held() {
             let Some(reply) = reply else {
@@ -124,19 +120,31 @@ impl Runner {
         proof: CleanVerify,
         terms: &SwitchTerms,
     ) -> Result<SwitchEnd, JobError> {
-        self.say("switching");
+        self.say(match self.direction {
+            Direction::Forward => "switching",
+            Direction::Back => "switching back",
+        });
         // An abort of the last try that is still under way would meet this one.
         self.reminders = Reminders::none();
         let mut actions = Vec::new();
-        let crew = Crew::new(Proxies(self.fleet.len()), self.fences.level());
+        let crew = Crew::new(Proxies(self.fleet.len()), self.fence_level());
         let machine = Cutover::begin(crew, &mut actions);
         let route = self.route_record();
         let mut stop = self.stop.clone();
+        let keepers = self.keepers.take();
+        let taking = keepers.as_ref().map(|keepers| {
+            let taking: Taking<'_> = Box::pin(keepers.positions());
+            taking
+        });
         let switching = Switching {
             restarts: proof.restarts(),
             ..self.switching(terms, &route, &mut stop)
         };
-        Ok(switching.drive(machine, actions, Some(moving)).await?)
+        let ended = switching
+            .drive(machine, actions, Some(moving), taking)
+            .await;
+        self.keepers = keepers;
+        Ok(ended?)
     }
 
     async fn taken_back<M: Moving>(
@@ -152,7 +160,12 @@ impl Runner {
         })?;
         tracing::warn!(why, "the switch was taken back");
         if reply.is_some() {
-            let text = format!("the switch was taken back, clients are on the old route: {why}");
+            let (what, route) = match self.direction {
+                Direction::Forward => ("switch", "old"),
+                Direction::Back => ("rollback", "new"),
+            };
+            let text =
+                format!("the {what} was taken back, clients are on the {route} route: {why}");
             tell(reply, Ending::Temporary, &text);
             self.record_clean()?;
             return Ok(Due::Wait);
@@ -177,7 +190,11 @@ impl Runner {
     }
 
     async fn check_nobody_goes_round(&self) -> Result<(), JobError> {
-        let writers = self.fences.bypassing(RECENT_S).await;
+        let writers = match self.direction {
+            Direction::Forward => self.fences.bypassing(RECENT_S).await,
+            // Logins tell of those who write to old shards only.
+            Direction::Back => Vec::new(),
+        };
         if writers.is_empty() {
             return Ok(());
         }
@@ -195,7 +212,10 @@ impl Runner {
         let names = late.iter().map(|at| self.fleet.name(*at)).collect();
         self.remind(Call::Commit, terms, late);
         // None had written for a while before the switch: these did since.
-        let writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
+        let writers = match self.direction {
+            Direction::Forward => self.fences.bypassing(BEHIND_THE_FENCE_S).await,
+            Direction::Back => Vec::new(),
+        };
         let bypass: Vec<String> = writers.iter().map(ToString::to_string).collect();
         for writer in &bypass {
             tracing::error!(
@@ -220,24 +240,22 @@ impl Runner {
 
     fn route_record(&self) -> String {
         let planned = &self.log.history().planned;
-        serde_json::json!({
-            "v": 1, "pool": planned.pool, "job": planned.job,
-            "epoch": planned.epoch, "to": planned.to,
-        })
-        .to_string()
+        let goal = planned.goal(self.direction);
+        RouteRecord::new(&planned.pool, &planned.job, goal.epoch, goal.to.clone()).to_json()
     }
 
     fn terms(&self) -> SwitchTerms {
         let history: &History = self.log.history();
+        let goal = history.planned.goal(self.direction);
         SwitchTerms {
             job: history.planned.job.clone(),
-            epoch: history.planned.epoch,
+            epoch: goal.epoch,
             incarnation: history.incarnation,
             from_fingerprint: self.moves.from().fingerprint(),
-            to: history.planned.to.clone(),
+            to: goal.to.clone(),
             lease: self.options.hold,
-            fenced: self.fences.level() == FenceLevel::Acl,
-            logins: self.fences.logins().1,
+            fenced: self.fence_level() == FenceLevel::Acl,
+            logins: self.logins_of_new(),
         }
     }
 
@@ -258,6 +276,7 @@ impl Runner {
             hold: self.options.hold,
             restarts: 0,
             patience: None,
+            direction: self.direction,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Event, Fences, Fleet, Moving, Stop, VecDeque};
+use super::{Event, Fences, Fleet, Moving, Position, Stop, Taking, VecDeque};
 use crate::reshard::cutover::Step;
 use crate::reshard::fencing::PostError;
 use crate::reshard::mover::{MarkerReport, MoveError};
@@ -33,11 +33,23 @@ fn patience(step: Step) -> Duration {
 
 type Wait<'m, T> = Pin<Box<dyn Future<Output = T> + Send + 'm>>;
 
+/// What a cut is told.
+pub(super) struct Cut<'m> {
+    /// Shows in the markers' text.
+    pub(super) label: String,
+    /// How often sources had been copied anew when the clean verify was made.
+    pub(super) restarts: u64,
+    /// Where the new shards' streams are when the marker is applied.
+    pub(super) taking: Option<Taking<'m>>,
+}
+
 /// What may happen next.
 pub(super) struct Waits<'m> {
     pub(super) ready: VecDeque<Event>,
     pub(super) deadline: Option<Instant>,
-    marker: Option<Wait<'m, Result<MarkerReport, MoveError>>>,
+    /// Taken when the marker was applied.
+    pub(super) positions: Vec<Position>,
+    marker: Option<Wait<'m, Result<(MarkerReport, Vec<Position>), MoveError>>>,
     /// The marker came through before the last word about the fence.
     applied: Option<MarkerApplied>,
     fence: Option<Wait<'m, Result<(), PostError>>>,
@@ -56,6 +68,7 @@ impl<'m> Waits<'m> {
         Self {
             ready: VecDeque::new(),
             deadline: None,
+            positions: Vec::new(),
             marker: None,
             applied: None,
             fence: None,
@@ -92,8 +105,7 @@ impl<'m> Waits<'m> {
     pub(super) fn cut<M: Moving>(
         &mut self,
         moving: Option<&'m M>,
-        label: String,
-        restarts: u64,
+        cut: Cut<'m>,
         fences: Option<&'m Fences>,
     ) {
         let heralds = fences.map(|fences| {
@@ -103,7 +115,15 @@ impl<'m> Waits<'m> {
             heralds
         });
         self.marker = moving.map(|moving| -> Wait<'m, _> {
-            Box::pin(async move { moving.cut(&label, restarts, heralds).await })
+            Box::pin(async move {
+                let report = moving.cut(&cut.label, cut.restarts, heralds).await?;
+                // Not later: what clients write after the commit has to come behind them.
+                let positions = match cut.taking {
+                    Some(taking) => taking.await,
+                    None => Vec::new(),
+                };
+                Ok((report, positions))
+            })
         });
     }
 
@@ -123,10 +143,10 @@ impl<'m> Waits<'m> {
         self.lowered = Some(Box::pin(fences.lower()));
     }
 
-    pub(super) fn keep_route(&mut self, fences: &Fences, record: &str) {
+    /// Only with a fence of logins is it waited for; it is written in any case.
+    pub(super) fn keep_route(&mut self, fences: &Fences, record: &str, fenced: bool) {
         let kept = fences.keep_route(record);
-        // Only with a fence of logins is it waited for; it is written in any case.
-        if fences.level() == crate::reshard::fence::FenceLevel::Acl {
+        if fenced {
             self.route = Some(Box::pin(kept));
         }
     }
@@ -170,7 +190,10 @@ impl<'m> Waits<'m> {
                 report = until_done(&mut self.marker) => {
                     self.marker = None;
                     match report {
-                        Ok(report) => self.applied = Some(MarkerApplied::of(&report)),
+                        Ok((report, positions)) => {
+                            self.positions = positions;
+                            self.applied = Some(MarkerApplied::of(&report));
+                        }
                         Err(error) => return Some(Event::MarkerFailed(error.to_string())),
                     }
                 }
