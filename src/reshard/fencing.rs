@@ -15,12 +15,11 @@ mod sight;
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::bypass::{Bypass, bypassing};
-use super::fence::{EpochUser, FenceChoice, FenceLevel, Rights, fence_value, user_name, words};
+use super::fence::{EpochUser, FenceLevel, Rights, fence_value, user_name, words};
 use super::mover::Herald;
 use super::proxies::ShardLogin;
 use crate::resp::Value;
@@ -30,7 +29,7 @@ use crate::router::route_record::RouteRecord;
 use crate::upstream::config::{Secret, UpstreamConfig};
 
 pub use post::PostError;
-pub use sight::{Seen, Sight, look};
+pub use sight::{FencePlan, FenceRow, Seen, Sight, look, plan};
 
 use post::{Answer, CONNECTION_NAME, Gone, Post, Raise, Wanted};
 
@@ -446,57 +445,6 @@ async fn all(answers: Vec<Answer<()>>) -> Result<(), PostError> {
         }
     }
     failure
-}
-
-/// What a fence would be, of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FencePlan {
-    /// What the old shards have in common.
-    pub level: FenceLevel,
-    /// Each old shard.
-    pub sources: Vec<FenceRow>,
-}
-
-/// One old shard of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FenceRow {
-    /// Its address.
-    pub addr: String,
-    /// How far a fence can go there.
-    pub level: FenceLevel,
-    /// Why no further.
-    pub why: Option<String>,
-}
-
-/// Asks every old shard how far a fence could go; changes nothing.
-pub async fn plan(moves: &Moves, upstream: &UpstreamConfig, choice: FenceChoice) -> FencePlan {
-    let old = servers(moves).into_iter().filter(|(_, is_old, _)| *is_old);
-    let old: Vec<_> = old.map(|(server, ..)| server).collect();
-    let mut sources: Vec<FenceRow> = match choice {
-        FenceChoice::Proxies => old
-            .iter()
-            .map(|server| FenceRow {
-                addr: server.to_string(),
-                level: FenceLevel::ProxiesOnly,
-                why: Some("--fence proxies".to_owned()),
-            })
-            .collect(),
-        FenceChoice::Auto | FenceChoice::Acl => look(old, upstream)
-            .await
-            .into_iter()
-            .map(|sight| FenceRow {
-                addr: sight.server.to_string(),
-                level: sight.level(),
-                why: sight.why().map(str::to_owned),
-            })
-            .collect(),
-    };
-    sources.sort_by(|one, other| one.addr.cmp(&other.addr));
-    let level = sources.iter().map(|row| row.level).min();
-    FencePlan {
-        level: level.unwrap_or_default(),
-        sources,
-    }
 }
 
 /// A password that nobody can guess: 256 bits of the system's randomness.

@@ -1,11 +1,14 @@
 //! What a server allows: looked at before anything is changed there.
 
+use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::post::settings;
-use crate::reshard::fence::{FenceLevel, Rules};
+use super::servers;
+use crate::reshard::fence::{FenceChoice, FenceLevel, Rules};
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
+use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 use crate::upstream::{Session, SessionError};
 
@@ -97,5 +100,56 @@ fn refusal(asked: &str, reply: &Value) -> String {
     match reply {
         Value::Error(text) => format!("{asked}: {}", String::from_utf8_lossy(text)),
         _ => format!("{asked}: a reply of an unexpected kind"),
+    }
+}
+
+/// What a fence would be, of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FencePlan {
+    /// What the old shards have in common.
+    pub level: FenceLevel,
+    /// Each old shard.
+    pub sources: Vec<FenceRow>,
+}
+
+/// One old shard of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FenceRow {
+    /// Its address.
+    pub addr: String,
+    /// How far a fence can go there.
+    pub level: FenceLevel,
+    /// Why no further.
+    pub why: Option<String>,
+}
+
+/// Asks every old shard how far a fence could go; changes nothing.
+pub async fn plan(moves: &Moves, upstream: &UpstreamConfig, choice: FenceChoice) -> FencePlan {
+    let old = servers(moves).into_iter().filter(|(_, is_old, _)| *is_old);
+    let old: Vec<_> = old.map(|(server, ..)| server).collect();
+    let mut sources: Vec<FenceRow> = match choice {
+        FenceChoice::Proxies => old
+            .iter()
+            .map(|server| FenceRow {
+                addr: server.to_string(),
+                level: FenceLevel::ProxiesOnly,
+                why: Some("--fence proxies".to_owned()),
+            })
+            .collect(),
+        FenceChoice::Auto | FenceChoice::Acl => look(old, upstream)
+            .await
+            .into_iter()
+            .map(|sight| FenceRow {
+                addr: sight.server.to_string(),
+                level: sight.level(),
+                why: sight.why().map(str::to_owned),
+            })
+            .collect(),
+    };
+    sources.sort_by(|one, other| one.addr.cmp(&other.addr));
+    let level = sources.iter().map(|row| row.level).min();
+    FencePlan {
+        level: level.unwrap_or_default(),
+        sources,
     }
 }
