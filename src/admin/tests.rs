@@ -254,7 +254,7 @@ fn the_steps_of_a_switch_reach_the_pool() {
     );
     assert_eq!(
         asked[2],
-        "commit SwitchCommit { job: \"j1\", epoch: 5, incarnation: 2 }"
+        "commit SwitchCommit { job: \"j1\", epoch: 5, incarnation: 2, fenced: false, to: None, logins: [] }"
     );
 }
 

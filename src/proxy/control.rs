@@ -7,14 +7,37 @@
 //!                    \         v               v
 //!                     '--> open, old route   fenced --commit | abort--> open
 //! ```
+//! A commit that says `fenced` is taken in any state: the sources themselves
+//! refuse the old epoch's logins then.
+//!
 //! Every message carries the job, the epoch it wants and the incarnation of
 //! the job's process; a message of an older incarnation is refused.
 
+use std::fmt;
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 
 use crate::router::spec::LayoutSpec;
+
+/// As whom to log in on one server: how the servers tell connections of one
+/// epoch from those of another, so that they themselves can refuse the old ones.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardLogin {
+    /// The server, as the layout has it.
+    pub addr: String,
+    /// The epoch's user there.
+    pub user: String,
+    /// Its password; never printed.
+    pub password: String,
+}
+
+impl fmt::Debug for ShardLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.addr)
+    }
+}
 
 /// Tells a proxy that a job works on the pool: until the lease ends, no other
 /// job may, and a reload may not change the layout. Kept in memory only; the
@@ -28,6 +51,11 @@ pub struct JobAnnounce {
     pub incarnation: u64,
     /// How long this holds without being repeated; 0: the job is over.
     pub lease_ms: u64,
+    /// From now on connections to these servers log in as this; answered when
+    /// every connection has. An empty list: back to the configured credentials;
+    /// none: no change. Kept on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logins: Option<Vec<ShardLogin>>,
 }
 
 /// Asks a proxy to write down that a switch to `to` is coming.
@@ -44,6 +72,10 @@ pub struct SwitchStage {
     pub from_fingerprint: u64,
     /// The new layout.
     pub to: LayoutSpec,
+    /// Logins of the coming epoch, for servers of the new layout: in use from the
+    /// hold on, and for good with the commit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logins: Vec<ShardLogin>,
 }
 
 /// Asks that requests for moving keys wait.
@@ -75,7 +107,7 @@ pub struct SwitchArm {
 }
 
 /// Asks for the new layout to be used from now on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchCommit {
     /// Whose switch this is.
@@ -84,6 +116,18 @@ pub struct SwitchCommit {
     pub epoch: u64,
     /// Which start of the job asks.
     pub incarnation: u64,
+    /// The sources refuse the logins of the old epoch, so that nothing was
+    /// executed on the old route since: the commit is good in whatever state the
+    /// proxy is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fenced: bool,
+    /// The new layout, for a proxy that does not know the switch (it was away
+    /// when it was staged); only with `fenced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<LayoutSpec>,
+    /// The new epoch's logins; those of the stage if there are none here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logins: Vec<ShardLogin>,
 }
 
 /// Asks for the old layout to stay and the switch to be forgotten.
@@ -131,6 +175,9 @@ pub enum RefusalReason {
     Stopping,
     /// A shard is ejected: what is written to its keys goes to others.
     ShardEjected,
+    /// A server refused one of the logins, or did not answer in time: all
+    /// connections are logged in as before.
+    LoginRefused,
 }
 
 /// A refused step; the pool is as it was before.

@@ -8,16 +8,21 @@
 //! Invariant: after [`EpochFile::save`] returned, a restart finds exactly what
 //! was saved; while it runs, a restart finds the old or the new state, never a mix.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::router::spec::LayoutSpec;
 
+use super::control::ShardLogin;
+
 /// Version of the file's schema.
 const VERSION: u32 = 1;
+/// The file may hold passwords.
+const STATE_FILE_MODE: u32 = 0o600;
 
 /// A switch that was written down before it began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +35,9 @@ pub struct StagedSwitch {
     pub epoch: u64,
     /// The new layout.
     pub to: LayoutSpec,
+    /// The new epoch's logins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logins: Vec<ShardLogin>,
 }
 
 /// What is kept for one pool.
@@ -52,6 +60,10 @@ pub struct EpochRecord {
     pub decided_by: Option<String>,
     /// A switch that is not decided.
     pub pending: Option<StagedSwitch>,
+    /// Logins of the epoch in use; without one for a server, the configured
+    /// credentials are used there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logins: Vec<ShardLogin>,
 }
 
 impl EpochRecord {
@@ -65,6 +77,7 @@ impl EpochRecord {
             configured,
             decided_by: None,
             pending: None,
+            logins: Vec::new(),
         }
     }
 }
@@ -144,7 +157,11 @@ impl EpochFile {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(dir)?;
         let beside = self.path.with_extension("json.new");
-        let mut file = File::create(&beside)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        let mut file = options.mode(STATE_FILE_MODE).open(&beside)?;
+        // One that was left behind may have had other rights.
+        file.set_permissions(Permissions::from_mode(STATE_FILE_MODE))?;
         file.write_all(&serde_json::to_vec_pretty(record)?)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
@@ -187,6 +204,26 @@ mod tests {
         saved.epoch = 2;
         file.save(&saved).unwrap();
         assert_eq!(file.load().unwrap(), Some(saved));
+    }
+
+    #[test]
+    fn logins_are_for_nobody_elses_eyes() {
+        let dir = tempfile::tempdir().unwrap();
+        let left_behind = dir.path().join("pool-cache.json.new");
+        fs::write(&left_behind, b"half").unwrap();
+        fs::set_permissions(&left_behind, Permissions::from_mode(0o644)).unwrap();
+        let mut saved = record();
+        saved.logins.push(ShardLogin {
+            addr: "h:1".into(),
+            user: "keyferry-cache-e1".into(),
+            password: "secret".into(),
+        });
+        let file = EpochFile::new(dir.path(), "cache");
+        file.save(&saved).unwrap();
+        assert_eq!(file.load().unwrap().as_ref(), Some(&saved));
+        let rights = fs::metadata(dir.path().join("pool-cache.json")).unwrap();
+        assert_eq!(rights.permissions().mode() & 0o777, STATE_FILE_MODE);
+        assert!(!format!("{saved:?}").contains("secret"));
     }
 
     #[test]

@@ -17,6 +17,10 @@
 //! | Held, Armed | wait |
 //! | Fenced | are refused with `-TRYAGAIN` |
 //!
+//! A *fenced* commit is taken in every state, from Calm too if it brings the
+//! layout; so is a route record: the sources have refused this epoch's logins
+//! since the cut, so nothing that this proxy sent on the old route was executed.
+//!
 //! Invariants
 //! - `Staged` is on disk before `hold` can come, so a restart between here and
 //!   the decision finds it and starts `Fenced`: it can't serve the old route
@@ -25,6 +29,7 @@
 //! - An older incarnation of the job is refused.
 
 use crate::router::epoch::Epoch;
+use crate::router::route_record::RouteRecord;
 
 use super::control::{
     GateStatus, PendingState, PendingSwitch, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit,
@@ -215,6 +220,7 @@ impl Switching {
             incarnation: ask.incarnation,
             epoch: ask.epoch,
             to: ask.to.clone(),
+            logins: ask.logins.clone(),
         })
     }
 
@@ -272,11 +278,67 @@ impl Switching {
         if epoch.0 == ask.epoch && decided_by == Some(&ask.job) {
             return Ok(CommitStep::AlreadyDone);
         }
+        if ask.fenced {
+            return self.check_fenced_commit(ask, epoch).map(CommitStep::Switch);
+        }
         let switch = self.same(&ask.job, ask.epoch, ask.incarnation)?;
         match self {
             Self::Armed { .. } | Self::Fenced(_) => Ok(CommitStep::Switch(switch.clone())),
             Self::Calm | Self::Staged(_) | Self::Held { .. } => Err(not_held()),
         }
+    }
+
+    /// A commit of which the sources' fence says that nothing was executed on the
+    /// old route since the cut. What it brings replaces what was staged.
+    fn check_fenced_commit(
+        &self,
+        ask: &SwitchCommit,
+        epoch: Epoch,
+    ) -> Result<StagedSwitch, SwitchRefusal> {
+        let known = match (self.same(&ask.job, ask.epoch, ask.incarnation), self) {
+            (Ok(pending), _) => Some(pending),
+            // What was only staged has not begun, and gives way.
+            (Err(_), Self::Calm | Self::Staged(_)) if epoch.0 + 1 == ask.epoch => None,
+            (Err(_), Self::Calm) => {
+                let error = format!("this proxy is at epoch {epoch}");
+                return Err(refusal(RefusalReason::WrongEpoch, error));
+            }
+            (Err(refused), _) => return Err(refused),
+        };
+        let Some(to) = ask.to.as_ref().or(known.map(|pending| &pending.to)) else {
+            let error = "this switch was not staged here, and the commit brings no layout";
+            return Err(refusal(RefusalReason::NotHeld, error));
+        };
+        let logins = match known {
+            Some(pending) if ask.logins.is_empty() => &pending.logins,
+            _ => &ask.logins,
+        };
+        Ok(StagedSwitch {
+            job: ask.job.clone(),
+            incarnation: ask.incarnation,
+            epoch: ask.epoch,
+            to: to.clone(),
+            logins: logins.clone(),
+        })
+    }
+
+    /// A decision that was found on a server: the switch to it, if it is later
+    /// than the epoch in use. The logins are those of the stage, if it was staged
+    /// here.
+    pub fn check_record(&self, found: &RouteRecord, epoch: Epoch) -> Option<StagedSwitch> {
+        if found.epoch <= epoch.0 {
+            return None;
+        }
+        let known = self
+            .pending()
+            .filter(|pending| pending.job == found.job && pending.epoch == found.epoch);
+        Some(StagedSwitch {
+            job: found.job.clone(),
+            incarnation: known.map_or(0, |pending| pending.incarnation),
+            epoch: found.epoch,
+            to: found.to.clone(),
+            logins: known.map_or_else(Vec::new, |pending| pending.logins.clone()),
+        })
     }
 
     /// Checks an abort: `false` if there is nothing to abort.
@@ -361,7 +423,7 @@ fn not_held() -> SwitchRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::router::spec::LayoutSpec;
+    use crate::router::spec::{LayoutSpec, ShardSpec};
 
     const JOB: &str = "j1";
 
@@ -372,6 +434,7 @@ mod tests {
             incarnation,
             from_fingerprint: 9,
             to: LayoutSpec::default(),
+            logins: Vec::new(),
         }
     }
 
@@ -405,7 +468,96 @@ mod tests {
             job: JOB.into(),
             epoch: 2,
             incarnation: 1,
+            fenced: false,
+            to: None,
+            logins: Vec::new(),
         }
+    }
+
+    fn fenced_commit(to: Option<LayoutSpec>) -> SwitchCommit {
+        SwitchCommit {
+            fenced: true,
+            to,
+            ..commit()
+        }
+    }
+
+    fn switched(step: Result<CommitStep, SwitchRefusal>) -> StagedSwitch {
+        match step {
+            Ok(CommitStep::Switch(switch)) => switch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn other_layout() -> LayoutSpec {
+        LayoutSpec {
+            shards: vec![ShardSpec::at(&"h:1".parse().unwrap())],
+            ..LayoutSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_fenced_commit_is_taken_in_every_pending_state() {
+        let mut state = staged();
+        let check =
+            |state: &Switching| switched(state.check_commit(&fenced_commit(None), Epoch(1), None));
+        assert_eq!(check(&state).to, LayoutSpec::default());
+        state.hold(&hold(1), 5).unwrap();
+        check(&state);
+        assert_eq!(state.lease_ended(5), LeaseEnd::Release);
+        check(&state);
+        state.hold(&hold(1), 6).unwrap();
+        state.arm(&arm(), 7).unwrap();
+        check(&state);
+        state.lease_ended(7);
+        check(&state);
+        let replaced =
+            switched(state.check_commit(&fenced_commit(Some(other_layout())), Epoch(1), None));
+        assert_eq!(replaced.to, other_layout());
+    }
+
+    #[test]
+    fn a_fenced_commit_to_one_that_was_away_must_bring_the_layout() {
+        let reason = |state: &Switching, ask: &SwitchCommit, epoch| {
+            let checked = state.check_commit(ask, Epoch(epoch), None);
+            checked.unwrap_err().reason
+        };
+        let calm = Switching::Calm;
+        assert_eq!(
+            reason(&calm, &fenced_commit(None), 1),
+            RefusalReason::NotHeld
+        );
+        let whole = fenced_commit(Some(other_layout()));
+        assert_eq!(
+            switched(calm.check_commit(&whole, Epoch(1), None)).to,
+            other_layout()
+        );
+        assert_eq!(reason(&calm, &whole, 2), RefusalReason::WrongEpoch);
+        assert_eq!(reason(&calm, &whole, 0), RefusalReason::WrongEpoch);
+        let not_fenced = SwitchCommit {
+            fenced: false,
+            ..whole.clone()
+        };
+        assert_eq!(reason(&calm, &not_fenced, 1), RefusalReason::NotHeld);
+        let of_another = SwitchCommit {
+            job: "j2".into(),
+            ..whole
+        };
+        let mut state = staged();
+        switched(state.check_commit(&of_another, Epoch(1), None));
+        state.hold(&hold(1), 5).unwrap();
+        assert_eq!(reason(&state, &of_another, 1), RefusalReason::OtherJob);
+    }
+
+    #[test]
+    fn a_record_that_is_found_is_taken_if_it_is_later() {
+        let mut found = RouteRecord::new("p", JOB, 2, other_layout());
+        assert!(staged().check_record(&found, Epoch(2)).is_none());
+        let switch = staged().check_record(&found, Epoch(1)).unwrap();
+        assert_eq!((switch.epoch, switch.incarnation), (2, 1));
+        found.epoch = 7;
+        let switch = Switching::Calm.check_record(&found, Epoch(1)).unwrap();
+        assert_eq!((switch.epoch, switch.to), (7, other_layout()));
     }
 
     fn abort() -> SwitchAbort {

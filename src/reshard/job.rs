@@ -112,6 +112,9 @@ impl Job {
             }
         };
         config.resumed = log.state().copied_before();
+        if log.history().may_go_on() {
+            config.begin = Begin::Resume;
+        }
         let mut runner = Runner {
             log,
             fleet: self.fleet,
@@ -126,6 +129,7 @@ impl Job {
             undo: None,
             clean: None,
             restarts_recorded: 0,
+            canaries_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());

@@ -19,6 +19,7 @@ mod modula;
 pub mod moves;
 pub mod placement;
 pub mod prefixes;
+pub mod route_record;
 mod slots;
 pub mod spec;
 pub mod tag;

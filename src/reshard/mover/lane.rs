@@ -31,6 +31,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
+use crate::planted::{self, Planted};
 use crate::resp::ReplyScanner;
 use crate::router::address::ShardAddress;
 use crate::upstream::socket::{ReadHalf, WriteHalf};
@@ -215,7 +216,14 @@ impl Lane {
             match wake {
                 Wake::Read(read) => self.on_read(read)?,
                 Wake::Wrote(wrote) => self.on_wrote(wrote)?,
-                Wake::Batch(Some(batch)) => self.take(batch),
+                Wake::Batch(Some(batch)) => {
+                    if planted::is_on(Planted::LanesReordered)
+                        && let Ok(later) = queue.try_recv()
+                    {
+                        self.take(later);
+                    }
+                    self.take(batch);
+                }
                 Wake::Batch(None) => open = false,
                 Wake::Tick if self.flights.is_empty() && open => self.ping(),
                 Wake::Tick => self.check_silence()?,
@@ -232,6 +240,10 @@ impl Lane {
             .window
             .applied(found.as_ref())
             .map_err(|why| self.forgot(why))?;
+        let applied = match planted::is_on(Planted::BatchAppliedTwice) {
+            true => self.window.confirmed,
+            false => applied,
+        };
         (self.reader, self.writer) = halves(link);
         self.scanner = ReplyScanner::new();
         self.inbox.clear();
@@ -266,7 +278,7 @@ impl Lane {
             self.heard = Instant::now();
         }
         if let Some(sequence) = batch.carriage.sequence() {
-            self.window.sent = sequence;
+            self.window.sent = self.window.sent.max(sequence);
         }
         drop(batch.share);
         self.launch(Flight::new(Batch {

@@ -21,6 +21,7 @@
 //! every task is owned by `Tasks` and ends with it.
 
 mod begin;
+mod canary;
 mod checkpoint;
 mod clocks;
 mod compare;
@@ -39,6 +40,7 @@ mod pace;
 mod placement;
 mod preflight;
 mod progress;
+mod proof;
 mod publisher;
 mod queue;
 mod reads;
@@ -57,6 +59,7 @@ mod verify;
 mod walk;
 
 pub use begin::{Begin, Position};
+pub use canary::CanaryFigures;
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
 pub use config::{
     Attach, MoverConfig, MoverLimits, OnConflict, Tapping, UnknownAttach, UnknownPolicy,
@@ -65,6 +68,7 @@ pub use conflict::{TargetsChecked, check_targets};
 pub use error::{KeyAt, MoveError, Retry, Role, Unfollowable};
 pub use preflight::{PreflightReport, ServerReport, preflight};
 pub use progress::{MoverProgress, Phase, SourceProgress};
+pub use proof::{SourceProof, Verified};
 pub use removal::{PurgeReport, purge};
 pub use running::{MarkerReport, Mover};
 pub use shortfall::{Short, Shortfall, Shortfalls};
