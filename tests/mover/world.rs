@@ -57,6 +57,7 @@ pub fn layout_at(addresses: &[String], distribution: DistributionKind) -> Arc<La
         hash_tag: Some("{}".parse().unwrap()),
         route: Vec::new(),
         shards: addresses.iter().map(shard).collect(),
+        earlier: None,
     };
     Arc::new(Layout::new(spec).unwrap())
 }

@@ -69,6 +69,11 @@ impl Guard {
         self.unguarded
     }
 
+    /// Whether the key ends later on its target than it says.
+    pub(super) fn guards(&self, db: u32, key: &[u8]) -> bool {
+        !self.keys.is_empty() && self.keys.contains_key(&(db, Box::from(key)))
+    }
+
     /// Ends the guard; what it remembered is to be settled.
     pub(super) fn lift(&mut self) -> Guarded {
         self.active = false;

@@ -21,7 +21,7 @@ use crate::planted::{self, Planted};
 use crate::rdb::{RawValue, ValueType};
 use crate::resp::write_command;
 use crate::restore::{
-    CannotRestore, Dialect, How, KeyHead, LargeValue, Outcome, Reply, Requests, Restorer,
+    CannotRestore, Dialect, How, KeyHead, LargeValue, Outcome, Overwrite, Reply, Requests, Restorer,
 };
 
 use super::checkpoint::{Checkpoint, StreamAt};
@@ -146,7 +146,8 @@ impl LaneQueue {
         self.push_whole((db, key), head, value, true)
     }
 
-    /// The same for a key that is known already: it is not counted again.
+    /// The same for a key that is known already: it is not counted again, and
+    /// replaced whatever the policy for keys that were there before us.
     pub(super) fn push_again(
         &mut self,
         db: u32,
@@ -154,7 +155,10 @@ impl LaneQueue {
         head: &KeyHead<'_>,
         value: &RawValue<'_>,
     ) -> Result<Outcome, CannotRestore> {
-        self.push_whole((db, key), head, value, false)
+        let policy = self.restorer.set_overwrite(Overwrite::Always);
+        let outcome = self.push_whole((db, key), head, value, false);
+        self.restorer.set_overwrite(policy);
+        outcome
     }
 
     fn push_whole(

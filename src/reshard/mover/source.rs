@@ -18,12 +18,16 @@
 //! source's history; an offset is acknowledged only after every lane was
 //! answered for everything before it.
 
+mod cutting;
+mod flushing;
 mod live;
 mod recall;
+mod refreshing;
 mod restart;
 mod snapshot;
 mod walked;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -48,11 +52,13 @@ use super::guard::Guard;
 use super::lane::{LaneMeter, Op};
 use super::marker::Board;
 use super::pace::Pace;
+use super::pending::Pending;
 use super::placement::{Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
 use super::shortfall::ShortfallLog;
 
+use cutting::Cut;
 use snapshot::Large;
 
 /// How often offsets are acknowledged while nothing happens.
@@ -66,6 +72,7 @@ pub(super) struct SourceParts {
     pub(super) queues: Vec<LaneQueue>,
     pub(super) meters: Vec<Arc<LaneMeter>>,
     pub(super) board: Board,
+    pub(super) pending: Pending,
     /// The cut in force: what comes behind its marker has to wait.
     pub(super) cut: watch::Receiver<Option<u64>>,
     pub(super) row: Arc<SourceRow>,
@@ -101,6 +108,16 @@ struct Source {
     large: Large,
     commands: u64,
     bytes: u64,
+    /// How often databases were flushed or swapped.
+    flushes: u64,
+    /// Keys that were read again.
+    refreshed: u64,
+    /// Commands whose keys go to different servers, by name.
+    spanning: BTreeMap<&'static str, u64>,
+    /// That they are many was said.
+    spanning_told: bool,
+    /// A cut that is not through.
+    cut: Option<Cut>,
     /// Barriers of the snapshot's end that are still to pass.
     draining: Option<(mpsc::Receiver<()>, usize)>,
     /// Told when they have.
@@ -152,6 +169,11 @@ pub(super) async fn follow(
         large: Large::None,
         commands: 0,
         bytes: 0,
+        flushes: 0,
+        refreshed: 0,
+        spanning: BTreeMap::new(),
+        spanning_told: false,
+        cut: None,
         draining: None,
         drained,
         restarts: 0,
@@ -172,6 +194,7 @@ impl Source {
         loop {
             let event = self.next_event().await?;
             self.on_event(event).await?;
+            self.pass_cut().await?;
         }
     }
 
@@ -252,7 +275,10 @@ impl Source {
 
     /// Where the stream could be gone on with after a flush now.
     fn resumable_at(&self) -> Option<StreamAt> {
-        let whole = self.phase >= Phase::Draining && self.unit == Unit::Outside;
+        // What was passed over for a pending key is not in the lanes.
+        let whole = self.phase >= Phase::Draining
+            && self.unit == Unit::Outside
+            && self.parts.pending.is_empty();
         self.reached
             .clone()
             .filter(|_| whole && self.feed.has_stream())
@@ -364,6 +390,9 @@ impl Source {
             row.commands_sent = self.commands;
             row.times_unguarded = self.guard.unguarded();
             row.restarts = self.restarts;
+            row.flushes = self.flushes;
+            row.keys_refreshed = self.refreshed;
+            row.spanning_commands.clone_from(&self.spanning);
             self.feed.show(row);
             row.offset_read = self.offset;
         });

@@ -24,10 +24,12 @@ use super::lane::{Dialer, Lane, LaneMeter, LaneNames};
 use super::link::Link;
 use super::marker::{Board, Nonces};
 use super::pace::Pace;
+use super::pending::Pending;
 use super::placement::{Placement, SourceIndex, TargetIndex};
 use super::progress::{MoverProgress, SourceRow, report};
 use super::publisher::{PUBLISH_QUEUE_MAX, publish};
 use super::queue::LaneQueue;
+use super::refresh::{Refresher, refresh};
 use super::running::{Mover, MoverParts};
 use super::settle::{Settler, settle};
 use super::shortfall::{ShortfallFile, ShortfallLog};
@@ -142,7 +144,7 @@ fn lane_count(placement: &Placement) -> usize {
 }
 
 /// What the server behind `link` says that it is.
-async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
+pub(super) async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
     const STEP: &str = "read INFO";
     let info = link.text(STEP, &[b"INFO"]).await?;
     dialect_of(&info, link)
@@ -247,6 +249,7 @@ impl Starter {
         );
 
         let board = Board::default();
+        let pending = Pending::new();
         let (drained, settling) = mpsc::channel(1);
         if self.cfg.tapping.attach == Attach::Psync {
             let settler = Settler {
@@ -259,6 +262,17 @@ impl Starter {
             let stop = self.tasks.stop_signal();
             let name = format!("settler {address}");
             self.tasks.spawn(name, settle(settler, settling, stop));
+            let refresher = Refresher {
+                link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
+                index,
+                placement: Arc::clone(&self.placement),
+                board: board.clone(),
+                nonces: Arc::clone(&self.nonces),
+                pending: pending.clone(),
+            };
+            let stop = self.tasks.stop_signal();
+            let name = format!("refresher {address}");
+            self.tasks.spawn(name, refresh(refresher, stop));
         }
         let row = SourceRow::new(address.clone(), held, meters.clone(), shortfalls.clone());
         let row = Arc::new(row);
@@ -275,6 +289,7 @@ impl Starter {
             queues,
             meters,
             board,
+            pending,
             cut: self.cut.subscribe(),
             row,
             pace: Arc::clone(&self.pace),

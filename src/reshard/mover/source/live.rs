@@ -9,13 +9,15 @@ use crate::router::commands::resolve;
 
 use super::super::error::{MoveError, Unfollowable};
 use super::super::lane::{Op, Reads};
-use super::super::marker::{Expected, MARKER_CHANNEL};
+use super::super::marker::{Expected, MARKER_CHANNEL, Remark, Remarks};
 use super::super::placement::TargetIndex;
 use super::super::progress::Phase;
 use super::super::queue::LaneQueue;
-use super::super::route::{Args, Part, Route, name_and_keys, route};
+use super::super::route::{Args, Doubt, Part, Route, name_and_keys, route};
 use super::super::shortfall::Short;
 use super::super::translate::{Translation, is_for_replicas, translate};
+use super::cutting::Cut;
+use super::flushing::Emptied;
 use super::{Source, Unit, unix_ms};
 
 impl Source {
@@ -105,11 +107,16 @@ impl Source {
             spans: &command.args,
         };
         let parts = &self.parts;
+        let doubt = |db: u32, key: &[u8]| match parts.pending.has(db, key) {
+            true => Doubt::Pending,
+            false => Doubt::None,
+        };
         let routed = route(
             &parts.placement,
             parts.index,
             command.db,
             args,
+            doubt,
             &mut self.scratch,
         );
         let routed = routed.map_err(|why| self.unfollowable(command, why))?;
@@ -139,6 +146,14 @@ impl Source {
                 self.on_library_command(command);
                 self.flush_all().await?;
             }
+            Route::Refresh {
+                name,
+                keys,
+                because,
+            } => self.mark_pending(command, name, &keys, because)?,
+            Route::FlushDb => self.flush_out(Emptied::Database(command.db)).await?,
+            Route::FlushAll => self.flush_out(Emptied::All).await?,
+            Route::SwapDb(one, other) => self.swap(one, other).await?,
         }
         Ok(())
     }
@@ -314,16 +329,21 @@ impl Source {
                 // Our own word: a source without lanes has shown the marker, too.
                 let _ = passed.try_send(());
             }
-            Expected::Cut { number, passed } => {
-                self.barrier(&passed);
-                let _ = passed.try_send(());
+            Expected::Cut { number, passed } => self.cut = Some(Cut { number, passed }),
+            Expected::Refresh {
+                db,
+                keys,
+                values,
+                met,
+            } => self.on_refresh(db, keys, values, met).await?,
+            Expected::Reads {
+                db,
+                keys,
+                reads,
+                remarks,
+            } => {
                 self.flush_all().await?;
-                let mut cut = self.parts.cut.clone();
-                // Ended by `uncut`, by the next cut, or with the mover.
-                let _ = cut.wait_for(|cut| *cut != Some(number)).await;
-            }
-            Expected::Reads { db, reads, .. } => {
-                self.flush_all().await?;
+                self.remark(db, &keys, &remarks);
                 for read in reads {
                     let queue = self.queue(read.target)?;
                     queue.select(db);
@@ -355,6 +375,17 @@ impl Source {
             Expected::Settled => self.phase = Phase::Following,
         }
         self.flush_all().await
+    }
+
+    /// Says of which keys targets have something else than the source, for now.
+    fn remark(&self, db: u32, keys: &[Bytes], remarks: &Remarks) {
+        for key in keys {
+            if self.parts.pending.is_in_doubt(db, key) {
+                remarks.add(key, Remark::Pending);
+            } else if self.guard.guards(db, key) {
+                remarks.add(key, Remark::Guarded);
+            }
+        }
     }
 
     fn unfollowable(&self, command: &StreamCommand, why: Unfollowable) -> MoveError {
