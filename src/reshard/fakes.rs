@@ -336,6 +336,10 @@ impl Moving for FakeMoving {
         MoveError::Stopped
     }
 
+    async fn prepare_cut(&self) -> Result<(), MoveError> {
+        Ok(())
+    }
+
     async fn cut(&self, _label: &str, _restarts: u64) -> Result<MarkerReport, MoveError> {
         self.moves.is_cut.store(true, Ordering::SeqCst);
         if self.moves.marker_is_lost.load(Ordering::SeqCst) {

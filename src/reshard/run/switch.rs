@@ -110,6 +110,10 @@ impl Runner {
             incarnation: self.log.history().incarnation + 1,
             ..self.terms()
         };
+        // Without it the marker takes longer, or says what stands in its way.
+        if let Err(error) = moving.prepare_cut().await {
+            tracing::warn!(%error, "expiry times could not be set before the switch");
+        }
         let mut actions = Vec::new();
         let machine = Cutover::begin(Proxies(self.fleet.len()), &mut actions);
         let mut stop = self.stop.clone();
@@ -117,7 +121,11 @@ impl Runner {
             restarts: proof.restarts(),
             ..self.switching(&terms, &mut stop)
         };
-        Ok(switching.drive(machine, actions, Some(moving)).await?)
+        let end = switching.drive(machine, actions, Some(moving)).await;
+        if matches!(end, Ok(SwitchEnd::Aborted { .. })) {
+            moving.uncut();
+        }
+        Ok(end?)
     }
 
     async fn after_abort<M: Moving>(

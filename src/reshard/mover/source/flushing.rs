@@ -9,8 +9,8 @@
 //! under way, and nothing from behind it is sent before.
 
 use super::super::error::MoveError;
-use super::super::placement::TargetIndex;
 use super::Source;
+use super::noting::Note;
 
 /// What a command leaves empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,9 @@ impl Source {
         for db in [one, other] {
             // Before they are gone there: nobody shall take them for the source's.
             self.parts.pending.rescan(db);
+            for target in self.targets() {
+                self.note_pending(target, Note::Database(db))?;
+            }
             self.remove_everywhere(Emptied::Database(db)).await?;
         }
         Ok(())
@@ -45,10 +48,8 @@ impl Source {
 
     async fn remove_everywhere(&mut self, what: Emptied) -> Result<u64, MoveError> {
         self.empty_lanes().await?;
-        let targets: Vec<TargetIndex> =
-            self.parts.queues.iter().map(|queue| queue.target).collect();
         let mut removed = 0;
-        for target in targets {
+        for target in self.targets() {
             removed += self.remove_arrived(target, what).await?;
         }
         Ok(removed)
