@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use keyferry::reshard::mover::{Attach, MoveError, Phase, VerifyOptions};
+use keyferry::reshard::mover::{Attach, MoveError, Mover, Phase, VerifyOptions};
 use keyferry::router::layout::Layout;
 use keyferry::router::moves::Moves;
 use keyferry::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
@@ -76,6 +76,7 @@ async fn keys_renewed_while_the_copy_lags_are_kept() {
     mover.wait_following().await.unwrap();
     let report = mover.verify(VerifyOptions::default()).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
+    prepared_cut(&mover).await;
     let mut target = in_db(&world.servers[1], DBS[1]);
     for (key, value) in [
         (&count, "42"),
@@ -153,6 +154,19 @@ impl Slow {
     }
 }
 
+/// A cut as the job makes it: one for which its servers were too slow is made again.
+async fn prepared_cut(mover: &Mover) {
+    for _ in 0..20 {
+        mover.prepare_cut().await.unwrap();
+        match mover.cut("prepared", 0).await {
+            Ok(_) => return,
+            Err(MoveError::TooFarBehind { .. }) => mover.uncut(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no cut is fast enough");
+}
+
 fn until_ended(client: &mut Client, key: &str) {
     let what = format!("{key} ends");
     wait_until(&what, Duration::from_secs(20), || {
@@ -208,8 +222,7 @@ async fn keys_renewed_while_a_target_lags_are_kept() {
     slow.link.go_on();
     let report = mover.verify(VerifyOptions::default()).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
-    mover.prepare_cut().await.unwrap();
-    mover.cut("end", 0).await.unwrap();
+    prepared_cut(&mover).await;
     slow.assert_equal();
     assert_eq!(slow.target().call(&["GET", &count]), Value::bulk("43"));
     assert_eq!(slow.target().call(&["SCARD", &members[0]]), Value::Int(2));
@@ -229,8 +242,7 @@ async fn a_key_whose_time_has_come_near_is_read_again_when_it_is_touched() {
     assert_eq!(exact, source.call(&["PEXPIRETIME", &key]));
     // A preparation makes it exact, though it ends soon.
     source.call(&["SET", &key, "41", "PX", "4000"]);
-    mover.prepare_cut().await.unwrap();
-    mover.cut("prepared", 0).await.unwrap();
+    prepared_cut(&mover).await;
     slow.assert_equal();
     mover.uncut();
     mover.marker("on").await.unwrap();
@@ -295,24 +307,13 @@ async fn short_times_under_load_are_exact_after_a_cut() {
         let report = mover.verify(VerifyOptions::default()).await.unwrap();
         assert!(report.is_clean(), "{report:?}");
     }
-    mover.prepare_cut().await.unwrap();
     stop.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.join().unwrap();
     }
-    let cut = mover.cut("end", 0).await;
-    cut.unwrap();
+    prepared_cut(&mover).await;
     // What ends from here on ends at both by itself: look at what does not.
-    let (mut source, mut target) = (slow.source(), slow.target());
-    for key in &names {
-        let [ours, theirs] = [&mut source, &mut target].map(|client| {
-            client.send(&["MULTI"]);
-            client.send(&["PEXPIRETIME", key]);
-            client.send(&["GET", key]);
-            client.call(&["EXEC"])
-        });
-        println!("{key}: {ours:?} {theirs:?}");
-    }
+    let mut source = slow.source();
     wait_until("all times are over", Duration::from_secs(20), || {
         names
             .iter()
@@ -345,8 +346,7 @@ async fn too_many_keys_that_end_at_once_hold_a_cut_off() {
         "{error}"
     );
     mover.uncut();
-    mover.prepare_cut().await.unwrap();
-    mover.cut("prepared", 0).await.unwrap();
+    prepared_cut(&mover).await;
     slow.assert_equal();
     mover.uncut();
     mover.stop().await.unwrap();
@@ -378,8 +378,7 @@ async fn times_from_now_on_of_older_sources_are_kept() {
         }
         let report = mover.verify(VerifyOptions::default()).await.unwrap();
         assert!(report.is_clean(), "{report:?}");
-        mover.prepare_cut().await.unwrap();
-        mover.cut("end", 0).await.unwrap();
+        prepared_cut(&mover).await;
         let mut target = world.servers[1].client();
         for key in [&a, &b, &c, &d] {
             let left = [&mut source, &mut target].map(|client| client.call(&["PTTL", key]).int());

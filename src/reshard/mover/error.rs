@@ -207,6 +207,18 @@ pub enum MoveError {
         /// What happened.
         what: String,
     },
+    /// A target does not hold what it had confirmed.
+    #[error(
+        "target {target} has lost data of {source_server} that it had confirmed ({what}): it restarted without it, or an older copy took its place; start the job again, which copies anew"
+    )]
+    TargetForgot {
+        /// The target's address.
+        target: ShardAddress,
+        /// The source whose data it was.
+        source_server: ShardAddress,
+        /// What its checkpoint says.
+        what: String,
+    },
     /// A value of a snapshot breaks its format.
     #[error("source {source_server}: the value of `{}` (db {db}) cannot be read: {cause}", KeyText(.key))]
     Malformed {
@@ -329,6 +341,7 @@ impl MoveError {
             }
             MoveError::Link { .. }
             | MoveError::LaneLost { .. }
+            | MoveError::TargetForgot { .. }
             | MoveError::MarkerLate { .. }
             | MoveError::Restarted { .. }
             | MoveError::TooManyEnding { .. }

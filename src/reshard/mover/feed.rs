@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::replication::{ResumePoint, Tap, TapConfig, TapError, TapEvent};
+use crate::replication::{ResumePoint, Tap, TapConfig, TapError, TapEvent, TapMode};
 use crate::router::address::ShardAddress;
 
 use super::error::MoveError;
@@ -61,6 +61,11 @@ impl Feed {
     /// whole again when it is renewed, so nothing is lost that ended too early.
     pub(super) fn needs_guard(&self) -> bool {
         matches!(self, Feed::Tap(..))
+    }
+
+    /// Whether there are places in it that can be gone on from.
+    pub(super) fn has_stream(&self) -> bool {
+        matches!(self, Feed::Tap(tap, _) if tap.mode() != TapMode::Sync)
     }
 
     /// Everything up to `offset` is applied.

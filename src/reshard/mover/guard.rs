@@ -14,7 +14,7 @@
 //! The horizon is longer than a command can be under way, and shrinks:
 //!
 //! ```text
-//! copying 1 h -> following 10 min -> prepared for a cut 2 s -> cut: none, all is exact
+//! copying 1 h -> following 15 min -> prepared for a cut 2 s -> cut: none, all is exact
 //! ```
 //!
 //! Whenever it does, the remembered keys' times are read from the source and set
@@ -36,7 +36,7 @@ use crate::planted::{self, Planted};
 use crate::router::commands::ArgList;
 
 use super::compare::State;
-use super::config::{SOURCE_PATIENCE_MS_MAX, TARGET_SILENCE_MS_MAX};
+use super::config::{TARGET_PATIENCE_MS_MAX, TARGET_SILENCE_MS_MAX};
 use super::far::{Far, Full};
 use super::placement::TargetIndex;
 use super::route::{Args, copy_db};
@@ -46,8 +46,9 @@ use super::times::{Time, fields_end_at_ms, is};
 pub(super) const GUARD_MS: i64 = 7 * 24 * 3_600_000;
 /// While the copy is under way.
 const COPYING_MS: i64 = 3_600_000;
-/// While the source is followed: a target may be silent for minutes.
-const FOLLOWING_MS: i64 = 600_000;
+/// While the source is followed: a target may be silent, and out of reach, for
+/// minutes.
+const FOLLOWING_MS: i64 = 900_000;
 /// Before a cut.
 pub(super) const PREPARED_MS: i64 = 2_000;
 /// A command may be under way for this long once a cut is prepared.
@@ -62,7 +63,7 @@ const TOUCHED_KEYS_MAX: usize = 200_000;
 pub(super) const CUT_KEYS_MAX: usize = 2_000;
 
 const _: () = assert!(
-    FOLLOWING_MS as u64 > TARGET_SILENCE_MS_MAX + SOURCE_PATIENCE_MS_MAX,
+    FOLLOWING_MS as u64 > TARGET_SILENCE_MS_MAX + TARGET_PATIENCE_MS_MAX,
     "a lane is given up before a command on it can be as late as the horizon"
 );
 const _: () = assert!(

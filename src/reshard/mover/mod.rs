@@ -22,6 +22,7 @@
 
 mod begin;
 mod canary;
+mod checkpoint;
 mod clocks;
 mod compare;
 mod config;

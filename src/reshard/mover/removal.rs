@@ -10,6 +10,7 @@ use crate::router::address::ShardAddress;
 use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 
+use super::checkpoint::checkpoint_key;
 use super::error::{MoveError, Role};
 use super::keyspace::KeyWalk;
 use super::link::Link;
@@ -71,6 +72,21 @@ pub async fn purge(
         report.servers.push((server.clone(), removed));
     }
     Ok(report)
+}
+
+/// Removes what `sources` lanes of a job wrote of their progress, from a link in
+/// database 0.
+pub(super) async fn remove_checkpoints(
+    link: &mut Link,
+    job: &str,
+    sources: usize,
+) -> Result<(), MoveError> {
+    let keys = (0..sources).map(|source| checkpoint_key(job, source));
+    for key in keys {
+        link.call("remove a checkpoint (DEL)", &[b"DEL", &key])
+            .await?;
+    }
+    Ok(())
 }
 
 /// Removes keys of the database the link is in; memory is freed in the

@@ -2,7 +2,7 @@
 //! shrinks (see `guard`).
 //!
 //! ```text
-//! Drained   barrier comes back fast -> horizon 10 min -> times as of markers -> Settled
+//! Drained   barrier comes back fast -> horizon 15 min -> times as of markers -> Settled
 //! Prepare                              horizon 2 s    -> times as of markers -> told
 //! Exact     at a cut: the few keys that are left      -> times as of markers
 //! ```

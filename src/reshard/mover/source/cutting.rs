@@ -21,7 +21,7 @@ use super::super::error::MoveError;
 use super::super::guard::{CUT_KEYS_MAX, PREPARED_LAG_MS_MAX};
 use super::super::progress::applied_offset;
 use super::super::settle::Ask;
-use super::Source;
+use super::{Source, Unit};
 
 /// A cut whose marker was met.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Lag {
 
     /// From now on.
     pub(super) fn forget(&mut self) {
-        self.longest = Duration::ZERO;
+        *self = Lag::default();
     }
 }
 
@@ -78,6 +78,10 @@ impl Source {
 
     /// After each event: the cut is through if nothing is left to do.
     pub(super) async fn pass_cut(&mut self) -> Result<(), MoveError> {
+        // What is gathered of a transaction of the source waits for its end.
+        if self.unit == Unit::Inside {
+            return Ok(());
+        }
         let Some(cut) = &mut self.cut else {
             return Ok(());
         };

@@ -9,8 +9,8 @@
 //! under way, and nothing from behind it is sent before.
 
 use super::super::error::MoveError;
-use super::Source;
 use super::noting::Note;
+use super::{Source, Unit};
 
 /// What a command leaves empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +47,18 @@ impl Source {
     }
 
     async fn remove_everywhere(&mut self, what: Emptied) -> Result<u64, MoveError> {
+        if self.unit == Unit::Inside {
+            // The removal does not wait for the end of the source's transaction.
+            self.unit = Unit::Broken;
+        }
         self.empty_lanes().await?;
         let mut removed = 0;
         for target in self.targets() {
+            // What an earlier run of this job has brought there is of later.
+            let offset = self.offset;
+            if self.queue(target)?.covers(offset) {
+                continue;
+            }
             removed += self.remove_arrived(target, what).await?;
         }
         Ok(removed)

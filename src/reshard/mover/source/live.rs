@@ -13,11 +13,12 @@ use super::super::lane::{Op, Reads};
 use super::super::marker::{Expected, MARKER_CHANNEL, Remark, Remarks};
 use super::super::placement::{Place, TargetIndex};
 use super::super::progress::Phase;
+use super::super::queue::LaneQueue;
 use super::super::route::{Args, Because, Doubt, Part, Route, name_and_keys, route};
 use super::super::shortfall::Short;
 use super::super::translate::{Translation, is_for_replicas, translate};
 use super::flushing::Emptied;
-use super::{Source, unix_ms};
+use super::{Source, Unit, unix_ms};
 
 impl Source {
     /// Pairs about the file: its time, and scripts that clients may call by
@@ -31,6 +32,15 @@ impl Source {
             }
             b"lua" => self.on_script(value).await?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// What comes next is no part of what is done once: a target that refuses it
+    /// would refuse all of that.
+    async fn set_apart(&mut self) -> Result<(), MoveError> {
+        if self.parts.queues.iter().any(LaneQueue::holds_once) {
+            self.flush_all().await?;
         }
         Ok(())
     }
@@ -50,10 +60,12 @@ impl Source {
     }
 
     /// Libraries belong to no key: servers that are new get them all.
-    pub(super) fn on_library(&mut self, code: &[u8]) {
+    pub(super) async fn on_library(&mut self, code: &[u8]) -> Result<(), MoveError> {
+        self.set_apart().await?;
         let mut request = Vec::new();
         write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
         self.push_to_new_servers(&request, &library_name(code), Brings::Library);
+        Ok(())
     }
 
     fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes, brings: Brings) {
@@ -79,15 +91,16 @@ impl Source {
 
     pub(super) async fn on_command(&mut self, command: &StreamCommand) -> Result<(), MoveError> {
         if command.name().eq_ignore_ascii_case(b"publish") && command.arg(1) == MARKER_CHANNEL {
-            self.offset = command.offset_end;
+            self.reach_command(command);
             return self.on_marker(command.arg(2)).await;
         }
         if command.name().eq_ignore_ascii_case(b"script")
             && command.arg(1).eq_ignore_ascii_case(b"load")
         {
+            self.set_apart().await?;
+            self.reach_command(command);
             self.on_script(command.arg(2)).await?;
-            self.offset = command.offset_end;
-            return Ok(());
+            return self.flush_all().await;
         }
         let args = Args {
             bytes: &command.bytes,
@@ -107,8 +120,14 @@ impl Source {
             doubt,
             &mut self.scratch,
         );
-        match routed.map_err(|why| self.unfollowable(command, why))? {
+        let routed = routed.map_err(|why| self.unfollowable(command, why))?;
+        if let Route::NewServers = routed {
+            self.set_apart().await?;
+        }
+        self.reach_command(command);
+        match routed {
             Route::Nowhere => {}
+            Route::To { target, .. } if self.is_done(command, target)? => {}
             Route::To { target, .. } if self.is_for_unheld(command, target) => {}
             Route::To { target, key } => {
                 let given = self.given();
@@ -120,9 +139,15 @@ impl Source {
             }
             Route::Parts { name, parts } => {
                 for part in &parts {
-                    self.push_part(command, name, part).await?;
+                    self.push_part(command, name, part)?;
                 }
                 self.commands += 1;
+                // A target may have several parts, of which all go or none.
+                self.flush_full().await?;
+            }
+            Route::NewServers => {
+                self.on_library_command(command);
+                self.flush_all().await?;
             }
             Route::Refresh { keys, because, .. }
                 if because == Because::Spans
@@ -138,10 +163,13 @@ impl Source {
             Route::FlushDb => self.flush_out(Emptied::Database(command.db)).await?,
             Route::FlushAll => self.flush_out(Emptied::All).await?,
             Route::SwapDb(one, other) => self.swap(one, other).await?,
-            Route::NewServers => self.on_library_command(command),
         }
-        self.offset = command.offset_end;
         Ok(())
+    }
+
+    /// Whether an earlier run of this job has applied a command there.
+    fn is_done(&mut self, command: &StreamCommand, target: TargetIndex) -> Result<bool, MoveError> {
+        Ok(self.queue(target)?.covers(command.offset_end))
     }
 
     /// A command for one target, in the words that it understands.
@@ -242,12 +270,15 @@ impl Source {
             .collect()
     }
 
-    async fn push_part(
+    fn push_part(
         &mut self,
         command: &StreamCommand,
         name: &'static [u8],
         part: &Part,
     ) -> Result<(), MoveError> {
+        if self.is_done(command, part.target)? {
+            return Ok(());
+        }
         let mut args: Vec<&[u8]> = vec![name];
         args.extend(part.args.iter().map(|index| command.arg(*index)));
         // Parts delete keys or write them as a whole.
@@ -260,7 +291,7 @@ impl Source {
         let queue = self.queue(part.target)?;
         queue.select(command.db);
         queue.push_args(&args, op);
-        self.flush_if_full(part.target).await
+        Ok(())
     }
 
     /// Each source says the same: the second LOAD must not fail on the first.
@@ -298,6 +329,10 @@ impl Source {
 
     /// What was to be put into the lanes at the place that was reached.
     pub(super) async fn on_expected(&mut self, expected: Expected) -> Result<(), MoveError> {
+        if self.unit == Unit::Inside {
+            // Only transactions of our own hold markers, and no data beside them.
+            self.unit = Unit::Broken;
+        }
         match expected {
             Expected::Barrier(passed) => {
                 self.barrier(&passed);
@@ -317,14 +352,14 @@ impl Source {
                 reads,
                 remarks,
             } => {
+                self.flush_all().await?;
                 self.remark(db, &keys, &remarks);
                 for read in reads {
                     let queue = self.queue(read.target)?;
                     queue.select(db);
-                    let replies = Vec::with_capacity(read.count);
                     let reads = Reads {
-                        left: read.count,
-                        replies,
+                        count: read.count,
+                        replies: Vec::with_capacity(read.count),
                         done: read.done,
                     };
                     queue.push(&read.bytes, Op::Reads(reads));

@@ -18,8 +18,8 @@ use super::super::link::{Link, Patience};
 use super::super::placement::TargetIndex;
 use super::super::progress::Phase;
 use super::super::removal::remove_keys;
-use super::Source;
 use super::flushing::Emptied;
+use super::{Source, Unit};
 
 impl Source {
     /// A snapshot begins: what the targets hold of an older one goes first.
@@ -44,11 +44,15 @@ impl Source {
         self.parts.pending.clear();
         self.cut = None;
         self.abandon_large()?;
+        self.unit = Unit::Outside;
+        // Before anything is removed: nobody goes on with what is left.
+        for queue in &mut self.parts.queues {
+            queue.begin_history();
+        }
+        self.note_nothing_pending()?;
         self.empty_lanes().await?;
-        let targets: Vec<TargetIndex> =
-            self.parts.queues.iter().map(|queue| queue.target).collect();
         let mut removed = 0;
-        for target in targets {
+        for target in self.targets() {
             removed += self.remove_arrived(target, Emptied::All).await?;
         }
         tracing::info!(source = %self.parts.address, removed, "its old copy is gone");

@@ -34,7 +34,7 @@ impl Source {
             }
             WalkEvent::Scanned(keys) => self.scanned += keys,
             WalkEvent::Key(record) => self.copy_record(&record).await?,
-            WalkEvent::Library(code) => self.on_library(&code),
+            WalkEvent::Library(code) => self.on_library(&code).await?,
             WalkEvent::CopyEnd => self.on_snapshot_applied().await?,
             WalkEvent::Changed(record) => self.on_changed(&record).await?,
             WalkEvent::Gone { db, key } => self.on_gone(db, &key).await?,
