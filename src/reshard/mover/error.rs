@@ -285,6 +285,12 @@ pub enum MoveError {
         /// How long we waited.
         waited_ms: u64,
     },
+    /// Keepers did not attach in time.
+    #[error("new shards did not take a replica within {waited_ms} ms")]
+    KeeperLate {
+        /// How long we waited.
+        waited_ms: u64,
+    },
     /// The stream of a source was lost for good, so it is copied anew: what was
     /// asked of its old stream has no answer.
     #[error("source {source_server} could not go on where its stream was left and is copied anew")]
@@ -343,6 +349,7 @@ impl MoveError {
             | MoveError::LaneLost { .. }
             | MoveError::TargetForgot { .. }
             | MoveError::MarkerLate { .. }
+            | MoveError::KeeperLate { .. }
             | MoveError::Restarted { .. }
             | MoveError::TooManyEnding { .. }
             | MoveError::TooFarBehind { .. }

@@ -100,7 +100,7 @@ impl Feed {
     }
 }
 
-fn tap_error(address: &ShardAddress, cause: TapError) -> MoveError {
+pub(super) fn tap_error(address: &ShardAddress, cause: TapError) -> MoveError {
     MoveError::Tap {
         source_server: address.clone(),
         cause: Arc::new(cause),

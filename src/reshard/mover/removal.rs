@@ -12,6 +12,7 @@ use crate::upstream::config::UpstreamConfig;
 
 use super::checkpoint::checkpoint_key;
 use super::error::{MoveError, Role};
+use super::keeper::way_back_key;
 use super::keyspace::KeyWalk;
 use super::link::Link;
 use super::placement::{Place, Placement, SourceIndex};
@@ -72,6 +73,38 @@ pub async fn purge(
         report.servers.push((server.clone(), removed));
     }
     Ok(report)
+}
+
+/// Removes what the jobs of these names noted on the servers of both layouts: how
+/// far their lanes were, and where the way back began. For jobs that are over.
+///
+/// # Errors
+/// The first server that failed; the others were cleaned all the same.
+pub async fn remove_notes(
+    moves: &Moves,
+    upstream: &UpstreamConfig,
+    jobs: &[&str],
+) -> Result<(), MoveError> {
+    let mut servers: Vec<&ShardAddress> = Vec::new();
+    for shard in moves.from().shards().iter().chain(moves.to().shards()) {
+        if !servers.contains(&&shard.address) {
+            servers.push(&shard.address);
+        }
+    }
+    let mut ended = Ok(());
+    for server in &servers {
+        let removed = async {
+            let mut link = Link::connect(Role::Target, server, upstream).await?;
+            for job in jobs {
+                remove_checkpoints(&mut link, job, servers.len()).await?;
+                let key = way_back_key(job);
+                link.call("remove a note (DEL)", &[b"DEL", &key]).await?;
+            }
+            Ok(())
+        };
+        ended = ended.and(removed.await);
+    }
+    ended
 }
 
 /// Removes what `sources` lanes of a job wrote of their progress, from a link in

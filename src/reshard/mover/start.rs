@@ -151,7 +151,7 @@ fn lane_count(placement: &Placement) -> usize {
 }
 
 /// What the server behind `link` says that it is.
-async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
+pub(super) async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
     const STEP: &str = "read INFO";
     let info = link.text(STEP, &[b"INFO"]).await?;
     dialect_of(&info, link)

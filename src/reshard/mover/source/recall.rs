@@ -24,7 +24,7 @@ const PTTL: &str = "look when keys end (PTTL)";
 impl Source {
     /// Hands on what an earlier run knew.
     pub(super) async fn recall_all(&mut self) -> Result<(), MoveError> {
-        if !matches!(self.begin, SourceBegin::GoOn(_)) {
+        if !matches!(self.begin, SourceBegin::GoOn(_) | SourceBegin::After(_)) {
             return Ok(());
         }
         let targets: Vec<TargetIndex> =
