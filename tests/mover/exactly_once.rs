@@ -425,3 +425,47 @@ async fn a_transaction_of_the_source_arrives_as_one() {
     assert_eq!(target.call(&["GET", &other]), written);
     mover.stop().await.unwrap();
 }
+
+/// What only the memory of a run had is known again to the next: which keys were
+/// pending, and whose times were guarded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_on_knows_what_was_pending_and_what_was_guarded() {
+    let world = World::ketama(1, 2);
+    let [pending, guarded, exact] =
+        ["pending", "guarded", "exact"].map(|name| world.find(name, |key| world.moves(key)));
+    let mut source = in_db(&world.servers[0], 3);
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    source.call(&["SET", &pending, "new"]);
+    source.call(&["SET", &guarded, "v", "PX", "400000"]);
+    source.call(&["SET", &exact, "v", "PX", "40000000"]);
+    mover.marker("written").await.unwrap();
+    mover.stop().await.unwrap();
+    let mut target = in_db(&world.servers[1], 3);
+    let left = target.call(&["PTTL", &guarded]).int();
+    assert!(left > 40_000_000, "it is not guarded: {left} ms");
+    // As a run leaves it that is killed between a command and the reading.
+    target.call(&["SET", &pending, "old"]);
+    let member = format!("3 {pending}");
+    in_db(&world.servers[1], 0).call(&["SADD", "__keyferry:pending:test:0", &member]);
+
+    let config = MoverConfig {
+        begin: Begin::Resume,
+        resumed: true,
+        ..world.config()
+    };
+    let mover = start(config).await.unwrap();
+    mover.wait_following().await.unwrap();
+    mover.prepare_cut().await.unwrap();
+    mover.cut("end", 0).await.unwrap();
+    assert_eq!(full_syncs(&world.servers[0]), 1);
+    assert_eq!(target.call(&["GET", &pending]), Value::bulk("new"));
+    for key in [&guarded, &exact] {
+        let [at, expected] =
+            [&mut target, &mut source].map(|client| client.call(&["PEXPIRETIME", key]).int());
+        assert_eq!(at, expected, "{key}");
+    }
+    let noted = in_db(&world.servers[1], 0).call(&["EXISTS", "__keyferry:pending:test:0"]);
+    assert_eq!(noted, Value::Int(0));
+    mover.stop().await.unwrap();
+}

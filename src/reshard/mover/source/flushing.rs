@@ -9,7 +9,7 @@
 //! under way, and nothing from behind it is sent before.
 
 use super::super::error::MoveError;
-use super::super::placement::TargetIndex;
+use super::noting::Note;
 use super::{Source, Unit};
 
 /// What a command leaves empty.
@@ -38,6 +38,9 @@ impl Source {
         for db in [one, other] {
             // Before they are gone there: nobody shall take them for the source's.
             self.parts.pending.rescan(db);
+            for target in self.targets() {
+                self.note_pending(target, Note::Database(db))?;
+            }
             self.remove_everywhere(Emptied::Database(db)).await?;
         }
         Ok(())
@@ -48,10 +51,8 @@ impl Source {
         // dies before all is removed must not be gone on with from behind it.
         let unit = std::mem::replace(&mut self.unit, Unit::Broken);
         self.empty_lanes().await?;
-        let targets: Vec<TargetIndex> =
-            self.parts.queues.iter().map(|queue| queue.target).collect();
         let mut removed = 0;
-        for target in targets {
+        for target in self.targets() {
             // What an earlier run of this job has brought there is of later.
             let offset = self.offset;
             if self.queue(target)?.covers(offset) {
