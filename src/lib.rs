@@ -5,7 +5,7 @@
 //! list, and only what `tests/architecture.rs` names:
 //!
 //! ```text
-//! 0  resp  memcached  rdb  metrics
+//! 0  resp  memcached  rdb  metrics  planted
 //! 1  router  reuseport  restore  store
 //! 2  upstream
 //! 3  replication  proxy  rdbfile
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod memcached;
 pub mod metrics;
+pub mod planted;
 pub mod proxy;
 pub mod rdb;
 pub mod rdbfile;

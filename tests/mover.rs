@@ -10,6 +10,8 @@
 mod conflicts;
 #[path = "mover/copying.rs"]
 mod copying;
+#[path = "mover/exactly_once.rs"]
+mod exactly_once;
 #[path = "mover/expiring.rs"]
 mod expiring;
 #[path = "mover/idling.rs"]

@@ -12,6 +12,7 @@ mod exit;
 mod logging;
 mod nutcracker;
 mod output;
+mod planted;
 mod pool_choice;
 mod rdb;
 mod reshard;
@@ -73,6 +74,9 @@ struct ConfigFile {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    if let Err(status) = planted::plant_what_is_asked_for() {
+        return status.into();
+    }
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
     if Path::new(&program).file_name() == Some(OsStr::new("nutcracker")) {

@@ -14,6 +14,7 @@
 
 use crate::metrics::latency::CommandClass;
 use crate::metrics::pool::ErrorKind;
+use crate::planted::{self, Planted};
 use crate::resp::{Request, write_error};
 use crate::router::commands::{Command, Handling};
 use crate::router::epoch::Route;
@@ -170,6 +171,9 @@ impl PoolCore {
     ) -> Verdict {
         let shard = match self.routing.route(request.arg(simple.key)) {
             Route::To(shard) => shard,
+            _ if planted::is_on(Planted::StaleReadServed) && simple.class == CommandClass::Read => {
+                self.routing.layout.owner(request.arg(simple.key))
+            }
             other => {
                 self.flush(seat, input);
                 seat.stale = true;

@@ -45,6 +45,19 @@ pub fn content_digest(value: &RawValue<'_>) -> Result<ContentDigest, DecodeError
     })
 }
 
+/// Digests a key with its content, in the database `db`. The wrapping sum of these
+/// over many keys is a digest of all of them, in any order.
+pub fn key_digest(db: u32, key: &[u8], content: &ContentDigest) -> u128 {
+    let mut parts = Vec::with_capacity(key.len() + 40);
+    parts.extend_from_slice(&db.to_le_bytes());
+    parts.extend_from_slice(&(key.len() as u64).to_le_bytes());
+    parts.extend_from_slice(key);
+    parts.push(content.kind as u8);
+    parts.extend_from_slice(&content.length.to_le_bytes());
+    parts.extend_from_slice(&content.digest);
+    murmur(&parts)
+}
+
 /// Odd, so that multiplying loses nothing; the digits of pi.
 const LIST_FACTOR: u128 = 0x2437_0734_4a40_9382_2299_f31d_0082_efa9;
 

@@ -49,7 +49,7 @@ mod zipmap;
 pub use convert::{ConvertError, Loss, Lost, convert, declared_elements, stand_ins};
 pub use crc64::crc64;
 pub use decode::{DecodeError, PartDecoder, decode};
-pub use digest::{ContentDigest, content_digest};
+pub use digest::{ContentDigest, content_digest, key_digest};
 pub use element::Element;
 pub use limits::ScannerLimits;
 pub use module_id::ModuleId;

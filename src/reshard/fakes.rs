@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::mover::{
-    MarkerReport, MoveError, MoverConfig, MoverProgress, PreflightReport, VerifyOptions,
+    MarkerReport, MoveError, MoverConfig, MoverProgress, PreflightReport, Verified, VerifyOptions,
     VerifyReport,
 };
 use super::moving::{DataPath, Moving};
@@ -360,9 +360,11 @@ impl Moving for FakeMoving {
 
     async fn verify(&self, _options: VerifyOptions) -> Result<VerifyReport, MoveError> {
         self.moves.verifies.fetch_add(1, Ordering::SeqCst);
+        let differences = self.moves.differences.swap(0, Ordering::SeqCst);
         Ok(VerifyReport {
             keys_compared: 7,
-            differences: self.moves.differences.swap(0, Ordering::SeqCst),
+            differences,
+            verified: (differences == 0).then(Verified::for_test),
             ..VerifyReport::default()
         })
     }

@@ -14,7 +14,7 @@ use super::control::{ControlSocket, QUESTIONS_MAX};
 use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
-use super::mover::{MoverConfig, Tapping, ThrottleDial};
+use super::mover::{Begin, MoverConfig, Tapping, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
@@ -83,6 +83,7 @@ impl Job {
             limits: self.options.limits,
             on_conflict: self.options.on_conflict,
             resumed: false,
+            begin: Begin::Copy,
             throttle: ThrottleDial::new(self.options.throttle),
             tapping: Tapping {
                 spool_dir: Some(self.dir.spool_path()),
@@ -125,6 +126,7 @@ impl Job {
             undo: None,
             clean: None,
             restarts_recorded: 0,
+            canaries_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;
         let report = Report::of(runner.log.history());

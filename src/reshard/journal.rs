@@ -25,6 +25,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::record::Record;
+use crate::planted::{self, Planted};
 
 pub use error::JournalError;
 
@@ -404,7 +405,8 @@ fn frame_at(bytes: &[u8]) -> Frame<'_> {
     let Some(payload) = bytes.get(FRAME_BYTES..FRAME_BYTES + length) else {
         return Frame::Broken("the record is longer than the file");
     };
-    if checksum(length_bytes, payload) != stored {
+    let fits = checksum(length_bytes, payload) == stored;
+    if !fits && !planted::is_on(Planted::JournalTornAccepted) {
         return Frame::Broken("the record's checksum does not fit");
     }
     Frame::Whole { payload }

@@ -3,7 +3,7 @@
 //! ```text
 //! plan.rs        from layout, to layout, who moves: pure, printed before it runs
 //! prepare.rs     directory, journal, proxies' word -> a job that can run
-//! job.rs         its socket, preflight and report; run.rs drives it;
+//! job.rs         its socket, preflight and report; run.rs and run/ drive it;
 //!                serve.rs answers questions while it waits
 //!   state.rs       its life as a machine; journal.rs, record.rs, history.rs remember it
 //!   moving.rs      the seam to mover/, which copies, follows and compares

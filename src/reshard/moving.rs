@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::mover::{
-    self, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress, PreflightReport,
-    TargetsChecked, VerifyOptions, VerifyReport,
+    self, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress, PreflightReport, SourceProof,
+    TargetsChecked, Verified, VerifyOptions, VerifyReport,
 };
 use super::record::Copied;
 
@@ -150,22 +150,30 @@ impl MarkerApplied {
 }
 
 /// Proof: a full verify compared every moving key and found no difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CleanVerify {
     at_ms: u64,
     keys: u64,
     restarts: u64,
+    verified: Verified,
 }
 
 impl CleanVerify {
     /// The proof that a report without differences is, if it is one. It was
     /// made when sources had been copied anew `restarts` times.
     pub fn of(report: &VerifyReport, at_ms: u64, restarts: u64) -> Option<Self> {
-        report.is_clean().then_some(Self {
+        let verified = report.verified.clone()?;
+        Some(Self {
             at_ms,
             keys: report.keys_compared,
             restarts,
+            verified,
         })
+    }
+
+    /// What was compared at each source.
+    pub fn sources(&self) -> &[SourceProof] {
+        self.verified.sources()
     }
 
     /// It says nothing of what was copied after more restarts than these.
@@ -206,7 +214,7 @@ pub(super) fn with_pass_hint(why: String, progress: &MoverProgress, hold: Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reshard::mover::{Phase, Shortfalls, SourceProgress, WalkFigures};
+    use crate::reshard::mover::{CanaryFigures, Phase, Shortfalls, SourceProgress, WalkFigures};
 
     #[test]
     fn a_hold_that_is_shorter_than_a_pass_is_told() {
@@ -231,6 +239,7 @@ mod tests {
                 pass_ms: Some(700),
                 ..WalkFigures::default()
             }),
+            canary: CanaryFigures::default(),
             offset_read: 0,
             offset_applied: 0,
         };

@@ -33,22 +33,31 @@ pub(super) enum Disturbed {
     Failed(MoveError),
     /// A source is being copied anew.
     Restarted,
+    /// Canaries found keys that differ, this many by now.
+    Differs(u64),
 }
 
-/// Resolves when the mover failed or more sources restarted than `known`.
-pub(super) async fn disturbed<M: Moving>(moving: &M, known: u64) -> Disturbed {
+/// Resolves when the mover failed, more sources restarted than `restarts`, or more
+/// canaries differed than `canaries`.
+pub(super) async fn disturbed<M: Moving>(moving: &M, restarts: u64, canaries: u64) -> Disturbed {
     let mut progress = moving.progress();
-    let restarted = async {
-        let more = |seen: &MoverProgress| seen.restarts() != known;
-        if progress.wait_for(more).await.is_err() {
+    let seen = async {
+        let what = |seen: &MoverProgress| match seen.canary_differences() {
+            _ if seen.restarts() != restarts => Some(Disturbed::Restarted),
+            differing if differing > canaries => Some(Disturbed::Differs(differing)),
+            _ => None,
+        };
+        let found = progress.wait_for(|seen| what(seen).is_some()).await;
+        match found.map(|seen| what(&seen)) {
+            Ok(found) => found,
             // The mover is ending: its failure tells.
-            std::future::pending::<()>().await;
+            Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
         biased;
         error = moving.failed() => Disturbed::Failed(error),
-        () = restarted => Disturbed::Restarted,
+        seen = seen => seen.unwrap_or(Disturbed::Restarted),
     }
 }
 

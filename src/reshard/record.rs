@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::mover::SourceProof;
 use crate::router::spec::LayoutSpec;
 
 /// One event of a job, as the journal keeps it.
@@ -51,6 +52,9 @@ pub enum Record {
         at_ms: u64,
         /// Keys compared.
         keys: u64,
+        /// What was found equal, by source.
+        #[serde(default)]
+        proof: Vec<SourceProof>,
     },
     /// A verify found keys that differ, or a clean one no longer holds.
     VerifyDiffered {

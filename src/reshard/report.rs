@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::history::History;
+use super::mover::SourceProof;
 use super::record::{Copied, ProxyPause, Record};
 
 /// The report of one job, also written to `report.json` after its switch.
@@ -24,6 +25,9 @@ pub struct Report {
     pub copied: Copied,
     /// Keys that the last clean verify compared.
     pub verified_keys: u64,
+    /// What it found equal, by source.
+    #[serde(default)]
+    pub proof: Vec<SourceProof>,
     /// How often a process took the job over.
     pub starts: u64,
     /// How often a source had to be copied anew, its stream being lost.
@@ -57,6 +61,7 @@ impl Report {
             epoch: planned.epoch,
             copied: Copied::default(),
             verified_keys: 0,
+            proof: Vec::new(),
             starts: 0,
             source_restarts: 0,
             aborted_switches: 0,
@@ -88,7 +93,10 @@ impl Report {
                 self.copied = *copied;
                 self.copy_ms = at_ms.saturating_sub(since.copying);
             }
-            Record::Verified { keys, .. } => self.verified_keys = *keys,
+            Record::Verified { keys, proof, .. } => {
+                self.verified_keys = *keys;
+                self.proof.clone_from(proof);
+            }
             Record::SwitchIntended { .. } => since.switching = at_ms,
             Record::SwitchAborted { .. } => self.aborted_switches += 1,
             Record::SwitchCommitted { proxies, .. } => {
@@ -131,6 +139,9 @@ impl fmt::Display for Report {
             Millis(self.copy_ms)
         )?;
         writeln!(f, "  verified  {} keys", self.verified_keys)?;
+        for source in &self.proof {
+            writeln!(f, "            {source}")?;
+        }
         if !self.proxies.is_empty() {
             writeln!(
                 f,

@@ -4,10 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::now_ms;
 use super::history::History;
-use super::mover::{Attach, MoverProgress, SourceProgress};
+use super::mover::{Attach, MoverProgress, Phase, SourceProgress};
 use super::moving::copied;
 use super::record::{Copied, Record};
+use super::state::JobState;
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,8 +32,19 @@ pub struct JobStatus {
     pub proxies: Vec<String>,
     /// Keys and bytes that targets have confirmed.
     pub copied: Copied,
+    /// Commands of the live streams that were sent to targets.
+    #[serde(default)]
+    pub commands_applied: u64,
     /// Stream bytes read but not applied, all sources together.
     pub lag_bytes: u64,
+    /// How long a marker takes, at the slowest source, from being written there until
+    /// all before it is applied; none before one was sent.
+    #[serde(default)]
+    pub lag_ms: Option<u64>,
+    /// How long the copy will still take, as far as its speed until now tells;
+    /// none when nothing is being copied.
+    #[serde(default)]
+    pub eta_s: Option<u64>,
     /// Snapshot bytes a second that are let through now; none: all.
     #[serde(default)]
     pub throttled_to_bytes_per_s: Option<u64>,
@@ -46,6 +59,18 @@ pub struct JobStatus {
     pub sources: Vec<SourceStatus>,
     /// When the last clean verify ended, milliseconds since 1970.
     pub verified_at_ms: Option<u64>,
+    /// How long ago that was, in milliseconds.
+    #[serde(default)]
+    pub verified_age_ms: Option<u64>,
+    /// Keys compared since they are followed, all the time, by canaries.
+    #[serde(default)]
+    pub canaries_compared: u64,
+    /// Of these, keys that differed.
+    #[serde(default)]
+    pub canaries_differing: u64,
+    /// What to do next: a command, or what to wait for.
+    #[serde(default)]
+    pub next: String,
     /// Switches taken back.
     pub aborted_switches: u64,
     /// Why the last one was.
@@ -75,6 +100,15 @@ pub struct SourceStatus {
     pub bytes_sent: u64,
     /// Stream bytes read but not applied.
     pub lag_bytes: u64,
+    /// How long its last marker took through all lanes, in milliseconds.
+    #[serde(default)]
+    pub lag_ms: Option<u64>,
+    /// Commands of its live stream that were sent to targets.
+    #[serde(default)]
+    pub commands_applied: u64,
+    /// Keys that canaries compared.
+    #[serde(default)]
+    pub canaries_compared: u64,
     /// Keys that had expired before its snapshot, and were not sent.
     #[serde(default)]
     pub keys_expired: u64,
@@ -127,12 +161,19 @@ impl JobStatus {
             epoch: history.planned.epoch,
             proxies: history.planned.proxies.clone(),
             copied: Copied::default(),
+            commands_applied: 0,
             lag_bytes: 0,
+            lag_ms: None,
+            eta_s: None,
             throttled_to_bytes_per_s: None,
             throttled_by: None,
             attach: None,
             sources: Vec::new(),
             verified_at_ms: None,
+            verified_age_ms: None,
+            canaries_compared: 0,
+            canaries_differing: 0,
+            next: String::new(),
             aborted_switches: 0,
             last_abort: None,
             last_failure: None,
@@ -140,6 +181,9 @@ impl JobStatus {
         for record in &history.records {
             status.take(record);
         }
+        let age = |at_ms| now_ms().saturating_sub(at_ms);
+        status.verified_age_ms = status.verified_at_ms.map(age);
+        status.next = next_step(&history.state, false).to_owned();
         status
     }
 
@@ -148,11 +192,18 @@ impl JobStatus {
         let mut status = Self {
             running: true,
             doing: doing.to_owned(),
+            next: next_step(&history.state, true).to_owned(),
             ..Self::of(history)
         };
         if let Some(progress) = progress {
             status.copied = copied(progress);
             status.lag_bytes = progress.sources.iter().map(SourceProgress::lag_bytes).sum();
+            status.lag_ms = progress.lag_ms();
+            status.commands_applied = progress.sources.iter().map(|row| row.commands_sent).sum();
+            status.eta_s = eta_s(history, progress);
+            let canaries = progress.sources.iter().map(|row| &row.canary);
+            status.canaries_compared = canaries.map(|canary| canary.keys_compared).sum();
+            status.canaries_differing = progress.canary_differences();
             status.throttled_to_bytes_per_s = progress.held.bytes_per_s;
             status.throttled_by.clone_from(&progress.held.why);
             let is_scan = progress.sources.iter().any(|row| row.walk.is_some());
@@ -198,6 +249,9 @@ impl SourceStatus {
             snapshot_bytes_total: row.snapshot_bytes_total,
             bytes_sent: row.bytes_sent,
             lag_bytes: row.lag_bytes(),
+            lag_ms: row.canary.lag_ms,
+            commands_applied: row.commands_sent,
+            canaries_compared: row.canary.keys_compared,
             keys_expired: row.keys_expired,
             keys_by_commands: row.keys_by_commands,
             keys_unheld: row.shortfalls.cannot_hold,
@@ -217,6 +271,47 @@ impl SourceStatus {
     }
 }
 
+/// What an operator does next.
+fn next_step(state: &JobState, running: bool) -> &'static str {
+    match state {
+        JobState::Paused(_) => "keyferry reshard resume",
+        JobState::Switched { .. } => "keyferry reshard complete",
+        JobState::Completed | JobState::RolledBack | JobState::Cancelled => {
+            "keyferry reshard report"
+        }
+        _ if !running => "run its `reshard start` command again: it resumes",
+        JobState::Planned { .. } | JobState::Copying => "wait until all is copied",
+        JobState::Following { .. } => "keyferry reshard verify",
+        JobState::Verified { .. } => "keyferry reshard switch",
+        JobState::Switching(_) => "wait until the switch is through",
+        JobState::Failed { .. } => "run its `reshard start` command again: it resumes",
+    }
+}
+
+/// Keys that are left, at the speed of those that were copied since the copy began.
+fn eta_s(history: &History, progress: &MoverProgress) -> Option<u64> {
+    let is_copied = |row: &SourceProgress| row.phase > Phase::Snapshot;
+    if progress.sources.iter().all(is_copied) {
+        return None;
+    }
+    let began = history
+        .records
+        .iter()
+        .rev()
+        .find_map(|record| match record {
+            Record::CopyingBegan { at_ms } | Record::SourceRestarted { at_ms, .. } => Some(*at_ms),
+            _ => None,
+        })?;
+    let elapsed_ms = now_ms().saturating_sub(began);
+    let scanned: u64 = progress.sources.iter().map(|row| row.keys_scanned).sum();
+    let left = progress.sources.iter().filter(|row| !is_copied(row));
+    let left: u64 = left
+        .map(|row| row.keys_hint.saturating_sub(row.keys_scanned))
+        .sum();
+    let eta_ms = u128::from(left) * u128::from(elapsed_ms) / u128::from(scanned).max(1);
+    (scanned > 0).then(|| u64::try_from(eta_ms / 1000).unwrap_or(u64::MAX))
+}
+
 /// One line, as `status`, `watch` and the status line print it.
 impl fmt::Display for JobStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -229,7 +324,16 @@ impl fmt::Display for JobStatus {
             Bytes(self.copied.bytes)
         )?;
         if !self.sources.is_empty() {
+            if self.commands_applied > 0 {
+                write!(f, ", {} commands applied", self.commands_applied)?;
+            }
             write!(f, ", lag {}", Bytes(self.lag_bytes))?;
+            if let Some(ms) = self.lag_ms {
+                write!(f, " {ms} ms")?;
+            }
+            if let Some(seconds) = self.eta_s {
+                write!(f, ", copied in about {}", Seconds(seconds))?;
+            }
             let waiting: u64 = self.sources.iter().map(|row| row.waiting_bytes).sum();
             if waiting > 0 {
                 write!(f, ", {} wait to be applied", Bytes(waiting))?;
@@ -246,8 +350,15 @@ impl fmt::Display for JobStatus {
                 write!(f, ", {unheld} keys that targets cannot hold")?;
             }
         }
+        if let Some(age) = self.verified_age_ms {
+            write!(f, ", verified {} ago", Seconds(age / 1000))?;
+        }
+        if self.canaries_differing > 0 {
+            let (compared, differing) = (self.canaries_compared, self.canaries_differing);
+            write!(f, ", {differing} of {compared} canaries DIFFER")?;
+        }
         if !self.running {
-            return write!(f, " (no process runs it)");
+            return write!(f, " (no process runs it) | next: {}", self.next);
         }
         if !self.doing.is_empty() {
             write!(f, " | {}", self.doing)?;
@@ -265,7 +376,21 @@ impl fmt::Display for JobStatus {
                 self.aborted_switches
             )?;
         }
-        Ok(())
+        write!(f, " | next: {}", self.next)
+    }
+}
+
+/// A time in whole units.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0..=119 => write!(f, "{} s", self.0),
+            120..=7_199 => write!(f, "{} min", self.0 / 60),
+            7_200..=172_799 => write!(f, "{} h", self.0 / 3_600),
+            _ => write!(f, "{} days", self.0 / 86_400),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use super::proxies::{Fleet, SwitchTerms};
 use super::record::{ProxyPause, Record};
 use super::status::JobStatus;
 use super::stop::Stop;
+use crate::planted::{self, Planted};
 
 /// How a switch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +110,14 @@ impl Switching<'_> {
                         attempt,
                     } => self.fleet.ask(proxy, call, attempt, self.terms),
                     Action::StartDeadline => waits.deadline = Some(Instant::now() + self.hold),
+                    Action::PublishMarker if planted::is_on(Planted::CommitBeforeMarker) => {
+                        let nothing = MarkerReport {
+                            elapsed: Duration::ZERO,
+                            sources: Vec::new(),
+                        };
+                        let applied = Event::Applied(MarkerApplied::of(&nothing));
+                        waits.ready.push_back(applied);
+                    }
                     Action::PublishMarker => {
                         waits.marker =
                             moving.map(|moving| marker(moving, self.terms, self.restarts));
@@ -173,6 +182,7 @@ impl Switching<'_> {
                 let intent = Record::SwitchIntended { at_ms, incarnation };
                 self.log.record(intent, Safety::Synced)
             }
+            Entry::Decision if planted::is_on(Planted::DecisionNotRecorded) => Ok(()),
             Entry::Decision => {
                 let decision = Record::SwitchDecided { at_ms };
                 self.log.record(decision, Safety::Written)

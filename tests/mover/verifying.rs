@@ -121,3 +121,84 @@ async fn large_values_are_compared_in_bounded_batches() {
     assert_eq!(differences(&mover).await, []);
     mover.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_verify_proves_the_same_content_whoever_holds_it() {
+    let world = World::ketama(2, 3);
+    world.fill(&mut seeded("proof"), 500);
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    let proof = async |mover: &Mover| {
+        let report = mover.verify(VerifyOptions::default()).await.unwrap();
+        let proof = report.verified.expect("nothing differs");
+        let keys: u64 = proof.sources().iter().map(|source| source.keys).sum();
+        assert_eq!(keys, report.keys_compared);
+        proof
+    };
+    let first = proof(&mover).await;
+    assert_eq!(first.sources().len(), 2);
+    assert_eq!(
+        first,
+        proof(&mover).await,
+        "the same keys, the same digests"
+    );
+    let key = world.find("one-more", |key| world.moves(key));
+    world
+        .old_client(0, key.as_bytes())
+        .call(&["SET", &key, "x"]);
+    let more = proof(&mover).await;
+    let changed = first.sources().iter().zip(more.sources());
+    let changed = changed.filter(|(before, after)| before.digest != after.digest);
+    assert_eq!(changed.count(), 1, "one source has one more key");
+    world
+        .new_client(0, key.as_bytes())
+        .call(&["SET", &key, "y"]);
+    let report = mover.verify(VerifyOptions::default()).await.unwrap();
+    assert_eq!((report.differences, report.verified), (1, None));
+    mover.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn canaries_find_a_stale_value_and_tell_the_lag() {
+    let world = World::ketama(2, 3);
+    let keys: Vec<String> = (0..40)
+        .map(|n| world.find(&format!("canary{n}:"), |key| world.moves(key)))
+        .collect();
+    for key in &keys {
+        world.old_client(0, key.as_bytes()).call(&["SET", key, "v"]);
+    }
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    let mut progress = mover.progress();
+    // A round begins anew now and then, so each key is compared again and again.
+    let compared = |least: u64| {
+        move |seen: &keyferry::reshard::mover::MoverProgress| {
+            let canaries = seen.sources.iter().map(|row| &row.canary);
+            canaries.map(|canary| canary.keys_compared).sum::<u64>() >= least
+        }
+    };
+    let seen = progress.wait_for(compared(80)).await.unwrap().clone();
+    assert_eq!(seen.canary_differences(), 0);
+    assert!(seen.lag_ms().is_some());
+    let stale = &keys[7];
+    world
+        .new_client(0, stale.as_bytes())
+        .call(&["SET", stale, "stale"]);
+    let found = progress
+        .wait_for(|seen| seen.canary_differences() > 0)
+        .await
+        .unwrap()
+        .clone();
+    let mut canaries = found.sources.iter().map(|row| &row.canary);
+    let difference = canaries.find_map(|canary| canary.last_difference.clone());
+    let difference = difference.expect("it is described");
+    assert_eq!(difference.key, stale.as_bytes());
+    assert_eq!(
+        difference.what,
+        DifferenceKind::Length {
+            source: 1,
+            target: 5
+        }
+    );
+    mover.stop().await.unwrap();
+}

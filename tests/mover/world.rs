@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use keyferry::reshard::mover::{
-    self, Attach, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Tapping, Throttle,
+    self, Attach, Begin, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Tapping, Throttle,
     ThrottleDial, check_targets,
 };
 use keyferry::router::layout::Layout;
@@ -102,6 +102,7 @@ impl World {
             limits: MoverLimits::default(),
             on_conflict: OnConflict::Fail,
             resumed: false,
+            begin: Begin::Copy,
             throttle: ThrottleDial::new(Throttle::default()),
             tapping: Tapping {
                 attach: self.attach,

@@ -133,22 +133,36 @@ impl fmt::Display for DifferenceKind {
     }
 }
 
-/// `None` when both sides agree. The target was read at most `lag` after the
+/// What a comparison came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Neither side has it, or its end is so near that one may have it no more.
+    Gone,
+    /// Both have it, and it is the same: the digest of its content, if it was read
+    /// and has one.
+    Same(Option<ContentDigest>),
+    /// It is not.
+    Differs(DifferenceKind),
+}
+
+/// What both sides say of one key. The target was read at most `lag` after the
 /// source.
-pub(super) fn compare(source: &Seen, target: &Seen, lag: Duration) -> Option<DifferenceKind> {
+pub(super) fn compare(source: &Seen, target: &Seen, lag: Duration) -> Verdict {
     let lag_ms = i64::try_from(lag.as_millis()).unwrap_or(i64::MAX);
     // The source's clock when the target was read.
     let now_ms = source.now_ms.saturating_add(lag_ms);
     let ending =
         |at: Option<i64>| at.is_some_and(|at| at <= now_ms.saturating_add(EXPIRY_SLACK_MS));
     match (&source.state, &target.state) {
-        (State::Missing, State::Missing) => None,
-        (State::Here { expires_at_ms, .. }, State::Missing) => {
-            (!ending(*expires_at_ms)).then_some(DifferenceKind::MissingAtTarget)
+        (State::Missing, State::Missing) => Verdict::Gone,
+        (State::Here { expires_at_ms, .. }, State::Missing) if ending(*expires_at_ms) => {
+            Verdict::Gone
         }
-        (State::Missing, State::Here { expires_at_ms, .. }) => {
-            (!ending(*expires_at_ms)).then_some(DifferenceKind::ExtraAtTarget)
+        (State::Here { .. }, State::Missing) => Verdict::Differs(DifferenceKind::MissingAtTarget),
+        (State::Missing, State::Here { expires_at_ms, .. }) if ending(*expires_at_ms) => {
+            Verdict::Gone
         }
+        (State::Missing, State::Here { .. }) => Verdict::Differs(DifferenceKind::ExtraAtTarget),
         (
             State::Here {
                 expires_at_ms: source_ms,
@@ -161,9 +175,12 @@ pub(super) fn compare(source: &Seen, target: &Seen, lag: Duration) -> Option<Dif
         ) => {
             let content = match (ours, theirs) {
                 (Some(ours), Some(theirs)) => compare_content(ours, theirs),
-                _ => None,
+                _ => Ok(None),
             };
-            content.or_else(|| compare_expiry(*source_ms, *target_ms))
+            match (content, compare_expiry(*source_ms, *target_ms)) {
+                (Err(kind), _) | (Ok(_), Some(kind)) => Verdict::Differs(kind),
+                (Ok(digest), None) => Verdict::Same(digest),
+            }
         }
     }
 }
@@ -180,28 +197,33 @@ fn compare_expiry(source_ms: Option<i64>, target_ms: Option<i64>) -> Option<Diff
     })
 }
 
-fn compare_content(source: &[u8], target: &[u8]) -> Option<DifferenceKind> {
+/// The digest that both have, or what is not the same. The same bytes are the
+/// same, be they of a kind that has no digest.
+fn compare_content(source: &[u8], target: &[u8]) -> Result<Option<ContentDigest>, DifferenceKind> {
+    let unreadable = |side, why| DifferenceKind::Unreadable(format!("{side}: {why}"));
+    let ours = digest(source);
     if source == target {
-        return None;
+        return Ok(ours.ok());
     }
-    let (source, target) = match (digest(source), digest(target)) {
-        (Ok(source), Ok(target)) => (source, target),
-        (Err(why), _) => return Some(DifferenceKind::Unreadable(format!("source: {why}"))),
-        (_, Err(why)) => return Some(DifferenceKind::Unreadable(format!("target: {why}"))),
-    };
-    if source.kind != target.kind {
-        return Some(DifferenceKind::Kind {
-            source: source.kind,
-            target: target.kind,
+    let ours = ours.map_err(|why| unreadable("source", why))?;
+    let theirs = digest(target).map_err(|why| unreadable("target", why))?;
+    if ours.kind != theirs.kind {
+        return Err(DifferenceKind::Kind {
+            source: ours.kind,
+            target: theirs.kind,
         });
     }
-    if source.length != target.length {
-        return Some(DifferenceKind::Length {
-            source: source.length,
-            target: target.length,
+    if ours.length != theirs.length {
+        return Err(DifferenceKind::Length {
+            source: ours.length,
+            target: theirs.length,
         });
     }
-    (source.digest != target.digest).then_some(DifferenceKind::Content)
+    if ours.digest == theirs.digest {
+        Ok(Some(ours))
+    } else {
+        Err(DifferenceKind::Content)
+    }
 }
 
 fn digest(payload: &[u8]) -> Result<ContentDigest, String> {
@@ -230,8 +252,15 @@ mod tests {
         }
     }
 
+    fn differs(source: &Seen, target: &Seen, lag: Duration) -> Option<DifferenceKind> {
+        match compare(source, target, lag) {
+            Verdict::Differs(kind) => Some(kind),
+            Verdict::Gone | Verdict::Same(_) => None,
+        }
+    }
+
     fn at_once(source: &Seen, target: &Seen) -> Option<DifferenceKind> {
-        compare(source, target, Duration::ZERO)
+        differs(source, target, Duration::ZERO)
     }
 
     #[test]
@@ -264,9 +293,9 @@ mod tests {
     #[test]
     fn a_target_read_late_may_have_ended_what_the_source_still_had() {
         let lag = Duration::from_secs(30);
-        assert_eq!(compare(&here(Some(130_900)), &missing(), lag), None);
+        assert_eq!(differs(&here(Some(130_900)), &missing(), lag), None);
         assert_eq!(
-            compare(&here(Some(131_100)), &missing(), lag),
+            differs(&here(Some(131_100)), &missing(), lag),
             Some(DifferenceKind::MissingAtTarget)
         );
     }

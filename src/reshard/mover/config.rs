@@ -10,6 +10,7 @@ use crate::router::address::ShardAddress;
 use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 
+use super::begin::Begin;
 use super::throttle::ThrottleDial;
 
 /// Bytes of one lane that are sent but not answered, by default.
@@ -80,6 +81,8 @@ pub struct MoverConfig {
     pub on_conflict: OnConflict,
     /// An earlier run of this job began to copy: moving keys found in targets are ours.
     pub resumed: bool,
+    /// Where to begin.
+    pub begin: Begin,
     /// How fast the snapshot goes; may be turned while the mover works.
     pub throttle: ThrottleDial,
     /// How the sources are read.

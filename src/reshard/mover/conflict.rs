@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::restore::{Overwrite, TEMPORARY_PREFIX};
 
+use super::begin::Begin;
 use super::config::{EXAMPLES_MAX, MoverConfig, OnConflict, SKIPPED_KEYS_MAX};
 use super::error::{KeyAt, MoveError, Role};
 use super::keyspace::KeyWalk;
@@ -53,10 +54,15 @@ pub struct TargetsChecked {
 pub async fn check_targets(cfg: &MoverConfig) -> Result<TargetsChecked, MoveError> {
     let cfg = cfg.clone().patient();
     check_layouts(&cfg)?;
-    let placement = clear_targets(&cfg, Placement::new(&cfg.moves)).await?;
-    let overwrite = match (cfg.on_conflict, cfg.resumed) {
-        (OnConflict::Replace, _) | (_, true) => Overwrite::Always,
-        (OnConflict::Fail | OnConflict::Skip, false) => Overwrite::Never,
+    let placement = Placement::new(&cfg.moves);
+    let placement = match cfg.begin {
+        Begin::Copy => clear_targets(&cfg, placement).await?,
+        // What targets hold is the copy that is gone on with.
+        Begin::Resume | Begin::Follow(_) => placement,
+    };
+    let overwrite = match (&cfg.begin, cfg.on_conflict, cfg.resumed) {
+        (Begin::Copy, OnConflict::Fail | OnConflict::Skip, false) => Overwrite::Never,
+        _ => Overwrite::Always,
     };
     Ok(TargetsChecked {
         placement,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::replication::{Tap, TapConfig, TapError, TapEvent};
+use crate::replication::{ResumePoint, Tap, TapConfig, TapError, TapEvent};
 use crate::router::address::ShardAddress;
 
 use super::error::MoveError;
@@ -28,14 +28,16 @@ pub(super) enum Feed {
 }
 
 impl Feed {
-    /// Attaches to `address`, or to what the configuration names instead.
+    /// Attaches to `address`, or to what the configuration names instead; a tap
+    /// goes on after `resume`, if its source can.
     pub(super) async fn attach(
         address: &ShardAddress,
         config: FeedConfig,
+        resume: Option<ResumePoint>,
     ) -> Result<Feed, MoveError> {
         match config {
             FeedConfig::Tap(config) => {
-                let tap = Tap::attach(*config, None).await;
+                let tap = Tap::attach(*config, resume).await;
                 let tap = tap.map_err(|cause| tap_error(address, cause))?;
                 Ok(Feed::Tap(Box::new(tap), address.clone()))
             }

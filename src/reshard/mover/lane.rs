@@ -22,6 +22,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
+use crate::planted::{self, Planted};
 use crate::resp::{ReplyScanner, Value, parse_value};
 use crate::restore::{Reply, Verdict};
 use crate::router::address::ShardAddress;
@@ -231,7 +232,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lane<R, W> {
             match wake {
                 Wake::Read(read) => self.on_read(read)?,
                 Wake::Wrote(wrote) => self.on_wrote(wrote)?,
-                Wake::Batch(Some(batch)) => self.take(batch),
+                Wake::Batch(Some(batch)) => {
+                    if planted::is_on(Planted::LanesReordered)
+                        && let Ok(later) = queue.try_recv()
+                    {
+                        self.take(later);
+                    }
+                    self.take(batch);
+                }
                 Wake::Batch(None) => open = false,
                 Wake::Tick if self.flights.is_empty() && open => self.ping(),
                 Wake::Tick => self.check_silence()?,

@@ -20,6 +20,8 @@
 //! order, each once in a run; nothing is deleted from a source before `purge`;
 //! every task is owned by `Tasks` and ends with it.
 
+mod begin;
+mod canary;
 mod clocks;
 mod compare;
 mod config;
@@ -37,6 +39,7 @@ mod pace;
 mod placement;
 mod preflight;
 mod progress;
+mod proof;
 mod publisher;
 mod queue;
 mod reads;
@@ -54,6 +57,8 @@ mod translate;
 mod verify;
 mod walk;
 
+pub use begin::{Begin, Position};
+pub use canary::CanaryFigures;
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
 pub use config::{
     Attach, MoverConfig, MoverLimits, OnConflict, Tapping, UnknownAttach, UnknownPolicy,
@@ -62,6 +67,7 @@ pub use conflict::{TargetsChecked, check_targets};
 pub use error::{KeyAt, MoveError, Retry, Role, Unfollowable};
 pub use preflight::{PreflightReport, ServerReport, preflight};
 pub use progress::{MoverProgress, Phase, SourceProgress};
+pub use proof::{SourceProof, Verified};
 pub use removal::{PurgeReport, purge};
 pub use running::{MarkerReport, Mover};
 pub use shortfall::{Short, Shortfall, Shortfalls};

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::replication::TapFigures;
 use crate::router::address::ShardAddress;
 
+use super::canary::CanaryFigures;
 use super::config::PROGRESS_MS;
 use super::lane::LaneMeter;
 use super::shortfall::{ShortfallLog, Shortfalls};
@@ -70,6 +71,8 @@ pub struct SourceProgress {
     pub tap: Option<TapFigures>,
     /// How its walk is, if it has no tap.
     pub walk: Option<WalkFigures>,
+    /// What is compared all the time while it is followed.
+    pub canary: CanaryFigures,
     /// Offset up to which the stream was read, in bytes.
     pub offset_read: u64,
     /// Offset up to which every target has applied what concerns it.
@@ -93,6 +96,7 @@ impl SourceProgress {
             restarts: 0,
             tap: None,
             walk: None,
+            canary: CanaryFigures::default(),
             keys_expired: 0,
             keys_by_commands: 0,
             shortfalls: Shortfalls::default(),
@@ -120,6 +124,19 @@ impl MoverProgress {
     /// How often sources were copied anew, all together.
     pub fn restarts(&self) -> u64 {
         self.sources.iter().map(|row| row.restarts).sum()
+    }
+
+    /// Keys that canaries found to differ, all together.
+    pub fn canary_differences(&self) -> u64 {
+        self.sources.iter().map(|row| row.canary.differences).sum()
+    }
+
+    /// How long the slowest source's last marker took, in milliseconds.
+    pub fn lag_ms(&self) -> Option<u64> {
+        self.sources
+            .iter()
+            .filter_map(|row| row.canary.lag_ms)
+            .max()
     }
 
     /// The longest pass over a source's keys, where changes are found by repeated

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use crate::planted::{self, Planted};
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 
@@ -171,7 +172,10 @@ impl Mover {
         let limit = Duration::from_millis(waited_ms);
         let passing = async {
             let started = Instant::now();
-            let waiting: Vec<_> = self.send_markers(label, what).await?;
+            let mut waiting: Vec<_> = self.send_markers(label, what).await?;
+            if planted::is_on(Planted::MarkerIgnored) && label.starts_with("switch") {
+                waiting.clear();
+            }
             let mut sources = Vec::with_capacity(waiting.len());
             for (source, mut passed, words) in waiting {
                 let all = async {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Connecting --FullResync--> Snapshot --SnapshotEnd--> Draining --settled--> Following
-//!                 ^------------- FullResync again: the stream is lost (`restart`) ---'
+//!    |            ^------------- FullResync again: the stream is lost (`restart`) ---'
+//!    '---- Continue: begun after a position (`begin`) --> Draining
 //! ```
 //!
 //! Draining ends when all lanes have answered for the snapshot, the stream is
@@ -37,6 +38,7 @@ use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
 use crate::upstream::config::UpstreamConfig;
 
+use super::begin::SourceBegin;
 use super::error::MoveError;
 use super::feed::{Feed, FeedConfig, FeedEvent};
 use super::guard::Guard;
@@ -78,6 +80,7 @@ struct Source {
     feed: Feed,
     look: Interval,
     phase: Phase,
+    begin: SourceBegin,
     offset: u64,
     scanned: u64,
     sent: u64,
@@ -103,20 +106,22 @@ struct Source {
 pub(super) async fn follow(
     parts: SourceParts,
     feed: FeedConfig,
+    begin: SourceBegin,
     drained: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
     let feed = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
-        feed = Feed::attach(&parts.address, feed) => feed?,
+        feed = Feed::attach(&parts.address, feed, begin.point().cloned()) => feed?,
     };
     let mut source = Source {
         parts,
         feed,
         look: tokio::time::interval(LOOK_EVERY),
         phase: Phase::Connecting,
-        offset: 0,
+        offset: begin.point().map_or(0, |point| point.offset),
+        begin,
         scanned: 0,
         sent: 0,
         expired: 0,
@@ -173,21 +178,22 @@ impl Source {
     async fn on_tap_event(&mut self, event: TapEvent) -> Result<(), MoveError> {
         match event {
             TapEvent::FullResync { offset, .. } => {
-                if self.phase != Phase::Connecting {
-                    self.begin_anew().await?;
-                }
+                self.clear_targets().await?;
                 self.offset = offset;
                 self.phase = Phase::Snapshot;
                 self.show();
             }
             TapEvent::Snapshot(record) => self.on_record(&record).await?,
             TapEvent::Function(code) => self.on_library(&code),
-            TapEvent::SnapshotEnd => self.on_snapshot_end().await?,
+            TapEvent::SnapshotEnd => self.on_snapshot_applied().await?,
             TapEvent::Command(command) => self.on_command(&command).await?,
             TapEvent::TransactionEnd { offset_end, .. } => self.offset = offset_end,
             TapEvent::Idle { offset, .. } => self.offset = offset,
             TapEvent::LargeKey(head) => self.on_large_key(&head)?,
             TapEvent::Part { bytes, last } => self.on_part(&bytes, last).await?,
+            TapEvent::Continue { .. } if self.phase == Phase::Connecting => {
+                self.on_snapshot_applied().await?;
+            }
             // The stream just goes on; module data outside keys are not carried.
             TapEvent::Continue { .. }
             | TapEvent::TransactionBegin { .. }
@@ -217,7 +223,8 @@ impl Source {
         self.queue(target)?.flush(offset).await
     }
 
-    async fn on_snapshot_end(&mut self) -> Result<(), MoveError> {
+    /// All of the snapshot is in the lanes, or was on the targets to begin with.
+    async fn on_snapshot_applied(&mut self) -> Result<(), MoveError> {
         self.flush_all().await?;
         self.phase = Phase::Draining;
         let lanes = self.parts.queues.len();

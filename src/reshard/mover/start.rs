@@ -12,6 +12,8 @@ use crate::restore::{
 };
 use crate::router::address::ShardAddress;
 
+use super::begin::{Begin, SourceBegin};
+use super::canary::{Canaries, send_canaries};
 use super::config::{Attach, MoverConfig, SOURCE_PATIENCE_MS_MAX};
 use super::conflict::{TargetsChecked, lane_name};
 use super::error::{MoveError, Role};
@@ -31,6 +33,7 @@ use super::shortfall::{ShortfallFile, ShortfallLog};
 use super::source::{SourceParts, follow};
 use super::strain::{Held, Watch, watch_strain};
 use super::tasks::{Failure, TaskSet};
+use super::verify::{RECHECKS_DEFAULT, RECHECKS_SCAN_MIN, Verifier, VerifyOptions};
 use super::walk::WalkConfig;
 
 /// The file that keeps a source's own notify-keyspace-events.
@@ -72,6 +75,7 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         }
     }
     let held = starter.watch_strain();
+    starter.start_canaries();
     let (progress_in, progress) = watch::channel(MoverProgress::default());
     let reporting = report(
         starter.rows.clone(),
@@ -157,6 +161,37 @@ impl Starter {
         held
     }
 
+    /// One task for each source; its markers go through all its lanes.
+    fn start_canaries(&mut self) {
+        let rechecks = match self.cfg.tapping.attach {
+            Attach::Psync => RECHECKS_DEFAULT,
+            Attach::Scan => RECHECKS_SCAN_MIN,
+        };
+        let verifier = Arc::new(Verifier {
+            placement: Arc::clone(&self.placement),
+            upstream: self.cfg.upstream.clone(),
+            boards: self.boards.clone(),
+            nonces: Arc::clone(&self.nonces),
+            options: VerifyOptions {
+                rechecks,
+                ..VerifyOptions::default()
+            },
+        });
+        let rows = self.rows.iter().zip(&self.lane_counts).enumerate();
+        for (at, (row, lanes)) in rows {
+            let canaries = Canaries {
+                source: SourceIndex(at),
+                verifier: Arc::clone(&verifier),
+                row: Arc::clone(row),
+                lanes: *lanes,
+                cut: self.cut.subscribe(),
+            };
+            let name = format!("canaries {}", row.read().source);
+            let stop = self.tasks.stop_signal();
+            self.tasks.spawn(name, send_canaries(canaries, stop));
+        }
+    }
+
     async fn start_source(&mut self, index: SourceIndex) -> Result<(), MoveError> {
         let Some(address) = self.placement.sources().get(index.0).cloned() else {
             return Ok(());
@@ -214,6 +249,7 @@ impl Starter {
         self.lane_counts.push(queues.len());
         let name = format!("source {address}");
         let feed = self.feed(index, &address, &board);
+        let begin = self.source_begin(&address);
         let parts = SourceParts {
             index,
             address,
@@ -229,8 +265,19 @@ impl Starter {
             upstream: self.cfg.upstream.clone(),
         };
         let stop = self.tasks.stop_signal();
-        self.tasks.spawn(name, follow(parts, feed, drained, stop));
+        self.tasks
+            .spawn(name, follow(parts, feed, begin, drained, stop));
         Ok(())
+    }
+
+    fn source_begin(&self, source: &ShardAddress) -> SourceBegin {
+        match &self.cfg.begin {
+            Begin::Copy => SourceBegin::Clean,
+            Begin::Resume => SourceBegin::Anew,
+            Begin::Follow(positions) => {
+                SourceBegin::following(positions, source, self.cfg.tapping.attach)
+            }
+        }
     }
 
     /// Whom the taps read from, with their rows.

@@ -14,13 +14,14 @@ use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 
-use super::compare::{Difference, compare};
+use super::compare::{Difference, DifferenceKind, Verdict, compare};
 use super::config::EXAMPLES_MAX;
 use super::error::{MoveError, Role};
 use super::keyspace::{KeyWalk, Page};
 use super::link::{Kept, Link};
 use super::marker::{Board, Nonces};
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
+use super::proof::{Sum, Verified};
 use super::reads::{Batch, Depth, Pair, queue_batch};
 
 /// Keys read at one marker.
@@ -72,6 +73,8 @@ pub struct VerifyReport {
     pub differences: u64,
     /// Some of them.
     pub examples: Vec<Difference>,
+    /// The proof, when nothing differed.
+    pub verified: Option<Verified>,
 }
 
 impl VerifyReport {
@@ -101,44 +104,66 @@ pub(super) struct Verifier {
     pub(super) options: VerifyOptions,
 }
 
+/// What one walk found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) report: VerifyReport,
+    /// What was the same.
+    pub(super) same: Sum,
+}
+
 /// Runs both directions on all servers.
 pub(super) async fn verify(verifier: Arc<Verifier>) -> Result<VerifyReport, MoveError> {
-    let mut walks: JoinSet<Result<VerifyReport, MoveError>> = JoinSet::new();
+    let mut walks: JoinSet<Result<(Option<SourceIndex>, Found), MoveError>> = JoinSet::new();
     for source in (0..verifier.placement.sources().len()).map(SourceIndex) {
         let verifier = Arc::clone(&verifier);
-        walks.spawn(async move { verifier.forward(source).await });
+        walks.spawn(async move { Ok((Some(source), verifier.forward(source).await?)) });
     }
     for target in (0..verifier.placement.targets().len()).map(TargetIndex) {
         let verifier = Arc::clone(&verifier);
-        walks.spawn(async move { verifier.backward(target).await });
+        walks.spawn(async move { Ok((None, verifier.backward(target).await?)) });
     }
     let mut report = VerifyReport {
         keys_skipped: verifier.placement.skipped() as u64,
         ..VerifyReport::default()
     };
+    let mut proofs = Vec::new();
     while let Some(walk) = walks.join_next().await {
-        let found = walk.map_err(|error| MoveError::TaskLost {
+        let (source, found) = walk.map_err(|error| MoveError::TaskLost {
             task: "verify".to_owned(),
             how: error.to_string(),
         })??;
-        report.add(found, verifier.options.examples_max);
+        let source = source.and_then(|source| verifier.source(source));
+        proofs.extend(source.map(|source| found.same.of_source(source)));
+        report.add(found.report, verifier.options.examples_max);
     }
+    report.verified = Verified::of(report.differences, proofs);
     Ok(report)
 }
 
 /// A connection to a source for marker reads.
-struct Reader {
+pub(super) struct Reader {
     source: SourceIndex,
-    link: Link,
+    pub(super) link: Link,
     selected: Option<u32>,
 }
 
+impl Reader {
+    /// Dials again if the server closed the idle connection.
+    pub(super) async fn keep(&mut self) -> Result<(), MoveError> {
+        if self.link.keep().await? == Kept::Renewed {
+            self.selected = None;
+        }
+        Ok(())
+    }
+}
+
 impl Verifier {
-    fn source(&self, source: SourceIndex) -> Option<&ShardAddress> {
+    pub(super) fn source(&self, source: SourceIndex) -> Option<&ShardAddress> {
         self.placement.sources().get(source.0)
     }
 
-    async fn reader(
+    pub(super) async fn reader(
         &self,
         source: SourceIndex,
         server: &ShardAddress,
@@ -152,29 +177,25 @@ impl Verifier {
     }
 
     /// All moving keys of a source.
-    async fn forward(&self, source: SourceIndex) -> Result<VerifyReport, MoveError> {
-        let mut report = VerifyReport::default();
+    async fn forward(&self, source: SourceIndex) -> Result<Found, MoveError> {
+        let mut found = Found::default();
         let Some(server) = self.source(source) else {
-            return Ok(report);
+            return Ok(found);
         };
         let mut walking = Link::connect(Role::Source, server, &self.upstream).await?;
         let mut reader = self.reader(source, server).await?;
         let mut walk = KeyWalk::new(&mut walking).await?;
         let mut page = self.next_batches(&mut walk, &mut walking, source).await?;
         while let Some(batches) = page {
-            report.keys_compared += batches
-                .iter()
-                .map(|(batch, _)| batch.keys.len() as u64)
-                .sum::<u64>();
             // The next page is listed while this one is compared.
             let (next, checked) = tokio::join!(
                 self.next_batches(&mut walk, &mut walking, source),
-                self.check(&mut reader, batches, Depth::Content, &mut report),
+                self.check(&mut reader, batches, Depth::Content, &mut found),
             );
             checked?;
             page = next?;
         }
-        Ok(report)
+        Ok(found)
     }
 
     /// The next page that has moving keys, in batches; `None` at the end.
@@ -194,7 +215,7 @@ impl Verifier {
         Ok(None)
     }
 
-    fn moving(&self, source: SourceIndex, page: &Page) -> Vec<(Bytes, TargetIndex)> {
+    pub(super) fn moving(&self, source: SourceIndex, page: &Page) -> Vec<(Bytes, TargetIndex)> {
         let placed = |key: &Bytes| match self.placement.place(source, page.db, key) {
             Place::Moves(target) => Some((key.clone(), target)),
             Place::Stays | Place::Stray => None,
@@ -203,10 +224,10 @@ impl Verifier {
     }
 
     /// Keys that are to arrive at a target, looked up at their sources.
-    async fn backward(&self, target: TargetIndex) -> Result<VerifyReport, MoveError> {
-        let mut report = VerifyReport::default();
+    async fn backward(&self, target: TargetIndex) -> Result<Found, MoveError> {
+        let mut found = Found::default();
         let Some(server) = self.placement.targets().get(target.0) else {
-            return Ok(report);
+            return Ok(found);
         };
         let mut walking = Link::connect(Role::Target, server, &self.upstream).await?;
         let mut readers: Vec<Reader> = Vec::new();
@@ -217,7 +238,7 @@ impl Verifier {
                 let Some(address) = self.source(source).filter(|_| !keys.is_empty()) else {
                     continue;
                 };
-                report.keys_looked_up += keys.len() as u64;
+                found.report.keys_looked_up += keys.len() as u64;
                 let at = match readers.iter().position(|reader| reader.source == source) {
                     Some(at) => at,
                     None => {
@@ -228,12 +249,12 @@ impl Verifier {
                 let small = vec![0; keys.len()];
                 let batches = batches(page.db, keys, &small);
                 if let Some(reader) = readers.get_mut(at) {
-                    self.check(reader, batches, Depth::Presence, &mut report)
+                    self.check(reader, batches, Depth::Presence, &mut found)
                         .await?;
                 }
             }
         }
-        Ok(report)
+        Ok(found)
     }
 
     fn arrived(
@@ -254,22 +275,25 @@ impl Verifier {
     }
 
     /// Compares batches, wave by wave, and reads again what differs.
-    async fn check(
+    pub(super) async fn check(
         &self,
         reader: &mut Reader,
         batches: Vec<(Batch, u64)>,
         depth: Depth,
-        report: &mut VerifyReport,
+        found: &mut Found,
     ) -> Result<(), MoveError> {
         for wave in waves(batches) {
             let db = wave.first().map_or(0, |batch| batch.db);
             let pairs = self.read_wave(reader, wave, depth).await?;
-            let mut differing = differing(pairs, depth);
+            if depth == Depth::Content {
+                found.report.keys_compared += pairs.len() as u64;
+            }
+            let mut differing = sift(db, pairs, depth, &mut found.same);
             for _ in 0..self.options.rechecks {
                 if differing.is_empty() {
                     break;
                 }
-                report.keys_rechecked += differing.len() as u64;
+                found.report.keys_rechecked += differing.len() as u64;
                 let again = differing
                     .iter()
                     .map(|(pair, _)| (pair.key.clone(), pair.target));
@@ -282,27 +306,35 @@ impl Verifier {
                 for wave in waves(again.map(|batch| (batch, KEY_BYTES_GUESS)).collect()) {
                     pairs.extend(self.read_wave(reader, wave, depth).await?);
                 }
-                differing = self::differing(pairs, depth);
+                differing = sift(db, pairs, depth, &mut found.same);
             }
             for (pair, what) in differing {
-                report.differences += 1;
-                let target = self.placement.targets().get(pair.target.0);
-                if let (Some(source), Some(target)) = (self.source(reader.source), target)
-                    && report.examples.len() < self.options.examples_max
-                {
-                    let (source, target) = (source.clone(), target.clone());
-                    let key = pair.key.to_vec();
-                    report.examples.push(Difference {
-                        db,
-                        key,
-                        source,
-                        target,
-                        what,
-                    });
-                }
+                self.put_down(reader.source, db, (pair, what), &mut found.report);
             }
         }
         Ok(())
+    }
+
+    fn put_down(
+        &self,
+        source: SourceIndex,
+        db: u32,
+        (pair, what): (Pair, DifferenceKind),
+        report: &mut VerifyReport,
+    ) {
+        report.differences += 1;
+        let target = self.placement.targets().get(pair.target.0);
+        if let (Some(source), Some(target)) = (self.source(source), target)
+            && report.examples.len() < self.options.examples_max
+        {
+            report.examples.push(Difference {
+                db,
+                key: pair.key.to_vec(),
+                source: source.clone(),
+                target: target.clone(),
+                what,
+            });
+        }
     }
 
     /// Sends all batches of a wave, then reads what both sides said.
@@ -315,9 +347,7 @@ impl Verifier {
         let Some(board) = self.boards.get(reader.source.0) else {
             return Ok(Vec::new());
         };
-        if reader.link.keep().await? == Kept::Renewed {
-            reader.selected = None;
-        }
+        reader.keep().await?;
         let mut sent = Vec::with_capacity(wave.len());
         for batch in wave {
             let message = self.nonces.next("verify");
@@ -334,13 +364,22 @@ impl Verifier {
     }
 }
 
-/// The pairs that do not agree. Backward only strangers count: the content of
-/// keys that both have is compared forward.
-fn differing(pairs: Vec<Pair>, depth: Depth) -> Vec<(Pair, super::compare::DifferenceKind)> {
-    use super::compare::DifferenceKind::ExtraAtTarget;
+/// The pairs that do not agree; what does is added to `same`. Backward only
+/// strangers count: the content of keys that both have is compared forward.
+fn sift(db: u32, pairs: Vec<Pair>, depth: Depth, same: &mut Sum) -> Vec<(Pair, DifferenceKind)> {
     let judged = pairs.into_iter().filter_map(|pair| {
-        let what = compare(&pair.at_source, &pair.at_target, pair.lag)?;
-        (depth == Depth::Content || what == ExtraAtTarget).then_some((pair, what))
+        match compare(&pair.at_source, &pair.at_target, pair.lag) {
+            Verdict::Differs(what)
+                if depth == Depth::Content || what == DifferenceKind::ExtraAtTarget =>
+            {
+                return Some((pair, what));
+            }
+            Verdict::Same(content) if depth == Depth::Content => {
+                same.add(db, &pair.key, content.as_ref());
+            }
+            Verdict::Same(_) | Verdict::Gone | Verdict::Differs(_) => {}
+        }
+        None
     });
     judged.collect()
 }

@@ -7,9 +7,10 @@ use crate::reshard::control::{Answer, Verb, ask_job};
 use crate::reshard::ending::Ending;
 use crate::reshard::fakes::{FakeData, FakeProxy, Fault};
 use crate::reshard::job::Job;
-use crate::reshard::prepare::{Prepared, StartRequest, prepare};
+use crate::reshard::prepare::{AUTO_TRIES_MAX, Prepared, StartRequest, SwitchMode, prepare};
 use crate::reshard::proxies::GateView;
 use crate::reshard::record::{Copied, PlannedJob};
+use crate::reshard::report::Report;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::stop::{StopSource, stop_channel};
 use crate::router::address::ShardAddress;
@@ -134,7 +135,11 @@ impl World {
                 at_ms: 4,
                 copied: Copied::default(),
             },
-            Record::Verified { at_ms: 5, keys: 7 },
+            Record::Verified {
+                at_ms: 5,
+                keys: 7,
+                proof: Vec::new(),
+            },
             Record::SwitchIntended {
                 at_ms: 6,
                 incarnation: 2,

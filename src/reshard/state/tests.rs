@@ -29,7 +29,11 @@ fn every_record() -> Vec<Record> {
             at_ms: 3,
             copied: Copied::default(),
         },
-        Record::Verified { at_ms: 4, keys: 9 },
+        Record::Verified {
+            at_ms: 4,
+            keys: 9,
+            proof: Vec::new(),
+        },
         Record::VerifyDiffered {
             at_ms: 5,
             differing: 1,

@@ -11,6 +11,7 @@
 
 use tokio::sync::mpsc;
 
+use super::super::begin::SourceBegin;
 use super::super::error::{MoveError, Role};
 use super::super::guard::Guard;
 use super::super::keyspace::KeyWalk;
@@ -21,7 +22,16 @@ use super::super::removal::remove_keys;
 use super::Source;
 
 impl Source {
-    pub(super) async fn begin_anew(&mut self) -> Result<(), MoveError> {
+    /// A snapshot begins: what the targets hold of an older one goes first.
+    pub(super) async fn clear_targets(&mut self) -> Result<(), MoveError> {
+        if self.phase == Phase::Connecting && self.begin == SourceBegin::Clean {
+            return Ok(());
+        }
+        self.begin = SourceBegin::Clean;
+        self.begin_anew().await
+    }
+
+    async fn begin_anew(&mut self) -> Result<(), MoveError> {
         tracing::warn!(
             source = %self.parts.address,
             "its stream cannot be taken up where it was left: its keys are removed from the targets and copied anew"

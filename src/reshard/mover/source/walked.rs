@@ -29,9 +29,7 @@ impl Source {
     pub(super) async fn on_walk_event(&mut self, event: WalkEvent) -> Result<(), MoveError> {
         match event {
             WalkEvent::Begin => {
-                if self.phase != Phase::Connecting {
-                    self.begin_anew().await?;
-                }
+                self.clear_targets().await?;
                 // Nothing of it is needed: see `Feed::needs_guard`.
                 self.guard.lift();
                 self.phase = Phase::Snapshot;
@@ -40,7 +38,7 @@ impl Source {
             WalkEvent::Scanned(keys) => self.scanned += keys,
             WalkEvent::Key(record) => self.copy_record(&record).await?,
             WalkEvent::Library(code) => self.on_library(&code),
-            WalkEvent::CopyEnd => self.on_snapshot_end().await?,
+            WalkEvent::CopyEnd => self.on_snapshot_applied().await?,
             WalkEvent::Changed(record) => self.on_changed(&record).await?,
             WalkEvent::Gone { db, key } => self.on_gone(db, &key).await?,
             WalkEvent::Marker(expected) => self.on_expected(expected).await?,
