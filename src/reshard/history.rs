@@ -183,3 +183,6 @@ impl<M: Medium> JobLog<M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,8 +130,8 @@ impl Switching<'_> {
                     }
                     Action::PublishMarker => {
                         let taking = taking.take();
-                        waits.marker =
-                            moving.map(|moving| marker(moving, self.terms, self.restarts, taking));
+                        let how = (self.direction, self.restarts);
+                        waits.marker = moving.map(|moving| marker(moving, self.terms, how, taking));
                     }
                 }
             }
@@ -286,12 +286,16 @@ type FailureWait<'m> = Wait<'m, MoveError>;
 fn marker<'m, M: Moving>(
     moving: &'m M,
     terms: &SwitchTerms,
-    restarts: u64,
+    (direction, restarts): (Direction, u64),
     taking: Option<Taking<'m>>,
 ) -> MarkerWait<'m> {
     let label = format!("switch-{}", terms.incarnation);
+    let skipped = !direction.is_forward() && planted::is_on(Planted::RollbackWithoutMarker);
     Box::pin(async move {
-        let report = moving.cut(&label, restarts).await?;
+        let report = match skipped {
+            true => MarkerReport::default(),
+            false => moving.cut(&label, restarts).await?,
+        };
         // Not later: what clients write after the commit has to come behind them.
         let positions = match taking {
             Some(taking) => taking.await,
