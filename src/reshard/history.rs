@@ -205,3 +205,6 @@ impl<M: Medium> JobLog<M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ use super::tasks::{Failure, Tasks};
 use super::verify::{RECHECKS_SCAN_MIN, Verifier, VerifyOptions, VerifyReport, verify};
 
 /// How long a marker took.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MarkerReport {
     /// From the call to the last lane's word.
     pub elapsed: Duration,
