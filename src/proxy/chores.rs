@@ -1,5 +1,8 @@
 //! What a core leaves to its driver at the end of a turn.
 
+use crate::router::address::ShardAddress;
+
+use super::core::Ticket;
 use super::failures::Failing;
 use super::roll_call::RollCall;
 
@@ -41,6 +44,12 @@ pub struct Chores {
     pub failing: Vec<Failing>,
     /// Pipes on which a script could not be loaded. (The core's own: empty after it settled.)
     pub failed_loads: Vec<u32>,
+    /// Requests that were executed where others may be refused. (The core's own.)
+    pub executed: Vec<Ticket>,
+    /// Servers that refuse requests, for the control side.
+    pub refusing: Vec<ShardAddress>,
+    /// Pipes on which an AUTH was refused, in the shard's words. (Likewise.)
+    pub refused_logins: Vec<(u32, String)>,
     /// A deadline began that no event will announce.
     pub clock: bool,
 }
@@ -51,6 +60,7 @@ impl Chores {
         !self.clock
             && self.roll_calls.is_empty()
             && self.failing.is_empty()
+            && self.refusing.is_empty()
             && self.lists().iter().all(|list| list.is_empty())
     }
 
@@ -83,6 +93,7 @@ impl Chores {
         }
         self.roll_calls.clear();
         self.failing.clear();
+        self.refusing.clear();
         self.clock = false;
     }
 }

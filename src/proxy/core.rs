@@ -42,7 +42,9 @@ use super::orders::SharedByWorkers;
 use super::pace::Pace;
 use super::parking::SpareParkings;
 use super::reader::Reader;
+use super::refused::RefusedRequests;
 use super::scripts::Scripts;
+use super::shard_logins::LoginState;
 use super::spares::Spares;
 use super::split::Split;
 
@@ -91,6 +93,8 @@ pub struct PoolCore {
     pub(super) stopped_pipes: Vec<u32>,
     pub(super) pace: Pace,
     pub(super) drain: Option<Drain>,
+    pub(super) logins: LoginState,
+    pub(super) refused: RefusedRequests,
     pub(super) held_us_max: u64,
     pub(super) held_requests: u64,
     pub(super) held_bytes: usize,
@@ -143,6 +147,8 @@ impl PoolCore {
             stopped_pipes: Vec::new(),
             pace: Pace::default(),
             drain: None,
+            logins: LoginState::default(),
+            refused: RefusedRequests::default(),
             held_us_max: 0,
             held_requests: 0,
             held_bytes: 0,
@@ -369,6 +375,7 @@ impl PoolCore {
         self.resume_paused();
         self.restart_pipes();
         self.forget_failed_loads();
+        self.check_logins();
         self.check_drain();
         if self.stopping {
             self.finish_clients();

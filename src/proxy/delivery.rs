@@ -77,6 +77,7 @@ impl Delivery<'_> {
     /// Hands over one reply that we made.
     pub fn one(&mut self, ticket: Ticket, reply: &[u8]) {
         match ticket.part {
+            None if ticket.is_of_nobody() => {} // its shard said nothing
             None => self.hand_over(ticket, 1, reply),
             Some(PartOf::NO_REPLY) => self.hand_over(ticket, 1, &[]),
             Some(part) => {
@@ -93,10 +94,14 @@ impl Delivery<'_> {
         }
     }
 
-    /// Its client is gone, or it is the answer to a script that we loaded.
+    /// Its client is gone, or it is the answer to a request of ours.
     #[cold]
     fn let_go(&mut self, ticket: Ticket, bytes: &[u8]) {
         self.chores.failed_loads.extend(ticket.failed_load(bytes));
+        if let Some(pipe) = ticket.refused_login(bytes) {
+            let words = String::from_utf8_lossy(bytes).trim_end().to_owned();
+            self.chores.refused_logins.push((pipe, words));
+        }
     }
 
     #[inline]

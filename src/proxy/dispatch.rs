@@ -23,7 +23,7 @@ use crate::router::layout::ShardIndex;
 
 use super::client::{Client, Pause};
 use super::core::{FULL_BYTES, Full, PoolCore, Ticket};
-use super::intake::{HELD_BYTES_MAX, is_http};
+use super::intake::{HELD_BYTES_MAX, HELD_REQUESTS_MAX, is_http};
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
 use super::memcached::write_failure;
 use super::reader::{Meant, Read, Simple};
@@ -327,7 +327,10 @@ impl PoolCore {
 
     pub(super) fn stop_at_gate(&mut self, key: u32, route: Route) -> Verdict {
         let kind = match route {
-            Route::Wait if self.held_bytes < HELD_BYTES_MAX => {
+            Route::Wait
+                if self.held_bytes < HELD_BYTES_MAX
+                    && self.held_requests < HELD_REQUESTS_MAX as u64 =>
+            {
                 return Verdict::Wait(Pause::Held {
                     since_us: self.now_us,
                 });
@@ -377,6 +380,10 @@ impl PoolCore {
     #[inline]
     pub(super) fn crowded(&self, pipe_key: u32) -> Option<Pause> {
         let place = self.pipes.get(pipe_key as usize)?;
+        if place.is_doubted {
+            let since_us = self.now_us;
+            return Some(Pause::Held { since_us });
+        }
         (place.pipe.unwritten() > PIPE_UNWRITTEN_BYTES_MAX)
             .then_some(Pause::Shard { pipe: pipe_key })
     }

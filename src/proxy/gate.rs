@@ -20,9 +20,11 @@ use tokio::sync::oneshot;
 
 use crate::planted::{self, Planted};
 use crate::router::epoch::{Gate, Routing};
+use crate::router::moves::Move;
 
 use super::client::Pause;
 use super::core::PoolCore;
+use super::private_pipes::Role;
 
 /// What a worker saw while its gate was shut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,8 +39,12 @@ pub struct HoldReport {
 pub struct Drain {
     /// (pipe, answers to reach).
     marks: Vec<(u32, u64)>,
-    done: oneshot::Sender<()>,
+    done: Drained,
 }
+
+/// Told when a worker is drained: an AUTH of this hold that a shard refused, in
+/// its words.
+pub type Drained = oneshot::Sender<Result<(), String>>;
 
 impl PoolCore {
     /// Takes a new routing and lets the clients go on that it lets through.
@@ -57,6 +63,7 @@ impl PoolCore {
             if !layout_changed {
                 self.fill_lanes(); // pipes prepared for a layout that did not come
             }
+            self.send_refused();
             self.release();
         }
         let report = HoldReport {
@@ -76,20 +83,38 @@ impl PoolCore {
 
     /// Shuts the gate; `done` is told when everything sent before is answered.
     /// Dropping its receiver, or another routing, ends the waiting.
-    pub fn hold(&mut self, routing: Arc<Routing>, done: oneshot::Sender<()>) {
+    pub fn hold(&mut self, routing: Arc<Routing>, done: Drained) {
         if planted::is_on(Planted::HoldIgnored) {
-            let _ = done.send(());
+            let _ = done.send(self.logins.refusal());
             return;
         }
         self.routing = routing;
         let marks = self
             .pipes
             .iter()
-            .filter(|(_, place)| place.pipe.in_flight() > 0)
+            .filter(|(_, place)| place.pipe.in_flight() > 0 && !self.waits_beside(place.role))
             .map(|(key, place)| (key as u32, place.pipe.sent()))
             .collect();
         self.drain = Some(Drain { marks, done });
         self.check_drain();
+    }
+
+    /// Whether a pipe's client waits at a shard (BLPOP) for keys that stay, so that
+    /// the switch need not wait for it.
+    fn waits_beside(&self, role: Role) -> bool {
+        let Role::Waiting { client } = role else {
+            return false;
+        };
+        let Some(moves) = self.routing.gate.moves() else {
+            return false;
+        };
+        let client = self.clients.get(client as usize);
+        let session = client.and_then(|client| client.session.as_ref());
+        session.is_some_and(|session| {
+            let mut names = session.waits_for.iter();
+            !session.waits_for.is_empty()
+                && names.all(|name| matches!(moves.of(name), Move::Stays { .. }))
+        })
     }
 
     pub(super) fn check_drain(&mut self) {
@@ -104,7 +129,14 @@ impl PoolCore {
             && let Some(drain) = self.drain.take()
         {
             // A caller that stopped waiting has released the gate, or will.
-            let _ = drain.done.send(());
+            let _ = drain.done.send(self.logins.refusal());
+        }
+    }
+
+    /// Lets clients go on that wait for another reason than a held gate.
+    pub(super) fn release_if_open(&mut self) {
+        if !matches!(self.routing.gate, Gate::Held(_)) {
+            self.release();
         }
     }
 

@@ -24,6 +24,9 @@ const SHRINK_UNREAD_BELOW: usize = 4;
 /// request is refused with `-TRYAGAIN`.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Waiting requests of all clients held at a switch, likewise.
+pub const HELD_REQUESTS_MAX: usize = 50_000;
+
 /// How far a run over a client's input came.
 pub(super) struct Run {
     pub(super) consumed: usize,

@@ -46,6 +46,9 @@ pub struct PipePlace {
     pub full: bool,
     /// No layout in use has it: it goes when it owes nothing.
     pub retired: bool,
+    /// Its shard does not know the epoch's user: requests wait until it is known
+    /// what that means (`refused.rs`).
+    pub is_doubted: bool,
     /// Nothing more is sent on it: its client waits, and we stop.
     pub let_go: bool,
     /// Index of the set of pipes it is or was in, or was made for.
@@ -158,6 +161,7 @@ impl PoolCore {
             dirty: false,
             full: false,
             retired: false,
+            is_doubted: false,
             let_go: false,
             lane: lane as u32,
             role: Role::Shared,
@@ -170,6 +174,19 @@ impl PoolCore {
 
     /// What the connections of a lane to a shard say first.
     pub(super) fn greeting(&self, lane: u32, address: &ShardAddress) -> Greeting {
+        let greeting = self.configured_greeting(lane, address);
+        match self.logins.of(address) {
+            Some(login) => Greeting {
+                credentials: Some(login.clone()),
+                manner: Manner::Checked, // a refused AUTH must be noticed
+                ..greeting
+            },
+            None => greeting,
+        }
+    }
+
+    /// The same without an epoch's user.
+    pub(super) fn configured_greeting(&self, lane: u32, address: &ShardAddress) -> Greeting {
         let lane = self.lanes.get(lane as usize);
         let greeting = Greeting {
             dialect: match self.config.protocol {
@@ -192,11 +209,10 @@ impl PoolCore {
         let keys: Vec<usize> = self.pipes.iter().map(|(key, _)| key).collect();
         for key in keys {
             let place = self.pipes.get(key);
-            let lane = |place: &PipePlace| match place.role {
-                Role::Hub => HUB_LANE,
-                _ => place.lane,
-            };
-            let greeting = place.map(|place| self.greeting(lane(place), &place.address));
+            let greeting = place.map(|place| match place.role {
+                Role::Hub => self.configured_greeting(HUB_LANE, &place.address),
+                _ => self.greeting(place.lane, &place.address),
+            });
             if let (Some(place), Some(greeting)) = (self.pipes.get_mut(key), greeting) {
                 place.pipe.set_greeting(greeting);
             }
@@ -343,6 +359,7 @@ impl PipePlace {
             dirty: false,
             full: false,
             retired: false,
+            is_doubted: false,
             let_go: false,
             lane: like.lane,
             role,

@@ -1,5 +1,6 @@
 //! Client sessions: parse -> route -> gate -> forward -> reply in order.
 
+mod announcing;
 mod audience;
 mod balance;
 mod chores;
@@ -29,6 +30,7 @@ mod large_replies;
 mod large_requests;
 mod local;
 mod login;
+
 mod memcached;
 pub mod merge;
 mod orders;
@@ -42,12 +44,16 @@ mod probe;
 pub mod process;
 mod publishing;
 mod reader;
+mod refused;
 pub mod reload;
+mod resolver;
 mod roll_call;
+mod route_watch;
 mod script_store;
 mod scripts;
 mod server_facts;
 mod session;
+mod shard_logins;
 mod shards;
 mod shut_out;
 mod sockets;

@@ -3,20 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
-use mio::{Interest, Registry as PollRegistry, Token, Waker};
+use mio::{Interest, Registry as PollRegistry, Token};
 use socket2::SockRef;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::metrics::registry::Registry;
 use crate::reuseport::address::ListenAddress;
 use crate::reuseport::listener::Listener as BoundListener;
+use crate::router::address::ShardAddress;
 use crate::router::epoch::Routing;
 use crate::upstream::pipe::PipeError;
 
@@ -25,15 +23,13 @@ use super::balance::{Balance, Newcomer, Seat};
 use super::config::PoolConfig;
 use super::core::{PoolCore, Ticket};
 use super::failures::Failing;
-use super::gate::HoldReport;
+use super::gate::{Drained, HoldReport};
 use super::place::Place;
 use super::roll_call::RollAsked;
 use super::script_store::ScriptStore;
+use super::shard_logins::{Logins, LoginsConfirmed};
 use super::stream::Stream;
 use super::worker::Worker;
-
-/// Longest wait for a name server.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bound socket with its address as the config has it.
 pub type NamedListener = (ListenAddress, BoundListener);
@@ -64,8 +60,12 @@ pub enum Order {
         balance: Arc<Balance>,
         /// Where to say which shards fail.
         failing: mpsc::Sender<Failing>,
+        /// Where to say which servers refuse its epoch's user.
+        refusing: mpsc::Sender<ShardAddress>,
         /// What else its workers share.
         shared: SharedByWorkers,
+        /// As whom to log in.
+        logins: Arc<Logins>,
         /// This worker's sockets.
         listeners: Vec<NamedListener>,
     },
@@ -91,6 +91,8 @@ pub enum Order {
         pool: usize,
         /// The layout, as it will be.
         routing: Arc<Routing>,
+        /// As whom to log in from now on, also at its new servers.
+        logins: Arc<Logins>,
     },
     /// Shut the gate.
     Hold {
@@ -98,8 +100,10 @@ pub enum Order {
         pool: usize,
         /// The same layout with the gate held.
         routing: Arc<Routing>,
+        /// As whom to log in from now on.
+        logins: Arc<Logins>,
         /// Told when everything sent before is answered.
-        done: oneshot::Sender<()>,
+        done: Drained,
     },
     /// Route by this from now on.
     Route {
@@ -107,8 +111,26 @@ pub enum Order {
         pool: usize,
         /// The routing.
         routing: Arc<Routing>,
+        /// As whom to log in from now on.
+        logins: Arc<Logins>,
         /// What was held until now.
         done: oneshot::Sender<HoldReport>,
+    },
+    /// Log in as these from now on.
+    LogIn {
+        /// Which pool.
+        pool: usize,
+        /// By server.
+        logins: Arc<Logins>,
+        /// Told when every connection has.
+        done: LoginsConfirmed,
+    },
+    /// A server does not refuse the pool's epoch, and knows no later route.
+    NotFenced {
+        /// Which pool.
+        pool: usize,
+        /// The server.
+        address: ShardAddress,
     },
     /// A name was looked up.
     Resolved {
@@ -164,6 +186,8 @@ pub struct PoolRun {
     pub balance: Arc<Balance>,
     /// Where to say which shards fail.
     pub failing: mpsc::Sender<Failing>,
+    /// Where to say which servers refuse the epoch's user.
+    pub refusing: mpsc::Sender<ShardAddress>,
     /// Sockets of pipes, by place in the core's table.
     pub pipes: Vec<Option<Stream>>,
     /// Its listening sockets, with their addresses as the config has them; a
@@ -198,6 +222,13 @@ impl PoolRun {
     pub fn tell_failing(&mut self, failing: &mut Vec<Failing>) {
         for shard in failing.drain(..) {
             let _ = self.failing.try_send(shard);
+        }
+    }
+
+    /// The same of servers that refuse requests.
+    pub fn tell_refusing(&mut self, refusing: &mut Vec<ShardAddress>) {
+        for server in refusing.drain(..) {
+            let _ = self.refusing.try_send(server);
         }
     }
 
@@ -254,54 +285,6 @@ impl Listener {
     }
 }
 
-/// Looks names up on the control runtime, so that a slow name server never
-/// stops a worker.
-pub struct Resolver {
-    runtime: Handle,
-    inbox: Sender<Order>,
-    waker: Arc<Waker>,
-}
-
-impl Resolver {
-    /// Answers go to `inbox`.
-    pub fn new(runtime: Handle, inbox: Sender<Order>, waker: Arc<Waker>) -> Self {
-        Self {
-            runtime,
-            inbox,
-            waker,
-        }
-    }
-
-    /// Asks for the first address of `host`; the answer is an [`Order::Resolved`].
-    pub fn resolve(&self, pool: usize, key: u32, host: String, port: u16) {
-        let (inbox, waker) = (self.inbox.clone(), Arc::clone(&self.waker));
-        // The task ends by itself within RESOLVE_TIMEOUT; an answer to a worker
-        // that is gone is dropped.
-        self.runtime.spawn(async move {
-            let looked_up = tokio::net::lookup_host((host.as_str(), port));
-            let found = match tokio::time::timeout(RESOLVE_TIMEOUT, looked_up).await {
-                Ok(Ok(mut addresses)) => addresses
-                    .next()
-                    .ok_or_else(|| format!("`{host}` has no address")),
-                Ok(Err(error)) => Err(format!("can't look up `{host}`: {error}")),
-                Err(_) => Err(format!("looking up `{host}` timed out")),
-            };
-            let asked = (host, port);
-            if inbox
-                .send(Order::Resolved {
-                    pool,
-                    key,
-                    asked,
-                    found,
-                })
-                .is_ok()
-            {
-                let _ = waker.wake();
-            }
-        });
-    }
-}
-
 impl Worker {
     pub(super) fn obey(&mut self, order: Order) {
         match order {
@@ -312,7 +295,9 @@ impl Worker {
                 registry,
                 balance,
                 failing,
+                refusing,
                 shared,
+                logins,
                 listeners,
             } => {
                 let mut core = PoolCore::new(
@@ -323,6 +308,7 @@ impl Worker {
                     self.workers as u64,
                 );
                 core.share(&shared);
+                core.use_logins(logins);
                 if self.pools.len() <= pool {
                     self.pools.resize_with(pool + 1, || None);
                 }
@@ -333,6 +319,7 @@ impl Worker {
                     seats: Vec::new(),
                     balance,
                     failing,
+                    refusing,
                     pipes: Vec::new(),
                     listeners: Vec::new(),
                     removed: false,
@@ -371,30 +358,49 @@ impl Worker {
                     run.removed = true;
                 }
             }
-            Order::Prepare { pool, routing } => {
+            Order::Prepare {
+                pool,
+                routing,
+                logins,
+            } => {
                 if let Some(run) = self.pool(pool) {
+                    run.core.use_logins(logins);
                     run.core.prepare(&routing);
                 }
             }
             Order::Hold {
                 pool,
                 routing,
+                logins,
                 done,
             } => {
                 if let Some(run) = self.pool(pool) {
+                    run.core.use_logins(logins);
                     run.core.hold(routing, done);
                 }
             }
             Order::Route {
                 pool,
                 routing,
+                logins,
                 done,
             } => {
                 if let Some(run) = self.pool(pool) {
+                    run.core.use_logins(logins);
                     let report = run.core.route(routing);
                     run.close_failed_pipes();
                     // Who asked may have stopped waiting; the routing stands.
                     let _ = done.send(report);
+                }
+            }
+            Order::LogIn { pool, logins, done } => {
+                if let Some(run) = self.pool(pool) {
+                    run.core.use_logins_and_tell(logins, done);
+                }
+            }
+            Order::NotFenced { pool, address } => {
+                if let Some(run) = self.pool(pool) {
+                    run.core.not_fenced(&address);
                 }
             }
             Order::Resolved {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{SendError, Sender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mio::Waker;
@@ -19,6 +19,7 @@ use crate::router::epoch::{Gate, Routing};
 use crate::router::layout::Layout;
 use crate::router::moves::Moves;
 
+use super::announcing::Announced;
 use super::config::PoolConfig;
 use super::control::{
     CommitReport, JobAnnounce, PoolStatus, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit,
@@ -28,10 +29,8 @@ use super::ejecting::Ejections;
 use super::epochs::{EpochFile, EpochFileError, EpochRecord, StagedSwitch};
 use super::gate::HoldReport;
 use super::orders::Order;
+use super::shard_logins::Logins;
 use super::switching::{Heard, LeaseEnd, Switching};
-
-/// Longest time a job is believed to work on a pool without saying so again.
-const ANNOUNCE_MS_MAX: u64 = 60_000;
 
 /// Where a worker takes its orders.
 #[derive(Clone)]
@@ -70,24 +69,9 @@ pub(super) struct PoolCoreState {
     pub(super) ejections: Ejections,
     /// What is on disk may differ from `record`.
     pub(super) unsaved: bool,
-    announced: Option<Announced>,
+    pub(super) announced: Option<Announced>,
     lease: Option<JoinHandle<()>>,
     pub(super) turn: u64,
-}
-
-/// A job that works on the pool.
-struct Announced {
-    job: String,
-    incarnation: u64,
-    until: Instant,
-}
-
-impl PoolCoreState {
-    /// The job that works on the pool now.
-    pub(super) fn job(&self) -> Option<&str> {
-        let announced = self.announced.as_ref()?;
-        (Instant::now() < announced.until).then_some(announced.job.as_str())
-    }
 }
 
 pub(super) struct PoolShared {
@@ -95,9 +79,13 @@ pub(super) struct PoolShared {
     pub(super) place: usize,
     pub(super) workers: Arc<[WorkerPort]>,
     pub(super) routing: ArcSwap<Routing>,
+    /// As whom the workers log in; changed as `routing` is.
+    pub(super) logins: ArcSwap<Logins>,
     pub(super) state: Mutex<PoolCoreState>,
     /// Tells the task that watches the shards to look at the settings again.
     pub(super) eject_changed: Notify,
+    /// Tells the task that asks the servers for the route of another one.
+    pub(super) rerouted: Notify,
     file: EpochFile,
     pub(super) gauge: Arc<PoolState>,
 }
@@ -114,7 +102,7 @@ impl PoolHandle {
         workers: Arc<[WorkerPort]>,
         config: Arc<PoolConfig>,
         (file, record): (EpochFile, EpochRecord),
-        routing: Routing,
+        (routing, logins): (Routing, Arc<Logins>),
         gauge: Arc<PoolState>,
     ) -> Self {
         gauge.epoch.set(routing.epoch.0);
@@ -129,6 +117,7 @@ impl PoolHandle {
                 place,
                 workers,
                 routing: ArcSwap::from_pointee(routing),
+                logins: ArcSwap::new(logins),
                 state: Mutex::new(PoolCoreState {
                     config,
                     record,
@@ -141,6 +130,7 @@ impl PoolHandle {
                     turn: 0,
                 }),
                 eject_changed: Notify::new(),
+                rerouted: Notify::new(),
                 file,
                 gauge,
             }),
@@ -165,6 +155,7 @@ impl PoolHandle {
             worker.send(Order::Route {
                 pool: shared.place,
                 routing,
+                logins: shared.logins.load_full(),
                 done,
             });
             answers.push(answer);
@@ -176,6 +167,7 @@ impl PoolHandle {
             whole.held_requests += report.held_requests;
             whole.held_us_max = whole.held_us_max.max(report.held_us_max);
         }
+        shared.rerouted.notify_one();
         whole
     }
 
@@ -225,6 +217,7 @@ impl PoolHandle {
                     "the hold was not decided in time: released on the old route"
                 );
                 let open = Routing::open(routing.epoch, Arc::clone(&routing.layout));
+                self.log_in_as(&state.record.logins);
                 self.publish(open).await;
             }
             LeaseEnd::Fence => {
@@ -279,29 +272,8 @@ impl SwitchTarget for PoolHandle {
     }
 
     async fn announce(&self, ask: JobAnnounce) -> Result<(), SwitchRefusal> {
-        let mut state = self.shared.state.lock().await;
-        let refuse = |reason, error: String| Err(SwitchRefusal { reason, error });
-        if let Some(other) = state.job().filter(|job| *job != ask.job) {
-            let error = format!("job {other} works on pool {}", self.shared.name);
-            return refuse(RefusalReason::OtherJob, error);
-        }
-        if let Some(known) = &state.announced
-            && known.job == ask.job
-            && ask.incarnation < known.incarnation
-        {
-            let error = format!("a later start of job {} has spoken already", ask.job);
-            return refuse(RefusalReason::StaleIncarnation, error);
-        }
-        if ask.lease_ms > 0 {
-            let layout = &self.routing().layout;
-            state.ejections.check_none(&self.shared.name, layout)?;
-        }
-        state.announced = Some(Announced {
-            job: ask.job,
-            incarnation: ask.incarnation,
-            until: Instant::now() + Duration::from_millis(ask.lease_ms.min(ANNOUNCE_MS_MAX)),
-        });
-        Ok(())
+        let pool = self.clone();
+        to_its_end(async move { pool.take_announce(ask).await }).await
     }
 
     async fn stage(&self, ask: SwitchStage) -> Result<(), SwitchRefusal> {

@@ -25,11 +25,15 @@ use crate::router::moves::{Moves, MovesError};
 
 use super::balance::{Balance, ProcessClients};
 use super::config::PoolConfig;
+use super::control::SwitchRefusal;
 use super::ejecting::{FAILING_MAX, ShardWatch};
 use super::epochs::{EpochFile, EpochFileError, EpochRecord};
-use super::orders::{NamedListener, Order, Resolver, SharedByWorkers};
+use super::orders::{NamedListener, Order, SharedByWorkers};
 use super::place::WAKE;
 use super::pool::{PoolHandle, WorkerPort};
+use super::resolver::Resolver;
+use super::route_watch::{REFUSING_MAX, RouteWatch};
+use super::shard_logins::Logins;
 use super::worker::Worker;
 
 /// How often a drain looks whether the workers have ended.
@@ -78,6 +82,14 @@ pub enum StartError {
         /// What was wrong.
         source: EpochFileError,
     },
+    /// The logins make no sense.
+    #[error("pool {pool}: its state file: {source}")]
+    Logins {
+        /// The pool.
+        pool: String,
+        /// What was wrong.
+        source: SwitchRefusal,
+    },
     /// A staged switch makes no sense.
     #[error("pool {pool}: the switch staged in its state file: {source}")]
     Staged {
@@ -111,6 +123,8 @@ pub(super) struct PoolEntry {
     pub(super) handle: PoolHandle,
     /// Ejects its shards and lets them in again.
     _shards: ShardWatch,
+    /// Asks the servers for a route that nobody told.
+    _route: RouteWatch,
     /// (as configured, as bound)
     pub(super) listen: Vec<(ListenAddress, ListenAddress)>,
 }
@@ -173,7 +187,13 @@ impl Proxy {
         let shared = Arc::new(routing.clone());
         let workers_share = SharedByWorkers::default();
         let balance = Balance::new(Arc::clone(&self.clients), Arc::clone(&self.ports));
+        let logins = Logins::read(&record.logins).map_err(|refused| StartError::Logins {
+            pool: name.clone(),
+            source: refused,
+        })?;
+        let logins = Arc::new(logins);
         let (failing, reports) = tokio::sync::mpsc::channel(FAILING_MAX);
+        let (refusing, refusals) = tokio::sync::mpsc::channel(REFUSING_MAX);
         for (worker, listeners) in self.ports.iter().zip(sockets.of_workers) {
             worker.send(Order::AddPool {
                 pool: place,
@@ -182,7 +202,9 @@ impl Proxy {
                 registry: Arc::clone(registry),
                 balance: Arc::clone(&balance),
                 failing: failing.clone(),
+                refusing: refusing.clone(),
                 shared: workers_share.clone(),
+                logins: Arc::clone(&logins),
                 listeners,
             });
         }
@@ -191,11 +213,19 @@ impl Proxy {
             info!(pool = name, %address, epoch = %routing.epoch, "listening");
         }
         let ports = Arc::clone(&self.ports);
-        let handle = PoolHandle::new(place, ports, config, (file, record), routing, gauge);
+        let handle = PoolHandle::new(
+            place,
+            ports,
+            config,
+            (file, record),
+            (routing, logins),
+            gauge,
+        );
         let listen = config_listen.into_iter().zip(sockets.bound).collect();
         let entry = PoolEntry {
             handle: handle.clone(),
             _shards: ShardWatch::start(handle.clone(), reports),
+            _route: RouteWatch::start(handle.clone(), refusals),
             listen,
         };
         self.lock_pools().insert(name, entry);

@@ -38,7 +38,7 @@ const LATEST_MAX: usize = 16;
 /// Names without a text that a worker need not look up again.
 const UNKNOWN_MAX: usize = 1024;
 /// The client of a ticket that nobody waits for.
-const NOBODY: u32 = u32::MAX;
+pub(super) const NOBODY: u32 = u32::MAX;
 
 /// Scripts that were loaded over one connection.
 #[derive(Debug, Default)]
@@ -149,6 +149,11 @@ impl Ticket {
         }
     }
 
+    /// Whether no client waits for it: it is of a request of ours.
+    pub(super) fn is_of_nobody(self) -> bool {
+        self.client == NOBODY
+    }
+
     /// The pipe on which a SCRIPT LOAD of ours may work another time: this is
     /// its answer, and it says that the shard could not do it now. (What is
     /// forbidden or wrong stays so.)
@@ -157,7 +162,7 @@ impl Ticket {
         let is_lasting = |start: &&[u8]| reply.starts_with(start);
         let may_work_later =
             reply.first() == Some(&b'-') && ![&b"-ERR "[..], b"-NOPERM "].iter().any(is_lasting);
-        (self.client == NOBODY && may_work_later).then_some(self.generation)
+        (self.is_of_nobody() && self.sequence == 0 && may_work_later).then_some(self.generation)
     }
 }
 
@@ -174,6 +179,13 @@ impl PoolCore {
         if let Some(stop) = self.not_now(seat.key, pipe) {
             return stop;
         }
+        self.load_script_of(pipe, command, request);
+        self.send(seat, pipe, CommandClass::Script, request.bytes, 1);
+        Verdict::Taken
+    }
+
+    /// Sees to the script that a request calls, if it does, before it is sent.
+    pub(super) fn load_script_of(&mut self, pipe: u32, command: &Command, request: &Request<'_>) {
         match command.name {
             "eval" | "eval_ro" => {
                 let sha = self.scripts.evaluate(request.arg(1));
@@ -188,8 +200,6 @@ impl PoolCore {
             }
             _ => {} // functions are loaded on all shards
         }
-        self.send(seat, pipe, CommandClass::Script, request.bytes, 1);
-        Verdict::Taken
     }
 
     /// What a request of a transaction says about scripts: the one it calls.

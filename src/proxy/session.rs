@@ -36,8 +36,8 @@ pub struct Session {
     pub watch: Option<Watch>,
     /// The pipe its last request waits on, if it is not answered yet.
     pub waits_on: Option<u32>,
-    /// The (first) key that it waits for there.
-    pub waits_for: Option<Box<[u8]>>,
+    /// The keys that it waits for there.
+    pub waits_for: Vec<Box<[u8]>>,
     /// What it listens to.
     pub subscriptions: Subscriptions,
     /// Messages that wait for the end of a large reply.
@@ -104,7 +104,7 @@ impl PoolCore {
         }
         client.has_arrived(now_ms);
         if let Some(session) = &mut client.session {
-            (session.waits_on, session.waits_for) = (None, None);
+            (session.waits_on, session.waits_for) = (None, Vec::new());
         }
         client.end_session();
         seat.in_session = client.is_looked_at();
@@ -194,11 +194,12 @@ impl PoolCore {
         if let Some(place) = self.pipes.get_mut(pipe as usize) {
             place.role = Role::Waiting { client: seat.key };
         }
-        let name = self.key_args.first();
-        let name = name.map(|arg| request.arg(arg.index as usize).into());
+        let names = self.key_args.iter();
+        let names = names.map(|arg| request.arg(arg.index as usize).into());
+        let names = names.collect();
         if let Some(client) = self.clients.get_mut(seat.key as usize) {
             let session = client.session();
-            (session.waits_on, session.waits_for) = (Some(pipe), name);
+            (session.waits_on, session.waits_for) = (Some(pipe), names);
         }
         self.send_alone(seat, pipe, CommandClass::Waiting, request.bytes);
         Verdict::Taken

@@ -86,6 +86,11 @@ impl PoolCore {
     /// Hands on what a pipe received, or what it kept of a large reply.
     #[inline]
     pub(super) fn receive(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
+        let place = self.pipes.get(key as usize);
+        if place.is_some_and(|place| place.pipe.is_retaining()) {
+            let is_original = self.config.compat == Compat::Twemproxy;
+            return self.receive_retained(key, bytes, is_original);
+        }
         match self.config.compat {
             Compat::Redis => self.receive_for(key, bytes, |to, replies| to.many(replies)),
             Compat::Twemproxy => self.receive_as_original(key, bytes),
@@ -100,7 +105,7 @@ impl PoolCore {
     }
 
     #[inline]
-    fn receive_for(
+    pub(super) fn receive_for(
         &mut self,
         key: u32,
         bytes: Option<&[u8]>,
@@ -139,6 +144,10 @@ impl PoolCore {
         if !place.pipe.is_open() {
             return; // one end of a connection may be reported twice
         }
+        self.take_unsent(key, &error);
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return;
+        };
         self.chores.close_pipes.push(key);
         place.loaded.clear();
         if place.pipe.is_ready() {
@@ -241,6 +250,7 @@ impl PoolCore {
         self.look_at_pace();
         self.excuse_stopped();
         self.look_at_uploads();
+        self.look_at_refused_time();
         self.close_spares();
         let mut overdue: Vec<(u32, PipeError)> = Vec::new();
         for (key, place) in &mut self.pipes {
@@ -293,6 +303,7 @@ impl PoolCore {
                     || matches!(place.role, Role::Spare { .. })
             })
             || self.has_waiters_for_private()
+            || self.is_refused_somewhere()
             || self.has_waiting_uploads()
     }
 }

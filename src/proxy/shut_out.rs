@@ -57,6 +57,7 @@ impl PoolCore {
     /// A pipe to a shard, which may be out.
     pub(super) fn new_pipe(&self, lane: u32, address: &ShardAddress) -> Pipe<Ticket> {
         let mut pipe = Pipe::new(self.greeting(lane, address));
+        pipe.retain(self.logins.of(address).is_some());
         if self.routing.layout.is_out_at(address) {
             pipe.shut_out();
         }
@@ -72,7 +73,7 @@ impl PoolCore {
         let is_misplaced = |client: u32, address: &ShardAddress| {
             let client = self.clients.get(client as usize);
             let session = client.and_then(|client| client.session.as_ref());
-            let name = session.and_then(|session| session.waits_for.as_deref());
+            let name = session.and_then(|session| session.waits_for.first());
             name.is_some_and(|name| layout.shard(layout.owner(name)).address != *address)
         };
         let misplaced: Vec<u32> = self

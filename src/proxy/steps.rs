@@ -22,6 +22,7 @@ use super::control::{
 use super::epochs::{EpochFileError, EpochRecord, StagedSwitch};
 use super::orders::Order;
 use super::pool::{PoolCoreState, PoolHandle};
+use super::shard_logins::Logins;
 use super::switching::CommitStep;
 
 impl From<EpochFileError> for SwitchRefusal {
@@ -45,18 +46,22 @@ impl PoolHandle {
             .switching
             .check_stage(&ask, routing.epoch, fingerprint)?;
         let moves = self.moves_to(&switch)?;
+        let coming_logins = self.check_logins(&state, &switch.logins).await?;
         let before = state.record.pending.replace(switch.clone());
         if let Err(error) = self.save(&mut state).await {
             state.record.pending = before;
             return Err(error.into());
         }
         state.switching.staged(switch);
+        let now = Logins::read(&state.record.logins)?;
+        let logins = self.use_logins(now.with_new(&coming_logins, &routing.layout));
         let coming = Arc::new(Routing::open(routing.epoch.next(), Arc::clone(moves.to())));
         for worker in self.shared.workers.iter() {
             let routing = Arc::clone(&coming);
             worker.send(Order::Prepare {
                 pool: self.shared.place,
                 routing,
+                logins: Arc::clone(&logins),
             });
         }
         Ok(())
@@ -75,6 +80,8 @@ impl PoolHandle {
             ..Routing::clone(&routing)
         });
         self.shared.routing.store(Arc::clone(&held));
+        let now = Logins::read(&state.record.logins)?;
+        let logins = self.use_logins(now.with(&Logins::read(&switch.logins)?));
         let mut answers = Vec::with_capacity(self.shared.workers.len());
         for worker in self.shared.workers.iter() {
             let (done, answer) = oneshot::channel();
@@ -82,6 +89,7 @@ impl PoolHandle {
             worker.send(Order::Hold {
                 pool: self.shared.place,
                 routing,
+                logins: Arc::clone(&logins),
                 done,
             });
             answers.push(answer);
@@ -101,16 +109,21 @@ impl PoolHandle {
         &self,
         routing: &Arc<Routing>,
         lease_ms: u64,
-        answers: Vec<oneshot::Receiver<()>>,
+        answers: Vec<oneshot::Receiver<Result<(), String>>>,
     ) -> Result<(), SwitchRefusal> {
         let all = async {
+            let mut all = Ok(());
             for answer in answers {
-                answer.await?;
+                all = all.and(answer.await?);
             }
-            Ok::<(), oneshot::error::RecvError>(())
+            Ok::<_, oneshot::error::RecvError>(all)
         };
         match tokio::time::timeout(Duration::from_millis(lease_ms), all).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(words))) => Err(SwitchRefusal {
+                reason: RefusalReason::LoginRefused,
+                error: format!("pool {}: {words}", self.shared.name),
+            }),
             Ok(Err(_)) => Err(SwitchRefusal {
                 reason: RefusalReason::NotHeld,
                 error: "the hold ended while requests were still in flight".into(),
@@ -150,13 +163,17 @@ impl PoolHandle {
         {
             CommitStep::AlreadyDone => {
                 self.save(&mut state).await?;
+                // Found on a server, the route came without its logins.
+                if !ask.logins.is_empty() && ask.logins != state.record.logins {
+                    self.change_logins(&mut state, &ask.logins).await?;
+                }
                 Ok(CommitReport::default())
             }
             CommitStep::Switch(switch) => self.decide(&mut state, switch).await,
         }
     }
 
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         state: &mut PoolCoreState,
         switch: StagedSwitch,
@@ -165,6 +182,7 @@ impl PoolHandle {
         let layout = Arc::clone(moves.to());
         let epoch = Epoch(switch.epoch);
         state.switching.settle();
+        self.log_in_as(&switch.logins);
         state.record = EpochRecord {
             epoch: switch.epoch,
             layout: switch.to,
@@ -207,6 +225,7 @@ impl PoolHandle {
             state.switching.settle();
             state.record.pending = None;
             state.unsaved = true;
+            self.log_in_as(&state.record.logins);
             let open = Routing::open(routing.epoch, Arc::clone(&routing.layout));
             let held = self.publish(open).await;
             info!(

@@ -104,7 +104,9 @@ impl PoolCore {
         if let Some((key, _)) = known {
             return Some(key as u32);
         }
-        let pipe = self.new_pipe(HUB_LANE, &like.address);
+        let mut pipe = self.new_pipe(HUB_LANE, &like.address);
+        pipe.set_greeting(self.configured_greeting(HUB_LANE, &like.address));
+        pipe.retain(false);
         let place = PipePlace::beside(like, pipe, Role::Hub);
         Some(self.pipes.insert(place) as u32)
     }

@@ -29,8 +29,9 @@ use crate::upstream::pipe::PipeError;
 use super::balance::Newcomer;
 use super::core::Full;
 use super::gathering::Gathering;
-use super::orders::{Order, PoolRun, Resolver};
+use super::orders::{Order, PoolRun};
 use super::place::{Place, WAKE};
+use super::resolver::Resolver;
 use super::stream::link_error;
 
 /// Bytes read at once; larger than what most clients send in a turn.
@@ -485,6 +486,7 @@ impl Worker {
                 self.call_roll(pool_index, &mut chores.roll_calls);
                 if let Some(pool) = self.pool(pool_index) {
                     pool.tell_failing(&mut chores.failing);
+                    pool.tell_refusing(&mut chores.refusing);
                     pool.core.recycle(chores);
                 }
             }

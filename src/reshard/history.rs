@@ -4,8 +4,8 @@
 //! refused, since it was not written by this program.
 
 use super::journal::{Journal, JournalError, Medium};
-use super::record::{PlannedJob, Record};
-use super::state::{JobState, Misstep};
+use super::record::{PlannedJob, Record, StreamPosition};
+use super::state::{Back, JobState, Misstep};
 
 /// A replayed journal.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +66,30 @@ impl History {
     /// When the last record was written, milliseconds since 1970.
     pub fn last_at_ms(&self) -> u64 {
         self.records.last().map_or(0, Record::at_ms)
+    }
+
+    /// Where the way back can begin: what was noted with the decision of the switch
+    /// that was committed. Empty when that is not known, or when it began before.
+    pub fn positions(&self) -> &[StreamPosition] {
+        let unbegun = matches!(
+            self.state,
+            JobState::Switched {
+                back: Back::Unbegun,
+                ..
+            }
+        );
+        if !unbegun {
+            return &[];
+        }
+        // The last intent's: a try before it was taken back.
+        let since = self.records.iter().rev();
+        let mut since = since.take_while(|record| !matches!(record, Record::SwitchIntended { .. }));
+        since
+            .find_map(|record| match record {
+                Record::SwitchDecided { positions, .. } => Some(positions.as_slice()),
+                _ => None,
+            })
+            .unwrap_or_default()
     }
 
     fn step(&mut self, record: &Record) -> Result<(), Misstep> {

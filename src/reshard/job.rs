@@ -14,11 +14,12 @@ use super::control::{ControlSocket, QUESTIONS_MAX};
 use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
-use super::mover::{Begin, MoverConfig, Tapping, ThrottleDial};
+use super::mover::{Begin, KeeperConfig, MoverConfig, Tapping, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
 use super::proxies::Fleet;
+use super::record::Direction;
 use super::report::Report;
 use super::run::{INCARNATION_FIRST, Runner};
 use super::state_dir::{Lock, StateDir};
@@ -69,7 +70,8 @@ impl Job {
         self.status.subscribe()
     }
 
-    /// Runs it until it is switched.
+    /// Runs it until it is switched; if it is to follow back then, until it is
+    /// rolled back, or completed by somebody.
     ///
     /// # Errors
     /// [`JobError`]; its `ending` says whether the same command resumes.
@@ -126,6 +128,11 @@ impl Job {
             undo: None,
             clean: None,
             restarts_recorded: 0,
+            direction: Direction::Forward,
+            keeping: KeeperConfig::of(&config),
+            keepers: None,
+            no_way_back: None,
+            let_go: None,
             canaries_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;

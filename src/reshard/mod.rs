@@ -38,7 +38,7 @@ mod recopy;
 pub mod record;
 pub mod recovery;
 pub mod report;
-mod run;
+pub mod run;
 mod serve;
 pub mod state;
 pub mod state_dir;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::mover::{
-    self, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress, PreflightReport, SourceProof,
-    TargetsChecked, Verified, VerifyOptions, VerifyReport,
+    self, KeeperConfig, Keepers, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress,
+    PreflightReport, SourceProof, TargetsChecked, Verified, VerifyOptions, VerifyReport,
 };
 use super::record::Copied;
 
@@ -35,6 +35,12 @@ pub trait DataPath: Sync {
         &self,
         config: &MoverConfig,
     ) -> impl Future<Output = Result<Self::Checked, MoveError>> + Send;
+
+    /// Attaches to new shards, so that places in their streams can be told.
+    fn keep(
+        &self,
+        config: &KeeperConfig,
+    ) -> impl Future<Output = Result<Keepers, MoveError>> + Send;
 
     /// Begins to copy.
     fn start(
@@ -88,6 +94,10 @@ impl DataPath for Movers {
 
     async fn check_targets(&self, config: &MoverConfig) -> Result<TargetsChecked, MoveError> {
         mover::check_targets(config).await
+    }
+
+    async fn keep(&self, config: &KeeperConfig) -> Result<Keepers, MoveError> {
+        Keepers::attach(config).await
     }
 
     async fn start(
@@ -231,6 +241,9 @@ mod tests {
             commands_sent: 0,
             times_unguarded: 0,
             restarts: 0,
+            flushes: 0,
+            keys_refreshed: 0,
+            spanning_commands: std::collections::BTreeMap::new(),
             keys_expired: 0,
             keys_by_commands: 0,
             shortfalls: Shortfalls::default(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::cutover::{AbortReason, Cutover, Proxies};
 use super::mover::Mover;
 use super::proxies::{PoolView, ProxyError};
-use super::record::PlannedJob;
+use super::record::Goal;
 use super::state::JobState;
 use super::switching::{SwitchEnd, SwitchError, Switching};
 use crate::router::layout::Layout;
@@ -103,12 +103,13 @@ fn texts(errors: &[ProxyError]) -> String {
 /// [`RecoveryError`]; running the same command again repeats it.
 pub async fn recover(switching: Switching<'_>) -> Result<SwitchEnd, RecoveryError> {
     let planned = switching.log.history().planned.clone();
+    let goal = planned.goal(switching.direction);
     let decided = matches!(switching.log.state(), JobState::Switching(open) if open.decided);
     let mut views = Vec::new();
     let mut errors = Vec::new();
     for (at, answer) in switching.fleet.views().await.into_iter().enumerate() {
         match answer {
-            Ok(view) => match view_of(&view, &planned) {
+            Ok(view) => match view_of(&view, &planned.job, goal) {
                 Some(view) => views.push(view),
                 None => {
                     return Err(RecoveryError::Foreign {
@@ -137,23 +138,25 @@ pub async fn recover(switching: Switching<'_>) -> Result<SwitchEnd, RecoveryErro
         patience: Some(Duration::from_millis(RECOVERY_MS_MAX)),
         ..switching
     };
-    Ok(switching.drive::<Mover>(machine, actions, None).await?)
+    Ok(switching
+        .drive::<Mover>(machine, actions, None, None)
+        .await?)
 }
 
 /// What the switch is to a proxy; `None` for one that left the old epoch by
 /// other means, be it to the same number and the same layout.
-fn view_of(view: &PoolView, planned: &PlannedJob) -> Option<ProxyView> {
-    let decided_by_us = view.decided_by.as_ref() == Some(&planned.job);
-    if view.epoch == planned.epoch && decided_by_us && same_layout(&view.layout, &planned.to) {
+fn view_of(view: &PoolView, job: &str, goal: Goal<'_>) -> Option<ProxyView> {
+    let decided_by_us = view.decided_by.as_deref() == Some(job);
+    if view.epoch == goal.epoch && decided_by_us && same_layout(&view.layout, goal.to) {
         return Some(ProxyView::Committed);
     }
-    if view.epoch >= planned.epoch {
+    if view.epoch >= goal.epoch {
         return None;
     }
     let ours = view
         .pending
         .as_ref()
-        .is_some_and(|pending| pending.job == planned.job && pending.epoch == planned.epoch);
+        .is_some_and(|pending| pending.job == job && pending.epoch == goal.epoch);
     Some(if ours {
         ProxyView::Pending
     } else {

@@ -43,6 +43,12 @@ pub struct Report {
     pub switch_ms: u64,
     /// What each proxy's clients felt; empty before the switch.
     pub proxies: Vec<ProxyPause>,
+    /// What each proxy's clients felt of the switch back; empty before it.
+    #[serde(default)]
+    pub proxies_back: Vec<ProxyPause>,
+    /// From the intent of the switch back until every proxy had confirmed, milliseconds.
+    #[serde(default)]
+    pub switch_back_ms: u64,
     /// Keys deleted from old shards by `complete --purge`.
     pub purged_keys: Option<u64>,
     /// What the last failure said, if the job failed.
@@ -69,6 +75,8 @@ impl Report {
             total_ms: 0,
             switch_ms: 0,
             proxies: Vec::new(),
+            proxies_back: Vec::new(),
+            switch_back_ms: 0,
             purged_keys: None,
             failure: None,
         };
@@ -84,6 +92,12 @@ impl Report {
         self.total_ms = at_ms.saturating_sub(*since.planned.get_or_insert(at_ms));
         match record {
             Record::Started { .. } => self.starts += 1,
+            // From the switch on these tell of the way back.
+            Record::CopyingBegan { .. }
+            | Record::SourceRestarted { .. }
+            | Record::FollowingBegan { .. }
+            | Record::Verified { .. }
+                if since.switched => {}
             Record::CopyingBegan { .. } => since.copying = at_ms,
             Record::SourceRestarted { .. } => {
                 since.copying = at_ms;
@@ -99,7 +113,12 @@ impl Report {
             }
             Record::SwitchIntended { .. } => since.switching = at_ms,
             Record::SwitchAborted { .. } => self.aborted_switches += 1,
+            Record::SwitchCommitted { proxies, .. } if since.switched => {
+                self.proxies_back.clone_from(proxies);
+                self.switch_back_ms = at_ms.saturating_sub(since.switching);
+            }
             Record::SwitchCommitted { proxies, .. } => {
+                since.switched = true;
                 self.proxies.clone_from(proxies);
                 self.switch_ms = at_ms.saturating_sub(since.switching);
             }
@@ -126,6 +145,7 @@ struct Since {
     planned: Option<u64>,
     copying: u64,
     switching: u64,
+    switched: bool,
 }
 
 impl fmt::Display for Report {
@@ -160,6 +180,20 @@ impl fmt::Display for Report {
                     pause.held_us_max as f64 / 1000.0
                 )?;
             }
+        }
+        if !self.proxies_back.is_empty() {
+            let waits = self.proxies_back.iter().map(|pause| pause.held_us_max);
+            writeln!(
+                f,
+                "  back      to epoch {} in {}; {} requests waited, the longest {:.1} ms",
+                self.epoch + 1,
+                Millis(self.switch_back_ms),
+                self.proxies_back
+                    .iter()
+                    .map(|pause| pause.held_requests)
+                    .sum::<u64>(),
+                waits.max().unwrap_or(0) as f64 / 1000.0
+            )?;
         }
         if let Some(keys) = self.purged_keys {
             writeln!(f, "  purged    {keys} keys from the old shards")?;

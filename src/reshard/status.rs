@@ -9,7 +9,7 @@ use super::history::History;
 use super::mover::{Attach, MoverProgress, Phase, SourceProgress};
 use super::moving::copied;
 use super::record::{Copied, Record};
-use super::state::JobState;
+use super::state::{Back, JobState};
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,10 @@ pub struct JobStatus {
     pub epoch: u64,
     /// Admin addresses of the proxies.
     pub proxies: Vec<String>,
+    /// Of a switched job: `following back`, `copying back`, `rollback unavailable
+    /// because ...` or, when no process runs it, `not followed back`.
+    #[serde(default)]
+    pub way_back: Option<String>,
     /// Keys and bytes that targets have confirmed.
     pub copied: Copied,
     /// Commands of the live streams that were sent to targets.
@@ -160,6 +164,10 @@ impl JobStatus {
             doing: String::new(),
             epoch: history.planned.epoch,
             proxies: history.planned.proxies.clone(),
+            way_back: match &history.state {
+                JobState::Switched { .. } => Some("not followed back".to_owned()),
+                _ => None,
+            },
             copied: Copied::default(),
             commands_applied: 0,
             lag_bytes: 0,
@@ -178,8 +186,9 @@ impl JobStatus {
             last_abort: None,
             last_failure: None,
         };
+        let mut has_switched = false;
         for record in &history.records {
-            status.take(record);
+            status.take(record, &mut has_switched);
         }
         let age = |at_ms| now_ms().saturating_sub(at_ms);
         status.verified_age_ms = status.verified_at_ms.map(age);
@@ -195,8 +204,17 @@ impl JobStatus {
             next: next_step(&history.state, true).to_owned(),
             ..Self::of(history)
         };
+        if let JobState::Switched { back, .. } = &history.state {
+            let way = match back {
+                Back::Unbegun | Back::Copying => "copying back",
+                Back::Following | Back::Verified { .. } => "following back",
+            };
+            status.way_back = Some(way.to_owned());
+        }
         if let Some(progress) = progress {
-            status.copied = copied(progress);
+            if history.state.direction().is_forward() {
+                status.copied = copied(progress);
+            }
             status.lag_bytes = progress.sources.iter().map(SourceProgress::lag_bytes).sum();
             status.lag_ms = progress.lag_ms();
             status.commands_applied = progress.sources.iter().map(|row| row.commands_sent).sum();
@@ -214,9 +232,23 @@ impl JobStatus {
         status
     }
 
-    fn take(&mut self, record: &Record) {
+    /// The old shards of a switched job are not kept exact, and why.
+    pub fn no_way_back(&mut self, why: &str) {
+        if self.way_back.is_some() {
+            self.way_back = Some(format!("rollback unavailable because {why}"));
+        }
+    }
+
+    fn take(&mut self, record: &Record, has_switched: &mut bool) {
         match record {
+            Record::FollowingBegan { .. } if *has_switched => {}
             Record::FollowingBegan { copied, .. } => self.copied = *copied,
+            Record::SwitchCommitted { .. } => {
+                *has_switched = true;
+                self.verified_at_ms = None;
+                self.aborted_switches = 0;
+                self.last_abort = None;
+            }
             Record::Verified { at_ms, .. } => self.verified_at_ms = Some(*at_ms),
             Record::VerifyDiffered { .. }
             | Record::Started { .. }
@@ -275,6 +307,10 @@ impl SourceStatus {
 fn next_step(state: &JobState, running: bool) -> &'static str {
     match state {
         JobState::Paused(_) => "keyferry reshard resume",
+        JobState::Switched {
+            back: Back::Verified { .. },
+            ..
+        } if running => "keyferry reshard complete, or rollback",
         JobState::Switched { .. } => "keyferry reshard complete",
         JobState::Completed | JobState::RolledBack | JobState::Cancelled => {
             "keyferry reshard report"
@@ -315,11 +351,13 @@ fn eta_s(history: &History, progress: &MoverProgress) -> Option<u64> {
 /// One line, as `status`, `watch` and the status line print it.
 impl fmt::Display for JobStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.job, self.state,)?;
+        if let Some(way) = &self.way_back {
+            write!(f, ", {way}")?;
+        }
         write!(
             f,
-            "{} {}: {} keys, {} copied",
-            self.job,
-            self.state,
+            ": {} keys, {} copied",
             self.copied.keys,
             Bytes(self.copied.bytes)
         )?;

@@ -24,10 +24,10 @@ use tokio::time::{Instant, sleep_until};
 use super::clock::now_ms;
 use super::cutover::{Action, Cutover, Entry, Event, Misstep, Pause, ProxyIndex};
 use super::history::{JobLog, RecordError, Safety};
-use super::mover::{MarkerReport, MoveError};
+use super::mover::{MarkerReport, MoveError, Position};
 use super::moving::{MarkerApplied, Moving};
 use super::proxies::{Fleet, SwitchTerms};
-use super::record::{ProxyPause, Record};
+use super::record::{Direction, ProxyPause, Record, StreamPosition};
 use super::status::JobStatus;
 use super::stop::Stop;
 use crate::planted::{self, Planted};
@@ -79,18 +79,26 @@ pub struct Switching<'a> {
     pub restarts: u64,
     /// Longest time in all; `None`: until every proxy has answered.
     pub patience: Option<Duration>,
+    /// To the new layout, or back.
+    pub direction: Direction,
 }
 
+/// Tells where the streams of the coming owners are, for the way back.
+pub type Taking<'a> = Pin<Box<dyn Future<Output = Vec<Position>> + Send + 'a>>;
+
 impl Switching<'_> {
-    /// Drives `machine`, which asked for `actions`, to its end.
+    /// Drives `machine`, which asked for `actions`, to its end. Positions are
+    /// taken once the marker is applied, before any commit, and go into the journal
+    /// with the decision.
     ///
     /// # Errors
     /// [`SwitchError`].
-    pub async fn drive<M: Moving>(
+    pub async fn drive<'m, M: Moving>(
         mut self,
         mut machine: Cutover,
         mut actions: Vec<Action>,
-        moving: Option<&M>,
+        moving: Option<&'m M>,
+        mut taking: Option<Taking<'m>>,
     ) -> Result<SwitchEnd, SwitchError> {
         let mut waits = Waits::new(self.patience);
         waits.failure = moving.map(failure);
@@ -100,9 +108,11 @@ impl Switching<'_> {
             for action in actions.drain(..) {
                 match action {
                     Action::Record(entry) => {
-                        waits
-                            .ready
-                            .push_back(self.record(entry, &mut journal_failure));
+                        waits.ready.push_back(self.record(
+                            entry,
+                            &waits.positions,
+                            &mut journal_failure,
+                        ));
                     }
                     Action::Call {
                         proxy,
@@ -119,8 +129,9 @@ impl Switching<'_> {
                         waits.ready.push_back(applied);
                     }
                     Action::PublishMarker => {
+                        let taking = taking.take();
                         waits.marker =
-                            moving.map(|moving| marker(moving, self.terms, self.restarts));
+                            moving.map(|moving| marker(moving, self.terms, self.restarts, taking));
                     }
                 }
             }
@@ -174,17 +185,29 @@ impl Switching<'_> {
         }
     }
 
-    fn record(&mut self, entry: Entry, failure: &mut Option<RecordError>) -> Event {
+    fn record(
+        &mut self,
+        entry: Entry,
+        positions: &[Position],
+        failure: &mut Option<RecordError>,
+    ) -> Event {
         let at_ms = now_ms();
         let recorded = match entry {
             Entry::Intent => {
                 let incarnation = self.terms.incarnation;
-                let intent = Record::SwitchIntended { at_ms, incarnation };
+                let intent = Record::SwitchIntended {
+                    at_ms,
+                    incarnation,
+                    direction: self.direction,
+                };
                 self.log.record(intent, Safety::Synced)
             }
             Entry::Decision if planted::is_on(Planted::DecisionNotRecorded) => Ok(()),
             Entry::Decision => {
-                let decision = Record::SwitchDecided { at_ms };
+                let decision = Record::SwitchDecided {
+                    at_ms,
+                    positions: positions.iter().map(StreamPosition::of).collect(),
+                };
                 self.log.record(decision, Safety::Written)
             }
         };
@@ -257,12 +280,25 @@ impl Switching<'_> {
 }
 
 type Wait<'m, T> = Pin<Box<dyn Future<Output = T> + Send + 'm>>;
-type MarkerWait<'m> = Wait<'m, Result<MarkerReport, MoveError>>;
+type MarkerWait<'m> = Wait<'m, Result<(MarkerReport, Vec<Position>), MoveError>>;
 type FailureWait<'m> = Wait<'m, MoveError>;
 
-fn marker<'m, M: Moving>(moving: &'m M, terms: &SwitchTerms, restarts: u64) -> MarkerWait<'m> {
+fn marker<'m, M: Moving>(
+    moving: &'m M,
+    terms: &SwitchTerms,
+    restarts: u64,
+    taking: Option<Taking<'m>>,
+) -> MarkerWait<'m> {
     let label = format!("switch-{}", terms.incarnation);
-    Box::pin(async move { moving.cut(&label, restarts).await })
+    Box::pin(async move {
+        let report = moving.cut(&label, restarts).await?;
+        // Not later: what clients write after the commit has to come behind them.
+        let positions = match taking {
+            Some(taking) => taking.await,
+            None => Vec::new(),
+        };
+        Ok((report, positions))
+    })
 }
 
 fn failure<'m, M: Moving>(moving: &'m M) -> FailureWait<'m> {
@@ -273,6 +309,8 @@ fn failure<'m, M: Moving>(moving: &'m M) -> FailureWait<'m> {
 struct Waits<'m> {
     ready: VecDeque<Event>,
     marker: Option<MarkerWait<'m>>,
+    /// Taken when the marker was applied.
+    positions: Vec<Position>,
     /// Looked at until the decision.
     failure: Option<FailureWait<'m>>,
     deadline: Option<Instant>,
@@ -285,6 +323,7 @@ impl Waits<'_> {
         Self {
             ready: VecDeque::new(),
             marker: None,
+            positions: Vec::new(),
             failure: None,
             deadline: None,
             patience_ends: patience.map(|patience| Instant::now() + patience),
@@ -314,7 +353,10 @@ impl Waits<'_> {
             report = until_done(&mut self.marker) => {
                 self.marker = None;
                 Some(match report {
-                    Ok(report) => Event::Applied(MarkerApplied::of(&report)),
+                    Ok((report, positions)) => {
+                        self.positions = positions;
+                        Event::Applied(MarkerApplied::of(&report))
+                    }
                     Err(error) => Event::MarkerFailed(error.to_string()),
                 })
             }

@@ -31,6 +31,7 @@ mod dialect;
 mod error;
 mod greeting;
 mod large;
+mod retained;
 mod unasked;
 
 use batch::Sent;
@@ -41,6 +42,8 @@ pub use error::PipeError;
 pub use greeting::{Greeting, Manner, is_failure};
 use large::Passing;
 pub use large::{LARGE_BYTES_MIN, LargeReply};
+use retained::Retained;
+pub use retained::{RETAINED_BYTES_MAX, Refused};
 
 /// Shortest and longest wait before a failed connection is tried again.
 pub const RETRY_MS_MIN: u64 = 50;
@@ -71,6 +74,8 @@ pub struct Pipe<T> {
     partial: Vec<u8>,
     /// Of a large reply that is handed over as it arrives.
     passing: Option<Box<Passing>>,
+    /// While the shard may refuse what was sent as a user of an epoch.
+    retained: Option<Box<Retained<T>>>,
     /// When bytes of a large request or reply last passed.
     progress_us: u64,
     retry_ms: u64,
@@ -91,6 +96,7 @@ impl<T: Copy> Pipe<T> {
             in_flight: VecDeque::new(),
             partial: Vec::new(),
             passing: None,
+            retained: None,
             progress_us: 0,
             retry_ms: RETRY_MS_MIN,
             sent: 0,
@@ -176,13 +182,16 @@ impl<T: Copy> Pipe<T> {
     /// Queues a batch of `count` requests.
     #[inline]
     pub fn send(&mut self, bytes: &[u8], ticket: T, count: u32, now_us: u64) {
-        self.out.extend_from_slice(bytes);
+        self.out_mut().extend_from_slice(bytes);
         self.expect(ticket, count, now_us);
     }
 
     /// Lets the caller build requests in place; follow with [`Pipe::expect`].
     #[inline]
     pub fn out_mut(&mut self) -> &mut Vec<u8> {
+        if let Some(retained) = &mut self.retained {
+            retained.begin(&self.out);
+        }
         &mut self.out
     }
 
@@ -196,6 +205,9 @@ impl<T: Copy> Pipe<T> {
             count,
             answered: 0,
         });
+        if let Some(retained) = &mut self.retained {
+            retained.keep_last(&self.out);
+        }
     }
 
     /// Requests queued since the pipe was made.
@@ -294,6 +306,9 @@ impl<T: Copy> Pipe<T> {
         now_us: u64,
         deliver: &mut impl FnMut(Replies<'_, T>),
     ) -> Result<usize, PipeError> {
+        if self.retained.is_some() {
+            return self.take_replies_retained(input, now_us, deliver);
+        }
         let mut taken = self.take_greeting(input, now_us)?;
         while taken < input.len() {
             let before = taken;
@@ -410,6 +425,7 @@ impl<T: Copy> Pipe<T> {
         self.partial.clear();
         self.scanner.reset();
         self.passing = None;
+        self.forget_retained();
     }
 
     /// Whether the shard may close the connection now without a request being
@@ -443,7 +459,9 @@ impl<T: Copy> Pipe<T> {
             first: sent.answered,
             count: sent.count - sent.answered,
         };
-        self.in_flight.drain(..).map(unanswered).collect()
+        let all = self.in_flight.drain(..).map(unanswered).collect();
+        self.forget_retained();
+        all
     }
 }
 

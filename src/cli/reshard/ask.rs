@@ -174,7 +174,7 @@ fn give_up_journal(dir: &StateDir, verb: Verb) -> Result<ExitStatus, Failure> {
     let lock = dir.lock().map_err(JobError::from)?;
     let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
     let history = history.ok_or_else(|| no_job(dir))?;
-    check_can_give_up(&history)?;
+    check_can_give_up(&history, verb)?;
     let at_ms = now_ms();
     let record = match verb {
         Verb::Rollback => Record::RolledBack { at_ms },
@@ -196,11 +196,15 @@ fn give_up_journal(dir: &StateDir, verb: Verb) -> Result<ExitStatus, Failure> {
     Ok(finish(out, written, ExitStatus::Done))
 }
 
-fn check_can_give_up(history: &History) -> Result<(), Failure> {
+fn check_can_give_up(history: &History, verb: Verb) -> Result<(), Failure> {
     let (what, help) = match &history.state {
+        JobState::Switched { .. } if verb == Verb::Rollback => (
+            "the job has switched, and no process keeps its old shards exact",
+            "run the job's `reshard start` command again (with --stay if it has --switch auto), and this one when status says `following back`",
+        ),
         JobState::Switched { .. } => (
-            "the job has switched, and rollback after a switch is not in this build",
-            "move back with a job of its own (`reshard start --to` the old layout), after `reshard complete --yes`",
+            "the job has switched",
+            "go back with `keyferry reshard rollback --yes`, or end the job with `complete --yes`",
         ),
         JobState::Switching(_) => (
             "a switch of this job was interrupted and must be finished first",
@@ -241,7 +245,9 @@ fn not_running(dir: &StateDir) -> Failure {
         state.name()
     );
     let help = match state {
-        JobState::Switched { .. } => "it needs nothing more but `keyferry reshard complete --yes`",
+        JobState::Switched { .. } => {
+            "end it with `keyferry reshard complete --yes`, or run its `reshard start` command again to follow back"
+        }
         _ if state.is_over() => "it is over; see `keyferry reshard report`",
         _ => "run its `reshard start` command again: it resumes",
     };

@@ -1,26 +1,33 @@
 //! `keyferry reshard complete`: ends a switched job; `--purge` deletes the
 //! moved keys from old shards that stay.
 //!
+//! A process that keeps the old shards exact is asked to let go first.
+//!
 //! Invariant: nothing is deleted unless every proxy routes by this very job's
 //! layout and epoch, from the first key to the last (`reshard::purging`).
 
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::cli::pool_choice::choose;
 use crate::config;
 use crate::reshard::clock::now_ms;
+use crate::reshard::control::{Verb, ask_job};
+use crate::reshard::ending::Ending;
 use crate::reshard::history::{History, JobLog, Safety};
 use crate::reshard::job_error::JobError;
-use crate::reshard::mover::purge;
+use crate::reshard::mover::{purge, remove_notes};
 use crate::reshard::proxies::{Fleet, ProxyUrl};
 use crate::reshard::purging::{CHECK_EVERY, while_in_force};
 use crate::reshard::record::Record;
 use crate::reshard::report::Report;
+use crate::reshard::run::mover_names;
 use crate::reshard::state::JobState;
+use crate::reshard::state_dir::{Lock, StateDir, StateDirError};
 use crate::router::layout::Layout;
 use crate::router::moves::Moves;
 use crate::upstream::config::{Secret, UpstreamConfig};
@@ -30,7 +37,10 @@ use super::place::PlaceArgs;
 use super::pool::ProxyArgs;
 use super::quantity::KeyRate;
 use super::start::{ask_for_name, can_ask};
-use super::{Failure, block_on};
+use super::{Failure, block_on, status_of};
+
+/// Longest wait for a process that said it lets go.
+const LET_GO_MAX: Duration = Duration::from_secs(10);
 
 /// Arguments of `keyferry reshard complete`.
 #[derive(Debug, clap::Args)]
@@ -58,28 +68,23 @@ pub fn run(args: &CompleteArgs) -> ExitStatus {
 
 async fn complete(args: &CompleteArgs) -> Result<ExitStatus, Failure> {
     let dir = args.place.dir()?;
-    let lock = dir.lock().map_err(JobError::from)?;
-    let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
+    let history = dir.history().map_err(JobError::from)?;
     let history = history.ok_or_else(|| no_job(&dir))?;
     if matches!(history.state, JobState::Completed) {
         return Ok(say("the job is completed already"));
     }
-    if !matches!(history.state, JobState::Switched { .. }) {
-        return Err(Failure::new(
-            ExitStatus::Refused,
-            format!(
-                "the job is {}, not switched; nothing was changed",
-                history.state.name()
-            ),
-            "switch it first, or give it up with `keyferry reshard cancel --yes`",
-        ));
-    }
+    check_switched(&history)?;
     consent(args, &history)?;
+    let lock = take_over(&dir).await?;
+    let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
+    let history = history.ok_or_else(|| no_job(&dir))?;
+    check_switched(&history)?;
     let purged_keys = if args.purge {
         Some(delete_moved(args, &history).await?)
     } else {
         None
     };
+    remove_what_was_noted(args, &history).await;
     let mut log = JobLog::new(history, journal);
     let record = Record::Completed {
         at_ms: now_ms(),
@@ -89,6 +94,43 @@ async fn complete(args: &CompleteArgs) -> Result<ExitStatus, Failure> {
     let report = Report::of(log.history());
     dir.write_report(&lock, &report).map_err(JobError::from)?;
     Ok(say(&report.to_string()))
+}
+
+fn check_switched(history: &History) -> Result<(), Failure> {
+    if matches!(history.state, JobState::Switched { .. }) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Refused,
+        format!(
+            "the job is {}, not switched; nothing was changed",
+            history.state.name()
+        ),
+        "switch it first, or give it up with `keyferry reshard cancel --yes`",
+    ))
+}
+
+/// The directory's lock, once the process that follows back has let go of
+/// everything: the reverse tap ends before anything is deleted.
+async fn take_over(dir: &StateDir) -> Result<Lock, Failure> {
+    let asked = ask_job(&dir.socket_path(), Verb::Complete).await;
+    if let Some(mut asked) = asked.map_err(JobError::from)? {
+        let answer = asked.next().await.map_err(JobError::from)?;
+        match answer {
+            Some(answer) if answer.ending != Ending::Done => {
+                return Err(Failure::new(
+                    status_of(answer.ending),
+                    answer.message,
+                    "see `keyferry reshard status`",
+                ));
+            }
+            _ => {}
+        }
+    }
+    let waited = tokio::time::timeout(LET_GO_MAX, dir.lock_when_free()).await;
+    waited
+        .unwrap_or_else(|_| Err(StateDirError::AlreadyRuns(dir.path().to_path_buf())))
+        .map_err(|error| JobError::from(error).into())
 }
 
 fn say(text: &str) -> ExitStatus {
@@ -126,6 +168,27 @@ async fn delete_moved(args: &CompleteArgs, history: &History) -> Result<u64, Fai
     };
     let report = while_in_force(fleet, history, CHECK_EVERY, deleting).await?;
     Ok(report.map_err(JobError::from)?.keys())
+}
+
+/// The movers' notes on servers; that they stay is no reason to keep the job open.
+async fn remove_what_was_noted(args: &CompleteArgs, history: &History) {
+    let planned = &history.planned;
+    let names = mover_names(&planned.job);
+    let names = names.each_ref().map(String::as_str);
+    let removed = async {
+        let (upstream, _) = settings(args.place.config(), &planned.pool)?;
+        let from = Layout::new(planned.from.clone()).map_err(JobError::from)?;
+        let to = Layout::new(planned.to.clone()).map_err(JobError::from)?;
+        let moves = Moves::between(Arc::new(from), Arc::new(to)).map_err(JobError::from)?;
+        let removed = remove_notes(&moves, &upstream, &names).await;
+        removed.map_err(|error| Failure::from(JobError::from(error)))
+    };
+    if let Err(failure) = removed.await {
+        print_error(&format!(
+            "warning: keys with the prefix __keyferry: stay on servers (with -c their passwords are known): {}",
+            failure.text
+        ));
+    }
 }
 
 /// How to reach shards and proxies: the config's word, or no passwords.

@@ -14,7 +14,9 @@ use crate::reshard::job::Job;
 use crate::reshard::mover::{Attach, Bound, OnConflict, Tapping, Throttle, ThrottleChange};
 use crate::reshard::moving::Movers;
 use crate::reshard::plan::Plan;
-use crate::reshard::prepare::{JobOptions, Prepared, StartRequest, SwitchMode, prepare};
+use crate::reshard::prepare::{
+    AfterSwitch, JobOptions, Prepared, StartRequest, SwitchMode, prepare,
+};
 use crate::reshard::report::Report;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::stop::{Stop, StopSource, stop_channel};
@@ -35,6 +37,10 @@ pub struct StartArgs {
     /// Who starts the switch: `reshard switch` from elsewhere, or the job itself
     #[arg(long, value_enum, default_value = "manual", value_name = "WHO")]
     switch: WhoSwitches,
+    /// Stay after the switch and keep the old shards exact, so that `rollback` is
+    /// possible until `complete`; what --switch manual does anyway
+    #[arg(long)]
+    stay: bool,
     /// Directory of the job's journal [default: `reshard` in server.state_dir]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -131,7 +137,7 @@ async fn start(args: &StartArgs, meant: MeantPool) -> Result<ExitStatus, Failure
         }
         Prepared::AlreadySwitched(history) => {
             let text = format!(
-                "{}\nthe job has switched already; end it with `keyferry reshard complete --yes --state {}`",
+                "{}\nthe job has switched already; end it with `keyferry reshard complete --yes --state {}`, or start again with --stay to be able to roll it back",
                 Report::of(&history),
                 dir.path().display()
             );
@@ -179,6 +185,10 @@ fn request(args: &StartArgs, meant: MeantPool) -> StartRequest {
                 target_ping_p99_ms_max: args.target_p99,
                 source_buffer_bytes_max: args.source_buffer,
             }),
+            after: match args.switch {
+                WhoSwitches::Auto if !args.stay => AfterSwitch::End,
+                WhoSwitches::Auto | WhoSwitches::Manual => AfterSwitch::FollowBack,
+            },
             ..JobOptions::default()
         },
     }

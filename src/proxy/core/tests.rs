@@ -17,6 +17,7 @@ use crate::upstream::config::UpstreamConfig;
 use crate::upstream::pipe::PipeError;
 
 mod large;
+mod logins;
 
 /// A core with shards that the test answers for.
 struct World {
@@ -191,7 +192,7 @@ impl World {
         Arc::new(Moves::between(from, layout(ports)).unwrap())
     }
 
-    fn hold(&mut self, moves: &Arc<Moves>) -> oneshot::Receiver<()> {
+    fn hold(&mut self, moves: &Arc<Moves>) -> oneshot::Receiver<Result<(), String>> {
         let gate = Gate::Held(Arc::clone(moves));
         let routing = Routing {
             gate,
@@ -288,7 +289,7 @@ fn a_held_gate_keeps_moving_keys_and_their_followers_and_lets_others_pass() {
         "only the client that moves nothing"
     );
     world.reply(1, b":1\r\n");
-    assert_eq!(drained.try_recv(), Ok(()));
+    assert_eq!(drained.try_recv(), Ok(Ok(())));
     assert_eq!(world.got(early), ":1\r\n");
     world.reply(1, b":7\r\n");
     assert_eq!(
@@ -312,7 +313,7 @@ fn what_depends_on_where_keys_are_waits_at_a_shut_gate() {
     let mut world = World::new(&[1, 2]);
     let moves = world.moves_to(&[1, 3]);
     let mut drained = world.hold(&moves);
-    assert_eq!(drained.try_recv(), Ok(()));
+    assert_eq!(drained.try_recv(), Ok(Ok(())));
     let clients: Vec<u32> = (0..4).map(|_| world.client()).collect();
     for (client, request) in clients
         .iter()
@@ -358,7 +359,7 @@ fn an_aborted_hold_goes_on_where_it_was_and_leaves_no_pipe_behind() {
     let client = world.client();
     let key = world.key_on(1);
     let mut drained = world.hold(&moves);
-    assert_eq!(drained.try_recv(), Ok(()));
+    assert_eq!(drained.try_recv(), Ok(Ok(())));
     world.say(client, &[&["GET", &key]]);
     assert_eq!(world.core.pipes.len(), 3);
     let from = Arc::clone(&world.core.routing.layout);

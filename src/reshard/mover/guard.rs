@@ -69,11 +69,21 @@ impl Guard {
         self.unguarded
     }
 
+    /// Whether the key ends later on its target than it says.
+    pub(super) fn guards(&self, db: u32, key: &[u8]) -> bool {
+        !self.keys.is_empty() && self.keys.contains_key(&(db, Box::from(key)))
+    }
+
     /// Ends the guard; what it remembered is to be settled.
     pub(super) fn lift(&mut self) -> Guarded {
         self.active = false;
         self.bytes = 0;
         std::mem::take(&mut self.keys)
+    }
+
+    /// Takes a key that an earlier run may have guarded.
+    pub(super) fn recall(&mut self, db: u32, key: &[u8], target: TargetIndex) {
+        self.remember(db, key, target);
     }
 
     /// The time to send for a key of the snapshot.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::compare::Seen;
 use super::guard::Guarded;
 use super::placement::TargetIndex;
 use super::settle::Fix;
@@ -38,6 +39,7 @@ pub(super) enum Expected {
         db: u32,
         keys: Vec<Bytes>,
         reads: Vec<TargetReads>,
+        remarks: Remarks,
     },
     /// The end of the guard: what it remembered goes to the settler.
     Lift(oneshot::Sender<Guarded>),
@@ -46,8 +48,44 @@ pub(super) enum Expected {
         db: u32,
         fixes: oneshot::Receiver<Vec<Fix>>,
     },
+    /// Pending keys, read from the source together with the marker.
+    Refresh {
+        db: u32,
+        keys: Vec<Bytes>,
+        /// In the order of the keys.
+        values: oneshot::Receiver<Vec<Seen>>,
+        /// Told when they are taken.
+        met: oneshot::Sender<()>,
+    },
     /// All times are right: the source is followed.
     Settled,
+}
+
+/// What the source task knows of keys that are read at a marker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Remarks(Arc<Mutex<HashMap<Bytes, Remark>>>);
+
+/// Why a target's key is not what its source's is, at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remark {
+    /// It is pending: to be looked at again.
+    Pending,
+    /// It is guarded: it ends later than it says.
+    Guarded,
+}
+
+impl Remarks {
+    pub(super) fn add(&self, key: &Bytes, remark: Remark) {
+        self.map().insert(key.clone(), remark);
+    }
+
+    pub(super) fn of(&self, key: &Bytes) -> Option<Remark> {
+        self.map().get(key).copied()
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<Bytes, Remark>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Reads for one target at the place of a marker.
@@ -86,6 +124,11 @@ impl Board {
             markers.expected.insert(message, what);
         }
         holds
+    }
+
+    /// What was to come with a marker that may not have been published.
+    pub(super) fn forget(&self, message: &[u8]) {
+        self.markers().expected.remove(message);
     }
 
     /// Number of the stream that is read now.

@@ -24,7 +24,7 @@ use super::guard::Guarded;
 use super::link::{Link, Patience, info_field};
 use super::marker::{Board, Expected, MARKER_CHANNEL, Nonces};
 use super::placement::TargetIndex;
-use super::reads::{Clock, read_times};
+use super::reads::{Clock, Depth, read_at_marker};
 
 const STEP: &str = "publish a marker";
 /// Keys whose times are read at one marker.
@@ -165,7 +165,8 @@ impl Settler {
             return Err(self.restarted());
         }
         let names: Vec<&Bytes> = keys.iter().map(|(_, key, _)| key).collect();
-        let seen = read_times(&mut self.link, &names, &message, clock).await?;
+        let depth = Depth::Presence;
+        let seen = read_at_marker(&mut self.link, &names, &message, depth, clock).await?;
         let made = keys
             .iter()
             .zip(seen)

@@ -14,19 +14,22 @@ use crate::router::address::ShardAddress;
 
 use super::begin::{Begin, SourceBegin};
 use super::canary::{Canaries, send_canaries};
+use super::checkpoint::{Checkpoint, Lineage, common_point};
 use super::config::{Attach, MoverConfig, SOURCE_PATIENCE_MS_MAX};
-use super::conflict::{TargetsChecked, lane_name};
+use super::conflict::{Ended, TargetsChecked};
 use super::error::{MoveError, Role};
 use super::feed::FeedConfig;
 use super::keyspace::databases;
-use super::lane::{Lane, LaneMeter, LaneNames};
+use super::lane::{Dialer, Lane, LaneMeter, LaneNames};
 use super::link::Link;
 use super::marker::{Board, Nonces};
 use super::pace::Pace;
+use super::pending::Pending;
 use super::placement::{Placement, SourceIndex, TargetIndex};
 use super::progress::{MoverProgress, SourceRow, report};
 use super::publisher::{PUBLISH_QUEUE_MAX, publish};
 use super::queue::LaneQueue;
+use super::refresh::{Refresher, refresh};
 use super::running::{Mover, MoverParts};
 use super::settle::{Settler, settle};
 use super::shortfall::{ShortfallFile, ShortfallLog};
@@ -104,6 +107,18 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
     }))
 }
 
+/// A lane that is about to begin.
+struct DialedLane {
+    target: TargetIndex,
+    names: LaneNames,
+    dialer: Dialer,
+    link: Link,
+    ended: Ended,
+    dialect: Dialect,
+    /// What an earlier run of the job left.
+    found: Option<Checkpoint>,
+}
+
 /// What is being put together.
 struct Starter {
     cfg: MoverConfig,
@@ -129,7 +144,7 @@ fn lane_count(placement: &Placement) -> usize {
 }
 
 /// What the server behind `link` says that it is.
-async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
+pub(super) async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
     const STEP: &str = "read INFO";
     let info = link.text(STEP, &[b"INFO"]).await?;
     dialect_of(&info, link)
@@ -198,8 +213,7 @@ impl Starter {
         };
         let targets: Vec<TargetIndex> = self.placement.targets_of(index).collect();
         let shortfalls = ShortfallLog::new(self.shortfall_file.clone());
-        let mut queues = Vec::new();
-        let mut meters = Vec::new();
+        let mut dialed = Vec::new();
         for target in targets {
             let Some(server) = self.placement.targets().get(target.0).cloned() else {
                 continue;
@@ -208,9 +222,16 @@ impl Starter {
                 source: address.clone(),
                 target: server,
             };
+            dialed.push(self.dial_lane(index, target, names).await?);
+        }
+        let (begin, lineage) = self.source_begin(&address, &dialed);
+        let mut queues = Vec::new();
+        let mut meters = Vec::new();
+        for lane in dialed {
             let meter = Arc::new(LaneMeter::default());
             let shared = (Arc::clone(&meter), shortfalls.clone());
-            queues.push(self.start_lane(index, target, names, shared).await?);
+            let queue = self.start_lane(index, lane, (&begin, lineage), shared);
+            queues.push(queue.await?);
             meters.push(meter);
         }
         let mut link = Link::connect(Role::Source, &address, &self.cfg.upstream).await?;
@@ -228,6 +249,7 @@ impl Starter {
         );
 
         let board = Board::default();
+        let pending = Pending::new();
         let (drained, settling) = mpsc::channel(1);
         if self.cfg.tapping.attach == Attach::Psync {
             let settler = Settler {
@@ -240,6 +262,17 @@ impl Starter {
             let stop = self.tasks.stop_signal();
             let name = format!("settler {address}");
             self.tasks.spawn(name, settle(settler, settling, stop));
+            let refresher = Refresher {
+                link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
+                index,
+                placement: Arc::clone(&self.placement),
+                board: board.clone(),
+                nonces: Arc::clone(&self.nonces),
+                pending: pending.clone(),
+            };
+            let stop = self.tasks.stop_signal();
+            let name = format!("refresher {address}");
+            self.tasks.spawn(name, refresh(refresher, stop));
         }
         let row = SourceRow::new(address.clone(), held, meters.clone(), shortfalls.clone());
         let row = Arc::new(row);
@@ -249,7 +282,6 @@ impl Starter {
         self.lane_counts.push(queues.len());
         let name = format!("source {address}");
         let feed = self.feed(index, &address, &board);
-        let begin = self.source_begin(&address);
         let parts = SourceParts {
             index,
             address,
@@ -257,6 +289,7 @@ impl Starter {
             queues,
             meters,
             board,
+            pending,
             cut: self.cut.subscribe(),
             row,
             pace: Arc::clone(&self.pace),
@@ -270,14 +303,24 @@ impl Starter {
         Ok(())
     }
 
-    fn source_begin(&self, source: &ShardAddress) -> SourceBegin {
-        match &self.cfg.begin {
+    /// How a source begins whose lanes were dialed, and of which copy it is then.
+    fn source_begin(&self, source: &ShardAddress, dialed: &[DialedLane]) -> (SourceBegin, Lineage) {
+        let begin = match &self.cfg.begin {
             Begin::Copy => SourceBegin::Clean,
-            Begin::Resume => SourceBegin::Anew,
+            Begin::Resume if dialed.is_empty() => SourceBegin::Clean,
+            Begin::Resume => {
+                let found: Vec<_> = dialed.iter().map(|lane| lane.found.clone()).collect();
+                let is_sure = dialed.iter().all(|lane| lane.ended == Ended::Surely);
+                match common_point(&found).filter(|_| is_sure) {
+                    Some((lineage, point)) => return (SourceBegin::GoOn(point), lineage),
+                    None => SourceBegin::Anew,
+                }
+            }
             Begin::Follow(positions) => {
                 SourceBegin::following(positions, source, self.cfg.tapping.attach)
             }
-        }
+        };
+        (begin, Lineage::new())
     }
 
     /// Whom the taps read from, with their rows.
@@ -332,36 +375,63 @@ impl Starter {
         }
     }
 
-    async fn start_lane(
-        &mut self,
+    async fn dial_lane(
+        &self,
         source: SourceIndex,
         target: TargetIndex,
         names: LaneNames,
+    ) -> Result<DialedLane, MoveError> {
+        let limits = self.cfg.limits.shared_by(self.lanes);
+        let upstream = self.cfg.upstream.clone();
+        let dialer = Dialer::new(names.clone(), upstream, (&self.cfg.job, source), limits);
+        let (mut link, ended) = dialer.connect().await?;
+        let dialect = dialect(&mut link).await?;
+        let found = dialer.checkpoint(&mut link).await?;
+        Ok(DialedLane {
+            target,
+            names,
+            dialer,
+            link,
+            ended,
+            dialect,
+            found,
+        })
+    }
+
+    async fn start_lane(
+        &mut self,
+        source: SourceIndex,
+        lane: DialedLane,
+        (begin, lineage): (&SourceBegin, Lineage),
         (meter, shortfalls): (Arc<LaneMeter>, ShortfallLog),
     ) -> Result<LaneQueue, MoveError> {
-        let mut link = Link::connect(Role::Target, &names.target, &self.cfg.upstream).await?;
-        let dialect = dialect(&mut link).await?;
+        let DialedLane {
+            names,
+            dialer,
+            mut link,
+            ..
+        } = lane;
+        let checkpoint = match (begin, lane.found) {
+            (SourceBegin::GoOn(_), Some(found)) => found,
+            _ => {
+                let first = Checkpoint::first(lineage, begin.point());
+                dialer.write(&mut link, &first).await?;
+                first
+            }
+        };
         let tag = format!("{}:{}", self.cfg.job, source.0);
-        let restorer = Restorer::new(dialect, RestoreOptions::new(self.overwrite, tag));
-        let name = lane_name(&self.cfg.job);
-        // A server without SETNAME only makes a resumed run less sure of itself.
-        link.ask(
-            "name the connection",
-            &[b"CLIENT", b"SETNAME", name.as_bytes()],
-        )
-        .await?;
-        let (reader, writer) = link.into_halves();
-        // The link was asked one thing and answered it: nothing is left in its buffer.
-        let halves = (reader.into_raw().0, writer.into_raw());
+        let restorer = Restorer::new(lane.dialect, RestoreOptions::new(self.overwrite, tag));
         let limits = self.cfg.limits.shared_by(self.lanes);
         let (queue, mut batches) = LaneQueue::new(
-            target,
+            lane.target,
             names.clone(),
+            (dialer.key().to_vec(), checkpoint.clone()),
             (limits.queue_bytes, restorer),
             Arc::clone(&meter),
         );
         let task = format!("lane {} -> {}", names.source, names.target);
-        let lane = Lane::new(names, halves, limits, (meter, shortfalls));
+        let shared = (meter, shortfalls);
+        let lane = Lane::new((names, dialer), link, &checkpoint, limits, shared);
         let stop = self.tasks.stop_signal();
         self.tasks
             .spawn(task, async move { lane.run(&mut batches, stop).await });

@@ -1,7 +1,5 @@
 //! One try of a switch, what comes of it, and the switch that a dead process left.
 
-use std::sync::Arc;
-
 use super::Runner;
 use super::follow::Due;
 use crate::reshard::clock::now_ms;
@@ -10,43 +8,42 @@ use crate::reshard::cutover::{Cutover, Proxies};
 use crate::reshard::ending::Ending;
 use crate::reshard::history::History;
 use crate::reshard::job_error::JobError;
-use crate::reshard::moving::{CleanVerify, Moving, with_pass_hint};
+use crate::reshard::moving::{CleanVerify, DataPath, Moving, with_pass_hint};
 use crate::reshard::prepare::{AUTO_TRIES_MAX, check_proxies};
 use crate::reshard::proxies::SwitchTerms;
-use crate::reshard::record::{ProxyPause, Record};
+use crate::reshard::record::{Direction, ProxyPause, Record};
 use crate::reshard::recovery::recover;
 use crate::reshard::report::Report;
 use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
 use crate::reshard::stop::Stop;
-use crate::reshard::switching::{SwitchEnd, Switching};
+use crate::reshard::switching::{SwitchEnd, Switching, Taking};
 
 impl Runner {
-    /// Finishes a switch that an earlier process left open; whether it is committed.
-    pub(super) async fn settle(&mut self) -> Result<bool, JobError> {
+    /// Finishes a switch that an earlier process left open, whichever way it went.
+    pub(super) async fn settle(&mut self) -> Result<(), JobError> {
         self.say("finishing an interrupted switch");
+        if self.log.state().direction() == Direction::Back {
+            self.turn_round()?;
+        }
         let terms = self.terms();
         let mut stop = self.stop.clone();
         match recover(self.switching(&terms, &mut stop)).await? {
-            SwitchEnd::Committed(proxies) => {
-                self.committed(proxies)?;
-                Ok(true)
-            }
+            SwitchEnd::Committed(proxies) => self.committed(proxies),
             SwitchEnd::Aborted { why } => {
                 let at_ms = now_ms();
                 self.record(Record::SwitchAborted { at_ms, why })?;
-                let from = Arc::clone(self.moves.from());
-                check_proxies(&mut self.fleet, self.log.history(), &from).await?;
-                Ok(false)
+                check_proxies(&mut self.fleet, self.log.history()).await
             }
             SwitchEnd::Unfinished { waiting } => Err(JobError::SwitchUnfinished(waiting)),
         }
     }
 
     /// One try; `None` when it is committed.
-    pub(super) async fn try_switch<M: Moving>(
+    pub(super) async fn try_switch<D: DataPath>(
         &mut self,
-        moving: &M,
+        data: &D,
+        moving: &D::Moving,
         reply: Option<Reply>,
     ) -> Result<Option<Due>, JobError> {
         let clean = match self.fresh_clean() {
@@ -54,16 +51,14 @@ impl Runner {
             None => match (self.verify(moving).await, reply.is_some()) {
                 (Ok(clean), _) => clean,
                 (Err(error @ (JobError::Differences { .. } | JobError::Unheld { .. })), true) => {
-                    tell(
-                        reply,
-                        Ending::Guard,
-                        &format!("a switch needs a clean verify: {error}"),
-                    );
-                    return Ok(Some(Due::Wait));
+                    let why = format!("a switch needs a clean verify: {error}");
+                    tell(reply, Ending::Guard, &why);
+                    return self.after_differences(error).map(Some);
                 }
                 (Err(error), _) => return Err(error),
             },
         };
+        self.attach_keepers(data).await?;
         self.record_clean()?;
         if let Err(error) = self.check_all_held() {
             let Some(reply) = reply else {
@@ -105,7 +100,10 @@ impl Runner {
         moving: &M,
         proof: CleanVerify,
     ) -> Result<SwitchEnd, JobError> {
-        self.say("switching");
+        self.say(match self.direction {
+            Direction::Forward => "switching",
+            Direction::Back => "switching back",
+        });
         let terms = SwitchTerms {
             incarnation: self.log.history().incarnation + 1,
             ..self.terms()
@@ -113,11 +111,20 @@ impl Runner {
         let mut actions = Vec::new();
         let machine = Cutover::begin(Proxies(self.fleet.len()), &mut actions);
         let mut stop = self.stop.clone();
+        let keepers = self.keepers.take();
+        let taking = keepers.as_ref().map(|keepers| {
+            let taking: Taking<'_> = Box::pin(keepers.positions());
+            taking
+        });
         let switching = Switching {
             restarts: proof.restarts(),
             ..self.switching(&terms, &mut stop)
         };
-        Ok(switching.drive(machine, actions, Some(moving)).await?)
+        let ended = switching
+            .drive(machine, actions, Some(moving), taking)
+            .await;
+        self.keepers = keepers;
+        Ok(ended?)
     }
 
     async fn after_abort<M: Moving>(
@@ -128,7 +135,12 @@ impl Runner {
     ) -> Result<Due, JobError> {
         tracing::warn!(why, "the switch was taken back");
         if reply.is_some() {
-            let text = format!("the switch was taken back, clients are on the old route: {why}");
+            let (what, route) = match self.direction {
+                Direction::Forward => ("switch", "old"),
+                Direction::Back => ("rollback", "new"),
+            };
+            let text =
+                format!("the {what} was taken back, clients are on the {route} route: {why}");
             tell(reply, Ending::Temporary, &text);
             self.record_clean()?;
             return Ok(Due::Wait);
@@ -159,12 +171,13 @@ impl Runner {
 
     fn terms(&self) -> SwitchTerms {
         let history: &History = self.log.history();
+        let goal = history.planned.goal(self.direction);
         SwitchTerms {
             job: history.planned.job.clone(),
-            epoch: history.planned.epoch,
+            epoch: goal.epoch,
             incarnation: history.incarnation,
             from_fingerprint: self.moves.from().fingerprint(),
-            to: history.planned.to.clone(),
+            to: goal.to.clone(),
             lease: self.options.hold,
         }
     }
@@ -179,6 +192,7 @@ impl Runner {
             hold: self.options.hold,
             restarts: 0,
             patience: None,
+            direction: self.direction,
         }
     }
 }

@@ -132,7 +132,7 @@ impl<T: Copy> Pipe<T> {
         }
         sent.answered += 1;
         if sent.answered == sent.count {
-            self.in_flight.pop_front();
+            self.pop_front();
         }
         self.passing = None;
         self.receive_whole(rest, now_us, deliver)
@@ -145,6 +145,9 @@ impl<T: Copy> Pipe<T> {
 
     /// Queues more bytes of the last request, which came without its end.
     pub fn send_more(&mut self, bytes: &[u8], now_us: u64) {
+        if let Some(retained) = &mut self.retained {
+            retained.unkeep_last();
+        }
         self.out.extend_from_slice(bytes);
         self.progress_us = now_us;
     }

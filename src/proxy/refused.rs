@@ -1,0 +1,411 @@
+//! Requests that a shard refused because their epoch is over, kept until it is
+//! known where they go.
+//!
+//! ```text
+//!              -NOPERM, or AUTH refused                 a later route: sent there
+//!   in flight ----------------------------> refused ----------------------------->
+//!                                              |  \ the shard is not fenced: sent again,
+//!                                              |   '  and a second -NOPERM is the reply
+//!                                              '- nothing for 250 ms: -TRYAGAIN
+//! ```
+//! A shard that answers `-NOPERM` did not execute the request, so it is no
+//! repetition. A user's rights are changed once, so what one connection sent is
+//! refused from some request on: the refused ones are a suffix. Each client whose
+//! request is refused sends nothing more until it is owed nothing, so its order
+//! is kept also where its requests go to other connections now.
+//!
+//! Sent again: requests of one key, or of keys that are together on the new
+//! route; parts of split commands likewise; scripts and publications.
+//! Answered by `-TRYAGAIN`, which is as safe, because nothing was executed: what
+//! was not kept (large requests, more than `RETAINED_BYTES_MAX` on a connection),
+//! commands that ask every shard, those that wait (BLPOP) or follow a WATCH, and
+//! keys that the new route parts. A transaction's EXEC is answered by the shard
+//! itself, with EXECABORT.
+//!
+//! Invariants
+//! - A request whose connection broke after it was sent is not among them.
+//! - If a later request of the same client on the same connection was executed,
+//!   its refused ones are not sent again: that would turn their order round.
+
+use std::collections::VecDeque;
+
+use tracing::warn;
+
+use crate::metrics::latency::CommandClass;
+use crate::metrics::pool::ErrorKind;
+use crate::resp::{Request, write_error};
+use crate::router::address::ShardAddress;
+use crate::router::commands::{Command, Handling, SessionCommand};
+use crate::router::epoch::Route;
+use crate::router::layout::ShardIndex;
+use crate::upstream::pipe::{PipeError, Refused, Replies};
+
+use super::core::{PoolCore, Ticket};
+use super::dispatch::TRYAGAIN;
+use super::intake::{HELD_BYTES_MAX, HELD_REQUESTS_MAX};
+use super::private_pipes::Role;
+use super::reader::Meant;
+
+/// Longest time a refused request waits for its route.
+pub const REFUSED_MS_MAX: u64 = 250;
+/// How often the control side is told that requests wait for a route.
+const TELL_MS: u64 = 50;
+/// What a shard says of a user it does not know.
+const NO_SUCH_USER: &str = "WRONGPASS";
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct RefusedRequests {
+    queue: VecDeque<Waiting>,
+    /// Of the requests in the queue.
+    bytes: usize,
+    /// When the control side was last told, in milliseconds.
+    told_ms: u64,
+    /// Since when some connection's user is not known to its shard.
+    doubted_ms: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    /// Where it was refused.
+    address: ShardAddress,
+    pipe: u32,
+    lane: u32,
+    request: Vec<u8>,
+    /// Empty: it never left.
+    reply: Vec<u8>,
+    since_ms: u64,
+    /// A later request of its client on the same connection was executed.
+    is_overtaken: bool,
+}
+
+/// Where a refused request goes now.
+enum Target {
+    Pipe(u32),
+    /// The gate is held.
+    Later,
+    Nowhere,
+}
+
+impl PoolCore {
+    /// As [`PoolCore::receive`], on a pipe whose requests may be refused.
+    #[cold]
+    pub(super) fn receive_retained(
+        &mut self,
+        key: u32,
+        bytes: Option<&[u8]>,
+        is_original: bool,
+    ) -> Result<(), PipeError> {
+        let received = self.receive_for(key, bytes, |to, replies: Replies<'_, Ticket>| {
+            to.chores.executed.push(replies.ticket.after(replies.first));
+            match is_original {
+                true => to.many_as_original(replies),
+                false => to.many(replies),
+            }
+        });
+        self.look_at_refused(key);
+        received
+    }
+
+    fn look_at_refused(&mut self, key: u32) {
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return;
+        };
+        let refused = place.pipe.take_refused();
+        if !refused.is_empty() {
+            place.loaded.clear(); // a script may be among them
+            for refused in refused {
+                self.take_refused(key, refused);
+            }
+        }
+        if self.refused.queue.is_empty() {
+            return self.chores.executed.clear();
+        }
+        for executed in std::mem::take(&mut self.chores.executed) {
+            for waiting in &mut self.refused.queue {
+                if waiting.pipe == key
+                    && executed.is_of(waiting.ticket.client, waiting.ticket.generation)
+                    && executed.is_after(waiting.ticket)
+                {
+                    waiting.is_overtaken = true;
+                }
+            }
+        }
+    }
+
+    /// The handshake of a connection was refused: what waited for it never left.
+    /// If the shard does not know the epoch's user, the epoch is over.
+    pub(super) fn take_unsent(&mut self, key: u32, error: &PipeError) {
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return;
+        };
+        let is_unknown =
+            matches!(error, PipeError::Refused(text) if text.starts_with(NO_SUCH_USER));
+        if !is_unknown || place.role == Role::Hub || self.logins.of(&place.address).is_none() {
+            return;
+        }
+        let is_first = !self.pipes.iter().any(|(_, place)| place.is_doubted);
+        if is_first {
+            self.refused.doubted_ms = self.now_ms();
+        }
+        let Some(place) = self.pipes.get_mut(key as usize) else {
+            return;
+        };
+        place.is_doubted = true;
+        let address = place.address.clone();
+        for unsent in place.pipe.take_unsent() {
+            self.take_refused(key, unsent);
+        }
+        self.chores.refusing.push(address);
+        self.chores.clock = true;
+    }
+
+    fn take_refused(&mut self, key: u32, refused: Refused<Ticket>) {
+        let Some(place) = self.pipes.get(key as usize) else {
+            return;
+        };
+        let ticket = refused.ticket.after(refused.index);
+        let is_watching = matches!(place.role, Role::Watching { .. });
+        let of_transaction = ticket.class == CommandClass::Transaction && !is_watching;
+        if ticket.is_of_nobody() || (of_transaction && !refused.reply.is_empty()) {
+            return self.answer_late(ticket, &refused.reply);
+        }
+        let is_kept = !is_watching && !matches!(place.role, Role::Waiting { .. });
+        let waiting = &self.refused;
+        let request = refused.request.filter(|request| {
+            is_kept
+                && waiting.queue.len() < HELD_REQUESTS_MAX
+                && waiting.bytes + self.held_bytes + request.len() <= HELD_BYTES_MAX
+        });
+        let Some(request) = request else {
+            return self.answer_try_again(ticket);
+        };
+        if self.refused.queue.is_empty() {
+            warn!(
+                pool = %self.config.name,
+                shard = %place.address,
+                "a shard refused this epoch's user: looking for a later route"
+            );
+        }
+        self.refused.bytes += request.len();
+        let waiting = Waiting {
+            ticket,
+            address: place.address.clone(),
+            pipe: key,
+            lane: place.lane,
+            request,
+            reply: refused.reply,
+            since_ms: self.now_ms(),
+            is_overtaken: false,
+        };
+        if self.refused.told_ms != waiting.since_ms {
+            self.chores.refusing.push(waiting.address.clone());
+            self.refused.told_ms = waiting.since_ms;
+        }
+        self.refused.queue.push_back(waiting);
+        self.chores.clock = true;
+        if let Some(client) = self.clients.get_mut(ticket.client as usize)
+            && client.generation == ticket.generation
+            && client.settle_first()
+        {
+            self.paused.push_back(ticket.client);
+        }
+    }
+
+    fn answer_late(&mut self, ticket: Ticket, reply: &[u8]) {
+        let replies = Replies {
+            ticket,
+            first: 0,
+            count: 1,
+            sent_us: 0,
+            bytes: reply,
+        };
+        self.delivery().many(replies);
+    }
+
+    fn answer_try_again(&mut self, ticket: Ticket) {
+        self.counters.errors.of(ErrorKind::Fenced).inc();
+        let mut reply = Vec::with_capacity(TRYAGAIN.len() + 3);
+        write_error(&mut reply, TRYAGAIN);
+        self.answer_late(ticket, &reply);
+    }
+
+    /// Sends all refused requests where the routing of now wants them.
+    pub(super) fn send_refused(&mut self) {
+        self.end_doubts(|_| true);
+        for waiting in self.take_queue(|_| true) {
+            self.send_on(waiting, false);
+        }
+    }
+
+    /// A shard that refused requests is not fenced, and there is no later route.
+    pub fn not_fenced(&mut self, address: &ShardAddress) {
+        self.end_doubts(|doubted| doubted == address);
+        for waiting in self.take_queue(|waiting| waiting.address == *address) {
+            if waiting.is_overtaken {
+                self.answer_late(waiting.ticket, &waiting.reply);
+            } else {
+                self.send_on(waiting, true);
+            }
+        }
+        self.release_if_open();
+    }
+
+    fn take_queue(&mut self, wanted: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let queue = std::mem::take(&mut self.refused.queue);
+        let (taken, kept): (Vec<Waiting>, VecDeque<Waiting>) = {
+            let mut taken = Vec::new();
+            let mut kept = VecDeque::new();
+            for waiting in queue {
+                match wanted(&waiting) {
+                    true => taken.push(waiting),
+                    false => kept.push_back(waiting),
+                }
+            }
+            (taken, kept)
+        };
+        self.refused.queue = kept;
+        self.refused.bytes -= taken.iter().map(|w| w.request.len()).sum::<usize>();
+        taken
+    }
+
+    fn send_on(&mut self, waiting: Waiting, is_doubtful: bool) {
+        let ticket = waiting.ticket;
+        if waiting.is_overtaken {
+            return self.answer_try_again(ticket);
+        }
+        match self.target_of(&waiting) {
+            Target::Pipe(pipe) if self.open_pipe(pipe) => {
+                let now_us = self.now_us;
+                if let Some(place) = self.pipes.get_mut(pipe as usize) {
+                    place.pipe.send(&waiting.request, ticket, 1, now_us);
+                    if is_doubtful && !waiting.reply.is_empty() {
+                        place.pipe.pass_on_refusal_of_last();
+                    }
+                }
+                self.mark_pipe(pipe);
+            }
+            Target::Pipe(pipe) => self.refuse_part(pipe, ticket),
+            Target::Later => {
+                self.refused.bytes += waiting.request.len();
+                self.refused.queue.push_back(waiting);
+            }
+            Target::Nowhere => self.answer_try_again(ticket),
+        }
+    }
+
+    /// Where a request goes by the routing of now.
+    fn target_of(&mut self, waiting: &Waiting) -> Target {
+        let mut reader = self.take_reader();
+        let route = match reader.read(&waiting.request) {
+            Ok(Some(read)) => match read.meant {
+                Ok(Meant::Simple(simple)) => {
+                    Some((self.routing.route(read.request.arg(simple.key)), None))
+                }
+                Ok(Meant::Other(command, handling)) => self
+                    .route_of_keys(command, handling, &read.request)
+                    .map(|route| (route, Some((command, read.request)))),
+                Ok(Meant::Original(_)) | Err(_) => None,
+            },
+            Ok(None) | Err(_) => None,
+        };
+        let target = match route {
+            Some((Route::To(shard), script)) => {
+                let pipe = self.pipe_of_lane(waiting.lane, waiting.ticket.client, shard);
+                if let (Some(pipe), Some((command, request))) = (pipe, script) {
+                    self.load_script_of(pipe, command, &request);
+                }
+                pipe.map_or(Target::Nowhere, Target::Pipe)
+            }
+            Some((Route::Wait, _)) => Target::Later,
+            Some((Route::TryAgain, _)) | None => Target::Nowhere,
+        };
+        self.forget(reader);
+        target
+    }
+
+    fn route_of_keys(
+        &mut self,
+        command: &'static Command,
+        handling: Handling,
+        request: &Request<'_>,
+    ) -> Option<Route> {
+        match handling {
+            Handling::Session(SessionCommand::Publish) => {
+                return Some(self.routing.route(request.arg(1)));
+            }
+            Handling::Forward | Handling::Split(_) => {}
+            _ => return None,
+        }
+        command.keys(request, &mut self.key_args).ok()?;
+        let mut first = None;
+        for arg in &self.key_args {
+            let route = self.routing.route(request.arg(arg.index as usize));
+            match first {
+                None => first = Some(route),
+                Some(first) if first == route => {}
+                Some(_) => return None,
+            }
+        }
+        first
+    }
+
+    fn pipe_of_lane(&self, lane: u32, client: u32, shard: ShardIndex) -> Option<u32> {
+        let lane = self.lanes.get(lane as usize)?;
+        let of_shard = usize::from(shard.0) * lane.connections;
+        let index = of_shard + client as usize % lane.connections.max(1);
+        lane.pipes.get(index).copied()
+    }
+
+    /// Time passes: who waited too long is told to try again.
+    pub(super) fn look_at_refused_time(&mut self) {
+        let now_ms = self.now_ms();
+        let is_late = |since_ms: u64| now_ms.saturating_sub(since_ms) >= REFUSED_MS_MAX;
+        for waiting in self.take_queue(|waiting| is_late(waiting.since_ms)) {
+            self.answer_try_again(waiting.ticket);
+        }
+        if is_late(self.refused.doubted_ms) && self.pipes.iter().any(|(_, p)| p.is_doubted) {
+            self.end_doubts(|_| true); // another connection tells whether it is still so
+            self.release_if_open();
+        }
+        if !self.is_refused_somewhere() || now_ms.saturating_sub(self.refused.told_ms) < TELL_MS {
+            return;
+        }
+        self.refused.told_ms = now_ms;
+        let waiting = self.refused.queue.iter().map(|waiting| &waiting.address);
+        let doubted = self.pipes.iter().filter(|(_, place)| place.is_doubted);
+        let mut told: Vec<ShardAddress> = waiting
+            .chain(doubted.map(|(_, place)| &place.address))
+            .cloned()
+            .collect();
+        told.sort();
+        told.dedup();
+        self.chores.refusing.append(&mut told);
+    }
+
+    /// Whether requests wait for a route that the shards' servers must tell.
+    pub(super) fn is_refused_somewhere(&self) -> bool {
+        !self.refused.queue.is_empty() || self.pipes.iter().any(|(_, place)| place.is_doubted)
+    }
+
+    /// Connections whose user was refused may be made again.
+    fn end_doubts(&mut self, of: impl Fn(&ShardAddress) -> bool) {
+        for (_, place) in &mut self.pipes {
+            if place.is_doubted && of(&place.address) {
+                place.is_doubted = false;
+                if place.pipe.refusal().is_some() {
+                    place.pipe.rest();
+                }
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// Whether it is of a later request than another one of the same client.
+    fn is_after(self, other: Self) -> bool {
+        let distance = self.sequence.wrapping_sub(other.sequence);
+        (1..u32::MAX / 2).contains(&distance)
+    }
+}

@@ -1,0 +1,65 @@
+//! Commands that change whole databases of the source.
+//!
+//! ```text
+//! FLUSHDB, FLUSHALL   lanes empty -> its keys removed on every target -> read on
+//! SWAPDB a b          the same for a and b, whose keys then are read again (`refresh`)
+//! ```
+//!
+//! Invariant: nothing is removed while a request from before the command is
+//! under way, and nothing from behind it is sent before.
+
+use super::super::error::MoveError;
+use super::super::placement::TargetIndex;
+use super::{Source, Unit};
+
+/// What a command leaves empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Emptied {
+    All,
+    Database(u32),
+}
+
+impl Source {
+    /// A database of the source, or all, have lost their keys.
+    pub(super) async fn flush_out(&mut self, what: Emptied) -> Result<(), MoveError> {
+        self.flushes += 1;
+        let removed = self.remove_everywhere(what).await?;
+        tracing::warn!(source = %self.parts.address, ?what, removed, "it was flushed, and so were the keys of it that targets had");
+        Ok(())
+    }
+
+    /// Two databases of the source have each other's keys.
+    pub(super) async fn swap(&mut self, one: u32, other: u32) -> Result<(), MoveError> {
+        if one == other {
+            return Ok(());
+        }
+        self.flushes += 1;
+        tracing::warn!(source = %self.parts.address, one, other, "two of its databases were swapped (SWAPDB): their keys are copied again");
+        for db in [one, other] {
+            // Before they are gone there: nobody shall take them for the source's.
+            self.parts.pending.rescan(db);
+            self.remove_everywhere(Emptied::Database(db)).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_everywhere(&mut self, what: Emptied) -> Result<u64, MoveError> {
+        if self.unit == Unit::Inside {
+            // The removal does not wait for the end of the source's transaction.
+            self.unit = Unit::Broken;
+        }
+        self.empty_lanes().await?;
+        let targets: Vec<TargetIndex> =
+            self.parts.queues.iter().map(|queue| queue.target).collect();
+        let mut removed = 0;
+        for target in targets {
+            // What an earlier run of this job has brought there is of later.
+            let offset = self.offset;
+            if self.queue(target)?.covers(offset) {
+                continue;
+            }
+            removed += self.remove_arrived(target, what).await?;
+        }
+        Ok(removed)
+    }
+}
