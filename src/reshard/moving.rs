@@ -8,11 +8,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::mover::{
-    self, KeeperConfig, Keepers, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress,
-    PreflightReport, SourceProof, TargetsChecked, Verified, VerifyOptions, VerifyReport,
+    self, Herald, KeeperConfig, Keepers, MarkerReport, MoveError, Mover, MoverConfig,
+    MoverProgress, PreflightReport, SourceProof, TargetsChecked, Verified, VerifyOptions,
+    VerifyReport,
 };
 use super::record::Copied;
 
@@ -63,11 +64,13 @@ pub trait Moving: Send + Sync {
     fn prepare_cut(&self) -> impl Future<Output = Result<(), MoveError>> + Send;
     /// Sends a marker through every source; returns when all before it is
     /// applied. What comes after it waits for [`Moving::uncut`]. Fails when a
-    /// source was copied anew since there were `restarts` of that kind.
+    /// source was copied anew since there were `restarts` of that kind. With
+    /// `heralds` the markers are handed there, to be published by them.
     fn cut(
         &self,
         label: &str,
         restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
     /// Applies again what comes, after a cut or a preparation that led to no switch.
     fn uncut(&self);
@@ -129,8 +132,13 @@ impl Moving for Mover {
         Mover::prepare_cut(self).await
     }
 
-    async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
-        Mover::cut(self, label, restarts).await
+    async fn cut(
+        &self,
+        label: &str,
+        restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
+        Mover::cut_with(self, label, restarts, heralds).await
     }
 
     fn uncut(&self) {

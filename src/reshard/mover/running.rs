@@ -16,7 +16,7 @@ use super::config::{
 };
 use super::error::MoveError;
 use super::guard::Stance;
-use super::marker::{Board, Expected, Nonces};
+use super::marker::{Board, Expected, MARKER_CHANNEL, Nonces};
 use super::placement::Placement;
 use super::progress::{MoverProgress, SourceRow};
 use super::settle::Ask;
@@ -25,12 +25,23 @@ use super::tasks::{Failure, Tasks};
 use super::verify::{RECHECKS_SCAN_MIN, Verifier, VerifyOptions, VerifyReport, verify};
 
 /// How long a marker took.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MarkerReport {
     /// From the call to the last lane's word.
     pub elapsed: Duration,
     /// Each source, with the time until all its lanes had passed the marker.
     pub sources: Vec<(ShardAddress, Duration)>,
+}
+
+/// A marker that somebody else publishes: together with a fence, in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Herald {
+    /// Where.
+    pub source: ShardAddress,
+    /// On which channel.
+    pub channel: &'static [u8],
+    /// The marker.
+    pub message: Vec<u8>,
 }
 
 /// What `start` puts together.
@@ -125,7 +136,7 @@ impl Mover {
     /// # Errors
     /// Whatever made the mover fail, or [`MoveError::MarkerLate`].
     pub async fn marker(&self, label: &str) -> Result<MarkerReport, MoveError> {
-        self.pass(label, Expected::Barrier).await
+        self.pass(label, Expected::Barrier, None).await
     }
 
     /// As [`Mover::marker`], but no source is read on behind it: until
@@ -139,6 +150,20 @@ impl Mover {
     /// for them; or [`MoveError::Unheld`], [`MoveError::TooManyEnding`] or
     /// [`MoveError::TooFarBehind`]. The cut stays until [`Mover::uncut`].
     pub async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
+        self.cut_with(label, restarts, None).await
+    }
+
+    /// As [`Mover::cut`]; with `heralds` we publish nothing, each source's marker
+    /// is handed there.
+    ///
+    /// # Errors
+    /// As [`Mover::cut`].
+    pub async fn cut_with(
+        &self,
+        label: &str,
+        restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
         let number = self.cuts.fetch_add(1, Ordering::Relaxed);
         for board in &self.parts.boards {
             // Of an earlier one that nobody waited for.
@@ -146,7 +171,7 @@ impl Mover {
         }
         self.parts.cut.send_replace(Some(number));
         let cut = |passed| Expected::Cut { number, passed };
-        let report = self.pass(label, cut).await.map_err(|error| {
+        let report = self.pass(label, cut, heralds).await.map_err(|error| {
             let mut refused = self.parts.boards.iter().filter_map(Board::refused_cut);
             refused.next().unwrap_or(error)
         })?;
@@ -211,6 +236,7 @@ impl Mover {
         &self,
         label: &str,
         what: impl Fn(mpsc::Sender<()>) -> Expected,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> Result<MarkerReport, MoveError> {
         let waited_ms = match self.progress_now().is_by_passes() {
             false => MARKER_MS_MAX,
@@ -219,7 +245,7 @@ impl Mover {
         let limit = Duration::from_millis(waited_ms);
         let passing = async {
             let started = Instant::now();
-            let mut waiting: Vec<_> = self.send_markers(label, what).await?;
+            let mut waiting: Vec<_> = self.send_markers(label, what, heralds).await?;
             if planted::is_on(Planted::MarkerIgnored) && label.starts_with("switch") {
                 waiting.clear();
             }
@@ -249,11 +275,12 @@ impl Mover {
         self.at_work(passing).await
     }
 
-    /// Hands the marker to all publishers before waiting for any.
+    /// Hands the marker to all publishers, or heralds, before waiting for any.
     async fn send_markers(
         &self,
         label: &str,
         what: impl Fn(mpsc::Sender<()>) -> Expected,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> Result<Vec<(ShardAddress, mpsc::Receiver<()>, usize)>, MoveError> {
         let parts = &self.parts;
         let servers = parts.placement.sources().iter();
@@ -269,8 +296,20 @@ impl Mover {
             let (passed, receiver) = mpsc::channel(words);
             let message = parts.nonces.next(label);
             board.expect(message.clone(), what(passed));
-            let sent = publisher.send(message).await;
-            sent.map_err(|_| MoveError::Stopped)?;
+            let is_sent = match &heralds {
+                None => publisher.send(message).await.is_ok(),
+                Some(heralds) => {
+                    let herald = Herald {
+                        source: server.clone(),
+                        channel: MARKER_CHANNEL,
+                        message,
+                    };
+                    heralds.send(herald).await.is_ok()
+                }
+            };
+            if !is_sent {
+                return Err(MoveError::Stopped);
+            }
             waiting.push((server.clone(), receiver, words));
         }
         Ok(waiting)

@@ -135,8 +135,8 @@ fn the_horizon_shrinks_and_times_become_exact() {
     }
     let settle = |guard: &mut Guard, to: Option<Shrink>| {
         let keys = match to {
-            Some(to) => guard.shrink(to),
             None => guard.guarded(),
+            Some(to) => guard.shrink(to),
         };
         assert_eq!(keys.len(), guard.count());
         for (key, left_ms) in times {

@@ -47,10 +47,9 @@ impl Source {
     }
 
     async fn remove_everywhere(&mut self, what: Emptied) -> Result<u64, MoveError> {
-        if self.unit == Unit::Inside {
-            // The removal does not wait for the end of the source's transaction.
-            self.unit = Unit::Broken;
-        }
+        // It does not wait for the end of the source's transaction, and a run that
+        // dies before all is removed must not be gone on with from behind it.
+        let unit = std::mem::replace(&mut self.unit, Unit::Broken);
         self.empty_lanes().await?;
         let mut removed = 0;
         for target in self.targets() {
@@ -60,6 +59,9 @@ impl Source {
                 continue;
             }
             removed += self.remove_arrived(target, what).await?;
+        }
+        if unit == Unit::Outside {
+            self.unit = unit;
         }
         Ok(removed)
     }
