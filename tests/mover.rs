@@ -20,6 +20,8 @@ mod idling;
 mod refusals;
 #[path = "mover/scanning.rs"]
 mod scanning;
+#[path = "mover/spanning.rs"]
+mod spanning;
 mod support;
 #[path = "mover/verifying.rs"]
 mod verifying;

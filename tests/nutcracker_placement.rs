@@ -114,6 +114,7 @@ impl Pool {
                 hash_tag,
                 route: Vec::new(),
                 shards,
+                earlier: None,
             },
             backends,
         }

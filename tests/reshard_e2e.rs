@@ -282,12 +282,12 @@ fn a_switch_past_its_deadline_goes_back_to_the_old_route() {
     wait_until("the second switch is taken", JOB_LIMIT, || {
         job.verb("switch", &["--yes"]).status.success()
     });
-    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
-    assert_eq!(code, 0, "{stdout}\n{stderr}");
     stage.assert_epoch(epoch + 1);
     stage.let_write(&loads, REPLIES);
     let complete = job.verb("complete", &["--yes", "--purge"]);
     assert!(complete.status.success(), "{complete:?}");
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
     stage.finish_writers(loads);
     stage.check("new.toml", false);
 }
@@ -440,12 +440,12 @@ fn a_proxy_that_hangs_takes_the_switch_back_for_all() {
     wait_until("the second switch is taken", JOB_LIMIT, || {
         job.verb("switch", &["--yes"]).status.success()
     });
-    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
-    assert_eq!(code, 0, "{stdout}\n{stderr}");
     stage.assert_epoch(epoch + 1);
     stage.let_write(&loads, REPLIES);
     let complete = job.verb("complete", &["--yes", "--purge"]);
     assert!(complete.status.success(), "{complete:?}");
+    let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
     stage.finish_writers(loads);
     stage.check("new.toml", false);
 }

@@ -292,6 +292,8 @@ fn a_second_job_while_one_runs() {
     job.wait_state(&["verified"], JOB_LIMIT);
     let switch = job.verb("switch", &["--yes"]);
     assert!(switch.status.success(), "{}", text(&switch));
+    let complete = job.verb("complete", &["--yes"]);
+    assert!(complete.status.success(), "{}", text(&complete));
     let (code, stdout, stderr) = job.finish(Duration::from_secs(60));
     assert_eq!(code, 0, "{stdout}{stderr}");
 }
@@ -386,6 +388,8 @@ fn a_reload_leaves_the_layout_while_a_job_works_on_it() {
     stage.assert_epoch(epoch);
     let switch = job.verb("switch", &["--yes"]);
     assert!(switch.status.success(), "{}", text(&switch));
+    let complete = job.verb("complete", &["--yes"]);
+    assert!(complete.status.success(), "{}", text(&complete));
     let (code, stdout, stderr) = job.finish(JOB_LIMIT);
     assert_eq!(code, 0, "{stdout}{stderr}");
     stage.assert_epoch(epoch + 1);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan      what would move; changes nothing
-//! start     runs the job in the foreground until it is switched
+//! start     runs the job in the foreground, until it is switched or completed
 //! status watch verify switch pause resume set cancel rollback     ask the running job
 //! report complete                                             read or end its journal
 //! ```
@@ -40,7 +40,8 @@ pub struct ReshardArgs {
 enum Verb {
     /// Print what would move; changes nothing
     Plan(plan::PlanArgs),
-    /// Copy, follow, verify and (with --switch auto) switch; resumes an interrupted job
+    /// Copy, follow, verify, switch, then keep the old shards exact for a rollback;
+    /// resumes an interrupted job
     Start(start::StartArgs),
     /// Print where the job is
     Status(ask::ReadArgs),
@@ -58,7 +59,8 @@ enum Verb {
     Set(ask::SetArgs),
     /// Give the job up before its switch
     Cancel(ask::TellArgs),
-    /// Go back to the old layout; in this build only before the switch, as cancel
+    /// Go back to the old layout: before the switch as cancel, after it with
+    /// everything that was written since
     Rollback(ask::TellArgs),
     /// Print what the job did
     Report(journaled::ReportArgs),

@@ -340,7 +340,7 @@ impl PoolCore {
                 pipe.map_or(Target::Nowhere, Target::Pipe)
             }
             Some((Route::Wait, _)) => Target::Later,
-            Some((Route::TryAgain, _)) | None => Target::Nowhere,
+            Some((Route::TryAgain | Route::Reserved, _)) | None => Target::Nowhere,
         };
         self.forget(reader);
         target
@@ -354,7 +354,7 @@ impl PoolCore {
     ) -> Option<Route> {
         match handling {
             Handling::Session(SessionCommand::Publish) => {
-                return Some(self.routing.route(request.arg(1)));
+                return Some(self.routing.place(request.arg(1)));
             }
             Handling::Forward | Handling::Split(_) => {}
             _ => return None,

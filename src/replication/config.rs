@@ -43,10 +43,22 @@ pub struct TapConfig {
     pub whole_elements_max: u64,
     /// Where bytes wait that the caller has not taken.
     pub spool: SpoolConfig,
+    /// What a snapshot is to hold.
+    pub snapshot: SnapshotWanted,
     /// Whether to offer the two-socket sync of Redis 8.0 and Valkey 8.0: the
     /// stream then comes beside the snapshot instead of waiting for its end in
     /// the source's memory.
     pub two_sockets: bool,
+}
+
+/// What a snapshot is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotWanted {
+    /// Everything.
+    Whole,
+    /// Nothing: the stream is all that is wanted. Servers before Redis 7.0 send
+    /// everything all the same.
+    Empty,
 }
 
 /// Where bytes wait between the source and the caller.
@@ -98,6 +110,7 @@ impl TapConfig {
             whole_bytes_max: usize::MAX,
             whole_elements_max: u64::MAX,
             spool: SpoolConfig::default(),
+            snapshot: SnapshotWanted::Whole,
             two_sockets: true,
         }
     }

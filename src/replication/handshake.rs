@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::config::{ResumePoint, TapConfig};
+use super::config::{ResumePoint, SnapshotWanted, TapConfig};
 use super::error::{TapError, TapErrorKind, TapStep};
 use super::two_sockets;
 use super::wire::{Wire, unexpected};
@@ -218,6 +218,9 @@ async fn introduce(session: &mut Session, config: &TapConfig) -> Result<(), TapE
     ];
     if config.two_sockets {
         options.extend([("capa", "rdb-channel-repl"), ("capa", "dual-channel")]);
+    }
+    if config.snapshot == SnapshotWanted::Empty {
+        options.push(("rdb-filter-only", ""));
     }
     for (option, value) in options {
         session

@@ -59,8 +59,10 @@ pub enum Verb {
     Resume,
     /// Give up before the switch.
     Cancel,
-    /// The same, under the name that will also work after a switch.
+    /// Before the switch the same; after it the switch back to the old layout.
     Rollback,
+    /// Let go of a switched job, which the asking process completes.
+    Complete,
     /// Turn the throttle.
     Set(ThrottleChange),
 }

@@ -13,11 +13,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::mover::{
-    MarkerReport, MoveError, MoverConfig, MoverProgress, PreflightReport, Verified, VerifyOptions,
-    VerifyReport,
+    Begin, Herald, KeeperConfig, Keepers, MarkerReport, MoveError, MoverConfig, MoverProgress,
+    PreflightReport, Verified, VerifyOptions, VerifyReport,
 };
 use super::moving::{DataPath, Moving};
 use super::proxies::{GateView, ProxyUrl};
@@ -260,6 +260,14 @@ pub struct FakeMoves {
     pub conflict: AtomicBool,
     pub preflights: AtomicU64,
     pub resumed: AtomicBool,
+    /// Keepers cannot attach.
+    pub keepers_fail: AtomicBool,
+    /// Where each mover began, and between which layouts, by fingerprint.
+    pub begun: Mutex<Vec<(Begin, u64, u64)>>,
+    /// The next mover cannot start.
+    pub start_fails: AtomicBool,
+    /// Counted up, it ends every mover that runs.
+    pub losses: watch::Sender<u64>,
     pub starts: AtomicU64,
     pub stops: AtomicU64,
     pub verifies: AtomicU64,
@@ -279,6 +287,7 @@ pub struct FakeMoving {
     moves: Arc<FakeMoves>,
     progress: watch::Sender<MoverProgress>,
     failure: watch::Sender<bool>,
+    losses: u64,
 }
 
 impl DataPath for FakeData {
@@ -308,9 +317,23 @@ impl DataPath for FakeData {
         Ok(())
     }
 
-    async fn start(&self, _config: MoverConfig, (): ()) -> Result<FakeMoving, MoveError> {
+    async fn keep(&self, _config: &KeeperConfig) -> Result<Keepers, MoveError> {
+        match self.0.keepers_fail.load(Ordering::SeqCst) {
+            true => Err(MoveError::KeeperLate { waited_ms: 1 }),
+            false => Ok(Keepers::default()),
+        }
+    }
+
+    async fn start(&self, config: MoverConfig, (): ()) -> Result<FakeMoving, MoveError> {
         self.0.starts.fetch_add(1, Ordering::SeqCst);
+        let (from, to) = (config.moves.from(), config.moves.to());
+        let begun = (config.begin, from.fingerprint(), to.fingerprint());
+        self.0.begun.lock().unwrap().push(begun);
+        if self.0.start_fails.swap(false, Ordering::SeqCst) {
+            return Err(MoveError::Stopped);
+        }
         Ok(FakeMoving {
+            losses: *self.0.losses.borrow(),
             moves: Arc::clone(&self.0),
             progress: watch::Sender::new(MoverProgress::default()),
             failure: watch::Sender::new(false),
@@ -328,15 +351,24 @@ impl Moving for FakeMoving {
     }
 
     async fn failed(&self) -> MoveError {
-        self.failure
-            .subscribe()
-            .wait_for(|lost| *lost)
-            .await
-            .unwrap();
+        let (mut failure, mut losses) = (self.failure.subscribe(), self.moves.losses.subscribe());
+        tokio::select! {
+            failed = failure.wait_for(|lost| *lost) => drop(failed),
+            lost = losses.wait_for(|losses| *losses > self.losses) => drop(lost),
+        }
         MoveError::Stopped
     }
 
-    async fn cut(&self, _label: &str, _restarts: u64) -> Result<MarkerReport, MoveError> {
+    async fn prepare_cut(&self) -> Result<(), MoveError> {
+        Ok(())
+    }
+
+    async fn cut(
+        &self,
+        _label: &str,
+        _restarts: u64,
+        _heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
         self.moves.is_cut.store(true, Ordering::SeqCst);
         if self.moves.marker_is_lost.load(Ordering::SeqCst) {
             return std::future::pending().await;

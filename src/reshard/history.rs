@@ -3,9 +3,10 @@
 //! Invariant: every record was a legal step; a journal with an illegal one is
 //! refused, since it was not written by this program.
 
+use super::fence::FenceLevel;
 use super::journal::{Journal, JournalError, Medium};
-use super::record::{PlannedJob, Record};
-use super::state::{JobState, Misstep};
+use super::record::{PlannedJob, Record, StreamPosition};
+use super::state::{Back, JobState, Misstep};
 
 /// A replayed journal.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,9 +64,54 @@ impl History {
         }
     }
 
+    /// The fence of the last switch that was intended.
+    pub fn last_fence(&self) -> FenceLevel {
+        let mut records = self.records.iter().rev();
+        let found = records.find_map(|record| match record {
+            Record::SwitchIntended { fence, .. } => Some(*fence),
+            _ => None,
+        });
+        found.unwrap_or_default()
+    }
+
+    /// Whether what the targets hold may be gone on with, where their checkpoints
+    /// say so: not after an error or a difference, which only a new copy heals.
+    pub fn may_go_on(&self) -> bool {
+        let judged = self.records.iter().rev().find_map(|record| match record {
+            Record::Failed { .. } | Record::VerifyDiffered { .. } => Some(false),
+            Record::CopyingBegan { .. } | Record::Verified { .. } => Some(true),
+            _ => None,
+        });
+        judged.unwrap_or(false) && self.state.copied_before()
+    }
+
     /// When the last record was written, milliseconds since 1970.
     pub fn last_at_ms(&self) -> u64 {
         self.records.last().map_or(0, Record::at_ms)
+    }
+
+    /// Where the way back can begin: what was noted with the decision of the switch
+    /// that was committed. Empty when that is not known, or when it began before.
+    pub fn positions(&self) -> &[StreamPosition] {
+        let unbegun = matches!(
+            self.state,
+            JobState::Switched {
+                back: Back::Unbegun,
+                ..
+            }
+        );
+        if !unbegun {
+            return &[];
+        }
+        // The last intent's: a try before it was taken back.
+        let since = self.records.iter().rev();
+        let mut since = since.take_while(|record| !matches!(record, Record::SwitchIntended { .. }));
+        since
+            .find_map(|record| match record {
+                Record::SwitchDecided { positions, .. } => Some(positions.as_slice()),
+                _ => None,
+            })
+            .unwrap_or_default()
     }
 
     fn step(&mut self, record: &Record) -> Result<(), Misstep> {
@@ -159,3 +205,6 @@ impl<M: Medium> JobLog<M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

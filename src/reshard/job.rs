@@ -11,16 +11,20 @@ use tokio::sync::{mpsc, watch};
 use super::announce::Announced;
 use super::clock::now_ms;
 use super::control::{ControlSocket, QUESTIONS_MAX};
+use super::fencing::Fences;
 use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
-use super::mover::{Begin, MoverConfig, Tapping, ThrottleDial};
+use super::logins::Logins;
+use super::mover::{Begin, KeeperConfig, MoverConfig, Tapping, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
 use super::proxies::Fleet;
+use super::record::Direction;
+use super::reminders::Reminders;
 use super::report::Report;
-use super::run::{INCARNATION_FIRST, Runner};
+use super::run::{INCARNATION_FIRST, Runner, mission};
 use super::state_dir::{Lock, StateDir};
 use super::status::JobStatus;
 use super::stop::Stop;
@@ -69,7 +73,8 @@ impl Job {
         self.status.subscribe()
     }
 
-    /// Runs it until it is switched.
+    /// Runs it until it is switched; if it is to follow back then, until it is
+    /// rolled back, or completed by somebody.
     ///
     /// # Errors
     /// [`JobError`]; its `ending` says whether the same command resumes.
@@ -79,7 +84,7 @@ impl Job {
         let socket = ControlSocket::listen(&path, questions, self.status.subscribe())?;
         let mut config = MoverConfig {
             moves: Arc::clone(&self.moves),
-            upstream: self.upstream,
+            upstream: self.upstream.clone(),
             limits: self.options.limits,
             on_conflict: self.options.on_conflict,
             resumed: false,
@@ -112,6 +117,10 @@ impl Job {
             }
         };
         config.resumed = log.state().copied_before();
+        let fences = Fences::nowhere(mission(&log.history().planned));
+        if log.history().may_go_on() {
+            config.begin = Begin::Resume;
+        }
         let mut runner = Runner {
             log,
             fleet: self.fleet,
@@ -126,6 +135,16 @@ impl Job {
             undo: None,
             clean: None,
             restarts_recorded: 0,
+            upstream: self.upstream,
+            fences,
+            logins: Logins::in_dir(self.dir.path()),
+            reminders: Reminders::none(),
+            no_fence_because: None,
+            direction: Direction::Forward,
+            keeping: KeeperConfig::of(&config),
+            keepers: None,
+            no_way_back: None,
+            let_go: None,
             canaries_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;

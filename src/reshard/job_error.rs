@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::control::ControlError;
 use super::ending::Ending;
 use super::history::RecordError;
+use super::logins::LoginsError;
 use super::mover::{MoveError, Retry};
 use super::proxies::Disagreement;
 use super::recovery::RecoveryError;
@@ -67,9 +68,36 @@ pub enum JobError {
         /// Whether the layout differs from the job's.
         layout_differs: bool,
     },
+    /// A switched job whose layout is not in force any more.
+    #[error(
+        "the proxies are at epoch {epoch}{}, not at epoch {wanted} where job {job} brought them: there is no way back from here; end the job with `keyferry reshard complete --yes`",
+        if *.layout_differs { " with another layout" } else { "" }
+    )]
+    NoWayBack {
+        /// The job.
+        job: String,
+        /// Where the proxies are.
+        epoch: u64,
+        /// Where the job brought them.
+        wanted: u64,
+        /// Whether the layout differs from the job's.
+        layout_differs: bool,
+    },
     /// A purge that had begun was not safe any more.
     #[error("deleting moved keys was stopped midway: {0}")]
     PurgeStopped(Box<JobError>),
+    /// The servers, or the proxies, do not allow the fence that was asked for.
+    #[error("no fence on the servers: {0}")]
+    NoFence(String),
+    /// The passwords of the epoch's users.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
+    /// Clients go round the proxies.
+    #[error(
+        "connections write to the old shards without going through the proxies, and what they write after the switch would be lost:\n{}\nlet them use a proxy, then switch again",
+        .0.join("\n")
+    )]
+    Bypass(Vec<String>),
     /// The interrupted switch could not be finished.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -121,6 +149,22 @@ pub enum JobError {
     /// SIGINT or SIGTERM.
     #[error("stopped as asked before the switch: run the same command again to resume")]
     Stopped,
+    /// SIGINT or SIGTERM after the switch.
+    #[error(
+        "stopped as asked; the job has switched and stays so, but the old shards are not kept exact any more: run the same command again to take the way back up, or end the job with `keyferry reshard complete --yes`"
+    )]
+    StoppedSwitched,
+    /// `complete` from elsewhere: it goes on where this process ends.
+    #[error("`keyferry reshard complete` ends the job")]
+    LetGo,
+    /// `rollback` after the switch.
+    #[error(
+        "rolled back: every proxy is on the old layout again, at epoch {epoch}, with everything that was written since the switch. Copies stay in the new shards"
+    )]
+    WentBack {
+        /// The epoch of the old layout now.
+        epoch: u64,
+    },
     /// `cancel` or `rollback` before the switch.
     #[error(
         "{how} before the switch: clients never left the old route. Copies already made stay in the targets; `start --on-conflict replace` overwrites them"
@@ -177,12 +221,17 @@ impl JobError {
                     Ending::Guard
                 }
             }
-            Self::StateDir(_) | Self::Control(_) | Self::Record(_) | Self::Switch(_) => {
-                Ending::Failed
-            }
+            Self::StateDir(_)
+            | Self::Control(_)
+            | Self::Record(_)
+            | Self::Logins(_)
+            | Self::Switch(_) => Ending::Failed,
             Self::Layout(_)
             | Self::OtherJob(_)
             | Self::ProxiesMovedOn { .. }
+            | Self::NoFence(_)
+            | Self::Bypass(_)
+            | Self::NoWayBack { .. }
             | Self::NotInForce { .. } => Ending::Guard,
             // A guard's ending would say that nothing was changed.
             Self::PurgeStopped(why) => match why.ending() {
@@ -192,7 +241,7 @@ impl JobError {
             Self::Moves(_) => Ending::Usage,
             Self::Proxies(disagreement) if disagreement.is_temporary() => Ending::Temporary,
             Self::Proxies(_) => Ending::Guard,
-            Self::Recovery(RecoveryError::Unanswered(_)) | Self::SwitchUnfinished(_) => {
+            Self::Recovery(RecoveryError::Unanswered { .. }) | Self::SwitchUnfinished(_) => {
                 Ending::Temporary
             }
             Self::Recovery(RecoveryError::Foreign { .. }) => Ending::Guard,
@@ -201,8 +250,9 @@ impl JobError {
             Self::Move(error) if error.retry() == Retry::RunAgain => Ending::Temporary,
             Self::Move(_) => Ending::Failed,
             Self::Differences { .. } | Self::Unheld { .. } => Ending::Differences,
-            Self::SwitchAborted { .. } | Self::Stopped => Ending::Temporary,
-            Self::Undone { .. } => Ending::Undone,
+            Self::SwitchAborted { .. } | Self::Stopped | Self::StoppedSwitched => Ending::Temporary,
+            Self::LetGo => Ending::Done,
+            Self::Undone { .. } | Self::WentBack { .. } => Ending::Undone,
         }
     }
 }

@@ -8,11 +8,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::mover::{
-    self, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress, PreflightReport, SourceProof,
-    TargetsChecked, Verified, VerifyOptions, VerifyReport,
+    self, Herald, KeeperConfig, Keepers, MarkerReport, MoveError, Mover, MoverConfig,
+    MoverProgress, PreflightReport, SourceProof, TargetsChecked, Verified, VerifyOptions,
+    VerifyReport,
 };
 use super::record::Copied;
 
@@ -36,6 +37,12 @@ pub trait DataPath: Sync {
         config: &MoverConfig,
     ) -> impl Future<Output = Result<Self::Checked, MoveError>> + Send;
 
+    /// Attaches to new shards, so that places in their streams can be told.
+    fn keep(
+        &self,
+        config: &KeeperConfig,
+    ) -> impl Future<Output = Result<Keepers, MoveError>> + Send;
+
     /// Begins to copy.
     fn start(
         &self,
@@ -52,15 +59,20 @@ pub trait Moving: Send + Sync {
     fn wait_following(&self) -> impl Future<Output = Result<(), MoveError>> + Send;
     /// Returns when the move cannot go on.
     fn failed(&self) -> impl Future<Output = MoveError> + Send;
+    /// Makes a cut quick that comes at once: few expiry times are left for it.
+    /// [`Moving::uncut`] takes it back.
+    fn prepare_cut(&self) -> impl Future<Output = Result<(), MoveError>> + Send;
     /// Sends a marker through every source; returns when all before it is
     /// applied. What comes after it waits for [`Moving::uncut`]. Fails when a
-    /// source was copied anew since there were `restarts` of that kind.
+    /// source was copied anew since there were `restarts` of that kind. With
+    /// `heralds` the markers are handed there, to be published by them.
     fn cut(
         &self,
         label: &str,
         restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
-    /// Applies again what comes, after a cut that led to no switch.
+    /// Applies again what comes, after a cut or a preparation that led to no switch.
     fn uncut(&self);
     /// Lets go of every source, once a switch is decided and what they say is of
     /// no more use: an unread tap would fill their buffers.
@@ -90,6 +102,10 @@ impl DataPath for Movers {
         mover::check_targets(config).await
     }
 
+    async fn keep(&self, config: &KeeperConfig) -> Result<Keepers, MoveError> {
+        Keepers::attach(config).await
+    }
+
     async fn start(
         &self,
         config: MoverConfig,
@@ -112,8 +128,17 @@ impl Moving for Mover {
         Mover::failed(self).await
     }
 
-    async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
-        Mover::cut(self, label, restarts).await
+    async fn prepare_cut(&self) -> Result<(), MoveError> {
+        Mover::prepare_cut(self).await
+    }
+
+    async fn cut(
+        &self,
+        label: &str,
+        restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
+        Mover::cut_with(self, label, restarts, heralds).await
     }
 
     fn uncut(&self) {
@@ -231,6 +256,9 @@ mod tests {
             commands_sent: 0,
             times_unguarded: 0,
             restarts: 0,
+            flushes: 0,
+            keys_refreshed: 0,
+            spanning_commands: std::collections::BTreeMap::new(),
             keys_expired: 0,
             keys_by_commands: 0,
             shortfalls: Shortfalls::default(),

@@ -4,7 +4,7 @@
 //! ```text
 //! no journal, or a job that is over -> fresh job, planned from what the proxies report
 //! the same job, unfinished          -> resumed with the plan it had
-//! the same job, switched            -> said so, nothing to do
+//! the same job, switched            -> taken up to follow back, or said so
 //! another job, unfinished           -> refused
 //! ```
 
@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::clock::now_ms;
+use super::fence::FenceChoice;
+use super::fencing::{self, FencePlan};
 use super::history::History;
 use super::job::Job;
 use super::job_error::{JobError, OtherJob};
@@ -21,7 +23,7 @@ use super::journal::Journal;
 use super::mover::{MoverLimits, OnConflict, Tapping, Throttle};
 use super::plan::{Plan, PlanInput};
 use super::proxies::{Fleet, ProxyUrl};
-use super::record::PlannedJob;
+use super::record::{Direction, PlannedJob};
 use super::state::JobState;
 use super::state_dir::{Lock, StateDir};
 use super::status::JobStatus;
@@ -65,8 +67,13 @@ pub struct JobOptions {
     pub throttle: Throttle,
     /// How the sources are read; the spool's directory is the job's own.
     pub tapping: Tapping,
-    /// Pause before the second automatic try; it doubles.
+    /// Pause before the second automatic try, and before the way back is tried
+    /// again; it doubles.
     pub back_off: Duration,
+    /// What keeps writers of the old route off at the switch.
+    pub fence: FenceChoice,
+    /// What becomes of the process once the job has switched.
+    pub after: AfterSwitch,
 }
 
 /// `--hold` when none is given.
@@ -92,6 +99,8 @@ impl Default for JobOptions {
             throttle: Throttle::default(),
             tapping: Tapping::default(),
             back_off: BACK_OFF_DEFAULT,
+            fence: FenceChoice::Auto,
+            after: AfterSwitch::End,
         }
     }
 }
@@ -105,12 +114,21 @@ pub enum SwitchMode {
     Auto,
 }
 
+/// What becomes of the process once the job has switched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSwitch {
+    /// It ends; the old shards stay what they were.
+    End,
+    /// It keeps the old shards exact, so that the job can be rolled back.
+    FollowBack,
+}
+
 /// What came of preparing.
 #[derive(Debug)]
 pub enum Prepared {
     /// The job can run.
     Ready(Box<Job>),
-    /// The same job has switched before.
+    /// The same job has switched before, and is not to be followed back.
     AlreadySwitched(Box<History>),
     /// The proxies route by this layout already.
     NothingToDo(Box<Plan>),
@@ -151,7 +169,8 @@ pub async fn prepare(dir: StateDir, request: StartRequest) -> Result<Prepared, J
     match found {
         Some(history) if !history.state.is_over() => {
             check_same(&place.dir, &history, &request)?;
-            if matches!(history.state, JobState::Switched { .. }) {
+            let switched = matches!(history.state, JobState::Switched { .. });
+            if switched && request.options.after == AfterSwitch::End {
                 return Ok(Prepared::AlreadySwitched(Box::new(history)));
             }
             resume(place, history, request).await
@@ -218,6 +237,7 @@ async fn plan_anew(
         epoch: agreed.epoch + 1,
         proxies: request.proxies.iter().map(ToString::to_string).collect(),
     };
+    let plan = plan.with_fence(fence_plan(&moves, &request).await);
     let begun = Begun::Fresh { planned, over };
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))
 }
@@ -232,7 +252,7 @@ async fn resume(
     let to = Arc::new(Layout::new(planned.to.clone())?);
     // An open switch is settled first; only then do the proxies agree again.
     if !matches!(history.state, JobState::Switching(_)) {
-        check_proxies(&mut place.fleet, &history, &from).await?;
+        check_proxies(&mut place.fleet, &history).await?;
     }
     let (plan, moves) = Plan::between(&PlanInput {
         pool: &planned.pool,
@@ -242,28 +262,41 @@ async fn resume(
         to: &to,
         attach: request.options.tapping.attach,
     })?;
+    let plan = plan.with_fence(fence_plan(&moves, &request).await);
     let begun = Begun::Earlier(history);
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))
 }
 
-/// All proxies must still be where the job was planned from.
-pub(super) async fn check_proxies(
-    fleet: &mut Fleet,
-    history: &History,
-    from: &Layout,
-) -> Result<(), JobError> {
+async fn fence_plan(moves: &Moves, request: &StartRequest) -> FencePlan {
+    fencing::plan(moves, &request.upstream, request.options.fence).await
+}
+
+/// All proxies must still be where the job was planned from, or brought them.
+pub(super) async fn check_proxies(fleet: &mut Fleet, history: &History) -> Result<(), JobError> {
     let planned = &history.planned;
+    let direction = history.state.direction();
+    let goal = planned.goal(direction);
+    let from = Layout::new(goal.from.clone())?;
     let agreed = fleet.agree(Some(&planned.job)).await?.with_all_shards()?;
     let layout_differs = agreed.layout.fingerprint() != from.fingerprint();
-    if agreed.epoch + 1 != planned.epoch || layout_differs {
-        return Err(JobError::ProxiesMovedOn {
-            job: planned.job.clone(),
-            epoch: agreed.epoch,
+    if agreed.epoch + 1 == goal.epoch && !layout_differs {
+        return Ok(());
+    }
+    let (job, epoch) = (planned.job.clone(), agreed.epoch);
+    Err(match direction {
+        Direction::Forward => JobError::ProxiesMovedOn {
+            job,
+            epoch,
             planned_from: planned.epoch.saturating_sub(1),
             layout_differs,
-        });
-    }
-    Ok(())
+        },
+        Direction::Back => JobError::NoWayBack {
+            job,
+            epoch,
+            wanted: planned.epoch,
+            layout_differs,
+        },
+    })
 }
 
 fn check_same(dir: &StateDir, history: &History, request: &StartRequest) -> Result<(), JobError> {

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mover::SourceProof;
+use super::fence::FenceLevel;
+use super::mover::{Position, SourceProof};
 use crate::router::spec::LayoutSpec;
 
 /// One event of a job, as the journal keeps it.
@@ -79,11 +80,20 @@ pub enum Record {
         at_ms: u64,
         /// The incarnation all calls of this try carry.
         incarnation: u64,
+        /// What the sources' fence can do.
+        #[serde(default, skip_serializing_if = "is_proxies_only")]
+        fence: FenceLevel,
+        /// To the new layout, or back to the old one.
+        #[serde(default, skip_serializing_if = "Direction::is_forward")]
+        direction: Direction,
     },
     /// Every proxy is armed; the next thing sent is a commit.
     SwitchDecided {
         /// When.
         at_ms: u64,
+        /// Where the way back can begin, one a new shard; empty when it is not known.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        positions: Vec<StreamPosition>,
     },
     /// Every proxy released on the old route.
     SwitchAborted {
@@ -98,6 +108,12 @@ pub enum Record {
         at_ms: u64,
         /// What each proxy said.
         proxies: Vec<ProxyPause>,
+        /// Admin addresses of proxies that had not confirmed it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        late: Vec<String>,
+        /// Connections that wrote to old shards, round the proxies, while it was made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        bypass: Vec<String>,
     },
     /// The operator ended the job after its switch.
     Completed {
@@ -113,7 +129,8 @@ pub enum Record {
         /// The error's words.
         why: String,
     },
-    /// `rollback` before the switch: the old route was never left.
+    /// `rollback` before the switch: the old route was never left. A rollback after
+    /// it is a switch with the direction `back`.
     RolledBack {
         /// When.
         at_ms: u64,
@@ -125,6 +142,76 @@ pub enum Record {
         /// Who or what.
         why: String,
     },
+}
+
+fn is_proxies_only(fence: &FenceLevel) -> bool {
+    *fence == FenceLevel::ProxiesOnly
+}
+
+/// Which way keys and routes go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the old layout to the new one.
+    #[default]
+    Forward,
+    /// From the new layout to the old one.
+    Back,
+}
+
+impl Direction {
+    /// Whether it is the way to the new layout.
+    pub fn is_forward(&self) -> bool {
+        *self == Self::Forward
+    }
+}
+
+/// A place in a new shard's stream: everything before it was written by the job,
+/// what comes after it by clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamPosition {
+    /// The shard's address.
+    pub source: String,
+    /// Replication id of the history that the offset counts in.
+    pub replid: String,
+    /// The last byte before the place.
+    pub offset: u64,
+    /// The database that is selected there.
+    pub db: u32,
+}
+
+impl StreamPosition {
+    /// What the mover said.
+    pub fn of(position: &Position) -> Self {
+        Self {
+            source: position.source.to_string(),
+            replid: position.replid.clone(),
+            offset: position.offset,
+            db: position.db,
+        }
+    }
+
+    /// What the mover is told; `None` when the address is none.
+    pub fn position(&self) -> Option<Position> {
+        Some(Position {
+            source: self.source.parse().ok()?,
+            replid: self.replid.clone(),
+            offset: self.offset,
+            db: self.db,
+        })
+    }
+}
+
+/// Where a switch leads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Goal<'a> {
+    /// Epoch of the layout that is to come into force.
+    pub epoch: u64,
+    /// The layout that is left.
+    pub from: &'a LayoutSpec,
+    /// The layout that comes.
+    pub to: &'a LayoutSpec,
 }
 
 /// What a job is to do; fixed at its start.
@@ -143,6 +230,24 @@ pub struct PlannedJob {
     pub epoch: u64,
     /// Admin addresses of every proxy of the pool.
     pub proxies: Vec<String>,
+}
+
+impl PlannedJob {
+    /// Where a switch in this direction leads.
+    pub fn goal(&self, direction: Direction) -> Goal<'_> {
+        match direction {
+            Direction::Forward => Goal {
+                epoch: self.epoch,
+                from: &self.from,
+                to: &self.to,
+            },
+            Direction::Back => Goal {
+                epoch: self.epoch + 1,
+                from: &self.to,
+                to: &self.from,
+            },
+        }
+    }
 }
 
 /// How much a copy wrote.
@@ -204,7 +309,7 @@ impl Record {
             | Self::Paused { at_ms }
             | Self::Resumed { at_ms }
             | Self::SwitchIntended { at_ms, .. }
-            | Self::SwitchDecided { at_ms }
+            | Self::SwitchDecided { at_ms, .. }
             | Self::SwitchAborted { at_ms, .. }
             | Self::SwitchCommitted { at_ms, .. }
             | Self::Completed { at_ms, .. }

@@ -1,16 +1,22 @@
-//! Runs one job from its plan to its switch.
+//! Runs one job from its plan to its switch, and back if that is wanted.
 //!
 //! ```text
 //! settle an open switch -> announce -> preflight -> look at targets -> copy -> follow -> verify -> switch -> report
-//!                                                            ^  ready: waits for `switch` |
-//!                                                            `------- taken back ---------'
+//!                                                            ^  ready: waits for `switch` |         |
+//!                                                            `------- taken back ---------'         v
+//!                                               rolled_back <- switch back <- verify <- follow <- turn round
 //! ```
-//! `run/follow.rs` is the loop from copying to ready, `run/switch.rs` one switch.
+//! `run/follow.rs` is the loop from copying to ready, `run/switch.rs` one switch,
+//! either way; `run/back.rs` turns round and keeps the way back alive.
 //!
 //! Invariant: the mover is stopped on every way out, and its end is awaited.
 
+mod back;
 mod follow;
+mod manning;
 mod switch;
+
+pub use back::mover_names;
 
 use std::sync::Arc;
 
@@ -18,19 +24,26 @@ use tokio::sync::{mpsc, watch};
 
 use super::announce::Announced;
 use super::clock::now_ms;
-use super::control::Request;
+use super::control::{Reply, Request};
+use super::ending::Ending;
+use super::fencing::Fences;
 use super::history::{JobLog, Safety};
 use super::job_error::JobError;
-use super::mover::{MoverConfig, MoverProgress, ThrottleDial};
+use super::logins::Logins;
+use super::mover::{KeeperConfig, Keepers, MoverConfig, MoverProgress, ThrottleDial};
 use super::moving::{CleanVerify, DataPath, Moving};
-use super::prepare::JobOptions;
+use super::prepare::{AfterSwitch, JobOptions};
 use super::proxies::Fleet;
-use super::record::Record;
+use super::record::{Direction, Record};
+use super::reminders::Reminders;
 use super::serve::{Stage, Undo};
 use super::state::JobState;
 use super::status::JobStatus;
 use super::stop::Stop;
 use crate::router::moves::Moves;
+use crate::upstream::config::UpstreamConfig;
+
+pub(super) use manning::mission;
 
 /// Incarnation of a job's first start.
 pub(super) const INCARNATION_FIRST: u64 = 1;
@@ -51,8 +64,28 @@ pub(super) struct Runner {
     pub(super) clean: Option<CleanVerify>,
     /// Sources copied anew, as far as the journal knows.
     pub(super) restarts_recorded: u64,
+    /// How to reach the servers.
+    pub(super) upstream: UpstreamConfig,
+    /// Our posts at the servers.
+    pub(super) fences: Fences,
+    /// The passwords of the epoch's users.
+    pub(super) logins: Logins,
+    /// Proxies that were late.
+    pub(super) reminders: Reminders,
+    /// Why the servers are not fenced, if that was not asked for.
+    pub(super) no_fence_because: Option<String>,
     /// Canaries that differed, as far as the journal knows.
     pub(super) canaries_recorded: u64,
+    /// Which way `moves` and the mover go.
+    pub(super) direction: Direction,
+    /// Where keepers attach before a switch that the process is to outlive.
+    pub(super) keeping: KeeperConfig,
+    /// From the clean verify until the way back stands.
+    pub(super) keepers: Option<Keepers>,
+    /// Why the job cannot be rolled back now.
+    pub(super) no_way_back: Option<String>,
+    /// Who wants to complete the job and waits for this process to let go.
+    pub(super) let_go: Option<Reply>,
 }
 
 impl Runner {
@@ -72,8 +105,11 @@ impl Runner {
         if was_switching {
             let at_ms = now_ms();
             self.record(Record::Started { incarnation, at_ms })?;
-            if self.settle().await? {
-                return Ok(());
+            self.post_for_settling().await?;
+            self.settle().await?;
+            if self.is_done() {
+                self.relieve().await;
+                return self.went_back();
             }
         }
         let is_fresh = announced.is_some();
@@ -87,21 +123,58 @@ impl Runner {
                 let at_ms = now_ms();
                 self.record(Record::Started { incarnation, at_ms })?;
             }
-            if !is_fresh {
-                self.preflight(data, &config).await?;
+            if !matches!(self.log.state(), JobState::Switched { .. }) {
+                if !is_fresh {
+                    self.preflight(data, &config).await?;
+                }
+                self.man(incarnation).await?;
+                self.move_and_switch(data, config.clone()).await?;
             }
-            self.move_and_switch(data, config).await
+            if self.is_done() {
+                return Ok(());
+            }
+            self.keep_users().await?;
+            self.follow_back(data, config).await
         }
         .await;
+        let is_over = self.log.state().is_over();
+        if is_over || matches!(ended, Err(JobError::LetGo | JobError::Undone { .. })) {
+            self.remove_notes().await;
+        }
+        self.relieve().await;
         announced.end().await;
         match ended {
-            Ok(()) => Ok(()),
+            Ok(()) => self.went_back(),
+            Err(JobError::LetGo) => {
+                if let Some(reply) = self.let_go.take() {
+                    reply.send(Ending::Done, "the old shards are not followed any more");
+                }
+                Ok(())
+            }
             Err(error) => Err(self.ended_by(error, resumed)),
         }
     }
 
+    /// Whether the process has nothing more to do.
+    fn is_done(&self) -> bool {
+        match self.log.state() {
+            JobState::Switched { .. } => self.options.after == AfterSwitch::End,
+            state => state.is_over(),
+        }
+    }
+
+    /// How a job ends that did what it was told.
+    fn went_back(&self) -> Result<(), JobError> {
+        match self.log.state() {
+            JobState::RolledBack => Err(JobError::WentBack {
+                epoch: self.log.history().planned.goal(Direction::Back).epoch,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Again: servers may be others than those the earlier process looked at.
-    async fn preflight<D: DataPath>(
+    pub(super) async fn preflight<D: DataPath>(
         &mut self,
         data: &D,
         config: &MoverConfig,
@@ -129,7 +202,7 @@ impl Runner {
         let starting = data.start(config, checked);
         let moving = self.within(Stage::Starting, starting).await??;
         self.progress = Some(moving.progress());
-        let ended = self.copy_and_switch(&moving).await;
+        let ended = self.copy_and_switch(data, &moving).await;
         self.progress = None;
         self.say("closing connections");
         // A task that would not end does not change what the job did.
@@ -153,6 +226,8 @@ impl Runner {
             JobError::Move(refusal) if refusal.is_refusal() && !resumed => {
                 Record::Cancelled { at_ms, why }
             }
+            // A switched job has not failed because its way back did.
+            _ if self.direction == Direction::Back => return error,
             JobError::Move(_) | JobError::Unheld { .. } => Record::Failed { at_ms, why },
             _ => return error,
         };
@@ -181,7 +256,13 @@ impl Runner {
 
     pub(super) fn publish(&self) {
         let progress = self.progress.as_ref().map(|seen| seen.borrow().clone());
-        let status = JobStatus::running(self.log.history(), self.doing, progress.as_ref());
+        let mut status = JobStatus::running(self.log.history(), self.doing, progress.as_ref());
+        status.fence = Some(self.fences.level());
+        status.no_fence_because.clone_from(&self.no_fence_because);
+        status.late_proxies = self.reminders.left();
+        if let Some(why) = &self.no_way_back {
+            status.no_way_back(why);
+        }
         self.status.send_replace(status);
     }
 }

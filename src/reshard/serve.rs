@@ -9,6 +9,7 @@ use super::clock::now_ms;
 use super::control::{Reply, Request, Verb};
 use super::ending::Ending;
 use super::job_error::JobError;
+use super::mover::ThrottleChange;
 use super::record::Record;
 use super::run::Runner;
 use super::state::JobState;
@@ -26,6 +27,8 @@ pub(super) enum Stage {
     Ready,
     /// Between two tries of a switch.
     BackingOff,
+    /// Between two tries to keep the old shards of a switched job exact.
+    NoWayBack,
 }
 
 /// What ends a wait early.
@@ -41,6 +44,8 @@ pub(super) enum Wish {
     Verify(Reply),
     /// A pause ended.
     Unpaused,
+    /// Let go of a switched job: another process completes it.
+    LetGo(Reply),
 }
 
 /// A cancel or a rollback that waits for the mover to end.
@@ -115,11 +120,19 @@ impl Runner {
                 self.undo = Some(undo);
                 JobError::Undone { how }
             }
+            Wish::LetGo(reply) => {
+                self.let_go = Some(reply);
+                JobError::LetGo
+            }
+            _ if !self.direction.is_forward() => JobError::StoppedSwitched,
             Wish::Stop | Wish::Switch(_) | Wish::Verify(_) | Wish::Unpaused => JobError::Stopped,
         }
     }
 
     fn answer(&mut self, stage: Stage, request: Request) -> Result<Option<Wish>, JobError> {
+        if !self.direction.is_forward() {
+            return Ok(self.answer_switched(stage, request));
+        }
         let Request { verb, reply } = request;
         let paused = matches!(self.log.state(), JobState::Paused(_));
         match verb {
@@ -147,16 +160,44 @@ impl Runner {
                 }
             }
             Verb::Resume => reply.send(Ending::Done, "the job was not paused"),
-            Verb::Set(change) => {
-                let throttle = self.throttle.turn(change);
-                tracing::info!(%throttle, "throttle set");
-                reply.send(
-                    Ending::Done,
-                    format!("in force until the job ends: {throttle}"),
-                );
-            }
+            Verb::Complete => reply.send(
+                Ending::Guard,
+                "the job has not switched: `keyferry reshard switch` first, or `cancel`",
+            ),
+            Verb::Set(change) => self.set(change, reply),
         }
         Ok(None)
+    }
+
+    /// The same once the job has switched.
+    fn answer_switched(&mut self, stage: Stage, request: Request) -> Option<Wish> {
+        let Request { verb, reply } = request;
+        match verb {
+            Verb::Status | Verb::Watch => reply.send(Ending::Done, ""),
+            Verb::Complete => return Some(Wish::LetGo(reply)),
+            Verb::Rollback if stage == Stage::Ready => return Some(Wish::Switch(reply)),
+            Verb::Verify if stage == Stage::Ready => return Some(Wish::Verify(reply)),
+            Verb::Rollback => reply.send(Ending::Guard, self.no_rollback()),
+            Verb::Verify => reply.send(Ending::Guard, not_now(stage)),
+            Verb::Set(change) => self.set(change, reply),
+            Verb::Switch => reply.send(Ending::Guard, "the job has switched already"),
+            Verb::Pause | Verb::Resume => reply.send(
+                Ending::Guard,
+                "the job has switched: there is nothing that a pause would keep from happening",
+            ),
+            Verb::Cancel => reply.send(
+                Ending::Guard,
+                "the job has switched: `keyferry reshard rollback` goes back, `complete` ends it",
+            ),
+        }
+        None
+    }
+
+    fn set(&mut self, change: ThrottleChange, reply: Reply) {
+        let throttle = self.throttle.turn(change);
+        tracing::info!(%throttle, "throttle set");
+        let text = format!("in force until the job ends: {throttle}");
+        reply.send(Ending::Done, text);
     }
 
     fn pause(&mut self, paused: bool, reply: Reply) -> Result<(), JobError> {
@@ -190,6 +231,9 @@ fn not_now(stage: Stage) -> &'static str {
         }
         Stage::Verifying => "a verify is running; ask again when it has ended",
         Stage::Ready => "the job is busy; ask again",
+        Stage::NoWayBack => {
+            "the old shards are not kept exact now; `keyferry reshard status` says why"
+        }
         Stage::BackingOff => "the job tries the switch again by itself in a moment",
     }
 }

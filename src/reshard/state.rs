@@ -3,18 +3,27 @@
 //! ```text
 //!              ,-- source restarted --.
 //! planned -> copying -> following -> verified -> switching -> switched -> completed
-//!    ^                   ^   ^ `--- differs ---'    |   |
-//!    |                   |   `------- aborted ------'   |  (aborted after a restart:
-//!    |                   `- paused (following, verified)|   back to planned)
+//!    ^                   ^   ^ `--- differs ---'    |         |  ^
+//!    |                   |   `------- aborted ------'  intent |  | aborted
+//!    |                   |   (after a restart: planned)  back v  |
+//!    |                   |                             switching (back) -> rolled_back
+//!    |                   `- paused (following, verified)
 //!    `--- started again <- copying following verified paused failed
 //! planned..verified, paused, failed -> cancelled | rolled_back
 //! planned..verified, paused         -> failed
 //! ```
-//! Invariants: a switch is intended only from *verified*; a job that is
-//! switching leaves that state only by an abort or a commit, restarts
-//! included; nothing leaves switched but completion; ended states stay.
+//! A switched job has a life of its own inside, the way back (`state/back.rs`).
+//!
+//! Invariants: a switch is intended only from *verified*, a switch back only from
+//! a way back that is verified; a job that is switching leaves that state only by
+//! an abort or a commit, restarts included; nothing leaves switched but completion
+//! and the switch back; ended states stay.
 
-use super::record::Record;
+mod back;
+
+use super::record::{Direction, Record};
+
+pub use back::Back;
 
 /// Where a job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +53,8 @@ pub enum JobState {
     Switched {
         /// When, milliseconds since 1970.
         at_ms: u64,
+        /// How far the way back is.
+        back: Back,
     },
     /// Ended after a switch.
     Completed,
@@ -56,7 +67,7 @@ pub enum JobState {
         /// Whether targets may hold keys of this job.
         copied_before: bool,
     },
-    /// Taken back before the switch.
+    /// Taken back: before the switch, or by a switch to the old layout after it.
     RolledBack,
     /// Given up before the switch.
     Cancelled,
@@ -81,8 +92,33 @@ pub struct Switching {
     pub decided: bool,
     /// Whether the process that intended it still runs; else it must be recovered.
     pub live: bool,
-    /// Switches aborted before this one.
-    pub aborted_switches: u32,
+    /// Which way it goes, and what an abort returns to.
+    pub way: Way,
+}
+
+/// Which way a switch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the new layout.
+    Forward {
+        /// Switches aborted before this one.
+        aborted_switches: u32,
+    },
+    /// To the old layout again.
+    Back {
+        /// When the job switched to the new one, milliseconds since 1970.
+        switched_at_ms: u64,
+    },
+}
+
+impl Way {
+    /// The direction alone.
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::Forward { .. } => Direction::Forward,
+            Self::Back { .. } => Direction::Back,
+        }
+    }
 }
 
 /// A record that cannot follow the state it met.
@@ -120,6 +156,8 @@ impl JobState {
         match (self, record) {
             (Self::Switching(switching), record) => switching.step(record),
             (Self::Paused(active), record) => active.step(record),
+            (Self::Switched { .. }, Record::Completed { .. }) => Ok(Self::Completed),
+            (Self::Switched { at_ms, back }, record) => back.step(at_ms, record),
             (state, Record::Started { .. }) if !state.is_past_return() => Ok(Self::Planned {
                 copied_before: state.copied_before(),
             }),
@@ -152,11 +190,14 @@ impl JobState {
                 Self::Verified {
                     aborted_switches, ..
                 },
-                Record::SwitchIntended { .. },
+                Record::SwitchIntended {
+                    direction: Direction::Forward,
+                    ..
+                },
             ) => Ok(Self::Switching(Switching {
                 decided: false,
                 live: true,
-                aborted_switches,
+                way: Way::Forward { aborted_switches },
             })),
             (Self::Copying, Record::Paused { .. }) => Ok(Self::Paused(Active::Copying)),
             (
@@ -166,7 +207,6 @@ impl JobState {
                 },
                 Record::Paused { .. },
             ) => Ok(Self::Paused(Active::Following { aborted_switches })),
-            (Self::Switched { .. }, Record::Completed { .. }) => Ok(Self::Completed),
             (state, Record::Failed { why, .. }) if state.is_running() => Ok(Self::Failed {
                 why: why.clone(),
                 copied_before: state.copied_before(),
@@ -210,6 +250,15 @@ impl JobState {
         matches!(self, Self::Completed | Self::RolledBack | Self::Cancelled)
     }
 
+    /// Which way the job's keys go now: back, once it has switched.
+    pub fn direction(&self) -> Direction {
+        match self {
+            Self::Switched { .. } => Direction::Back,
+            Self::Switching(switching) => switching.way.direction(),
+            _ => Direction::Forward,
+        }
+    }
+
     /// Switching, switched or over: no way back to copying by a mere restart.
     fn is_past_return(&self) -> bool {
         matches!(self, Self::Switching(_) | Self::Switched { .. }) || self.is_over()
@@ -234,19 +283,41 @@ impl Switching {
                 decided: true,
                 ..self
             })),
-            Record::SwitchAborted { .. } if self.live => Ok(JobState::Following {
-                aborted_switches: self.aborted_switches + 1,
-            }),
-            Record::SwitchAborted { .. } => Ok(JobState::Planned {
-                copied_before: true,
-            }),
+            Record::SwitchAborted { .. } => Ok(self.aborted()),
             Record::SwitchCommitted { at_ms, .. } if self.decided || !self.live => {
-                Ok(JobState::Switched { at_ms: *at_ms })
+                Ok(self.committed(*at_ms))
             }
             other => Err(Misstep {
                 state: "switching",
                 record: other.name(),
             }),
+        }
+    }
+}
+
+impl Switching {
+    fn aborted(self) -> JobState {
+        match self.way {
+            Way::Forward { aborted_switches } if self.live => JobState::Following {
+                aborted_switches: aborted_switches + 1,
+            },
+            Way::Forward { .. } => JobState::Planned {
+                copied_before: true,
+            },
+            Way::Back { switched_at_ms } => JobState::Switched {
+                at_ms: switched_at_ms,
+                back: Back::Following,
+            },
+        }
+    }
+
+    fn committed(self, at_ms: u64) -> JobState {
+        match self.way {
+            Way::Forward { .. } => JobState::Switched {
+                at_ms,
+                back: Back::Unbegun,
+            },
+            Way::Back { .. } => JobState::RolledBack,
         }
     }
 }

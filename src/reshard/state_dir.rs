@@ -101,13 +101,7 @@ impl StateDir {
             .mode(0o700)
             .create(&self.0)
             .map_err(|source| self.io_error("cannot be made", source))?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(self.0.join("lock"))
-            .map_err(|source| self.io_error("its lock cannot be opened", source))?;
+        let file = self.lock_file()?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(StateDirError::AlreadyRuns(self.0.clone())),
@@ -115,6 +109,38 @@ impl StateDir {
                 Err(self.io_error("its lock cannot be taken", source))
             }
         }
+    }
+
+    /// The lock, as soon as whoever has it is gone. Dropped while it waits, it
+    /// leaves a thread behind that waits on.
+    ///
+    /// # Errors
+    /// [`StateDirError`].
+    pub async fn lock_when_free(&self) -> Result<Lock, StateDirError> {
+        match self.lock() {
+            Err(StateDirError::AlreadyRuns(_)) => {}
+            other => return other,
+        }
+        let file = self.lock_file()?;
+        let waiting = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
+        let locked = waiting
+            .await
+            .map_err(io::Error::other)
+            .and_then(|done| done);
+        match locked {
+            Ok(file) => Ok(Lock { _file: file }),
+            Err(source) => Err(self.io_error("its lock cannot be taken", source)),
+        }
+    }
+
+    fn lock_file(&self) -> Result<File, StateDirError> {
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.0.join("lock"))
+            .map_err(|source| self.io_error("its lock cannot be opened", source))
     }
 
     /// The job as its journal tells it, changing nothing; `None` when there was none.

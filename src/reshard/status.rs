@@ -1,15 +1,17 @@
 //! What a job says of itself while it runs, and what its journal says otherwise.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::clock::now_ms;
+use super::fence::FenceLevel;
 use super::history::History;
 use super::mover::{Attach, MoverProgress, Phase, SourceProgress};
 use super::moving::copied;
 use super::record::{Copied, Record};
-use super::state::JobState;
+use super::state::{Back, JobState};
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,10 @@ pub struct JobStatus {
     pub epoch: u64,
     /// Admin addresses of the proxies.
     pub proxies: Vec<String>,
+    /// Of a switched job: `following back`, `copying back`, `rollback unavailable
+    /// because ...` or, when no process runs it, `not followed back`.
+    #[serde(default)]
+    pub way_back: Option<String>,
     /// Keys and bytes that targets have confirmed.
     pub copied: Copied,
     /// Commands of the live streams that were sent to targets.
@@ -68,6 +74,18 @@ pub struct JobStatus {
     /// Of these, keys that differed.
     #[serde(default)]
     pub canaries_differing: u64,
+    /// What the old shards refuse from the switch on, as `--fence` names it.
+    #[serde(default)]
+    pub fence: Option<FenceLevel>,
+    /// Why they refuse nothing, if more was wanted.
+    #[serde(default)]
+    pub no_fence_because: Option<String>,
+    /// Proxies that have not confirmed the last switch, with what each said last.
+    #[serde(default)]
+    pub late_proxies: BTreeMap<String, String>,
+    /// Connections that wrote to old shards, round the proxies, while it was made.
+    #[serde(default)]
+    pub bypass: Vec<String>,
     /// What to do next: a command, or what to wait for.
     #[serde(default)]
     pub next: String,
@@ -109,6 +127,19 @@ pub struct SourceStatus {
     /// Keys that canaries compared.
     #[serde(default)]
     pub canaries_compared: u64,
+    /// Commands of its live stream whose keys go to different new shards, by name.
+    #[serde(default)]
+    pub spanning_commands: BTreeMap<String, u64>,
+    /// Keys that were read from it again, for such commands and for times that came
+    /// near.
+    #[serde(default)]
+    pub keys_refreshed: u64,
+    /// How often databases of it were flushed or swapped.
+    #[serde(default)]
+    pub flushes: u64,
+    /// Near expiry times that could not be guarded, for want of room.
+    #[serde(default)]
+    pub times_unguarded: u64,
     /// Keys that had expired before its snapshot, and were not sent.
     #[serde(default)]
     pub keys_expired: u64,
@@ -160,6 +191,10 @@ impl JobStatus {
             doing: String::new(),
             epoch: history.planned.epoch,
             proxies: history.planned.proxies.clone(),
+            way_back: match &history.state {
+                JobState::Switched { .. } => Some("not followed back".to_owned()),
+                _ => None,
+            },
             copied: Copied::default(),
             commands_applied: 0,
             lag_bytes: 0,
@@ -173,13 +208,18 @@ impl JobStatus {
             verified_age_ms: None,
             canaries_compared: 0,
             canaries_differing: 0,
+            fence: None,
+            no_fence_because: None,
+            late_proxies: BTreeMap::new(),
+            bypass: Vec::new(),
             next: String::new(),
             aborted_switches: 0,
             last_abort: None,
             last_failure: None,
         };
+        let mut has_switched = false;
         for record in &history.records {
-            status.take(record);
+            status.take(record, &mut has_switched);
         }
         let age = |at_ms| now_ms().saturating_sub(at_ms);
         status.verified_age_ms = status.verified_at_ms.map(age);
@@ -195,8 +235,17 @@ impl JobStatus {
             next: next_step(&history.state, true).to_owned(),
             ..Self::of(history)
         };
+        if let JobState::Switched { back, .. } = &history.state {
+            let way = match back {
+                Back::Unbegun | Back::Copying => "copying back",
+                Back::Following | Back::Verified { .. } => "following back",
+            };
+            status.way_back = Some(way.to_owned());
+        }
         if let Some(progress) = progress {
-            status.copied = copied(progress);
+            if history.state.direction().is_forward() {
+                status.copied = copied(progress);
+            }
             status.lag_bytes = progress.sources.iter().map(SourceProgress::lag_bytes).sum();
             status.lag_ms = progress.lag_ms();
             status.commands_applied = progress.sources.iter().map(|row| row.commands_sent).sum();
@@ -214,9 +263,26 @@ impl JobStatus {
         status
     }
 
-    fn take(&mut self, record: &Record) {
+    /// The old shards of a switched job are not kept exact, and why.
+    pub fn no_way_back(&mut self, why: &str) {
+        if self.way_back.is_some() {
+            self.way_back = Some(format!("rollback unavailable because {why}"));
+        }
+    }
+
+    fn take(&mut self, record: &Record, has_switched: &mut bool) {
         match record {
+            Record::FollowingBegan { .. } if *has_switched => {}
             Record::FollowingBegan { copied, .. } => self.copied = *copied,
+            Record::SwitchCommitted { late, bypass, .. } => {
+                *has_switched = true;
+                self.verified_at_ms = None;
+                self.aborted_switches = 0;
+                self.last_abort = None;
+                let late = late.iter().map(|proxy| (proxy.clone(), String::new()));
+                self.late_proxies = late.collect();
+                self.bypass.clone_from(bypass);
+            }
             Record::Verified { at_ms, .. } => self.verified_at_ms = Some(*at_ms),
             Record::VerifyDiffered { .. }
             | Record::Started { .. }
@@ -225,6 +291,7 @@ impl JobStatus {
                 self.aborted_switches += 1;
                 self.last_abort = Some(why.clone());
             }
+            Record::SwitchIntended { fence, .. } => self.fence = Some(*fence),
             Record::Failed { why, .. } => self.last_failure = Some(why.clone()),
             _ => {}
         }
@@ -252,6 +319,14 @@ impl SourceStatus {
             lag_ms: row.canary.lag_ms,
             commands_applied: row.commands_sent,
             canaries_compared: row.canary.keys_compared,
+            spanning_commands: row
+                .spanning_commands
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count))
+                .collect(),
+            keys_refreshed: row.keys_refreshed,
+            flushes: row.flushes,
+            times_unguarded: row.times_unguarded,
             keys_expired: row.keys_expired,
             keys_by_commands: row.keys_by_commands,
             keys_unheld: row.shortfalls.cannot_hold,
@@ -275,6 +350,10 @@ impl SourceStatus {
 fn next_step(state: &JobState, running: bool) -> &'static str {
     match state {
         JobState::Paused(_) => "keyferry reshard resume",
+        JobState::Switched {
+            back: Back::Verified { .. },
+            ..
+        } if running => "keyferry reshard complete, or rollback",
         JobState::Switched { .. } => "keyferry reshard complete",
         JobState::Completed | JobState::RolledBack | JobState::Cancelled => {
             "keyferry reshard report"
@@ -315,11 +394,13 @@ fn eta_s(history: &History, progress: &MoverProgress) -> Option<u64> {
 /// One line, as `status`, `watch` and the status line print it.
 impl fmt::Display for JobStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.job, self.state,)?;
+        if let Some(way) = &self.way_back {
+            write!(f, ", {way}")?;
+        }
         write!(
             f,
-            "{} {}: {} keys, {} copied",
-            self.job,
-            self.state,
+            ": {} keys, {} copied",
             self.copied.keys,
             Bytes(self.copied.bytes)
         )?;
@@ -362,6 +443,15 @@ impl fmt::Display for JobStatus {
         }
         if !self.doing.is_empty() {
             write!(f, " | {}", self.doing)?;
+        }
+        if let Some(why) = &self.no_fence_because {
+            write!(f, " | no fence on the servers: {why}")?;
+        }
+        for (proxy, said) in &self.late_proxies {
+            write!(f, " | late: {proxy} {said}")?;
+        }
+        for writer in &self.bypass {
+            write!(f, " | BYPASS: {writer}")?;
         }
         if let Some(rate) = self.throttled_to_bytes_per_s {
             write!(f, " | copy at most {}/s", Bytes(rate))?;

@@ -272,6 +272,11 @@ impl Restorer {
         Ok(LargeValue::new(builder, head, type_id, held_bytes_max))
     }
 
+    /// What to do with keys that exist from now on; what was done before.
+    pub fn set_overwrite(&mut self, overwrite: Overwrite) -> Overwrite {
+        std::mem::replace(&mut self.options.overwrite, overwrite)
+    }
+
     pub(super) fn overwrite(&self) -> Overwrite {
         self.options.overwrite
     }

@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! key --hash_part--> bytes --hash_of--> u32 --owner_of_hash--> ShardIndex
-//!  '--prefixes-----------------------------------------------------^ if a rule fits
+//!  |--prefixes-----------------------------------------------------^ if a rule fits
+//!  '--earlier layout, if the key is still where that has it --------'
 //! ```
 //! Before anything else shards are sorted as twemproxy sorts servers: shorter
 //! names first, equal lengths by bytes. So the order in a file means nothing,
-//! and a `ShardIndex` counts in sorted order.
+//! and a `ShardIndex` counts in sorted order. Shards of an earlier layout
+//! (`layout/earlier.rs`) come behind them.
 //!
 //! Invariants: at least one shard, names unique, every owner in range. A layout
 //! never changes, and equal fingerprints mean equal placement as long as the same
 //! shards are out (`layout/live.rs`).
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +29,10 @@ use super::slots::{SlotFault, SlotTable};
 use super::spec::{DistributionKind, LayoutSpec, ShardSpec};
 use super::tag::EmptyTag;
 
+mod earlier;
 mod live;
+
+use earlier::Earlier;
 
 /// Most shards of one layout: one for each slot of Redis Cluster.
 pub const SHARDS_MAX: usize = 16_384;
@@ -62,6 +68,9 @@ pub struct Layout {
     shards: Vec<Shard>,
     placement: Placement,
     prefixes: Prefixes,
+    earlier: Option<Arc<Earlier>>,
+    /// Whether something may place a key before its hash does.
+    has_exceptions: bool,
     empty_tag: EmptyTag,
     fingerprint: u64,
     /// Ejected shards, ascending.
@@ -94,7 +103,7 @@ impl Layout {
             (DistributionKind::Slots, Some(slots)) => Some(slot_table(slots, &spec, &sorted)?),
             _ => None,
         };
-        let shards: Vec<Shard> = sorted.into_iter().map(|(_, shard)| shard).collect();
+        let mut shards: Vec<Shard> = sorted.into_iter().map(|(_, shard)| shard).collect();
         let placement = match slots {
             Some(table) if shards.len() > 1 => Placement::Slots(table),
             _ => live::place(spec.distribution, &shards, &[]),
@@ -106,12 +115,21 @@ impl Layout {
             EmptyTag::Ignored
         };
         let prefixes = Prefixes::new(&spec.route, &shards)?;
-        let fingerprint = fingerprint(&spec, &shards, &placement, &prefixes);
+        let mut fingerprint = fingerprint(&spec, &shards, &placement, &prefixes);
+        let earlier = match &spec.earlier {
+            Some(spec) => Some(Earlier::new(spec, &mut shards)?),
+            None => None,
+        };
+        if let Some(earlier) = &earlier {
+            fingerprint = earlier.fingerprint(fingerprint);
+        }
         Ok(Self {
+            has_exceptions: !prefixes.is_empty() || earlier.is_some(),
             spec,
             shards,
             placement,
             prefixes,
+            earlier: earlier.map(Arc::new),
             empty_tag,
             fingerprint,
             out: Vec::new(),
@@ -168,8 +186,8 @@ impl Layout {
     /// The owner of a key. With distribution `random` it is a new draw each time.
     #[inline]
     pub fn owner(&self, key: &[u8]) -> ShardIndex {
-        if !self.prefixes.is_empty()
-            && let Some(owner) = self.prefixes.owner(key)
+        if self.has_exceptions
+            && let Some(owner) = self.exception(key)
         {
             return owner;
         }
@@ -177,6 +195,20 @@ impl Layout {
             return only;
         }
         self.owner_of_hash(self.hash_of(key))
+    }
+
+    /// The owner of a key that does not go by its hash. Not inlined, so that a layout
+    /// without exceptions pays for one comparison.
+    #[cold]
+    #[inline(never)]
+    fn exception(&self, key: &[u8]) -> Option<ShardIndex> {
+        let unmoved = self.earlier.as_ref().and_then(|earlier| earlier.owner(key));
+        unmoved.or_else(|| self.prefixes.owner(key))
+    }
+
+    /// Whether each key's owner depends on nothing but its hash.
+    pub fn goes_by_hash(&self) -> bool {
+        !self.has_exceptions
     }
 
     /// Keys that have a shard whatever their hash.

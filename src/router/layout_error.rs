@@ -84,6 +84,15 @@ pub enum LayoutFault {
         /// The name.
         shard: String,
     },
+    /// An earlier layout that has one before itself, or places keys at random.
+    #[error("an earlier layout places every key by itself, always on the same shard")]
+    EarlierOfEarlier,
+    /// A shard whose keys have moved that the earlier layout does not have.
+    #[error("the earlier layout has no shard named \"{shard}\"; name its own")]
+    MovedShard {
+        /// The name.
+        shard: String,
+    },
     /// The address is not one.
     #[error(transparent)]
     Address(AddressError),

@@ -24,5 +24,10 @@ mod slots;
 pub mod spec;
 pub mod tag;
 
+/// What keys of Keyferry's own begin with: values that are being built, checkpoints,
+/// records of the route. They are nobody's data: never copied, compared or counted,
+/// and clients are refused commands on them.
+pub const RESERVED_PREFIX: &[u8] = b"__keyferry:";
+
 #[cfg(test)]
 mod tests;

@@ -130,8 +130,8 @@ impl Moves {
         let mut numbers = HashMap::new();
         let from_servers = number_servers(&from, &mut numbers);
         let to_servers = number_servers(&to, &mut numbers);
-        let same_hash = from.prefixes().is_empty()
-            && to.prefixes().is_empty()
+        let same_hash = from.goes_by_hash()
+            && to.goes_by_hash()
             && (from.spec().hash, from.spec().hash_tag) == (to.spec().hash, to.spec().hash_tag);
         Ok(Self {
             same_hash,

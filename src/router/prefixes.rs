@@ -53,10 +53,7 @@ impl Prefixes {
         self.rules.is_empty()
     }
 
-    /// The shard that a rule gives to a key, if one does. Not inlined, so that a
-    /// layout without rules pays for one comparison.
-    #[cold]
-    #[inline(never)]
+    /// The shard that a rule gives to a key, if one does.
     pub fn owner(&self, key: &[u8]) -> Option<ShardIndex> {
         let fits = |(prefix, _): &&(Box<[u8]>, ShardIndex)| key.starts_with(prefix);
         self.rules.iter().find(fits).map(|(_, shard)| *shard)

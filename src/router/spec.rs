@@ -70,6 +70,20 @@ pub struct LayoutSpec {
     /// The shards, key `shard`.
     #[serde(default, rename = "shard")]
     pub shards: Vec<ShardSpec>,
+    /// Where keys are that have not moved here yet; no config says this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Box<EarlierSpec>>,
+}
+
+/// An earlier layout that still places a part of the keys: those of its shards
+/// that are not named in `moved`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlierSpec {
+    /// The earlier layout; it has none before itself.
+    pub layout: LayoutSpec,
+    /// Names of its shards whose keys are where the later layout has them.
+    pub moved: Vec<String>,
 }
 
 /// A prefix rule as written: keys that begin so are on that shard.

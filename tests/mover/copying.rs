@@ -177,6 +177,7 @@ async fn three_shards_become_two_with_tiny_windows() {
         window_bytes: 512,
         window_ops: 3,
         queue_bytes: 2048,
+        ..MoverLimits::default()
     };
     copy_under_writes(world, 1000, limits, "three_to_two").await;
 }

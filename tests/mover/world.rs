@@ -9,6 +9,7 @@ use keyferry::reshard::mover::{
     self, Attach, Begin, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Tapping, Throttle,
     ThrottleDial, check_targets,
 };
+use keyferry::router::RESERVED_PREFIX;
 use keyferry::router::layout::Layout;
 use keyferry::router::moves::{Move, Moves};
 use keyferry::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
@@ -39,9 +40,14 @@ pub async fn start(config: MoverConfig) -> Result<Mover, MoveError> {
 }
 
 pub fn layout(servers: &[&RedisServer], distribution: DistributionKind) -> Arc<Layout> {
-    let shard = |server: &&RedisServer| ShardSpec {
+    let addresses: Vec<String> = servers.iter().map(|server| server.address()).collect();
+    layout_at(&addresses, distribution)
+}
+
+pub fn layout_at(addresses: &[String], distribution: DistributionKind) -> Arc<Layout> {
+    let shard = |address: &String| ShardSpec {
         name: None,
-        addr: server.address(),
+        addr: address.clone(),
         weight: 1,
         slots: None,
     };
@@ -50,7 +56,8 @@ pub fn layout(servers: &[&RedisServer], distribution: DistributionKind) -> Arc<L
         distribution,
         hash_tag: Some("{}".parse().unwrap()),
         route: Vec::new(),
-        shards: servers.iter().map(shard).collect(),
+        shards: addresses.iter().map(shard).collect(),
+        earlier: None,
     };
     Arc::new(Layout::new(spec).unwrap())
 }
@@ -312,13 +319,14 @@ pub fn contents(client: &mut Client, key: &[u8]) -> (String, Vec<Value>) {
     (kind, items)
 }
 
-/// Every key of a server, in that database.
+/// Every key of a server, in that database, but for those of our own.
 pub fn all_keys(client: &mut Client) -> Vec<Vec<u8>> {
     let mut keys: Vec<Vec<u8>> = client
         .call(&["KEYS", "*"])
         .items()
         .iter()
         .map(|key| key.bytes().to_vec())
+        .filter(|key| !key.starts_with(RESERVED_PREFIX))
         .collect();
     keys.sort();
     keys

@@ -19,20 +19,35 @@ pub fn keyferry_command<A: AsRef<std::ffi::OsStr>>(args: &[A]) -> Output {
 pub struct Job {
     process: Process,
     state: PathBuf,
+    planted: Option<String>,
 }
 
 impl Job {
     /// Starts a job with its journal in `state`; `args` follow
     /// `reshard start --state DIR`.
     pub fn start<A: AsRef<std::ffi::OsStr>>(state: &Path, log_dir: &Path, args: &[A]) -> Job {
+        Job::start_planted(state, log_dir, args, None)
+    }
+
+    /// The same with a mistake that it makes on purpose.
+    pub fn start_planted<A: AsRef<std::ffi::OsStr>>(
+        state: &Path,
+        log_dir: &Path,
+        args: &[A],
+        planted: Option<&str>,
+    ) -> Job {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyferry"));
         command
             .args(["reshard", "start", "--state"])
             .arg(state)
             .args(args);
+        if let Some(mistake) = planted {
+            command.env("KEYFERRY_TEST_PLANTED", mistake);
+        }
         Job {
             process: Process::spawn("reshard", "keyferry", log_dir, &mut command),
             state: state.to_owned(),
+            planted: planted.map(str::to_owned),
         }
     }
 
@@ -49,21 +64,26 @@ impl Job {
 
     /// `reshard VERB --state DIR`, with more `args`.
     pub fn verb(&self, verb: &str, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_keyferry"))
-            .args(["reshard", verb, "--state"])
-            .arg(&self.state)
-            .args(args)
+        self.verb_command(verb, args)
             .output()
             .expect("the binary under test")
     }
 
-    /// The same without waiting for its end.
-    pub fn verb_in_background(&self, verb: &str, args: &[&str]) -> Process {
+    fn verb_command(&self, verb: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyferry"));
         command
             .args(["reshard", verb, "--state"])
             .arg(&self.state)
             .args(args);
+        if let Some(mistake) = &self.planted {
+            command.env("KEYFERRY_TEST_PLANTED", mistake);
+        }
+        command
+    }
+
+    /// The same without waiting for its end.
+    pub fn verb_in_background(&self, verb: &str, args: &[&str]) -> Process {
+        let mut command = self.verb_command(verb, args);
         let dir = self.state.parent().expect("it is below the stage's");
         Process::spawn(verb, "keyferry", dir, &mut command)
     }

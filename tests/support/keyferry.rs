@@ -91,6 +91,8 @@ pub struct Keyferry {
     pub port: u16,
     /// The admin port.
     pub admin_port: u16,
+    /// A mistake that it makes on purpose from its next launch on.
+    pub planted: Option<&'static str>,
     dir: TempDir,
 }
 
@@ -110,6 +112,7 @@ impl Keyferry {
         let mut proxy = Keyferry {
             port: free_port(),
             admin_port: free_port(),
+            planted: None,
             process: Process::spawn("none", "coreutils", dir.path(), &mut Command::new("true")),
             dir,
         };
@@ -135,6 +138,9 @@ impl Keyferry {
         self.process.kill();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyferry"));
         command.arg("run").arg("-c").arg(self.config());
+        if let Some(mistake) = self.planted {
+            command.env("KEYFERRY_TEST_PLANTED", mistake);
+        }
         self.process = Process::spawn("keyferry", "keyferry", self.dir.path(), &mut command);
         let start = Instant::now();
         loop {

@@ -9,12 +9,14 @@ use crate::reshard::clock::now_ms;
 use crate::reshard::control::{Answer, Verb, ask_job};
 use crate::reshard::history::{History, JobLog, Safety};
 use crate::reshard::job_error::JobError;
+use crate::reshard::logins::Logins;
 use crate::reshard::mover::{Bound, ThrottleChange};
 use crate::reshard::record::Record;
 use crate::reshard::state::JobState;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::status::JobStatus;
 
+use super::complete::{clear_up_as, settings};
 use super::place::PlaceArgs;
 use super::quantity::{latency_bound, rate_bound, size_bound};
 use super::start::{ask_for_name, can_ask};
@@ -164,7 +166,14 @@ pub fn give_up(args: &TellArgs, verb: Verb) -> ExitStatus {
         }
         match ask(&dir, verb).await? {
             Some(answer) => Ok(print_answer(&answer, args.json)),
-            None => give_up_journal(&dir, verb),
+            None => {
+                if Logins::in_dir(dir.path()).exists() {
+                    let (upstream, token) = settings(args.place.config(), &history.planned.pool)?;
+                    check_can_give_up(&history, verb)?;
+                    clear_up_as(&history, &dir, &upstream, token).await?;
+                }
+                give_up_journal(&dir, verb)
+            }
         }
     })
 }
@@ -174,7 +183,7 @@ fn give_up_journal(dir: &StateDir, verb: Verb) -> Result<ExitStatus, Failure> {
     let lock = dir.lock().map_err(JobError::from)?;
     let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
     let history = history.ok_or_else(|| no_job(dir))?;
-    check_can_give_up(&history)?;
+    check_can_give_up(&history, verb)?;
     let at_ms = now_ms();
     let record = match verb {
         Verb::Rollback => Record::RolledBack { at_ms },
@@ -196,11 +205,15 @@ fn give_up_journal(dir: &StateDir, verb: Verb) -> Result<ExitStatus, Failure> {
     Ok(finish(out, written, ExitStatus::Done))
 }
 
-fn check_can_give_up(history: &History) -> Result<(), Failure> {
+fn check_can_give_up(history: &History, verb: Verb) -> Result<(), Failure> {
     let (what, help) = match &history.state {
+        JobState::Switched { .. } if verb == Verb::Rollback => (
+            "the job has switched, and no process keeps its old shards exact",
+            "run the job's `reshard start` command again (with --stay if it has --switch auto), and this one when status says `following back`",
+        ),
         JobState::Switched { .. } => (
-            "the job has switched, and rollback after a switch is not in this build",
-            "move back with a job of its own (`reshard start --to` the old layout), after `reshard complete --yes`",
+            "the job has switched",
+            "go back with `keyferry reshard rollback --yes`, or end the job with `complete --yes`",
         ),
         JobState::Switching(_) => (
             "a switch of this job was interrupted and must be finished first",
@@ -241,7 +254,9 @@ fn not_running(dir: &StateDir) -> Failure {
         state.name()
     );
     let help = match state {
-        JobState::Switched { .. } => "it needs nothing more but `keyferry reshard complete --yes`",
+        JobState::Switched { .. } => {
+            "end it with `keyferry reshard complete --yes`, or run its `reshard start` command again to follow back"
+        }
         _ if state.is_over() => "it is over; see `keyferry reshard report`",
         _ => "run its `reshard start` command again: it resumes",
     };

@@ -10,11 +10,14 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::logging::Log;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::config::LogConfig;
+use crate::reshard::fence::FenceChoice;
 use crate::reshard::job::Job;
 use crate::reshard::mover::{Attach, Bound, OnConflict, Tapping, Throttle, ThrottleChange};
 use crate::reshard::moving::Movers;
 use crate::reshard::plan::Plan;
-use crate::reshard::prepare::{JobOptions, Prepared, StartRequest, SwitchMode, prepare};
+use crate::reshard::prepare::{
+    AfterSwitch, JobOptions, Prepared, StartRequest, SwitchMode, prepare,
+};
 use crate::reshard::report::Report;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::stop::{Stop, StopSource, stop_channel};
@@ -35,6 +38,10 @@ pub struct StartArgs {
     /// Who starts the switch: `reshard switch` from elsewhere, or the job itself
     #[arg(long, value_enum, default_value = "manual", value_name = "WHO")]
     switch: WhoSwitches,
+    /// Stay after the switch and keep the old shards exact, so that `rollback` is
+    /// possible until `complete`; what --switch manual does anyway
+    #[arg(long)]
+    stay: bool,
     /// Directory of the job's journal [default: `reshard` in server.state_dir]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -62,6 +69,10 @@ pub struct StartArgs {
     /// Longest time that requests for moving keys may wait during the switch
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = hold)]
     hold: Duration,
+    /// What keeps writers of the old route off from the switch on: auto (the best that
+    /// servers and proxies allow), acl (nothing less), or proxies (no fence on the servers)
+    #[arg(long, value_name = "HOW", default_value_t = FenceChoice::Auto)]
+    fence: FenceChoice,
     /// A moving key that its target already has: fail, replace it, or skip it
     #[arg(long, value_name = "WHAT", default_value_t = OnConflict::Fail)]
     on_conflict: OnConflict,
@@ -131,7 +142,7 @@ async fn start(args: &StartArgs, meant: MeantPool) -> Result<ExitStatus, Failure
         }
         Prepared::AlreadySwitched(history) => {
             let text = format!(
-                "{}\nthe job has switched already; end it with `keyferry reshard complete --yes --state {}`",
+                "{}\nthe job has switched already; end it with `keyferry reshard complete --yes --state {}`, or start again with --stay to be able to roll it back",
                 Report::of(&history),
                 dir.path().display()
             );
@@ -174,11 +185,16 @@ fn request(args: &StartArgs, meant: MeantPool) -> StartRequest {
             },
             hold: args.hold,
             on_conflict: args.on_conflict,
+            fence: args.fence,
             throttle: Throttle::default().with(ThrottleChange {
                 rate_bytes_per_s: args.rate.map(|rate| Bound::At(rate.0)),
                 target_ping_p99_ms_max: args.target_p99,
                 source_buffer_bytes_max: args.source_buffer,
             }),
+            after: match args.switch {
+                WhoSwitches::Auto if !args.stay => AfterSwitch::End,
+                WhoSwitches::Auto | WhoSwitches::Manual => AfterSwitch::FollowBack,
+            },
             ..JobOptions::default()
         },
     }

@@ -242,6 +242,7 @@ fn spec(draft: &Draft) -> LayoutSpec {
             .iter()
             .map(|server| server.value.clone())
             .collect(),
+        earlier: None,
     }
 }
 

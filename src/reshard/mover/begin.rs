@@ -50,6 +50,8 @@ pub(super) enum SourceBegin {
     Anew,
     /// With its stream. A full resync that is answered instead makes it `Anew`.
     After(ResumePoint),
+    /// The same, after the lowest checkpoint of an earlier run.
+    GoOn(ResumePoint),
 }
 
 impl SourceBegin {
@@ -74,7 +76,7 @@ impl SourceBegin {
     /// Where its stream goes on.
     pub(super) fn point(&self) -> Option<&ResumePoint> {
         match self {
-            SourceBegin::After(point) => Some(point),
+            SourceBegin::After(point) | SourceBegin::GoOn(point) => Some(point),
             SourceBegin::Clean | SourceBegin::Anew => None,
         }
     }

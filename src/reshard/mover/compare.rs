@@ -6,6 +6,7 @@
 //! target was read. The target's own word about the time counts for nothing: a
 //! target whose clock is ahead ends keys too early, and that is a loss.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::rdb::value_type::ValueKind;
 use crate::rdb::{ContentDigest, content_digest, split_dump_payload};
 use crate::router::address::ShardAddress;
 
+use super::guard::GUARD_MS;
 use super::key_text::KeyText;
 
 /// How far expiry times may be apart, and how early a key may have ended.
@@ -100,6 +102,9 @@ pub enum DifferenceKind {
         /// At the target, Unix time in ms.
         target_ms: Option<i64>,
     },
+    /// It was written by commands that span servers whenever it was looked at:
+    /// its target is about to get it anew.
+    BeingRefreshed,
     /// A value that could not be read.
     Unreadable(String),
 }
@@ -127,6 +132,9 @@ impl fmt::Display for DifferenceKind {
                     time(source_ms),
                     time(target_ms)
                 )
+            }
+            DifferenceKind::BeingRefreshed => {
+                f.write_str("being read again, at each look: commands that span servers write it")
             }
             DifferenceKind::Unreadable(why) => write!(f, "cannot be read: {why}"),
         }
@@ -182,6 +190,30 @@ pub(super) fn compare(source: &Seen, target: &Seen, lag: Duration) -> Verdict {
                 (Ok(digest), None) => Verdict::Same(digest),
             }
         }
+    }
+}
+
+/// What a guarded key's target stands for (see `guard`): its time was sent later
+/// than it is, by at least the guard.
+pub(super) fn off_guard<'t>(source: &Seen, target: &'t Seen) -> Cow<'t, Seen> {
+    match (&source.state, &target.state) {
+        (
+            State::Here {
+                expires_at_ms: Some(meant),
+                ..
+            },
+            State::Here {
+                expires_at_ms: Some(at),
+                payload,
+            },
+        ) if *at >= meant + GUARD_MS - EXPIRY_SLACK_MS => Cow::Owned(Seen {
+            now_ms: target.now_ms,
+            state: State::Here {
+                expires_at_ms: Some(*meant),
+                payload: payload.clone(),
+            },
+        }),
+        _ => Cow::Borrowed(target),
     }
 }
 

@@ -54,6 +54,14 @@ pub const CLOCKS_APART_MS_MAX: u64 = 100;
 pub const IDLE_PING_MS: u64 = 500;
 /// Longest time that a source may be out of reach: a failover, a reboot.
 pub const SOURCE_PATIENCE_MS_MAX: u64 = 60_000;
+/// Longest time that a target may be out of reach: as long as it may be silent.
+pub const TARGET_PATIENCE_MS_MAX: u64 = TARGET_SILENCE_MS_MAX;
+/// A lane without traffic notes this often on its target how far its source's
+/// stream was read, so that a restart can go on there.
+pub const IDLE_CHECKPOINT_MS: u64 = 1_000;
+/// Bytes of one transaction of a source that are gathered for one batch; a longer
+/// one is applied in several.
+pub const UNIT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Time between two progress reports.
 pub const PROGRESS_MS: u64 = 200;
 /// Longest wait for one task to end after it was told to.
@@ -171,6 +179,8 @@ pub struct MoverLimits {
     pub window_ops: usize,
     /// Bytes queued behind the window; when full, the source is not read on.
     pub queue_bytes: usize,
+    /// How long a target that is out of reach is dialed again.
+    pub target_patience_ms: u64,
 }
 
 impl MoverLimits {
@@ -191,6 +201,7 @@ impl Default for MoverLimits {
             window_bytes: WINDOW_BYTES_DEFAULT,
             window_ops: WINDOW_OPS_DEFAULT,
             queue_bytes: QUEUE_BYTES_DEFAULT,
+            target_patience_ms: TARGET_PATIENCE_MS_MAX,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use crate::resp::Value;
 use crate::restore::{Overwrite, TEMPORARY_PREFIX};
 
 use super::begin::Begin;
@@ -18,7 +19,7 @@ use super::error::{KeyAt, MoveError, Role};
 use super::keyspace::KeyWalk;
 use super::link::Link;
 use super::placement::{Placement, TargetIndex};
-use super::removal::remove_keys;
+use super::removal::{remove_checkpoints, remove_keys};
 
 /// What one target holds.
 #[derive(Default)]
@@ -57,6 +58,9 @@ pub async fn check_targets(cfg: &MoverConfig) -> Result<TargetsChecked, MoveErro
     let placement = Placement::new(&cfg.moves);
     let placement = match cfg.begin {
         Begin::Copy => clear_targets(&cfg, placement).await?,
+        Begin::Resume if cfg.on_conflict == OnConflict::Skip => {
+            return Err(MoveError::SkipCannotResume);
+        }
         // What targets hold is the copy that is gone on with.
         Begin::Resume | Begin::Follow(_) => placement,
     };
@@ -134,6 +138,8 @@ async fn clear_target(
     let mut link = Link::connect(Role::Target, server, &cfg.upstream).await?;
     if act == Act::Remove {
         end_old_lanes(&mut link, &cfg.job).await?;
+        // First of all: what is removed must not be gone on with.
+        remove_checkpoints(&mut link, &cfg.job, placement.sources().len()).await?;
     }
     let mut walk = KeyWalk::new(&mut link).await?;
     while let Some(page) = walk.next(&mut link).await? {
@@ -181,7 +187,7 @@ pub(super) fn is_unfinished(job: &str, key: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.first() == Some(&b':'))
 }
 
-/// The name that our lanes give their connections.
+/// What the names of our lanes' connections begin with.
 pub(super) fn lane_name(job: &str) -> String {
     let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
     let job: String = job.chars().map(plain).collect();
@@ -190,30 +196,53 @@ pub(super) fn lane_name(job: &str) -> String {
 
 /// A run that was killed may have left requests in its sockets, which the
 /// server would still execute: end those connections before looking for keys.
-async fn end_old_lanes(link: &mut Link, job: &str) -> Result<(), MoveError> {
-    const STEP: &str = "end connections of an earlier run";
-    let list = link
-        .ask(STEP, &[b"CLIENT", b"LIST", b"TYPE", b"normal"])
-        .await?;
-    // A server that does not let us look does not let us end them either.
-    let Some(list) = list.as_bytes() else {
-        return Ok(());
+pub(super) async fn end_old_lanes(link: &mut Link, job: &str) -> Result<Ended, MoveError> {
+    let base = lane_name(job);
+    let is_lane = |name: &str| {
+        let rest = name.strip_prefix(&base);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     };
-    for id in ids_named(&String::from_utf8_lossy(list), &lane_name(job)) {
-        // One that is gone by now answers with an error: as good.
-        link.ask(STEP, &[b"CLIENT", b"KILL", b"ID", id.as_bytes()])
-            .await?;
-    }
-    Ok(())
+    end_connections(link, is_lane).await
 }
 
-fn ids_named(list: &str, name: &str) -> Vec<String> {
+/// Whether connections were ended for sure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Surely,
+    /// The server does not let us look, or does not let us end them.
+    Unknown,
+}
+
+/// Ends the connections whose name `is_wanted`.
+pub(super) async fn end_connections(
+    link: &mut Link,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Ended, MoveError> {
+    const STEP: &str = "end connections of an earlier run";
+    let list = link.ask(STEP, &[b"CLIENT", b"LIST"]).await?;
+    let Some(list) = list.as_bytes() else {
+        return Ok(Ended::Unknown);
+    };
+    let mut ended = Ended::Surely;
+    for id in ids_named(&String::from_utf8_lossy(list), is_wanted) {
+        // One that is gone by now is as good.
+        let killed = link
+            .ask(STEP, &[b"CLIENT", b"KILL", b"ID", id.as_bytes()])
+            .await?;
+        if let Value::Error(_) = killed {
+            ended = Ended::Unknown;
+        }
+    }
+    Ok(ended)
+}
+
+fn ids_named(list: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let field = |line: &str, wanted: &str| {
         let found = line.split(' ').find_map(|field| field.strip_prefix(wanted));
         found.map(str::to_owned)
     };
     list.lines()
-        .filter(|line| field(line, "name=").as_deref() == Some(name))
+        .filter(|line| field(line, "name=").is_some_and(|name| is_wanted(&name)))
         .filter_map(|line| field(line, "id="))
         .collect()
 }
@@ -225,6 +254,7 @@ mod tests {
     #[test]
     fn only_connections_of_the_same_job_are_ended() {
         let list = "id=7 addr=a name=keyferry:j1:lane age=1\nid=8 addr=b name=keyferry:j2:lane age=1\nid=9 addr=c name= age=1\n";
-        assert_eq!(ids_named(list, &lane_name("j1")), ["7"]);
+        let name = lane_name("j1");
+        assert_eq!(ids_named(list, |found| found == name), ["7"]);
     }
 }

@@ -207,6 +207,18 @@ pub enum MoveError {
         /// What happened.
         what: String,
     },
+    /// A target does not hold what it had confirmed.
+    #[error(
+        "target {target} has lost data of {source_server} that it had confirmed ({what}): it restarted without it, or an older copy took its place; start the job again, which copies anew"
+    )]
+    TargetForgot {
+        /// The target's address.
+        target: ShardAddress,
+        /// The source whose data it was.
+        source_server: ShardAddress,
+        /// What its checkpoint says.
+        what: String,
+    },
     /// A value of a snapshot breaks its format.
     #[error("source {source_server}: the value of `{}` (db {db}) cannot be read: {cause}", KeyText(.key))]
     Malformed {
@@ -232,11 +244,50 @@ pub enum MoveError {
         /// Why, and what to do.
         why: Unfollowable,
     },
+    /// More keys wait to be read again than are remembered.
+    #[error(
+        "source {source_server}: too many keys were written by commands that span servers and wait to be read again: let such commands (RENAME, SMOVE, *STORE ..) rest while keys move, or use hash tags"
+    )]
+    TooManyPending {
+        /// The source's address.
+        source_server: ShardAddress,
+    },
+    /// Too many keys end soon for their exact times to be set while clients wait.
+    #[error(
+        "source {source_server}: {count} keys end within seconds, more than the {max} whose times can be set at a switch: try again when fewer do"
+    )]
+    TooManyEnding {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// How many.
+        count: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// Targets were too slow while a switch was prepared: keys may have ended
+    /// there before the commands that renewed them came.
+    #[error(
+        "source {source_server}: commands took {lag_ms} ms to its targets while a switch was prepared, more than the {max_ms} ms in which no key can end unseen"
+    )]
+    TooFarBehind {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// The longest.
+        lag_ms: u64,
+        /// The bound.
+        max_ms: u64,
+    },
     /// A marker did not come back in time.
     #[error("the marker sent to source {source_server} was not applied within {waited_ms} ms")]
     MarkerLate {
         /// The source's address.
         source_server: ShardAddress,
+        /// How long we waited.
+        waited_ms: u64,
+    },
+    /// Keepers did not attach in time.
+    #[error("new shards did not take a replica within {waited_ms} ms")]
+    KeeperLate {
         /// How long we waited.
         waited_ms: u64,
     },
@@ -271,16 +322,6 @@ pub enum MoveError {
 /// Why a command of the stream has no place to go.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfollowable {
-    /// Its keys belong to several new owners.
-    #[error(
-        "its keys would land on different servers ({0}): use hash tags, or stop using the command on these keys while they move"
-    )]
-    CrossesServers(String),
-    /// It changes a whole database.
-    #[error(
-        "it changes a whole database, which cannot be followed key by key: start the job again when it is over"
-    )]
-    WholeDatabase,
     /// We do not know which keys it has.
     #[error("unknown command: which keys it changes cannot be told")]
     UnknownCommand,
@@ -306,8 +347,12 @@ impl MoveError {
             }
             MoveError::Link { .. }
             | MoveError::LaneLost { .. }
+            | MoveError::TargetForgot { .. }
             | MoveError::MarkerLate { .. }
+            | MoveError::KeeperLate { .. }
             | MoveError::Restarted { .. }
+            | MoveError::TooManyEnding { .. }
+            | MoveError::TooFarBehind { .. }
             | MoveError::Tap { .. }
             | MoveError::Stopped => Retry::RunAgain,
             MoveError::TargetRefused { reply, .. } | MoveError::Answer { reply, .. }
@@ -315,10 +360,6 @@ impl MoveError {
             {
                 Retry::RunAgain
             }
-            MoveError::Unfollowable {
-                why: Unfollowable::WholeDatabase,
-                ..
-            } => Retry::RunAgain,
             _ => Retry::AfterRepair,
         }
     }
@@ -327,7 +368,10 @@ impl MoveError {
     /// again by the same mover.
     pub fn is_of_a_moment(&self) -> bool {
         match self {
-            MoveError::Restarted { .. } | MoveError::MarkerLate { .. } => true,
+            MoveError::Restarted { .. }
+            | MoveError::MarkerLate { .. }
+            | MoveError::TooManyEnding { .. }
+            | MoveError::TooFarBehind { .. } => true,
             MoveError::Link { role, cause, .. } => {
                 *role == Role::Source && cause.blame() != Blame::Configuration
             }

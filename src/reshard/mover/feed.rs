@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::replication::{ResumePoint, Tap, TapConfig, TapError, TapEvent};
+use crate::replication::{ResumePoint, Tap, TapConfig, TapError, TapEvent, TapMode};
 use crate::router::address::ShardAddress;
 
 use super::error::MoveError;
@@ -63,6 +63,11 @@ impl Feed {
         matches!(self, Feed::Tap(..))
     }
 
+    /// Whether there are places in it that can be gone on from.
+    pub(super) fn has_stream(&self) -> bool {
+        matches!(self, Feed::Tap(tap, _) if tap.mode() != TapMode::Sync)
+    }
+
     /// Everything up to `offset` is applied.
     pub(super) fn acknowledge(&self, offset: u64) {
         match self {
@@ -95,7 +100,7 @@ impl Feed {
     }
 }
 
-fn tap_error(address: &ShardAddress, cause: TapError) -> MoveError {
+pub(super) fn tap_error(address: &ShardAddress, cause: TapError) -> MoveError {
     MoveError::Tap {
         source_server: address.clone(),
         cause: Arc::new(cause),

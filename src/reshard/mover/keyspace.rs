@@ -41,7 +41,16 @@ impl KeyWalk {
         })
     }
 
-    /// The link was dialed again: a cursor holds on any connection.
+    /// Starts a walk through one database.
+    pub(super) fn of(db: u32) -> KeyWalk {
+        KeyWalk {
+            dbs: VecDeque::from([db]),
+            selected: None,
+            cursor: b"0".to_vec(),
+        }
+    }
+
+    /// The link was dialed again, or was in another database meanwhile: a cursor holds on any connection.
     pub(super) fn reconnected(&mut self) {
         self.selected = None;
     }

@@ -27,17 +27,48 @@ pub(super) struct Link {
 }
 
 /// How long a server that is out of reach is waited for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Patience {
+    limit: Duration,
     began: Option<Instant>,
     pause: Option<Duration>,
 }
 
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience::of_ms(SOURCE_PATIENCE_MS_MAX)
+    }
+}
+
 impl Patience {
+    pub(super) fn of_ms(limit_ms: u64) -> Patience {
+        Patience {
+            limit: Duration::from_millis(limit_ms),
+            began: None,
+            pause: None,
+        }
+    }
+
+    /// Waits before the next try; false when it is over, or when `error` is one
+    /// that no other try can end without.
+    pub(super) async fn pause_after(&mut self, error: &MoveError) -> bool {
+        let passes = match error {
+            MoveError::Link { cause, .. } => cause.blame() != Blame::Configuration,
+            MoveError::Answer { reply, .. } => is_passing(reply),
+            MoveError::LaneLost { .. } => true,
+            _ => false,
+        };
+        match self.next_pause() {
+            Some(pause) if passes => tokio::time::sleep(pause).await,
+            _ => return false,
+        }
+        true
+    }
+
     /// The pause before the next try; `None` when it is over.
     fn next_pause(&mut self) -> Option<Duration> {
         let began = *self.began.get_or_insert_with(Instant::now);
-        if began.elapsed() >= Duration::from_millis(SOURCE_PATIENCE_MS_MAX) {
+        if began.elapsed() >= self.limit {
             return None;
         }
         let pause = self.pause.map_or(REDIAL_PAUSE_MIN, |pause| pause * 2);
@@ -107,14 +138,8 @@ impl Link {
     ) -> Result<(), MoveError> {
         let mut error = error;
         loop {
-            let passes = match &error {
-                MoveError::Link { cause, .. } => cause.blame() != Blame::Configuration,
-                MoveError::Answer { reply, .. } => is_passing(reply),
-                _ => false,
-            };
-            match patience.next_pause() {
-                Some(pause) if passes => tokio::time::sleep(pause).await,
-                _ => return Err(error),
+            if !patience.pause_after(&error).await {
+                return Err(error);
             }
             match Link::connect(self.role, &self.server, &self.upstream).await {
                 Ok(link) => {

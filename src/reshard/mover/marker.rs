@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::guard::Guarded;
+use super::compare::Seen;
+use super::error::MoveError;
+use super::guard::{Guarded, Shrink};
 use super::placement::TargetIndex;
-use super::settle::Fix;
 
 /// The channel our markers are published on.
 pub(super) const MARKER_CHANNEL: &[u8] = b"__keyferry";
@@ -38,16 +39,60 @@ pub(super) enum Expected {
         db: u32,
         keys: Vec<Bytes>,
         reads: Vec<TargetReads>,
+        remarks: Remarks,
     },
-    /// The end of the guard: what it remembered goes to the settler.
-    Lift(oneshot::Sender<Guarded>),
-    /// Exact expiry times, read from the source together with the marker.
-    Fixes {
+    /// The guard's horizon shrinks: what it remembered goes to the settler.
+    Shrink {
+        to: Shrink,
+        guarded: oneshot::Sender<Guarded>,
+    },
+    /// Expiry times, read from the source together with the marker.
+    Times {
         db: u32,
-        fixes: oneshot::Receiver<Vec<Fix>>,
+        keys: Vec<(Bytes, TargetIndex)>,
+        /// In the order of the keys.
+        times: oneshot::Receiver<Vec<Seen>>,
     },
+    /// Pending keys, read from the source together with the marker.
+    Refresh {
+        db: u32,
+        keys: Vec<Bytes>,
+        /// In the order of the keys.
+        values: oneshot::Receiver<Vec<Seen>>,
+        /// Told when they are taken.
+        met: oneshot::Sender<()>,
+    },
+    /// All keys of a pending database were read again.
+    Rescanned { db: u32, met: oneshot::Sender<()> },
     /// All times are right: the source is followed.
     Settled,
+}
+
+/// What the source task knows of keys that are read at a marker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Remarks(Arc<Mutex<HashMap<Bytes, Remark>>>);
+
+/// Why a target's key is not what its source's is, at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remark {
+    /// It is pending: to be looked at again.
+    Pending,
+    /// It is guarded: it ends later than it says.
+    Guarded,
+}
+
+impl Remarks {
+    pub(super) fn add(&self, key: &Bytes, remark: Remark) {
+        self.map().insert(key.clone(), remark);
+    }
+
+    pub(super) fn of(&self, key: &Bytes) -> Option<Remark> {
+        self.map().get(key).copied()
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<Bytes, Remark>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Reads for one target at the place of a marker.
@@ -68,6 +113,8 @@ pub(super) struct Board(Arc<Mutex<Markers>>);
 #[derive(Debug, Default)]
 struct Markers {
     expected: HashMap<Vec<u8>, Expected>,
+    /// Why the last cut was not let through, if it was not.
+    refused: Option<MoveError>,
     /// How often the stream was lost: what belongs to an older one is void.
     history: u64,
 }
@@ -86,6 +133,21 @@ impl Board {
             markers.expected.insert(message, what);
         }
         holds
+    }
+
+    /// The source task does not let a cut through.
+    pub(super) fn refuse_cut(&self, why: MoveError) {
+        self.markers().refused = Some(why);
+    }
+
+    /// Why it did not, if so.
+    pub(super) fn refused_cut(&self) -> Option<MoveError> {
+        self.markers().refused.take()
+    }
+
+    /// What was to come with a marker that may not have been published.
+    pub(super) fn forget(&self, message: &[u8]) {
+        self.markers().expected.remove(message);
     }
 
     /// Number of the stream that is read now.

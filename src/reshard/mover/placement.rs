@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::router::RESERVED_PREFIX;
 use crate::router::address::ShardAddress;
 use crate::router::layout::{Layout, ShardIndex};
 use crate::router::moves::{Move, Moves};
@@ -139,9 +140,6 @@ impl Placement {
         self.target_of_shard.get(usize::from(shard.0)).copied()
     }
 }
-
-/// Keys of our own, such as values that are being built: nobody's data.
-const RESERVED_PREFIX: &[u8] = b"__keyferry:";
 
 /// The distinct servers of a layout, and the server of each of its shards.
 fn servers(layout: &Layout) -> (Vec<ShardAddress>, Vec<usize>) {

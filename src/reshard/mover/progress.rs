@@ -3,6 +3,7 @@
 //! Each source task writes its own row; a reporting task puts the rows together
 //! every `PROGRESS_MS` and publishes them through a watch channel.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,13 @@ pub struct SourceProgress {
     pub times_unguarded: u64,
     /// How often its stream was lost for good and it was copied anew.
     pub restarts: u64,
+    /// How often its databases were flushed or swapped (FLUSHDB, FLUSHALL, SWAPDB).
+    pub flushes: u64,
+    /// Keys that were read from the source again, since a command on them could
+    /// not be applied.
+    pub keys_refreshed: u64,
+    /// Commands of the stream whose keys go to different servers, by name.
+    pub spanning_commands: BTreeMap<&'static str, u64>,
     /// Keys that had expired before the snapshot was taken, and were not sent.
     pub keys_expired: u64,
     /// Keys whose value was built by commands, being large or of no layout that
@@ -94,6 +102,9 @@ impl SourceProgress {
             commands_sent: 0,
             times_unguarded: 0,
             restarts: 0,
+            flushes: 0,
+            keys_refreshed: 0,
+            spanning_commands: BTreeMap::new(),
             tap: None,
             walk: None,
             canary: CanaryFigures::default(),

@@ -14,13 +14,15 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, timeout_at};
 
+use crate::rdb::{PayloadError, split_dump_payload_with_metadata};
+use crate::replication::SnapshotRecord;
 use crate::resp::{Value, write_command};
 
-use super::compare::{Seen, State};
+use super::compare::{DifferenceKind, Seen, State, Verdict, compare, off_guard};
 use super::config::MARKER_MS_MAX;
 use super::error::MoveError;
 use super::link::Link;
-use super::marker::{Board, Expected, MARKER_CHANNEL, TargetReads};
+use super::marker::{Board, Expected, MARKER_CHANNEL, Remark, Remarks, TargetReads};
 use super::placement::TargetIndex;
 
 const STEP: &str = "read keys (MULTI, DUMP, PTTL, PUBLISH, EXEC)";
@@ -72,25 +74,39 @@ impl Clock {
     }
 }
 
-/// Reads when keys end, together with a marker, from a link that is in their
-/// database.
-pub(super) async fn read_times(
+/// Reads keys together with a marker, from a link that is in their database.
+pub(super) async fn read_at_marker(
     link: &mut Link,
     keys: &[&Bytes],
     message: &[u8],
+    depth: Depth,
     clock: Clock,
 ) -> Result<Vec<Seen>, MoveError> {
     let mut requests = Vec::new();
-    write_transaction(
-        &mut requests,
-        keys.iter().copied(),
-        Some(message),
-        Depth::Presence,
-        clock,
-    );
+    let names = keys.iter().copied();
+    write_transaction(&mut requests, names, Some(message), depth, clock);
     link.queue_encoded(&requests);
     link.flush(STEP).await?;
-    read_transaction(link, keys.len(), Depth::Presence, clock, true).await
+    read_transaction(link, keys.len(), depth, clock, true).await
+}
+
+/// A key with its DUMP payload, as a snapshot would have it.
+pub(super) fn record_of(
+    (db, key): (u32, Bytes),
+    expires_at_ms: Option<i64>,
+    payload: &Bytes,
+) -> Result<SnapshotRecord, PayloadError> {
+    let (metadata, value, _) = split_dump_payload_with_metadata(payload)?;
+    Ok(SnapshotRecord {
+        db,
+        key,
+        expires_at_ms,
+        idle_s: None,
+        freq: None,
+        metadata: (!metadata.is_empty()).then(|| payload.slice_ref(metadata)),
+        type_id: value.type_id,
+        value: payload.slice_ref(value.bytes),
+    })
 }
 
 /// Reads keys as of one moment, without a marker, from a link that is in their
@@ -158,6 +174,19 @@ pub(super) struct Pair {
     pub(super) at_target: Seen,
     /// The target was read at most this long after the source.
     pub(super) lag: Duration,
+    pub(super) remark: Option<Remark>,
+}
+
+impl Pair {
+    /// Whether both sides have the same.
+    pub(super) fn verdict(&self) -> Verdict {
+        let (source, target) = (&self.at_source, &self.at_target);
+        match self.remark {
+            Some(Remark::Pending) => Verdict::Differs(DifferenceKind::BeingRefreshed),
+            Some(Remark::Guarded) => compare(source, &off_guard(source, target), self.lag),
+            None => compare(source, target, self.lag),
+        }
+    }
 }
 
 /// A batch that was sent.
@@ -167,6 +196,7 @@ pub(super) struct Pending {
     selects: bool,
     /// Before the source was asked.
     asked: Instant,
+    remarks: Remarks,
     targets: Vec<(TargetIndex, Vec<usize>, oneshot::Receiver<Vec<Value>>)>,
 }
 
@@ -215,6 +245,7 @@ pub(super) fn queue_batch(
         });
         targets.push((target, members, replies));
     }
+    let remarks = Remarks::default();
     // Before anything is flushed: the marker may be back sooner than EXEC's reply.
     board.expect(
         message,
@@ -222,6 +253,7 @@ pub(super) fn queue_batch(
             db: batch.db,
             keys: batch.keys.iter().map(|(key, _)| key.clone()).collect(),
             reads,
+            remarks: remarks.clone(),
         },
     );
     Pending {
@@ -229,6 +261,7 @@ pub(super) fn queue_batch(
         depth,
         selects,
         asked: Instant::now(),
+        remarks,
         targets,
     }
 }
@@ -291,12 +324,14 @@ impl Pending {
                 let key = self.batch.keys.get(at).map(|(key, _)| key.clone());
                 let at_source = at_source.get_mut(at).and_then(Option::take);
                 if let (Some(key), Some(at_source)) = (key, at_source) {
+                    let remark = self.remarks.of(&key);
                     pairs.push(Pair {
                         key,
                         target,
                         at_source,
                         at_target,
                         lag,
+                        remark,
                     });
                 }
             }

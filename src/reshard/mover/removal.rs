@@ -10,7 +10,9 @@ use crate::router::address::ShardAddress;
 use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 
+use super::checkpoint::checkpoint_key;
 use super::error::{MoveError, Role};
+use super::keeper::way_back_key;
 use super::keyspace::KeyWalk;
 use super::link::Link;
 use super::placement::{Place, Placement, SourceIndex};
@@ -71,6 +73,53 @@ pub async fn purge(
         report.servers.push((server.clone(), removed));
     }
     Ok(report)
+}
+
+/// Removes what the jobs of these names noted on the servers of both layouts: how
+/// far their lanes were, and where the way back began. For jobs that are over.
+///
+/// # Errors
+/// The first server that failed; the others were cleaned all the same.
+pub async fn remove_notes(
+    moves: &Moves,
+    upstream: &UpstreamConfig,
+    jobs: &[&str],
+) -> Result<(), MoveError> {
+    let mut servers: Vec<&ShardAddress> = Vec::new();
+    for shard in moves.from().shards().iter().chain(moves.to().shards()) {
+        if !servers.contains(&&shard.address) {
+            servers.push(&shard.address);
+        }
+    }
+    let mut ended = Ok(());
+    for server in &servers {
+        let removed = async {
+            let mut link = Link::connect(Role::Target, server, upstream).await?;
+            for job in jobs {
+                remove_checkpoints(&mut link, job, servers.len()).await?;
+                let key = way_back_key(job);
+                link.call("remove a note (DEL)", &[b"DEL", &key]).await?;
+            }
+            Ok(())
+        };
+        ended = ended.and(removed.await);
+    }
+    ended
+}
+
+/// Removes what `sources` lanes of a job wrote of their progress, from a link in
+/// database 0.
+pub(super) async fn remove_checkpoints(
+    link: &mut Link,
+    job: &str,
+    sources: usize,
+) -> Result<(), MoveError> {
+    let keys = (0..sources).map(|source| checkpoint_key(job, source));
+    for key in keys {
+        link.call("remove a checkpoint (DEL)", &[b"DEL", &key])
+            .await?;
+    }
+    Ok(())
 }
 
 /// Removes keys of the database the link is in; memory is freed in the

@@ -1,11 +1,13 @@
 //! Where a command of a source's stream goes. Pure.
 //!
 //! Only keys that the command writes decide whether it concerns us; a command
-//! that writes no moving key is dropped. One that does is forwarded as it is
-//! when every key it touches is on the same target, parted when its parts are
-//! independent (DEL, UNLINK, MSET, MSETNX), and otherwise cannot be followed.
-
-use std::collections::BTreeSet;
+//! that writes no moving key is dropped. One that does is
+//!
+//! ```text
+//! forwarded as it is    every key it touches is on the same target, and to be relied on there
+//! parted                its keys are independent: DEL, UNLINK, MSET, MSETNX
+//! refreshed             else: the moving keys that it writes are read from the source again
+//! ```
 
 use crate::resp::Span;
 use crate::router::commands::{
@@ -45,6 +47,17 @@ pub(super) struct Part {
     pub(super) args: Vec<usize>,
 }
 
+/// Whether what a target has of a key can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It can.
+    None,
+    /// It is pending (`pending`): what it has is old.
+    Pending,
+    /// Its time comes soon, and it may have ended there before the command arrives.
+    Ending,
+}
+
 /// What to do with a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
@@ -57,16 +70,39 @@ pub(super) enum Route {
         name: &'static [u8],
         parts: Vec<Part>,
     },
+    /// The moving keys it writes, by database and argument, are read again.
+    Refresh {
+        name: &'static str,
+        keys: Vec<(u32, usize)>,
+        because: Because,
+    },
     /// To the servers that are only in the new layout.
     NewServers,
+    /// FLUSHDB: all of one database is gone.
+    FlushDb,
+    /// FLUSHALL: all of all is gone.
+    FlushAll,
+    /// SWAPDB: two databases have each other's keys.
+    SwapDb(u32, u32),
 }
 
-/// Finds where a command goes; `scratch` is overwritten.
+/// Why a command is not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Because {
+    /// Its keys are on different servers.
+    Spans,
+    /// A key of it is in doubt.
+    Doubt,
+}
+
+/// Finds where a command goes; `scratch` is overwritten. `doubt` tells what a
+/// target's key is worth.
 pub(super) fn route(
     placement: &Placement,
     source: SourceIndex,
     db: u32,
     args: Args<'_>,
+    doubt: impl Fn(u32, &[u8]) -> Doubt,
     scratch: &mut Vec<KeyArg>,
 ) -> Result<Route, Unfollowable> {
     let command = resolve(&args).map_err(|refusal| match refusal {
@@ -78,11 +114,12 @@ pub(super) fn route(
         source,
         db,
         args,
+        doubt,
     };
     match stream_effect(command, &args, scratch) {
         StreamEffect::Ignored => Ok(Route::Nowhere),
         StreamEffect::Broadcast => Ok(Route::NewServers),
-        StreamEffect::WholeDatabase => Err(Unfollowable::WholeDatabase),
+        StreamEffect::WholeDatabase => whole_databases(command.name, args),
         StreamEffect::Unroutable => match command.keys(&args, scratch) {
             Err(error) if command.has_keys() => Err(Unfollowable::BadArguments(error)),
             _ => Err(Unfollowable::NotPlain(
@@ -95,8 +132,37 @@ pub(super) fn route(
         )),
         // In a stream it has succeeded, so every pair was set.
         StreamEffect::Keyed if command.name == "msetnx" => at.split("mset", SplitKind::Mset),
-        StreamEffect::Keyed => at.whole(scratch),
+        StreamEffect::Keyed => at.whole(command.name, scratch),
     }
+}
+
+fn whole_databases(name: &str, args: Args<'_>) -> Result<Route, Unfollowable> {
+    match (name, number(args.arg(1)), number(args.arg(2))) {
+        ("flushall", ..) => Ok(Route::FlushAll),
+        ("flushdb", ..) => Ok(Route::FlushDb),
+        ("swapdb", Some(one), Some(other)) => Ok(Route::SwapDb(one, other)),
+        _ => Err(Unfollowable::NotPlain(
+            "which databases it changes cannot be told",
+        )),
+    }
+}
+
+fn number(arg: &[u8]) -> Option<u32> {
+    std::str::from_utf8(arg).ok()?.parse().ok()
+}
+
+/// Where COPY writes: its `DB` option, if it has one.
+pub(super) fn copy_db(args: Args<'_>) -> Option<u32> {
+    let at = (3..args.len()).find(|at| args.arg(*at).eq_ignore_ascii_case(b"db"))?;
+    number(args.arg(at + 1))
+}
+
+/// Whether a command leaves nothing of what its key was.
+pub(super) fn replaces(name: &str) -> bool {
+    matches!(
+        name,
+        "set" | "setex" | "psetex" | "restore" | "restore-asking" | "getdel"
+    )
 }
 
 /// A command as messages show it: its name and keys. Other arguments may be
@@ -126,42 +192,84 @@ fn is_script(name: &str) -> bool {
 }
 
 /// One command at one source.
-struct Origin<'a> {
+struct Origin<'a, D> {
     placement: &'a Placement,
     source: SourceIndex,
     db: u32,
     args: Args<'a>,
+    doubt: D,
 }
 
-impl Origin<'_> {
+impl<D: Fn(u32, &[u8]) -> Doubt> Origin<'_, D> {
     fn place(&self, index: usize) -> Place {
         self.placement
             .place(self.source, self.db, self.args.arg(index))
     }
 
     /// A command that must stay in one piece.
-    fn whole(&self, keys: &[KeyArg]) -> Result<Route, Unfollowable> {
-        let writes_moving = keys
-            .iter()
-            .filter(|key| key.writes)
-            .any(|key| matches!(self.place(key.index as usize), Place::Moves(_)));
-        if !writes_moving {
+    fn whole(&self, name: &'static str, keys: &[KeyArg]) -> Result<Route, Unfollowable> {
+        let written = self.written(name, keys);
+        if written.is_empty() {
             return Ok(Route::Nowhere);
         }
+        let refresh = |because| {
+            Ok(Route::Refresh {
+                name,
+                keys: written.clone(),
+                because,
+            })
+        };
         let mut found: Option<(TargetIndex, usize)> = None;
         for key in keys {
             let index = key.index as usize;
             match (self.place(index), found) {
                 (Place::Moves(target), None) => found = Some((target, index)),
                 (Place::Moves(target), Some((first, _))) if target == first => {}
-                _ => return Err(self.crosses(keys)),
+                _ => return refresh(Because::Spans),
             }
         }
-        // The first key may have been one that stays.
-        match found {
-            Some((target, key)) => Ok(Route::To { target, key }),
-            None => Err(self.crosses(keys)),
+        let Some((target, key)) = found else {
+            return refresh(Because::Spans);
+        };
+        let here = keys.iter().map(|key| (self.db, key.index as usize));
+        let doubts = here
+            .chain(written.iter().copied())
+            .map(|(db, index)| (self.doubt)(db, self.args.arg(index)));
+        let in_doubt = |doubt| match doubt {
+            Doubt::None => false,
+            Doubt::Pending => true,
+            Doubt::Ending => !replaces(name),
+        };
+        if doubts.into_iter().any(in_doubt) {
+            return refresh(Because::Doubt);
         }
+        Ok(Route::To { target, key })
+    }
+
+    /// The moving keys that it writes, with the databases they are in.
+    fn written(&self, name: &str, keys: &[KeyArg]) -> Vec<(u32, usize)> {
+        let moves = |(db, index): &(u32, usize)| {
+            let place = self
+                .placement
+                .place(self.source, *db, self.args.arg(*index));
+            matches!(place, Place::Moves(_))
+        };
+        let written = keys.iter().filter(|key| key.writes);
+        let written = written.map(|key| {
+            let index = key.index as usize;
+            match name {
+                "copy" if index == 2 => (copy_db(self.args).unwrap_or(self.db), index),
+                _ => (self.db, index),
+            }
+        });
+        let mut written: Vec<(u32, usize)> = written.filter(moves).collect();
+        if name == "move"
+            && let Some(there) = number(self.args.arg(2)).map(|db| (db, 1))
+            && moves(&there)
+        {
+            written.push(there);
+        }
+        written
     }
 
     /// A command whose keys are independent of each other.
@@ -170,9 +278,14 @@ impl Origin<'_> {
         let mut parts: Vec<Part> = Vec::new();
         let mut left_out = false;
         for index in (1..self.args.len()).step_by(step) {
-            let Place::Moves(target) = self.place(index) else {
-                left_out = true;
-                continue;
+            let pending = || (self.doubt)(self.db, self.args.arg(index)) == Doubt::Pending;
+            let target = match self.place(index) {
+                Place::Moves(target) if !pending() => target,
+                // What is read later has it.
+                _ => {
+                    left_out = true;
+                    continue;
+                }
             };
             let part = match parts.iter().position(|part| part.target == target) {
                 Some(at) => parts.get_mut(at),
@@ -201,23 +314,6 @@ impl Origin<'_> {
             }),
         }
     }
-
-    fn crosses(&self, keys: &[KeyArg]) -> Unfollowable {
-        let owners: BTreeSet<String> = keys
-            .iter()
-            .map(|key| {
-                let index = key.index as usize;
-                let owner = match self.place(index) {
-                    Place::Moves(target) => self.placement.targets().get(target.0),
-                    Place::Stays | Place::Stray => self.placement.sources().get(self.source.0),
-                };
-                let owner = owner.map(ToString::to_string).unwrap_or_default();
-                format!("`{}` on {owner}", KeyText(self.args.arg(index)))
-            })
-            .collect();
-        let shown: Vec<String> = owners.into_iter().take(4).collect();
-        Unfollowable::CrossesServers(shown.join(", "))
-    }
 }
 
 #[cfg(test)]
@@ -242,7 +338,8 @@ mod tests {
 
     fn routed(words: &[&[u8]]) -> Result<Route, Unfollowable> {
         with_args(words, |args| {
-            route(&placement(), SOURCE, 0, args, &mut Vec::new())
+            let doubt = |_: u32, _: &[u8]| Doubt::None;
+            route(&placement(), SOURCE, 0, args, doubt, &mut Vec::new())
         })
     }
 
@@ -346,30 +443,81 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_one_place_is_an_error() {
+    fn what_spans_servers_is_read_again() {
         let Cast {
             stays,
             stray,
             one,
             other,
         } = cast();
-        for words in [
-            [&b"RENAME"[..], &one.0, &other.0],
-            [b"RENAME", &stays, &one.0],
-            [b"RENAME", &one.0, &stays],
-            [b"SUNIONSTORE", &one.0, &stray],
-            [b"PFMERGE", &one.0, &other.0],
+        let written = |words: &[&[u8]]| match routed(words) {
+            Ok(Route::Refresh { keys, because, .. }) => {
+                assert_eq!(because, Because::Spans, "{words:?}");
+                keys
+            }
+            route => panic!("{words:?}: {route:?}"),
+        };
+        for (words, keys) in [
+            (
+                &[&b"RENAME"[..], &one.0, &other.0][..],
+                &[(0, 1), (0, 2)][..],
+            ),
+            (&[b"RENAME", &stays, &one.0], &[(0, 2)]),
+            (&[b"RENAME", &one.0, &stays], &[(0, 1)]),
+            (&[b"SUNIONSTORE", &one.0, &stray], &[(0, 1)]),
+            (&[b"PFMERGE", &one.0, &other.0], &[(0, 1)]),
+            (&[b"COPY", &one.0, &other.0, b"DB", b"3"], &[(3, 2)]),
+            (&[b"SORT", &stays, b"STORE", &one.0], &[(0, 3)]),
         ] {
-            assert!(
-                matches!(routed(&words), Err(Unfollowable::CrossesServers(_))),
-                "{words:?}"
-            );
+            assert_eq!(written(words), keys, "{words:?}");
         }
-        assert_eq!(routed(&[b"FLUSHALL"]), Err(Unfollowable::WholeDatabase));
+    }
+
+    #[test]
+    fn what_needs_a_key_in_doubt_is_read_again() {
+        let one = cast().one;
+        let stays = cast().stays;
+        let told = |words: &[&[u8]], doubted: u32, doubt: Doubt| {
+            let doubt = |db: u32, key: &[u8]| match (db, key) == (doubted, &one.0[..]) {
+                true => doubt,
+                false => Doubt::None,
+            };
+            with_args(words, |args| {
+                route(&placement(), SOURCE, 0, args, doubt, &mut Vec::new()).unwrap()
+            })
+        };
+        let refresh = |name, keys: &[(u32, usize)]| Route::Refresh {
+            name,
+            keys: keys.to_vec(),
+            because: Because::Doubt,
+        };
+        let to = Route::To {
+            target: one.1,
+            key: 1,
+        };
+        let incr: [&[u8]; 2] = [b"INCR", &one.0];
+        assert_eq!(told(&incr, 0, Doubt::Pending), refresh("incr", &[(0, 1)]));
+        assert_eq!(told(&incr, 0, Doubt::Ending), refresh("incr", &[(0, 1)]));
+        assert_eq!(told(&incr, 1, Doubt::Pending), to);
+        let set: [&[u8]; 3] = [b"SET", &one.0, b"v"];
+        assert_eq!(told(&set, 0, Doubt::Pending), refresh("set", &[(0, 1)]));
+        assert_eq!(told(&set, 0, Doubt::Ending), to, "nothing of it is left");
+        let moved: [&[u8]; 3] = [b"MOVE", &one.0, b"4"];
         assert_eq!(
-            routed(&[b"SWAPDB", b"0", b"1"]),
-            Err(Unfollowable::WholeDatabase)
+            told(&moved, 4, Doubt::Pending),
+            refresh("move", &[(0, 1), (4, 1)])
         );
+        let del: [&[u8]; 3] = [b"DEL", &one.0, &stays];
+        assert_eq!(told(&del, 0, Doubt::Pending), Route::Nowhere);
+        assert!(matches!(told(&del, 0, Doubt::Ending), Route::Parts { .. }));
+    }
+
+    #[test]
+    fn what_has_no_known_effect_is_an_error() {
+        let one = cast().one;
+        assert_eq!(routed(&[b"FLUSHALL"]), Ok(Route::FlushAll));
+        assert_eq!(routed(&[b"FLUSHDB", b"ASYNC"]), Ok(Route::FlushDb));
+        assert_eq!(routed(&[b"SWAPDB", b"0", b"1"]), Ok(Route::SwapDb(0, 1)));
         assert_eq!(
             routed(&[b"FROBNICATE", b"k"]),
             Err(Unfollowable::UnknownCommand)

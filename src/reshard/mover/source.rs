@@ -18,38 +18,53 @@
 //! source's history; an offset is acknowledged only after every lane was
 //! answered for everything before it.
 
+mod cutting;
+mod ending;
+mod flushing;
 mod live;
+mod noting;
+mod recall;
+mod refreshing;
 mod restart;
 mod snapshot;
 mod walked;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 
-use crate::replication::TapEvent;
+use crate::replication::{StreamCommand, TapEvent};
 use crate::restore::Dialect;
 use crate::router::address::ShardAddress;
 use crate::router::commands::KeyArg;
 use crate::upstream::config::UpstreamConfig;
 
 use super::begin::SourceBegin;
+use super::checkpoint::StreamAt;
+use super::config::UNIT_BYTES_MAX;
 use super::error::MoveError;
 use super::feed::{Feed, FeedConfig, FeedEvent};
-use super::guard::Guard;
+use super::guard::{Guard, Stance};
 use super::lane::{LaneMeter, Op};
 use super::marker::Board;
 use super::pace::Pace;
+use super::pending::Pending;
 use super::placement::{Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
+use super::settle::Ask;
 use super::shortfall::ShortfallLog;
 
+pub(super) use noting::pending_key;
+
+use cutting::{Cut, Lag};
 use snapshot::Large;
 
 /// How often offsets are acknowledged while nothing happens.
@@ -63,6 +78,12 @@ pub(super) struct SourceParts {
     pub(super) queues: Vec<LaneQueue>,
     pub(super) meters: Vec<Arc<LaneMeter>>,
     pub(super) board: Board,
+    pub(super) pending: Pending,
+    /// Where it is noted on targets.
+    pub(super) pending_key: Bytes,
+    /// Which preparation for a cut is in force.
+    pub(super) stance: Stance,
+    pub(super) settler: mpsc::Sender<Ask>,
     /// The cut in force: what comes behind its marker has to wait.
     pub(super) cut: watch::Receiver<Option<u64>>,
     pub(super) row: Arc<SourceRow>,
@@ -82,6 +103,12 @@ struct Source {
     phase: Phase,
     begin: SourceBegin,
     offset: u64,
+    /// Name of the source's history.
+    replid: Arc<str>,
+    /// The newest place between two commands or transactions of the stream.
+    reached: Option<StreamAt>,
+    /// Whether what comes is inside a transaction of the source.
+    unit: Unit,
     scanned: u64,
     sent: u64,
     expired: u64,
@@ -92,14 +119,35 @@ struct Source {
     large: Large,
     commands: u64,
     bytes: u64,
+    /// How often databases were flushed or swapped.
+    flushes: u64,
+    /// Keys that were read again.
+    refreshed: u64,
+    /// Commands whose keys go to different servers, by name.
+    spanning: BTreeMap<&'static str, u64>,
+    /// That they are many was said.
+    spanning_told: bool,
+    /// A cut that is not through.
+    cut: Option<Cut>,
     /// Barriers of the snapshot's end that are still to pass.
     draining: Option<(mpsc::Receiver<()>, usize)>,
-    /// Told when they have.
-    drained: mpsc::Sender<()>,
     guard: Guard,
+    lag: Lag,
+    /// When the source had nothing more to say, last: what came later is newer.
+    idle_at: Instant,
     /// How often it began anew.
     restarts: u64,
     scratch: Vec<KeyArg>,
+}
+
+/// Where the stream is in a MULTI block of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Outside,
+    /// What is gathered since its MULTI goes as one batch.
+    Inside,
+    /// The same, but some of it had to go before its end.
+    Broken,
 }
 
 /// Follows the source until told to stop, then detaches.
@@ -107,7 +155,6 @@ pub(super) async fn follow(
     parts: SourceParts,
     feed: FeedConfig,
     begin: SourceBegin,
-    drained: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
     let feed = tokio::select! {
@@ -115,12 +162,16 @@ pub(super) async fn follow(
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
         feed = Feed::attach(&parts.address, feed, begin.point().cloned()) => feed?,
     };
+    let guard = Guard::new(parts.stance.clone());
     let mut source = Source {
         parts,
         feed,
         look: tokio::time::interval(LOOK_EVERY),
         phase: Phase::Connecting,
         offset: begin.point().map_or(0, |point| point.offset),
+        replid: begin.point().map_or("", |point| &point.replid).into(),
+        reached: begin.point().map(StreamAt::of),
+        unit: Unit::Outside,
         begin,
         scanned: 0,
         sent: 0,
@@ -130,10 +181,16 @@ pub(super) async fn follow(
         large: Large::None,
         commands: 0,
         bytes: 0,
+        flushes: 0,
+        refreshed: 0,
+        spanning: BTreeMap::new(),
+        spanning_told: false,
+        cut: None,
         draining: None,
-        drained,
         restarts: 0,
-        guard: Guard::new(),
+        guard,
+        lag: Lag::default(),
+        idle_at: Instant::now(),
         scratch: Vec::new(),
     };
     let done = tokio::select! {
@@ -149,7 +206,9 @@ impl Source {
     async fn follow(&mut self) -> Result<(), MoveError> {
         loop {
             let event = self.next_event().await?;
+            self.relax()?;
             self.on_event(event).await?;
+            self.pass_cut().await?;
         }
     }
 
@@ -160,6 +219,7 @@ impl Source {
             if let Some(event) = next {
                 return event;
             }
+            self.idle_at = Instant::now();
             self.flush_all().await?;
             next = tokio::select! {
                 event = self.feed.next() => Some(event),
@@ -177,35 +237,77 @@ impl Source {
 
     async fn on_tap_event(&mut self, event: TapEvent) -> Result<(), MoveError> {
         match event {
-            TapEvent::FullResync { offset, .. } => {
+            TapEvent::FullResync { offset, replid } => {
                 self.clear_targets().await?;
-                self.offset = offset;
+                (self.offset, self.replid) = (offset, replid.into());
+                (self.reached, self.unit) = (None, Unit::Outside);
                 self.phase = Phase::Snapshot;
                 self.show();
             }
             TapEvent::Snapshot(record) => self.on_record(&record).await?,
-            TapEvent::Function(code) => self.on_library(&code),
+            TapEvent::Function(code) => self.on_library(&code).await?,
             TapEvent::SnapshotEnd => self.on_snapshot_applied().await?,
             TapEvent::Command(command) => self.on_command(&command).await?,
-            TapEvent::TransactionEnd { offset_end, .. } => self.offset = offset_end,
-            TapEvent::Idle { offset, .. } => self.offset = offset,
+            TapEvent::TransactionBegin { .. } => self.unit = Unit::Inside,
+            TapEvent::TransactionEnd { offset_end, db } => {
+                self.unit = Unit::Outside;
+                self.reach(offset_end, db);
+                self.flush_full().await?;
+            }
+            TapEvent::Idle { offset, db } => self.reach(offset, db),
             TapEvent::LargeKey(head) => self.on_large_key(&head)?,
             TapEvent::Part { bytes, last } => self.on_part(&bytes, last).await?,
-            TapEvent::Continue { .. } if self.phase == Phase::Connecting => {
-                self.on_snapshot_applied().await?;
+            TapEvent::Continue { replid } => {
+                // The stream just goes on; a promoted replica gives it another name.
+                self.replid = replid.into();
+                if self.phase == Phase::Connecting {
+                    self.recall_all().await?;
+                    self.on_snapshot_applied().await?;
+                }
             }
-            // The stream just goes on; module data outside keys are not carried.
-            TapEvent::Continue { .. }
-            | TapEvent::TransactionBegin { .. }
-            | TapEvent::ModuleAux(_) => {}
+            // Module data outside keys are not carried.
+            TapEvent::ModuleAux(_) => {}
             TapEvent::Aux { key, value } => self.on_aux(&key, &value).await?,
         }
         Ok(())
     }
 
+    /// All commands up to this one are in the lanes, or will be with the next flush.
+    fn reach_command(&mut self, command: &StreamCommand) {
+        if command.in_transaction {
+            self.offset = command.offset_end;
+        } else {
+            self.reach(command.offset_end, command.db);
+        }
+    }
+
+    /// The stream was read up to a place where it can be gone on with.
+    fn reach(&mut self, offset: u64, db: u32) {
+        self.offset = offset;
+        let replid = Arc::clone(&self.replid);
+        self.reached = Some(StreamAt { replid, offset, db });
+    }
+
+    /// Where the stream could be gone on with after a flush now.
+    fn resumable_at(&self) -> Option<StreamAt> {
+        // What was passed over for a pending key is not in the lanes.
+        let whole = self.phase >= Phase::Draining
+            && self.unit == Unit::Outside
+            && self.parts.pending.is_empty();
+        self.reached
+            .clone()
+            .filter(|_| whole && self.feed.has_stream())
+    }
+
     async fn flush_if_full(&mut self, target: TargetIndex) -> Result<(), MoveError> {
-        if !self.queue(target)?.is_full() {
-            return Ok(());
+        let queue = self.queue(target)?;
+        let is_full = queue.is_full();
+        let is_huge = queue.pending_bytes() >= UNIT_BYTES_MAX;
+        match self.unit {
+            Unit::Outside | Unit::Broken if !is_full => return Ok(()),
+            Unit::Inside if !is_huge => return Ok(()),
+            Unit::Inside => self.unit = Unit::Broken,
+            Unit::Outside | Unit::Broken => {}
         }
         self.flush(target).await?;
         self.show();
@@ -220,7 +322,19 @@ impl Source {
             self.parts.pace.pass(bytes).await;
         }
         self.bytes += bytes as u64;
-        self.queue(target)?.flush(offset).await
+        self.look_at_lag();
+        let at = self.resumable_at();
+        self.queue(target)?.flush(offset, at.as_ref()).await
+    }
+
+    /// Hands over what is worth it, at the end of a transaction.
+    async fn flush_full(&mut self) -> Result<(), MoveError> {
+        for at in 0..self.parts.queues.len() {
+            if let Some(queue) = self.parts.queues.get(at) {
+                self.flush_if_full(queue.target).await?;
+            }
+        }
+        Ok(())
     }
 
     /// All of the snapshot is in the lanes, or was on the targets to begin with.
@@ -240,9 +354,20 @@ impl Source {
         }
     }
 
-    /// Hands over everything, then says how far all lanes are.
+    /// Hands over everything, then says how far all lanes are. What is gathered of
+    /// a transaction of the source waits for its end.
     async fn flush_all(&mut self) -> Result<(), MoveError> {
-        for at in 0..self.parts.queues.len() {
+        let reached = self.resumable_at();
+        let queues = match self.unit {
+            Unit::Inside => 0,
+            Unit::Outside | Unit::Broken => self.parts.queues.len(),
+        };
+        for at in 0..queues {
+            if let (Some(queue), Some(reached)) = (self.parts.queues.get_mut(at), &reached)
+                && queue.is_note_due(reached)
+            {
+                queue.note();
+            }
             if let Some(queue) = self.parts.queues.get(at) {
                 self.flush(queue.target).await?;
             }
@@ -256,12 +381,13 @@ impl Source {
                 if self.feed.needs_guard() {
                     // A settler that ended has its own reason; one that was told and
                     // has not looked yet need not be told twice.
-                    let _ = self.drained.try_send(());
+                    let _ = self.parts.settler.try_send(Ask::Drained);
                 } else {
                     self.phase = Phase::Following;
                 }
             }
         }
+        self.look_at_lag();
         if self.phase >= Phase::Draining {
             self.feed
                 .acknowledge(applied_offset(&self.parts.meters, self.offset));
@@ -281,6 +407,9 @@ impl Source {
             row.commands_sent = self.commands;
             row.times_unguarded = self.guard.unguarded();
             row.restarts = self.restarts;
+            row.flushes = self.flushes;
+            row.keys_refreshed = self.refreshed;
+            row.spanning_commands.clone_from(&self.spanning);
             self.feed.show(row);
             row.offset_read = self.offset;
         });

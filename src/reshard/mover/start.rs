@@ -14,23 +14,27 @@ use crate::router::address::ShardAddress;
 
 use super::begin::{Begin, SourceBegin};
 use super::canary::{Canaries, send_canaries};
+use super::checkpoint::{Checkpoint, Lineage, common_point};
 use super::config::{Attach, MoverConfig, SOURCE_PATIENCE_MS_MAX};
-use super::conflict::{TargetsChecked, lane_name};
+use super::conflict::{Ended, TargetsChecked};
 use super::error::{MoveError, Role};
 use super::feed::FeedConfig;
+use super::guard::Stance;
 use super::keyspace::databases;
-use super::lane::{Lane, LaneMeter, LaneNames};
+use super::lane::{Dialer, Lane, LaneMeter, LaneNames};
 use super::link::Link;
 use super::marker::{Board, Nonces};
 use super::pace::Pace;
+use super::pending::Pending;
 use super::placement::{Placement, SourceIndex, TargetIndex};
 use super::progress::{MoverProgress, SourceRow, report};
 use super::publisher::{PUBLISH_QUEUE_MAX, publish};
 use super::queue::LaneQueue;
+use super::refresh::{Refresher, refresh};
 use super::running::{Mover, MoverParts};
-use super::settle::{Settler, settle};
+use super::settle::{Ask, SETTLE_QUEUE_MAX, Settler, settle};
 use super::shortfall::{ShortfallFile, ShortfallLog};
-use super::source::{SourceParts, follow};
+use super::source::{SourceParts, follow, pending_key};
 use super::strain::{Held, Watch, watch_strain};
 use super::tasks::{Failure, TaskSet};
 use super::verify::{RECHECKS_DEFAULT, RECHECKS_SCAN_MIN, Verifier, VerifyOptions};
@@ -57,6 +61,8 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         boards: Vec::new(),
         publishers: Vec::new(),
         lane_counts: Vec::new(),
+        settlers: Vec::new(),
+        stance: Stance::default(),
         cut: watch::Sender::new(None),
         overwrite: match cfg.tapping.attach {
             Attach::Psync => checked.overwrite,
@@ -94,6 +100,8 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         boards: starter.boards,
         publishers: starter.publishers,
         lane_counts: starter.lane_counts,
+        settlers: starter.settlers,
+        stance: starter.stance,
         cut: starter.cut,
         nonces: starter.nonces,
         rows: starter.rows,
@@ -102,6 +110,18 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         tasks: starter.tasks.supervise(),
         failure,
     }))
+}
+
+/// A lane that is about to begin.
+struct DialedLane {
+    target: TargetIndex,
+    names: LaneNames,
+    dialer: Dialer,
+    link: Link,
+    ended: Ended,
+    dialect: Dialect,
+    /// What an earlier run of the job left.
+    found: Option<Checkpoint>,
 }
 
 /// What is being put together.
@@ -119,6 +139,8 @@ struct Starter {
     boards: Vec<Board>,
     publishers: Vec<mpsc::Sender<Vec<u8>>>,
     lane_counts: Vec<usize>,
+    settlers: Vec<(ShardAddress, mpsc::Sender<Ask>)>,
+    stance: Stance,
     cut: watch::Sender<Option<u64>>,
 }
 
@@ -129,7 +151,7 @@ fn lane_count(placement: &Placement) -> usize {
 }
 
 /// What the server behind `link` says that it is.
-async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
+pub(super) async fn dialect(link: &mut Link) -> Result<Dialect, MoveError> {
     const STEP: &str = "read INFO";
     let info = link.text(STEP, &[b"INFO"]).await?;
     dialect_of(&info, link)
@@ -198,8 +220,7 @@ impl Starter {
         };
         let targets: Vec<TargetIndex> = self.placement.targets_of(index).collect();
         let shortfalls = ShortfallLog::new(self.shortfall_file.clone());
-        let mut queues = Vec::new();
-        let mut meters = Vec::new();
+        let mut dialed = Vec::new();
         for target in targets {
             let Some(server) = self.placement.targets().get(target.0).cloned() else {
                 continue;
@@ -208,9 +229,16 @@ impl Starter {
                 source: address.clone(),
                 target: server,
             };
+            dialed.push(self.dial_lane(index, target, names).await?);
+        }
+        let (begin, lineage) = self.source_begin(&address, &dialed);
+        let mut queues = Vec::new();
+        let mut meters = Vec::new();
+        for lane in dialed {
             let meter = Arc::new(LaneMeter::default());
             let shared = (Arc::clone(&meter), shortfalls.clone());
-            queues.push(self.start_lane(index, target, names, shared).await?);
+            let queue = self.start_lane(index, lane, (&begin, lineage), shared);
+            queues.push(queue.await?);
             meters.push(meter);
         }
         let mut link = Link::connect(Role::Source, &address, &self.cfg.upstream).await?;
@@ -228,7 +256,8 @@ impl Starter {
         );
 
         let board = Board::default();
-        let (drained, settling) = mpsc::channel(1);
+        let pending = Pending::new();
+        let (settler_asks, settling) = mpsc::channel(SETTLE_QUEUE_MAX);
         if self.cfg.tapping.attach == Attach::Psync {
             let settler = Settler {
                 link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
@@ -237,9 +266,21 @@ impl Starter {
                 lanes: queues.len(),
                 history: 0,
             };
+            self.settlers.push((address.clone(), settler_asks.clone()));
             let stop = self.tasks.stop_signal();
             let name = format!("settler {address}");
             self.tasks.spawn(name, settle(settler, settling, stop));
+            let refresher = Refresher {
+                link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
+                index,
+                placement: Arc::clone(&self.placement),
+                board: board.clone(),
+                nonces: Arc::clone(&self.nonces),
+                pending: pending.clone(),
+            };
+            let stop = self.tasks.stop_signal();
+            let name = format!("refresher {address}");
+            self.tasks.spawn(name, refresh(refresher, stop));
         }
         let row = SourceRow::new(address.clone(), held, meters.clone(), shortfalls.clone());
         let row = Arc::new(row);
@@ -249,7 +290,6 @@ impl Starter {
         self.lane_counts.push(queues.len());
         let name = format!("source {address}");
         let feed = self.feed(index, &address, &board);
-        let begin = self.source_begin(&address);
         let parts = SourceParts {
             index,
             address,
@@ -257,6 +297,10 @@ impl Starter {
             queues,
             meters,
             board,
+            pending,
+            pending_key: pending_key(&self.cfg.job, index.0),
+            stance: self.stance.clone(),
+            settler: settler_asks,
             cut: self.cut.subscribe(),
             row,
             pace: Arc::clone(&self.pace),
@@ -265,19 +309,28 @@ impl Starter {
             upstream: self.cfg.upstream.clone(),
         };
         let stop = self.tasks.stop_signal();
-        self.tasks
-            .spawn(name, follow(parts, feed, begin, drained, stop));
+        self.tasks.spawn(name, follow(parts, feed, begin, stop));
         Ok(())
     }
 
-    fn source_begin(&self, source: &ShardAddress) -> SourceBegin {
-        match &self.cfg.begin {
+    /// How a source begins whose lanes were dialed, and of which copy it is then.
+    fn source_begin(&self, source: &ShardAddress, dialed: &[DialedLane]) -> (SourceBegin, Lineage) {
+        let begin = match &self.cfg.begin {
             Begin::Copy => SourceBegin::Clean,
-            Begin::Resume => SourceBegin::Anew,
+            Begin::Resume if dialed.is_empty() => SourceBegin::Clean,
+            Begin::Resume => {
+                let found: Vec<_> = dialed.iter().map(|lane| lane.found.clone()).collect();
+                let is_sure = dialed.iter().all(|lane| lane.ended == Ended::Surely);
+                match common_point(&found).filter(|_| is_sure) {
+                    Some((lineage, point)) => return (SourceBegin::GoOn(point), lineage),
+                    None => SourceBegin::Anew,
+                }
+            }
             Begin::Follow(positions) => {
                 SourceBegin::following(positions, source, self.cfg.tapping.attach)
             }
-        }
+        };
+        (begin, Lineage::new())
     }
 
     /// Whom the taps read from, with their rows.
@@ -332,36 +385,63 @@ impl Starter {
         }
     }
 
-    async fn start_lane(
-        &mut self,
+    async fn dial_lane(
+        &self,
         source: SourceIndex,
         target: TargetIndex,
         names: LaneNames,
+    ) -> Result<DialedLane, MoveError> {
+        let limits = self.cfg.limits.shared_by(self.lanes);
+        let upstream = self.cfg.upstream.clone();
+        let dialer = Dialer::new(names.clone(), upstream, (&self.cfg.job, source), limits);
+        let (mut link, ended) = dialer.connect().await?;
+        let dialect = dialect(&mut link).await?;
+        let found = dialer.checkpoint(&mut link).await?;
+        Ok(DialedLane {
+            target,
+            names,
+            dialer,
+            link,
+            ended,
+            dialect,
+            found,
+        })
+    }
+
+    async fn start_lane(
+        &mut self,
+        source: SourceIndex,
+        lane: DialedLane,
+        (begin, lineage): (&SourceBegin, Lineage),
         (meter, shortfalls): (Arc<LaneMeter>, ShortfallLog),
     ) -> Result<LaneQueue, MoveError> {
-        let mut link = Link::connect(Role::Target, &names.target, &self.cfg.upstream).await?;
-        let dialect = dialect(&mut link).await?;
+        let DialedLane {
+            names,
+            dialer,
+            mut link,
+            ..
+        } = lane;
+        let checkpoint = match (begin, lane.found) {
+            (SourceBegin::GoOn(_), Some(found)) => found,
+            _ => {
+                let first = Checkpoint::first(lineage, begin.point());
+                dialer.write(&mut link, &first).await?;
+                first
+            }
+        };
         let tag = format!("{}:{}", self.cfg.job, source.0);
-        let restorer = Restorer::new(dialect, RestoreOptions::new(self.overwrite, tag));
-        let name = lane_name(&self.cfg.job);
-        // A server without SETNAME only makes a resumed run less sure of itself.
-        link.ask(
-            "name the connection",
-            &[b"CLIENT", b"SETNAME", name.as_bytes()],
-        )
-        .await?;
-        let (reader, writer) = link.into_halves();
-        // The link was asked one thing and answered it: nothing is left in its buffer.
-        let halves = (reader.into_raw().0, writer.into_raw());
+        let restorer = Restorer::new(lane.dialect, RestoreOptions::new(self.overwrite, tag));
         let limits = self.cfg.limits.shared_by(self.lanes);
         let (queue, mut batches) = LaneQueue::new(
-            target,
+            lane.target,
             names.clone(),
+            (dialer.key().to_vec(), checkpoint.clone()),
             (limits.queue_bytes, restorer),
             Arc::clone(&meter),
         );
         let task = format!("lane {} -> {}", names.source, names.target);
-        let lane = Lane::new(names, halves, limits, (meter, shortfalls));
+        let shared = (meter, shortfalls);
+        let lane = Lane::new((names, dialer), link, &checkpoint, limits, shared);
         let stop = self.tasks.stop_signal();
         self.tasks
             .spawn(task, async move { lane.run(&mut batches, stop).await });

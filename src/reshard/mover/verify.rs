@@ -6,6 +6,7 @@
 //! a key that differs is read again a few times before it counts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
@@ -14,12 +15,12 @@ use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 
-use super::compare::{Difference, DifferenceKind, Verdict, compare};
+use super::compare::{Difference, DifferenceKind, Verdict};
 use super::config::EXAMPLES_MAX;
 use super::error::{MoveError, Role};
 use super::keyspace::{KeyWalk, Page};
 use super::link::{Kept, Link};
-use super::marker::{Board, Nonces};
+use super::marker::{Board, Nonces, Remark};
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::proof::{Sum, Verified};
 use super::reads::{Batch, Depth, Pair, queue_batch};
@@ -34,6 +35,10 @@ const WAVE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const WAVE_BATCHES_MAX: usize = 16;
 /// A key's estimate where the server gives none.
 const KEY_BYTES_GUESS: u64 = 64 * 1024;
+/// How often a key is looked at that is pending each time (see `pending`).
+const PENDING_LOOKS_MAX: u32 = 200;
+/// Between two looks.
+const PENDING_PAUSE: Duration = Duration::from_millis(10);
 /// How often a key that differs is read again, by default.
 pub const RECHECKS_DEFAULT: u32 = 3;
 /// At least so often where a source is walked through: what its target has at a
@@ -284,7 +289,7 @@ impl Verifier {
     ) -> Result<(), MoveError> {
         for wave in waves(batches) {
             let db = wave.first().map_or(0, |batch| batch.db);
-            let pairs = self.read_wave(reader, wave, depth).await?;
+            let pairs = self.read_settled(reader, wave, depth).await?;
             if depth == Depth::Content {
                 found.report.keys_compared += pairs.len() as u64;
             }
@@ -304,7 +309,7 @@ impl Verifier {
                 });
                 let mut pairs = Vec::new();
                 for wave in waves(again.map(|batch| (batch, KEY_BYTES_GUESS)).collect()) {
-                    pairs.extend(self.read_wave(reader, wave, depth).await?);
+                    pairs.extend(self.read_settled(reader, wave, depth).await?);
                 }
                 differing = sift(db, pairs, depth, &mut found.same);
             }
@@ -313,6 +318,34 @@ impl Verifier {
             }
         }
         Ok(())
+    }
+
+    /// Reads a wave, and keys that are pending at its markers again until they
+    /// are not.
+    async fn read_settled(
+        &self,
+        reader: &mut Reader,
+        wave: Vec<Batch>,
+        depth: Depth,
+    ) -> Result<Vec<Pair>, MoveError> {
+        let db = wave.first().map_or(0, |batch| batch.db);
+        let mut pairs = self.read_wave(reader, wave, depth).await?;
+        for _ in 0..PENDING_LOOKS_MAX {
+            let is_pending = |pair: &mut Pair| pair.remark == Some(Remark::Pending);
+            let pending: Vec<Pair> = pairs.extract_if(.., is_pending).collect();
+            if pending.is_empty() {
+                break;
+            }
+            tokio::time::sleep(PENDING_PAUSE).await;
+            let again = pending.into_iter().map(|pair| Batch {
+                db,
+                keys: vec![(pair.key, pair.target)],
+            });
+            for wave in waves(again.map(|batch| (batch, KEY_BYTES_GUESS)).collect()) {
+                pairs.extend(self.read_wave(reader, wave, depth).await?);
+            }
+        }
+        Ok(pairs)
     }
 
     fn put_down(
@@ -368,9 +401,12 @@ impl Verifier {
 /// strangers count: the content of keys that both have is compared forward.
 fn sift(db: u32, pairs: Vec<Pair>, depth: Depth, same: &mut Sum) -> Vec<(Pair, DifferenceKind)> {
     let judged = pairs.into_iter().filter_map(|pair| {
-        match compare(&pair.at_source, &pair.at_target, pair.lag) {
+        match pair.verdict() {
+            // Of what is read again nothing is known.
             Verdict::Differs(what)
-                if depth == Depth::Content || what == DifferenceKind::ExtraAtTarget =>
+                if what == DifferenceKind::BeingRefreshed
+                    || depth == Depth::Content
+                    || what == DifferenceKind::ExtraAtTarget =>
             {
                 return Some((pair, what));
             }

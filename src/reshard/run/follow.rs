@@ -14,12 +14,12 @@ use crate::reshard::control::Reply;
 use crate::reshard::ending::Ending;
 use crate::reshard::job_error::JobError;
 use crate::reshard::mover::VerifyReport;
-use crate::reshard::moving::{CleanVerify, Moving};
+use crate::reshard::moving::{CleanVerify, DataPath, Moving};
 use crate::reshard::prepare::SwitchMode;
 use crate::reshard::recopy::{Disturbed, disturbed};
-use crate::reshard::record::Record;
+use crate::reshard::record::{Direction, Record};
 use crate::reshard::serve::{Stage, Wish};
-use crate::reshard::state::JobState;
+use crate::reshard::state::{Back, JobState};
 
 /// What a job that follows does next.
 pub(super) enum Due {
@@ -30,16 +30,26 @@ pub(super) enum Due {
 }
 
 impl Runner {
-    pub(super) async fn copy_and_switch<M: Moving>(&mut self, moving: &M) -> Result<(), JobError> {
-        self.say("copying");
+    pub(super) async fn copy_and_switch<D: DataPath>(
+        &mut self,
+        data: &D,
+        moving: &D::Moving,
+    ) -> Result<(), JobError> {
+        self.say(match self.direction {
+            Direction::Forward => "copying",
+            Direction::Back => "bringing the old shards up to date",
+        });
         let following = moving.wait_following();
         self.within(Stage::Copying, following).await??;
         self.record_following()?;
+        self.canaries_recorded = 0;
+        // The mover's own replicas keep the backlogs from here on.
+        self.keepers = None;
         let mut due = Due::Verify(None);
         loop {
             due = match due {
-                Due::Verify(reply) => self.verify_and_tell(moving, reply).await?,
-                Due::Switch(reply) => match self.try_switch(moving, reply).await? {
+                Due::Verify(reply) => self.verify_and_tell(data, moving, reply).await?,
+                Due::Switch(reply) => match self.try_switch(data, moving, reply).await? {
                     Some(due) => due,
                     None => return Ok(()),
                 },
@@ -55,7 +65,7 @@ impl Runner {
     pub(super) fn due_by_itself(&self) -> Due {
         let paused = matches!(self.log.state(), JobState::Paused(_));
         match self.options.switch {
-            SwitchMode::Auto if !paused => Due::Switch(None),
+            SwitchMode::Auto if !paused && self.direction.is_forward() => Due::Switch(None),
             _ => Due::Wait,
         }
     }
@@ -63,6 +73,13 @@ impl Runner {
     /// Ready, or not: until somebody wants something or the mover fails.
     async fn wait<M: Moving>(&mut self, moving: &M) -> Result<Due, JobError> {
         self.say(match self.log.state() {
+            JobState::Switched {
+                back: Back::Verified { .. },
+                ..
+            } => "`keyferry reshard rollback` goes back, `complete` ends the job",
+            JobState::Switched { .. } => {
+                "waiting for `keyferry reshard verify`, `rollback` or `complete`"
+            }
             JobState::Paused(_) => "paused: no switch until `keyferry reshard resume`",
             JobState::Verified { .. } => "ready: waiting for `keyferry reshard switch`",
             _ => "following: waiting for `keyferry reshard verify` or `switch`",
@@ -101,19 +118,21 @@ impl Runner {
                 differing: more,
             })?;
         }
-        Ok(match self.options.switch {
-            SwitchMode::Auto => Due::Verify(None),
-            SwitchMode::Manual => Due::Wait,
+        Ok(match (self.options.switch, self.direction) {
+            (SwitchMode::Manual, Direction::Forward) => Due::Wait,
+            (SwitchMode::Auto, _) | (_, Direction::Back) => Due::Verify(None),
         })
     }
 
-    async fn verify_and_tell<M: Moving>(
+    async fn verify_and_tell<D: DataPath>(
         &mut self,
-        moving: &M,
+        data: &D,
+        moving: &D::Moving,
         reply: Option<Reply>,
     ) -> Result<Due, JobError> {
         match (self.verify(moving).await, reply) {
             (Ok(clean), reply) => {
+                self.attach_keepers(data).await?;
                 self.record_clean()?;
                 if let Some(reply) = reply {
                     let text = format!("{} keys compared, none differs", clean.keys());
@@ -127,9 +146,18 @@ impl Runner {
                 Some(reply),
             ) => {
                 reply.send(error.ending(), error.to_string());
-                Ok(Due::Wait)
+                self.after_differences(error)
             }
             (Err(error), _) => Err(error),
+        }
+    }
+
+    /// They stay for somebody to look at; on the way back nobody has to: it is
+    /// begun anew.
+    pub(super) fn after_differences(&self, error: JobError) -> Result<Due, JobError> {
+        match self.direction {
+            Direction::Forward => Ok(Due::Wait),
+            Direction::Back => Err(error),
         }
     }
 
@@ -140,6 +168,7 @@ impl Runner {
         match CleanVerify::of(&report, at_ms, restarts) {
             Some(clean) => {
                 self.clean = Some(clean.clone());
+                self.no_way_back = None;
                 Ok(clean)
             }
             None => {
@@ -156,8 +185,16 @@ impl Runner {
             return Ok(());
         };
         let known = match self.log.state() {
-            JobState::Following { .. } => false,
-            JobState::Verified { verified_at_ms, .. } => *verified_at_ms == clean.at_ms(),
+            JobState::Following { .. }
+            | JobState::Switched {
+                back: Back::Following,
+                ..
+            } => false,
+            JobState::Verified { verified_at_ms, .. }
+            | JobState::Switched {
+                back: Back::Verified { verified_at_ms },
+                ..
+            } => *verified_at_ms == clean.at_ms(),
             _ => true,
         };
         if !known {

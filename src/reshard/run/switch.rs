@@ -1,52 +1,59 @@
 //! One try of a switch, what comes of it, and the switch that a dead process left.
 
-use std::sync::Arc;
-
 use super::Runner;
 use super::follow::Due;
+use crate::planted::{self, Planted};
+use crate::reshard::bypass::RECENT_S;
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::Reply;
-use crate::reshard::cutover::{Cutover, Proxies};
+use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
 use crate::reshard::ending::Ending;
+use crate::reshard::fence::FenceLevel;
 use crate::reshard::history::History;
 use crate::reshard::job_error::JobError;
-use crate::reshard::moving::{CleanVerify, Moving, with_pass_hint};
+use crate::reshard::moving::{CleanVerify, DataPath, Moving, with_pass_hint};
 use crate::reshard::prepare::{AUTO_TRIES_MAX, check_proxies};
 use crate::reshard::proxies::SwitchTerms;
-use crate::reshard::record::{ProxyPause, Record};
+use crate::reshard::record::{Direction, ProxyPause, Record};
 use crate::reshard::recovery::recover;
+use crate::reshard::reminders::Reminders;
 use crate::reshard::report::Report;
 use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
 use crate::reshard::stop::Stop;
-use crate::reshard::switching::{SwitchEnd, Switching};
+use crate::reshard::switching::{SwitchEnd, Switching, Taking};
+use crate::router::route_record::RouteRecord;
+
+/// A write this long ago may have been made behind the fence.
+const BEHIND_THE_FENCE_S: u64 = 2;
 
 impl Runner {
-    /// Finishes a switch that an earlier process left open; whether it is committed.
-    pub(super) async fn settle(&mut self) -> Result<bool, JobError> {
+    /// Finishes a switch that an earlier process left open, whichever way it went.
+    pub(super) async fn settle(&mut self) -> Result<(), JobError> {
         self.say("finishing an interrupted switch");
+        if self.log.state().direction() == Direction::Back {
+            self.turn_round()?;
+        }
         let terms = self.terms();
+        let route = self.route_record();
         let mut stop = self.stop.clone();
-        match recover(self.switching(&terms, &mut stop)).await? {
-            SwitchEnd::Committed(proxies) => {
-                self.committed(proxies)?;
-                Ok(true)
-            }
-            SwitchEnd::Aborted { why } => {
+        match recover(self.switching(&terms, &route, &mut stop)).await? {
+            SwitchEnd::Committed { proxies, late } => self.committed(proxies, late, &terms).await,
+            SwitchEnd::Aborted { why, late } => {
+                self.remind(Call::Abort, &terms, late);
                 let at_ms = now_ms();
                 self.record(Record::SwitchAborted { at_ms, why })?;
-                let from = Arc::clone(self.moves.from());
-                check_proxies(&mut self.fleet, self.log.history(), &from).await?;
-                Ok(false)
+                check_proxies(&mut self.fleet, self.log.history()).await
             }
             SwitchEnd::Unfinished { waiting } => Err(JobError::SwitchUnfinished(waiting)),
         }
     }
 
     /// One try; `None` when it is committed.
-    pub(super) async fn try_switch<M: Moving>(
+    pub(super) async fn try_switch<D: DataPath>(
         &mut self,
-        moving: &M,
+        data: &D,
+        moving: &D::Moving,
         reply: Option<Reply>,
     ) -> Result<Option<Due>, JobError> {
         let clean = match self.fresh_clean() {
@@ -54,16 +61,14 @@ impl Runner {
             None => match (self.verify(moving).await, reply.is_some()) {
                 (Ok(clean), _) => clean,
                 (Err(error @ (JobError::Differences { .. } | JobError::Unheld { .. })), true) => {
-                    tell(
-                        reply,
-                        Ending::Guard,
-                        &format!("a switch needs a clean verify: {error}"),
-                    );
-                    return Ok(Some(Due::Wait));
+                    let why = format!("a switch needs a clean verify: {error}");
+                    tell(reply, Ending::Guard, &why);
+                    return self.after_differences(error).map(Some);
                 }
                 (Err(error), _) => return Err(error),
             },
         };
+        self.attach_keepers(data).await?;
         self.record_clean()?;
         if let Err(error) = self.check_all_held() {
             let Some(reply) = reply else {
@@ -80,21 +85,30 @@ impl Runner {
             );
             return Ok(Some(Due::Wait));
         }
-        match self.switch(moving, clean).await? {
-            SwitchEnd::Committed(proxies) => {
-                self.committed(proxies)?;
+        if let Err(error) = self.check_nobody_goes_round().await {
+            let Some(reply) = reply else {
+                return Err(error);
+            };
+            reply.send(Ending::Guard, error.to_string());
+            return Ok(Some(Due::Wait));
+        }
+        let terms = SwitchTerms {
+            incarnation: self.log.history().incarnation + 1,
+            ..self.terms()
+        };
+        match self.switch(moving, clean, &terms).await? {
+            SwitchEnd::Committed { proxies, late } => {
+                self.committed(proxies, late, &terms).await?;
                 let report = Report::of(self.log.history());
                 tell(reply, Ending::Done, &report.to_string());
                 Ok(None)
             }
-            SwitchEnd::Aborted { why } | SwitchEnd::Unfinished { waiting: why } => {
-                let why = with_pass_hint(why, &moving.progress().borrow(), self.options.hold);
-                let record = Record::SwitchAborted {
-                    at_ms: now_ms(),
-                    why: why.clone(),
-                };
-                self.record(record)?;
-                self.after_abort(moving, reply, why).await.map(Some)
+            SwitchEnd::Aborted { why, late } => {
+                self.remind(Call::Abort, &terms, late);
+                self.taken_back(moving, reply, why).await.map(Some)
+            }
+            SwitchEnd::Unfinished { waiting } => {
+                self.taken_back(moving, reply, waiting).await.map(Some)
             }
         }
     }
@@ -104,31 +118,61 @@ impl Runner {
         &mut self,
         moving: &M,
         proof: CleanVerify,
+        terms: &SwitchTerms,
     ) -> Result<SwitchEnd, JobError> {
-        self.say("switching");
-        let terms = SwitchTerms {
-            incarnation: self.log.history().incarnation + 1,
-            ..self.terms()
-        };
+        self.say(match self.direction {
+            Direction::Forward => "switching",
+            Direction::Back => "switching back",
+        });
+        // An abort of the last try that is still under way would meet this one.
+        self.reminders = Reminders::none();
+        // Without it the marker takes longer, or says what stands in its way.
+        if let Err(error) = moving.prepare_cut().await {
+            tracing::warn!(%error, "expiry times could not be set before the switch");
+        }
         let mut actions = Vec::new();
-        let machine = Cutover::begin(Proxies(self.fleet.len()), &mut actions);
+        let crew = Crew::new(Proxies(self.fleet.len()), self.fence_level());
+        let machine = Cutover::begin(crew, &mut actions);
+        let route = self.route_record();
         let mut stop = self.stop.clone();
+        let keepers = self.keepers.take();
+        let taking = keepers.as_ref().map(|keepers| {
+            let taking: Taking<'_> = Box::pin(keepers.positions());
+            taking
+        });
         let switching = Switching {
             restarts: proof.restarts(),
-            ..self.switching(&terms, &mut stop)
+            ..self.switching(terms, &route, &mut stop)
         };
-        Ok(switching.drive(machine, actions, Some(moving)).await?)
+        let ended = switching
+            .drive(machine, actions, Some(moving), taking)
+            .await;
+        if matches!(ended, Ok(SwitchEnd::Aborted { .. })) {
+            moving.uncut();
+        }
+        self.keepers = keepers;
+        Ok(ended?)
     }
 
-    async fn after_abort<M: Moving>(
+    async fn taken_back<M: Moving>(
         &mut self,
         moving: &M,
         reply: Option<Reply>,
         why: String,
     ) -> Result<Due, JobError> {
+        let why = with_pass_hint(why, &moving.progress().borrow(), self.options.hold);
+        self.record(Record::SwitchAborted {
+            at_ms: now_ms(),
+            why: why.clone(),
+        })?;
         tracing::warn!(why, "the switch was taken back");
         if reply.is_some() {
-            let text = format!("the switch was taken back, clients are on the old route: {why}");
+            let (what, route) = match self.direction {
+                Direction::Forward => ("switch", "old"),
+                Direction::Back => ("rollback", "new"),
+            };
+            let text =
+                format!("the {what} was taken back, clients are on the {route} route: {why}");
             tell(reply, Ending::Temporary, &text);
             self.record_clean()?;
             return Ok(Due::Wait);
@@ -152,26 +196,86 @@ impl Runner {
         Ok(self.due_by_itself())
     }
 
-    fn committed(&mut self, proxies: Vec<ProxyPause>) -> Result<(), JobError> {
+    async fn check_nobody_goes_round(&self) -> Result<(), JobError> {
+        let writers = match self.direction {
+            Direction::Forward => self.fences.bypassing(RECENT_S).await,
+            // Logins tell of those who write to old shards only.
+            Direction::Back => Vec::new(),
+        };
+        if writers.is_empty() {
+            return Ok(());
+        }
+        let writers = writers.iter().map(|bypass| format!("  {bypass}"));
+        Err(JobError::Bypass(writers.collect()))
+    }
+
+    async fn committed(
+        &mut self,
+        proxies: Vec<ProxyPause>,
+        late: Vec<ProxyIndex>,
+        terms: &SwitchTerms,
+    ) -> Result<(), JobError> {
         let at_ms = now_ms();
-        self.record(Record::SwitchCommitted { at_ms, proxies })
+        let names = late.iter().map(|at| self.fleet.name(*at)).collect();
+        self.remind(Call::Commit, terms, late);
+        // None had written for a while before the switch: these did since.
+        let writers = match self.direction {
+            Direction::Forward => self.fences.bypassing(BEHIND_THE_FENCE_S).await,
+            Direction::Back => Vec::new(),
+        };
+        let bypass: Vec<String> = writers.iter().map(ToString::to_string).collect();
+        for writer in &bypass {
+            tracing::error!(
+                writer,
+                "wrote to an old shard round the proxies while the switch was made: what came after it is only there"
+            );
+        }
+        self.record(Record::SwitchCommitted {
+            at_ms,
+            proxies,
+            late: names,
+            bypass,
+        })
+    }
+
+    fn remind(&mut self, call: Call, terms: &SwitchTerms, late: Vec<ProxyIndex>) {
+        if planted::is_on(Planted::LateProxyForgotten) {
+            return;
+        }
+        self.reminders = Reminders::begin(&self.fleet, call, terms, late);
+    }
+
+    fn route_record(&self) -> String {
+        let planned = &self.log.history().planned;
+        let goal = planned.goal(self.direction);
+        RouteRecord::new(&planned.pool, &planned.job, goal.epoch, goal.to.clone()).to_json()
     }
 
     fn terms(&self) -> SwitchTerms {
         let history: &History = self.log.history();
+        let goal = history.planned.goal(self.direction);
         SwitchTerms {
             job: history.planned.job.clone(),
-            epoch: history.planned.epoch,
+            epoch: goal.epoch,
             incarnation: history.incarnation,
             from_fingerprint: self.moves.from().fingerprint(),
-            to: history.planned.to.clone(),
+            to: goal.to.clone(),
             lease: self.options.hold,
+            fenced: self.fence_level() == FenceLevel::Acl,
+            logins: self.logins_of_new(),
         }
     }
 
-    fn switching<'a>(&'a mut self, terms: &'a SwitchTerms, stop: &'a mut Stop) -> Switching<'a> {
+    fn switching<'a>(
+        &'a mut self,
+        terms: &'a SwitchTerms,
+        route: &'a str,
+        stop: &'a mut Stop,
+    ) -> Switching<'a> {
         Switching {
             fleet: &mut self.fleet,
+            fences: &self.fences,
+            route,
             terms,
             log: &mut self.log,
             stop,
@@ -179,6 +283,7 @@ impl Runner {
             hold: self.options.hold,
             restarts: 0,
             patience: None,
+            direction: self.direction,
         }
     }
 }

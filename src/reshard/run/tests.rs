@@ -1,3 +1,5 @@
+mod back;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -6,10 +8,11 @@ use super::*;
 use crate::reshard::control::{Answer, Verb, ask_job};
 use crate::reshard::ending::Ending;
 use crate::reshard::fakes::{FakeData, FakeProxy, Fault};
+use crate::reshard::fence::{FenceChoice, FenceLevel};
 use crate::reshard::job::Job;
 use crate::reshard::prepare::{AUTO_TRIES_MAX, Prepared, StartRequest, SwitchMode, prepare};
 use crate::reshard::proxies::GateView;
-use crate::reshard::record::{Copied, PlannedJob};
+use crate::reshard::record::{Copied, PlannedJob, StreamPosition};
 use crate::reshard::report::Report;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::stop::{StopSource, stop_channel};
@@ -20,7 +23,7 @@ use crate::upstream::config::UpstreamConfig;
 
 fn layout(shards: u16) -> Arc<Layout> {
     let shards = (0..shards).map(|at| {
-        let address: ShardAddress = format!("127.0.0.1:{}", 7000 + at).parse().unwrap();
+        let address: ShardAddress = format!("127.0.0.1:{}", 1 + at).parse().unwrap();
         ShardSpec::named(&format!("s{at}"), &address)
     });
     let spec = LayoutSpec {
@@ -51,6 +54,7 @@ impl World {
             options: JobOptions {
                 switch,
                 back_off: Duration::from_millis(1),
+                fence: FenceChoice::Proxies,
                 ..JobOptions::default()
             },
         }
@@ -141,13 +145,52 @@ impl World {
                 proof: Vec::new(),
             },
             Record::SwitchIntended {
+                direction: Direction::Forward,
                 at_ms: 6,
                 incarnation: 2,
+                fence: FenceLevel::ProxiesOnly,
             },
         ];
         if decided {
-            records.push(Record::SwitchDecided { at_ms: 7 });
+            records.push(Record::SwitchDecided {
+                at_ms: 7,
+                positions: Vec::new(),
+            });
         }
+        for record in records {
+            log.record(record, Safety::Synced).unwrap();
+        }
+    }
+
+    /// A job whose process died after it had switched.
+    fn died_switched(&self, positions: Vec<StreamPosition>) {
+        self.died_switching(false);
+        self.append(vec![
+            Record::SwitchDecided {
+                at_ms: 7,
+                positions,
+            },
+            Record::SwitchCommitted {
+                at_ms: 8,
+                proxies: Vec::new(),
+                late: Vec::new(),
+                bypass: Vec::new(),
+            },
+        ]);
+        for proxy in &self.proxies {
+            let mut state = proxy.state();
+            state.epoch = 5;
+            state.layout = layout(3).spec().clone();
+            state.decided_by = Some("job-dead".to_owned());
+        }
+    }
+
+    /// More records of a job that no process runs.
+    fn append(&self, records: Vec<Record>) {
+        let dir = self.state_dir();
+        let lock = dir.lock().unwrap();
+        let (history, journal) = dir.open(&lock).unwrap();
+        let mut log = JobLog::new(history.unwrap(), journal);
         for record in records {
             log.record(record, Safety::Synced).unwrap();
         }

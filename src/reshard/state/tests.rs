@@ -1,5 +1,6 @@
 use super::*;
-use crate::reshard::record::{Copied, PlannedJob};
+use crate::reshard::fence::FenceLevel;
+use crate::reshard::record::{Copied, Direction, PlannedJob};
 use crate::router::spec::LayoutSpec;
 
 fn planned() -> Record {
@@ -13,6 +14,15 @@ fn planned() -> Record {
             epoch: 2,
             proxies: Vec::new(),
         },
+    }
+}
+
+fn intent(direction: Direction) -> Record {
+    Record::SwitchIntended {
+        at_ms: 8,
+        incarnation: 2,
+        direction,
+        fence: FenceLevel::ProxiesOnly,
     }
 }
 
@@ -40,11 +50,11 @@ fn every_record() -> Vec<Record> {
         },
         Record::Paused { at_ms: 6 },
         Record::Resumed { at_ms: 7 },
-        Record::SwitchIntended {
-            at_ms: 8,
-            incarnation: 2,
+        intent(Direction::Forward),
+        Record::SwitchDecided {
+            at_ms: 9,
+            positions: Vec::new(),
         },
-        Record::SwitchDecided { at_ms: 9 },
         Record::SwitchAborted {
             at_ms: 10,
             why: why(),
@@ -52,6 +62,8 @@ fn every_record() -> Vec<Record> {
         Record::SwitchCommitted {
             at_ms: 11,
             proxies: Vec::new(),
+            late: Vec::new(),
+            bypass: Vec::new(),
         },
         Record::Completed {
             at_ms: 12,
@@ -61,6 +73,7 @@ fn every_record() -> Vec<Record> {
             at_ms: 13,
             why: why(),
         },
+        intent(Direction::Back),
         Record::RolledBack { at_ms: 14 },
         Record::Cancelled {
             at_ms: 15,
@@ -95,9 +108,70 @@ fn the_whole_way_to_completed() {
     names.extend(["the switch's intent", "the switch's decision"]);
     assert_eq!(after(&names).name(), "switching");
     names.push("the switch");
-    assert_eq!(after(&names), JobState::Switched { at_ms: 11 });
+    let switched = |back| JobState::Switched { at_ms: 11, back };
+    assert_eq!(after(&names), switched(Back::Unbegun));
     names.push("the completion");
     assert!(after(&names).is_over());
+}
+
+/// A job that switched at 11 and whose way back is verified.
+fn ready_to_go_back() -> JobState {
+    let mut names = TO_VERIFIED.to_vec();
+    names.extend(["the switch's intent", "the switch's decision", "the switch"]);
+    names.extend(&TO_VERIFIED[1..]);
+    after(&names)
+}
+
+fn stepped(state: JobState, records: &[Record]) -> JobState {
+    records
+        .iter()
+        .fold(state, |state, record| state.step(record).unwrap())
+}
+
+#[test]
+fn the_whole_way_back_ends_rolled_back() {
+    let decided = Record::SwitchDecided {
+        at_ms: 20,
+        positions: Vec::new(),
+    };
+    let committed = Record::SwitchCommitted {
+        at_ms: 21,
+        proxies: Vec::new(),
+        late: Vec::new(),
+        bypass: Vec::new(),
+    };
+    let back = [intent(Direction::Back), decided, committed];
+    assert_eq!(stepped(ready_to_go_back(), &back), JobState::RolledBack);
+}
+
+#[test]
+fn a_switch_back_that_is_aborted_leaves_the_job_switched() {
+    let aborted = Record::SwitchAborted {
+        at_ms: 20,
+        why: "late".to_owned(),
+    };
+    let started = Record::Started {
+        incarnation: 9,
+        at_ms: 19,
+    };
+    let switched = JobState::Switched {
+        at_ms: 11,
+        back: Back::Following,
+    };
+    let live = [intent(Direction::Back), aborted.clone()];
+    assert_eq!(stepped(ready_to_go_back(), &live), switched);
+    let died = [intent(Direction::Back), started, aborted];
+    assert_eq!(stepped(ready_to_go_back(), &died), switched);
+}
+
+#[test]
+fn only_the_switch_of_its_direction_can_be_intended() {
+    assert!(after(&TO_VERIFIED).step(&intent(Direction::Back)).is_err());
+    assert!(
+        ready_to_go_back()
+            .step(&intent(Direction::Forward))
+            .is_err()
+    );
 }
 
 #[test]
@@ -139,6 +213,8 @@ fn a_running_process_commits_only_what_it_decided() {
     let committed = Record::SwitchCommitted {
         at_ms: 1,
         proxies: Vec::new(),
+        late: Vec::new(),
+        bypass: Vec::new(),
     };
     assert!(after(&names).step(&committed).is_err());
     names.push("the start");
@@ -177,11 +253,22 @@ fn every_pair_of_state_and_record_is_legal_or_refused() {
 
 fn check_step(state: &JobState, record: &Record, next: &JobState) {
     assert!(!state.is_over(), "{state:?} left by {}", record.name());
-    if matches!(record, Record::SwitchIntended { .. }) {
-        assert!(matches!(state, JobState::Verified { .. }), "{state:?}");
+    if let Record::SwitchIntended { direction, .. } = record {
+        let verified = match state {
+            JobState::Verified { .. } => *direction == Direction::Forward,
+            JobState::Switched {
+                back: Back::Verified { .. },
+                ..
+            } => *direction == Direction::Back,
+            _ => false,
+        };
+        assert!(verified, "{state:?}");
     }
     if matches!(state, JobState::Switched { .. }) {
-        assert_eq!(*next, JobState::Completed);
+        let back =
+            matches!(next, JobState::Switching(open) if open.way.direction() == Direction::Back);
+        let stays = matches!(next, JobState::Switched { .. });
+        assert!(back || stays || *next == JobState::Completed, "{next:?}");
     }
     if let JobState::Switching(_) = state {
         let stays = matches!(next, JobState::Switching(_));

@@ -35,6 +35,8 @@ impl Layout {
             shards: self.shards.clone(),
             placement,
             prefixes: self.prefixes.clone(),
+            earlier: self.earlier.clone(),
+            has_exceptions: self.has_exceptions,
             empty_tag: self.empty_tag,
             fingerprint: self.fingerprint,
             out,

@@ -112,6 +112,7 @@ fn slots(hash: HashKind, ranges: [&str; 2]) -> Layout {
             .into_iter()
             .map(shard)
             .collect(),
+        earlier: None,
     })
     .unwrap()
 }

@@ -46,6 +46,7 @@ fn any_layout() -> impl Strategy<Value = LayoutSpec> {
                 hash_tag: tagged.then(|| "{}".parse().unwrap()),
                 route: Vec::new(),
                 shards: shards.into_iter().map(shard).collect(),
+                earlier: None,
             }
         })
 }

@@ -3,19 +3,22 @@
 
 use bytes::Bytes;
 
+use crate::planted::{self, Planted};
 use crate::replication::StreamCommand;
 use crate::resp::write_command;
 use crate::router::commands::resolve;
 
 use super::super::error::{MoveError, Unfollowable};
 use super::super::lane::{Op, Reads};
-use super::super::marker::{Expected, MARKER_CHANNEL};
-use super::super::placement::TargetIndex;
+use super::super::marker::{Expected, MARKER_CHANNEL, Remark, Remarks};
+use super::super::placement::{Place, TargetIndex};
 use super::super::progress::Phase;
-use super::super::route::{Args, Part, Route, name_and_keys, route};
+use super::super::queue::LaneQueue;
+use super::super::route::{Args, Because, Doubt, Part, Route, name_and_keys, route};
 use super::super::shortfall::Short;
 use super::super::translate::{Translation, is_for_replicas, translate};
-use super::{Source, unix_ms};
+use super::flushing::Emptied;
+use super::{Source, Unit, unix_ms};
 
 impl Source {
     /// Pairs about the file: its time, and scripts that clients may call by
@@ -29,6 +32,15 @@ impl Source {
             }
             b"lua" => self.on_script(value).await?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// What comes next is no part of what is done once: a target that refuses it
+    /// would refuse all of that.
+    async fn set_apart(&mut self) -> Result<(), MoveError> {
+        if self.parts.queues.iter().any(LaneQueue::holds_once) {
+            self.flush_all().await?;
         }
         Ok(())
     }
@@ -48,10 +60,12 @@ impl Source {
     }
 
     /// Libraries belong to no key: servers that are new get them all.
-    pub(super) fn on_library(&mut self, code: &[u8]) {
+    pub(super) async fn on_library(&mut self, code: &[u8]) -> Result<(), MoveError> {
+        self.set_apart().await?;
         let mut request = Vec::new();
         write_command(&mut request, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
         self.push_to_new_servers(&request, &library_name(code), Brings::Library);
+        Ok(())
     }
 
     fn push_to_new_servers(&mut self, request: &[u8], name: &Bytes, brings: Brings) {
@@ -77,47 +91,85 @@ impl Source {
 
     pub(super) async fn on_command(&mut self, command: &StreamCommand) -> Result<(), MoveError> {
         if command.name().eq_ignore_ascii_case(b"publish") && command.arg(1) == MARKER_CHANNEL {
-            self.offset = command.offset_end;
+            self.reach_command(command);
             return self.on_marker(command.arg(2)).await;
         }
         if command.name().eq_ignore_ascii_case(b"script")
             && command.arg(1).eq_ignore_ascii_case(b"load")
         {
+            self.set_apart().await?;
+            self.reach_command(command);
             self.on_script(command.arg(2)).await?;
-            self.offset = command.offset_end;
-            return Ok(());
+            return self.flush_all().await;
         }
         let args = Args {
             bytes: &command.bytes,
             spans: &command.args,
         };
-        let parts = &self.parts;
+        let (parts, guard) = (&self.parts, &self.guard);
+        let doubt = |db: u32, key: &[u8]| match parts.pending.has(db, key) {
+            true => Doubt::Pending,
+            false if guard.is_ending(db, key, unix_ms) => Doubt::Ending,
+            false => Doubt::None,
+        };
         let routed = route(
             &parts.placement,
             parts.index,
             command.db,
             args,
+            doubt,
             &mut self.scratch,
         );
-        match routed.map_err(|why| self.unfollowable(command, why))? {
+        let routed = routed.map_err(|why| self.unfollowable(command, why))?;
+        if let Route::NewServers = routed {
+            self.set_apart().await?;
+        }
+        self.reach_command(command);
+        match routed {
             Route::Nowhere => {}
+            Route::To { target, .. } if self.is_done(command, target)? => {}
             Route::To { target, .. } if self.is_for_unheld(command, target) => {}
             Route::To { target, key } => {
-                let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
+                let given = self.given();
+                let guard = &mut self.guard;
+                let guarded = guard.rewrite(command.db, target, args, given, unix_ms);
                 self.push_command(command, target, key, guarded.as_deref())?;
                 self.commands += 1;
                 self.flush_if_full(target).await?;
             }
             Route::Parts { name, parts } => {
                 for part in &parts {
-                    self.push_part(command, name, part).await?;
+                    self.push_part(command, name, part)?;
                 }
                 self.commands += 1;
+                // A target may have several parts, of which all go or none.
+                self.flush_full().await?;
             }
-            Route::NewServers => self.on_library_command(command),
+            Route::NewServers => {
+                self.on_library_command(command);
+                self.flush_all().await?;
+            }
+            Route::Refresh { keys, because, .. }
+                if because == Because::Spans
+                    && planted::is_on(Planted::SpanningCommandForwarded) =>
+            {
+                self.forward_anyway(command, &keys)?;
+            }
+            Route::Refresh {
+                name,
+                keys,
+                because,
+            } => self.mark_pending(command, name, &keys, because)?,
+            Route::FlushDb => self.flush_out(Emptied::Database(command.db)).await?,
+            Route::FlushAll => self.flush_out(Emptied::All).await?,
+            Route::SwapDb(one, other) => self.swap(one, other).await?,
         }
-        self.offset = command.offset_end;
         Ok(())
+    }
+
+    /// Whether an earlier run of this job has applied a command there.
+    fn is_done(&mut self, command: &StreamCommand, target: TargetIndex) -> Result<bool, MoveError> {
+        Ok(self.queue(target)?.covers(command.offset_end))
     }
 
     /// A command for one target, in the words that it understands.
@@ -135,7 +187,8 @@ impl Source {
             bytes: &command.bytes,
             spans: &command.args,
         };
-        let understood = queue.dialect().understands(&spoken) && !is_for_replicas(&args);
+        let understood =
+            guarded.is_none() && queue.dialect().understands(&spoken) && !is_for_replicas(&args);
         let words: Vec<&[u8]> = match guarded {
             Some(args) => args.iter().map(Vec::as_slice).collect(),
             None if understood => {
@@ -217,25 +270,28 @@ impl Source {
             .collect()
     }
 
-    async fn push_part(
+    fn push_part(
         &mut self,
         command: &StreamCommand,
         name: &'static [u8],
         part: &Part,
     ) -> Result<(), MoveError> {
+        if self.is_done(command, part.target)? {
+            return Ok(());
+        }
         let mut args: Vec<&[u8]> = vec![name];
         args.extend(part.args.iter().map(|index| command.arg(*index)));
         // Parts delete keys or write them as a whole.
         for index in &part.args {
-            self.parts
-                .shortfalls
-                .held_again(command.db, command.arg(*index));
+            let (db, key) = (command.db, command.arg(*index));
+            self.parts.shortfalls.held_again(db, key);
+            self.guard.forget(db, key);
         }
         let op = command_op(command, part.args.first().copied().unwrap_or_default());
         let queue = self.queue(part.target)?;
         queue.select(command.db);
         queue.push_args(&args, op);
-        self.flush_if_full(part.target).await
+        Ok(())
     }
 
     /// Each source says the same: the second LOAD must not fail on the first.
@@ -273,53 +329,75 @@ impl Source {
 
     /// What was to be put into the lanes at the place that was reached.
     pub(super) async fn on_expected(&mut self, expected: Expected) -> Result<(), MoveError> {
+        if self.unit == Unit::Inside {
+            // Only transactions of our own hold markers, and no data beside them.
+            self.unit = Unit::Broken;
+        }
         match expected {
             Expected::Barrier(passed) => {
                 self.barrier(&passed);
                 // Our own word: a source without lanes has shown the marker, too.
                 let _ = passed.try_send(());
             }
-            Expected::Cut { number, passed } => {
-                self.barrier(&passed);
-                let _ = passed.try_send(());
+            Expected::Cut { number, passed } => self.meet_cut(number, passed),
+            Expected::Refresh {
+                db,
+                keys,
+                values,
+                met,
+            } => self.on_refresh(db, keys, values, met).await?,
+            Expected::Reads {
+                db,
+                keys,
+                reads,
+                remarks,
+            } => {
                 self.flush_all().await?;
-                let mut cut = self.parts.cut.clone();
-                // Ended by `uncut`, by the next cut, or with the mover.
-                let _ = cut.wait_for(|cut| *cut != Some(number)).await;
-            }
-            Expected::Reads { db, reads, .. } => {
+                self.remark(db, &keys, &remarks);
                 for read in reads {
                     let queue = self.queue(read.target)?;
                     queue.select(db);
-                    let replies = Vec::with_capacity(read.count);
                     let reads = Reads {
-                        left: read.count,
-                        replies,
+                        count: read.count,
+                        replies: Vec::with_capacity(read.count),
                         done: read.done,
                     };
                     queue.push(&read.bytes, Op::Reads(reads));
                 }
             }
-            Expected::Lift(lifted) => {
-                let unguarded = self.guard.unguarded();
-                if unguarded > 0 {
-                    let source = &self.parts.address;
-                    tracing::warn!(%source, unguarded, "keys that expire soon were too many to guard: those renewed while the copy lagged may be missing, which verify will tell");
-                }
-                // A settler that ended has its own reason.
-                let _ = lifted.send(self.guard.lift());
-            }
-            Expected::Fixes { db, fixes } => {
-                for fix in fixes.await.unwrap_or_default() {
-                    let queue = self.queue(fix.target)?;
-                    queue.select(db);
-                    let (name, key) = (Bytes::from_static(fix.name), fix.key);
-                    queue.push(&fix.request, Op::Command { db, name, key });
-                }
-            }
+            Expected::Rescanned { db, met } => self.on_rescanned(db, met)?,
+            Expected::Shrink { to, guarded } => self.shrink(to, guarded),
+            Expected::Times { db, keys, times } => self.on_times(db, keys, times).await?,
             Expected::Settled => self.phase = Phase::Following,
         }
         self.flush_all().await
+    }
+
+    /// Says of which keys targets have something else than the source, for now.
+    fn remark(&self, db: u32, keys: &[Bytes], remarks: &Remarks) {
+        for key in keys {
+            if self.parts.pending.is_in_doubt(db, key) {
+                remarks.add(key, Remark::Pending);
+            } else if self.guard.guards(db, key) {
+                remarks.add(key, Remark::Guarded);
+            }
+        }
+    }
+
+    /// The mistake [`Planted::SpanningCommandForwarded`].
+    fn forward_anyway(
+        &mut self,
+        command: &StreamCommand,
+        keys: &[(u32, usize)],
+    ) -> Result<(), MoveError> {
+        let Some((db, key)) = keys.first().copied() else {
+            return Ok(());
+        };
+        let parts = &self.parts;
+        match parts.placement.place(parts.index, db, command.arg(key)) {
+            Place::Moves(target) => self.push_command(command, target, key, None),
+            Place::Stays | Place::Stray => Ok(()),
+        }
     }
 
     fn unfollowable(&self, command: &StreamCommand, why: Unfollowable) -> MoveError {

@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 
 use super::super::begin::SourceBegin;
 use super::super::error::{MoveError, Role};
-use super::super::guard::Guard;
 use super::super::keyspace::KeyWalk;
-use super::super::link::Link;
+use super::super::link::{Link, Patience};
 use super::super::placement::TargetIndex;
 use super::super::progress::Phase;
 use super::super::removal::remove_keys;
-use super::Source;
+use super::flushing::Emptied;
+use super::{Source, Unit};
 
 impl Source {
     /// A snapshot begins: what the targets hold of an older one goes first.
@@ -41,16 +41,23 @@ impl Source {
         self.phase = Phase::Connecting;
         self.show();
         self.parts.board.clear();
+        self.parts.pending.clear();
+        self.cut = None;
         self.abandon_large()?;
+        self.unit = Unit::Outside;
+        // Before anything is removed: nobody goes on with what is left.
+        for queue in &mut self.parts.queues {
+            queue.begin_history();
+        }
+        self.note_nothing_pending()?;
         self.empty_lanes().await?;
-        let targets: Vec<TargetIndex> =
-            self.parts.queues.iter().map(|queue| queue.target).collect();
         let mut removed = 0;
-        for target in targets {
-            removed += self.remove_arrived(target).await?;
+        for target in self.targets() {
+            removed += self.remove_arrived(target, Emptied::All).await?;
         }
         tracing::info!(source = %self.parts.address, removed, "its old copy is gone");
-        self.guard = Guard::new();
+        self.guard.begin_anew();
+
         self.draining = None;
         (self.scanned, self.sent, self.expired, self.by_commands) = (0, 0, 0, 0);
         self.bytes = 0;
@@ -63,7 +70,7 @@ impl Source {
     }
 
     /// Waits until every lane was answered for all it was given.
-    async fn empty_lanes(&mut self) -> Result<(), MoveError> {
+    pub(super) async fn empty_lanes(&mut self) -> Result<(), MoveError> {
         let lanes = self.parts.queues.len();
         let (passed, mut words) = mpsc::channel(lanes.max(1));
         self.barrier(&passed);
@@ -76,24 +83,48 @@ impl Source {
     }
 
     /// Removes from one target all keys that came, or can have come, from this
-    /// source; how many.
-    async fn remove_arrived(&self, target: TargetIndex) -> Result<u64, MoveError> {
+    /// source, or from that database of it; how many.
+    pub(super) async fn remove_arrived(
+        &self,
+        target: TargetIndex,
+        what: Emptied,
+    ) -> Result<u64, MoveError> {
         let placement = &self.parts.placement;
         let Some(server) = placement.targets().get(target.0) else {
             return Ok(0);
         };
         let mut link = Link::connect(Role::Target, server, &self.parts.upstream).await?;
-        let mut walk = KeyWalk::new(&mut link).await?;
+        let mut walk = match what {
+            Emptied::All => KeyWalk::new(&mut link).await?,
+            Emptied::Database(db) => KeyWalk::of(db),
+        };
         let mut removed = 0;
-        while let Some(page) = walk.next(&mut link).await? {
-            let (db, mut keys) = (page.db, page.keys);
-            keys.retain(|key| {
-                placement.arrives_at(target, key) == Some(self.parts.index)
-                    && !placement.is_skipped(db, key)
-            });
-            removed += keys.len() as u64;
-            remove_keys(&mut link, &keys).await?;
+        let mut patience = Patience::default();
+        loop {
+            let stepped = async {
+                let Some(page) = walk.next(&mut link).await? else {
+                    return Ok(None);
+                };
+                let (db, mut keys) = (page.db, page.keys);
+                keys.retain(|key| {
+                    placement.arrives_at(target, key) == Some(self.parts.index)
+                        && !placement.is_skipped(db, key)
+                });
+                remove_keys(&mut link, &keys).await?;
+                Ok(Some(keys.len() as u64))
+            };
+            match stepped.await {
+                Ok(Some(count)) => removed += count,
+                Ok(None) => return Ok(removed),
+                Err(error) => {
+                    // A page may be half done: from the beginning.
+                    link.revive(&mut patience, error).await?;
+                    walk = match what {
+                        Emptied::All => KeyWalk::new(&mut link).await?,
+                        Emptied::Database(db) => KeyWalk::of(db),
+                    };
+                }
+            }
         }
-        Ok(removed)
     }
 }

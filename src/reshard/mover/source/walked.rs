@@ -12,16 +12,13 @@
 use bytes::Bytes;
 
 use crate::replication::SnapshotRecord;
-use crate::restore::{CannotRestore, How, KeyHead, Outcome};
 
 use super::super::error::MoveError;
 use super::super::lane::Op;
 use super::super::placement::{Place, TargetIndex};
 use super::super::progress::Phase;
-use super::super::shortfall::Short;
 use super::super::walk::WalkEvent;
 use super::Source;
-use super::snapshot::in_words;
 
 const UNLINK: &[u8] = b"UNLINK";
 
@@ -31,13 +28,13 @@ impl Source {
             WalkEvent::Begin => {
                 self.clear_targets().await?;
                 // Nothing of it is needed: see `Feed::needs_guard`.
-                self.guard.lift();
+                self.guard.turn_off();
                 self.phase = Phase::Snapshot;
                 self.show();
             }
             WalkEvent::Scanned(keys) => self.scanned += keys,
             WalkEvent::Key(record) => self.copy_record(&record).await?,
-            WalkEvent::Library(code) => self.on_library(&code),
+            WalkEvent::Library(code) => self.on_library(&code).await?,
             WalkEvent::CopyEnd => self.on_snapshot_applied().await?,
             WalkEvent::Changed(record) => self.on_changed(&record).await?,
             WalkEvent::Gone { db, key } => self.on_gone(db, &key).await?,
@@ -51,35 +48,11 @@ impl Source {
         let Place::Moves(target) = self.parts.placement.place(self.parts.index, *db, key) else {
             return Ok(());
         };
-        let head = KeyHead {
-            key,
-            expires_at_ms: record.expires_at_ms,
-            metadata: record.metadata.as_deref(),
-            ..KeyHead::default()
-        };
         // It is written as a whole.
         self.parts.shortfalls.held_again(*db, key);
-        let queue = self.queue(target)?;
-        let pushed = queue.push_again(*db, key, &head, &record.raw_value());
         self.offset += (key.len() + record.value.len()) as u64;
         self.commands += 1;
-        match pushed {
-            Ok(Outcome { how, lost }) => {
-                if how == How::Empty {
-                    self.unlink(target, *db, key)?;
-                }
-                if !lost.is_empty() {
-                    self.add_shortfall(Short::Loses, target, (*db, key), in_words(lost));
-                }
-            }
-            Err(CannotRestore::Malformed(cause)) => return Err(self.malformed(*db, key, cause)),
-            Err(beyond) => {
-                // What is there was its value once, and is no more.
-                self.unlink(target, *db, key)?;
-                let why = beyond.to_string();
-                self.add_shortfall(Short::CannotHold, target, (*db, key), why);
-            }
-        }
+        self.write_whole(target, record)?;
         self.flush_if_full(target).await
     }
 
@@ -94,7 +67,12 @@ impl Source {
         self.flush_if_full(target).await
     }
 
-    fn unlink(&mut self, target: TargetIndex, db: u32, key: &Bytes) -> Result<(), MoveError> {
+    pub(super) fn unlink(
+        &mut self,
+        target: TargetIndex,
+        db: u32,
+        key: &Bytes,
+    ) -> Result<(), MoveError> {
         let queue = self.queue(target)?;
         queue.select(db);
         let op = Op::Command {

@@ -19,8 +19,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::rdb::split_dump_payload_with_metadata;
-use crate::replication::SnapshotRecord;
 use crate::resp::Value;
 
 use super::super::compare::{Seen, State};
@@ -29,7 +27,7 @@ use super::super::keyspace::KeyWalk;
 use super::super::link::{Kept, Link, Patience, info_field};
 use super::super::marker::Expected;
 use super::super::placement::{Place, TargetIndex};
-use super::super::reads::{Clock, read_contents};
+use super::super::reads::{Clock, read_contents, record_of};
 use super::super::verify::{batches, sizes};
 use super::inbox::{Inbox, KeyIn};
 use super::listener::{Hearing, Listener};
@@ -383,12 +381,11 @@ impl Worker {
             return Ok(is_told.then_some(WalkEvent::Gone { db, key }));
         };
         let payload = Bytes::from(payload);
-        let split = split_dump_payload_with_metadata(&payload);
-        let (metadata, value, _) = split.map_err(|error| {
+        let record = record_of(key.clone(), expires_at_ms, &payload).map_err(|error| {
             let why = format!("the value of a key (db {}): {error}", key.0);
             self.link.answered("read keys (DUMP)", why.as_bytes())
         })?;
-        if self.notices.is_none() || is_quiet(&value) {
+        if self.notices.is_none() || is_quiet(&record.raw_value()) {
             let taken = self.memory.take(&key, &payload, expires_at_ms, self.pass);
             if !taken.map_err(|Full| self.too_many())? {
                 return Ok(None);
@@ -396,16 +393,6 @@ impl Worker {
         } else {
             self.memory.forget(&key);
         }
-        let record = SnapshotRecord {
-            db: key.0,
-            key: key.1,
-            expires_at_ms,
-            idle_s: None,
-            freq: None,
-            metadata: (!metadata.is_empty()).then(|| payload.slice_ref(metadata)),
-            type_id: value.type_id,
-            value: payload.slice_ref(value.bytes),
-        };
         Ok(Some(match told {
             Told::Copied => WalkEvent::Key(record),
             Told::Again => WalkEvent::Changed(record),

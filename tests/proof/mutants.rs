@@ -1,0 +1,115 @@
+//! Each mistake of `src/planted.rs` is made in a scenario that shows it, and some
+//! checker must see it: the harness tested by the bugs it is for.
+//!
+//! The load is random, so a mistake may do no harm once: it is made again with the
+//! next seed, [`SEEDS_MAX`] times. One that is never caught fails. Lines that begin
+//! with `caught: ` are the table of `docs/proof.md` (`scripts/proof --table`).
+
+use crate::proof::scenarios::{self, Scenario, alone};
+use crate::proof::world::Where;
+use crate::support::seeded;
+
+/// Seeds that a mistake has to show itself.
+const SEEDS_MAX: u32 = 8;
+
+fn is_caught(mistake: &'static str, place: Where, name: &str, scenario: Scenario) {
+    let _alone = alone();
+    let mut rng = seeded(mistake);
+    for tries in 1..=SEEDS_MAX {
+        let seed = rng.u64(..);
+        let mut once = fastrand::Rng::with_seed(seed);
+        let world = scenario(&mut once, Some((mistake, place)));
+        let caught_by = world.caught_by();
+        if !caught_by.is_empty() {
+            let by = caught_by.join(", ");
+            let place = format!("{place:?}").to_lowercase();
+            println!("caught: | `{mistake}` | {place} | {name} | {by} | {tries} |");
+            return;
+        }
+    }
+    panic!("{mistake} was planted {SEEDS_MAX} times, and nobody saw it");
+}
+
+#[test]
+fn hold_ignored() {
+    let scenario = scenarios::cutover_under_load;
+    is_caught(
+        "HoldIgnored",
+        Where::Proxies,
+        "cutover under load",
+        scenario,
+    );
+}
+
+#[test]
+fn hold_released_early() {
+    let scenario = scenarios::cutover_under_load;
+    is_caught(
+        "HoldReleasedEarly",
+        Where::Proxies,
+        "cutover under load",
+        scenario,
+    );
+}
+
+#[test]
+fn commit_before_marker() {
+    let scenario = scenarios::target_asleep_at_the_switch;
+    is_caught(
+        "CommitBeforeMarker",
+        Where::Job,
+        "target asleep at the switch",
+        scenario,
+    );
+}
+
+#[test]
+fn marker_ignored() {
+    let scenario = scenarios::target_asleep_at_the_switch;
+    is_caught(
+        "MarkerIgnored",
+        Where::Job,
+        "target asleep at the switch",
+        scenario,
+    );
+}
+
+#[test]
+fn lanes_reordered() {
+    let scenario = scenarios::target_naps_while_followed;
+    is_caught(
+        "LanesReordered",
+        Where::Job,
+        "target naps while followed",
+        scenario,
+    );
+}
+
+#[test]
+fn stale_read_served() {
+    let scenario = scenarios::one_commit_is_late;
+    is_caught(
+        "StaleReadServed",
+        Where::Proxies,
+        "one commit is late",
+        scenario,
+    );
+}
+
+#[test]
+fn decision_not_recorded() {
+    let scenario = scenarios::job_killed_with_commits_under_way;
+    let name = "job killed with its commits under way";
+    is_caught("DecisionNotRecorded", Where::Job, name, scenario);
+}
+
+#[test]
+fn journal_torn_accepted() {
+    let scenario = scenarios::journal_is_damaged;
+    is_caught(
+        "JournalTornAccepted",
+        Where::Everywhere,
+        "journal is damaged",
+        scenario,
+    );
+}
