@@ -359,6 +359,10 @@ impl Moving for FakeMoving {
         MoveError::Stopped
     }
 
+    async fn prepare_cut(&self) -> Result<(), MoveError> {
+        Ok(())
+    }
+
     async fn cut(
         &self,
         _label: &str,

@@ -74,6 +74,17 @@ impl History {
         found.unwrap_or_default()
     }
 
+    /// Whether what the targets hold may be gone on with, where their checkpoints
+    /// say so: not after an error or a difference, which only a new copy heals.
+    pub fn may_go_on(&self) -> bool {
+        let judged = self.records.iter().rev().find_map(|record| match record {
+            Record::Failed { .. } | Record::VerifyDiffered { .. } => Some(false),
+            Record::CopyingBegan { .. } | Record::Verified { .. } => Some(true),
+            _ => None,
+        });
+        judged.unwrap_or(false) && self.state.copied_before()
+    }
+
     /// When the last record was written, milliseconds since 1970.
     pub fn last_at_ms(&self) -> u64 {
         self.records.last().map_or(0, Record::at_ms)
@@ -194,3 +205,6 @@ impl<M: Medium> JobLog<M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,9 @@ impl Job {
         };
         config.resumed = log.state().copied_before();
         let fences = Fences::nowhere(mission(&log.history().planned));
+        if log.history().may_go_on() {
+            config.begin = Begin::Resume;
+        }
         let mut runner = Runner {
             log,
             fleet: self.fleet,

@@ -59,6 +59,9 @@ pub trait Moving: Send + Sync {
     fn wait_following(&self) -> impl Future<Output = Result<(), MoveError>> + Send;
     /// Returns when the move cannot go on.
     fn failed(&self) -> impl Future<Output = MoveError> + Send;
+    /// Makes a cut quick that comes at once: few expiry times are left for it.
+    /// [`Moving::uncut`] takes it back.
+    fn prepare_cut(&self) -> impl Future<Output = Result<(), MoveError>> + Send;
     /// Sends a marker through every source; returns when all before it is
     /// applied. What comes after it waits for [`Moving::uncut`]. Fails when a
     /// source was copied anew since there were `restarts` of that kind. With
@@ -69,7 +72,7 @@ pub trait Moving: Send + Sync {
         restarts: u64,
         heralds: Option<mpsc::Sender<Herald>>,
     ) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
-    /// Applies again what comes, after a cut that led to no switch.
+    /// Applies again what comes, after a cut or a preparation that led to no switch.
     fn uncut(&self);
     /// Lets go of every source, once a switch is decided and what they say is of
     /// no more use: an unread tap would fill their buffers.
@@ -123,6 +126,10 @@ impl Moving for Mover {
 
     async fn failed(&self) -> MoveError {
         Mover::failed(self).await
+    }
+
+    async fn prepare_cut(&self) -> Result<(), MoveError> {
+        Mover::prepare_cut(self).await
     }
 
     async fn cut(

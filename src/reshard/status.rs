@@ -127,6 +127,19 @@ pub struct SourceStatus {
     /// Keys that canaries compared.
     #[serde(default)]
     pub canaries_compared: u64,
+    /// Commands of its live stream whose keys go to different new shards, by name.
+    #[serde(default)]
+    pub spanning_commands: BTreeMap<String, u64>,
+    /// Keys that were read from it again, for such commands and for times that came
+    /// near.
+    #[serde(default)]
+    pub keys_refreshed: u64,
+    /// How often databases of it were flushed or swapped.
+    #[serde(default)]
+    pub flushes: u64,
+    /// Near expiry times that could not be guarded, for want of room.
+    #[serde(default)]
+    pub times_unguarded: u64,
     /// Keys that had expired before its snapshot, and were not sent.
     #[serde(default)]
     pub keys_expired: u64,
@@ -306,6 +319,14 @@ impl SourceStatus {
             lag_ms: row.canary.lag_ms,
             commands_applied: row.commands_sent,
             canaries_compared: row.canary.keys_compared,
+            spanning_commands: row
+                .spanning_commands
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count))
+                .collect(),
+            keys_refreshed: row.keys_refreshed,
+            flushes: row.flushes,
+            times_unguarded: row.times_unguarded,
             keys_expired: row.keys_expired,
             keys_by_commands: row.keys_by_commands,
             keys_unheld: row.shortfalls.cannot_hold,

@@ -205,7 +205,9 @@ impl Switching<'_> {
             Action::StartDeadline => waits.deadline = Some(Instant::now() + self.hold),
             Action::StartPatience(step) => waits.be_patient(step),
             Action::PublishMarker | Action::RaiseFence
-                if planted::is_on(Planted::CommitBeforeMarker) =>
+                if planted::is_on(Planted::CommitBeforeMarker)
+                    || (planted::is_on(Planted::RollbackWithoutMarker)
+                        && !self.direction.is_forward()) =>
             {
                 waits.pretend_to_cut(action == Action::RaiseFence);
             }

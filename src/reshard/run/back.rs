@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Runner;
+use crate::planted::{self, Planted};
 use crate::reshard::job_error::JobError;
 use crate::reshard::mover::{
     Attach, Begin, KeeperConfig, MoverConfig, OnConflict, Tapping, remove_notes,
@@ -72,6 +73,11 @@ impl Runner {
         self.turn_round()?;
         let mut pause = self.options.back_off;
         let mut begin = self.begin_back(config.on_conflict);
+        if planted::is_on(Planted::ReverseStartsLate)
+            && let Some(keepers) = &self.keepers
+        {
+            begin = Begin::Follow(keepers.positions().await);
+        }
         loop {
             let back = self.back_config(&config, begin);
             let error = match self.move_back(data, back).await {

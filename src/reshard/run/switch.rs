@@ -126,6 +126,10 @@ impl Runner {
         });
         // An abort of the last try that is still under way would meet this one.
         self.reminders = Reminders::none();
+        // Without it the marker takes longer, or says what stands in its way.
+        if let Err(error) = moving.prepare_cut().await {
+            tracing::warn!(%error, "expiry times could not be set before the switch");
+        }
         let mut actions = Vec::new();
         let crew = Crew::new(Proxies(self.fleet.len()), self.fence_level());
         let machine = Cutover::begin(crew, &mut actions);
@@ -143,6 +147,9 @@ impl Runner {
         let ended = switching
             .drive(machine, actions, Some(moving), taking)
             .await;
+        if matches!(ended, Ok(SwitchEnd::Aborted { .. })) {
+            moving.uncut();
+        }
         self.keepers = keepers;
         Ok(ended?)
     }
