@@ -72,3 +72,48 @@ fn killed_while_it_switches_it_ends_well_when_started_again() {
     }
     println!("states met: {met:?}");
 }
+
+/// What a source has to keep for a job that is away for a moment.
+const BACKLOG: &str = "64mb";
+
+#[test]
+fn killed_while_it_follows_it_goes_on_where_it_was() {
+    let mut rng = seeded("killed_while_it_follows_it_goes_on_where_it_was");
+    let mut stage = Stage::new(
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[0, 1, 2]),
+        1,
+    );
+    stage.preload(&mut rng, KEYS.0, KEYS.1);
+    for server in &stage.servers {
+        server
+            .client()
+            .call(&["CONFIG", "SET", "repl-backlog-size", BACKLOG]);
+    }
+    let epoch = stage.epoch();
+    let loads = stage.start_writers(&mut rng);
+    for _ in 0..3 {
+        let mut job = stage.start_job(&["--switch", "manual"]);
+        job.wait_state(&["verified"], JOB_LIMIT);
+        job.kill();
+        stage.let_write(&loads, REPLIES);
+    }
+    let mut job = stage.start_job(&["--switch", "manual"]);
+    job.wait_state(&["verified"], JOB_LIMIT);
+    for server in &stage.servers[..2] {
+        let syncs = server.info_field("stats", "sync_full");
+        assert_eq!(syncs.as_deref(), Some("1"), "it was copied again");
+    }
+    let switch = job.verb("switch", &["--yes"]);
+    assert!(switch.status.success(), "{switch:?}");
+    stage.assert_epoch(epoch + 1);
+    stage.let_write(&loads, REPLIES);
+    let complete = job.verb("complete", &["--yes", "--purge"]);
+    assert!(complete.status.success(), "{complete:?}");
+    stage.finish_writers(loads);
+    stage.check("new.toml", false);
+    for server in &stage.servers {
+        let left = server.client().call(&["KEYS", "__keyferry:cp:*"]);
+        assert!(left.items().is_empty(), "{left:?}");
+    }
+}

@@ -44,6 +44,10 @@ pub struct Chores {
     pub failing: Vec<Failing>,
     /// Pipes on which a script could not be loaded. (The core's own: empty after it settled.)
     pub failed_loads: Vec<u32>,
+    /// Clients that waited at a shard and were woken. (The core's own.)
+    pub woken: Vec<Ticket>,
+    /// Numbers that shards have for connections. (Likewise.)
+    pub told_ids: Vec<(u32, u64)>,
     /// Requests that were executed where others may be refused. (The core's own.)
     pub executed: Vec<Ticket>,
     /// Servers that refuse requests, for the control side.

@@ -375,6 +375,7 @@ impl PoolCore {
         self.resume_paused();
         self.restart_pipes();
         self.forget_failed_loads();
+        self.note_ids();
         self.check_logins();
         self.check_drain();
         if self.stopping {

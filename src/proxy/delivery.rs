@@ -98,6 +98,7 @@ impl Delivery<'_> {
     #[cold]
     fn let_go(&mut self, ticket: Ticket, bytes: &[u8]) {
         self.chores.failed_loads.extend(ticket.failed_load(bytes));
+        self.chores.told_ids.extend(ticket.told_id(bytes));
         if let Some(pipe) = ticket.refused_login(bytes) {
             let words = String::from_utf8_lossy(bytes).trim_end().to_owned();
             self.chores.refused_logins.push((pipe, words));

@@ -327,6 +327,7 @@ impl PoolCore {
 
     pub(super) fn stop_at_gate(&mut self, key: u32, route: Route) -> Verdict {
         let kind = match route {
+            Route::Reserved => return self.answer_error(key, &ErrorReply::reserved_key()),
             Route::Wait
                 if self.held_bytes < HELD_BYTES_MAX
                     && self.held_requests < HELD_REQUESTS_MAX as u64 =>

@@ -20,7 +20,6 @@ use tokio::sync::oneshot;
 
 use crate::planted::{self, Planted};
 use crate::router::epoch::{Gate, Routing};
-use crate::router::moves::Move;
 
 use super::client::Pause;
 use super::core::PoolCore;
@@ -53,6 +52,7 @@ impl PoolCore {
         let layout_changed = !Arc::ptr_eq(&self.routing.layout, &routing.layout);
         let before = std::mem::replace(&mut self.routing, routing);
         if layout_changed {
+            self.settle_undrained();
             self.fill_lanes();
             self.follow_ejections(&before.layout);
             self.move_subscriptions();
@@ -76,6 +76,26 @@ impl PoolCore {
         report
     }
 
+    /// A proxy that nobody told in time changes its layout with requests in flight.
+    /// Those that the old route refuses go out on the new one; until then nothing of
+    /// their clients may overtake them.
+    fn settle_undrained(&mut self) {
+        let retaining = self
+            .pipes
+            .iter_mut()
+            .filter(|(_, place)| place.pipe.is_retaining());
+        let mut undrained: Vec<u32> = Vec::new();
+        for (key, place) in retaining {
+            place.routed_at = place.pipe.sent();
+            if place.pipe.in_flight() > 0 {
+                undrained.push(key as u32);
+            }
+        }
+        for key in undrained {
+            self.settle_clients_of(key);
+        }
+    }
+
     /// Makes the connections that a coming layout needs.
     pub fn prepare(&mut self, routing: &Routing) {
         self.prepare_for(&routing.layout);
@@ -85,36 +105,29 @@ impl PoolCore {
     /// Dropping its receiver, or another routing, ends the waiting.
     pub fn hold(&mut self, routing: Arc<Routing>, done: Drained) {
         if planted::is_on(Planted::HoldIgnored) {
-            let _ = done.send(self.logins.refusal());
+            let _ = done.send(Ok(()));
             return;
         }
         self.routing = routing;
+        self.unblock_moving();
         let marks = self
             .pipes
             .iter()
-            .filter(|(_, place)| place.pipe.in_flight() > 0 && !self.waits_beside(place.role))
+            .filter(|(_, place)| place.pipe.in_flight() > 0 && self.must_drain(place.role))
             .map(|(key, place)| (key as u32, place.pipe.sent()))
             .collect();
         self.drain = Some(Drain { marks, done });
         self.check_drain();
     }
 
-    /// Whether a pipe's client waits at a shard (BLPOP) for keys that stay, so that
-    /// the switch need not wait for it.
-    fn waits_beside(&self, role: Role) -> bool {
-        let Role::Waiting { client } = role else {
-            return false;
-        };
-        let Some(moves) = self.routing.gate.moves() else {
-            return false;
-        };
-        let client = self.clients.get(client as usize);
-        let session = client.and_then(|client| client.session.as_ref());
-        session.is_some_and(|session| {
-            let mut names = session.waits_for.iter();
-            !session.waits_for.is_empty()
-                && names.all(|name| matches!(moves.of(name), Move::Stays { .. }))
-        })
+    /// Whether the switch waits for what a pipe owes: not where a client waits for
+    /// keys that stay, and not for messages.
+    fn must_drain(&self, role: Role) -> bool {
+        match role {
+            Role::Waiting { client } => self.waits_for_moving(client),
+            Role::Hub => false,
+            _ => true,
+        }
     }
 
     pub(super) fn check_drain(&mut self) {

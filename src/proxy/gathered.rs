@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::resp::{
     Span, Value, array_elements, parse_value, write_array_header, write_bulk, write_error,
 };
+use crate::router::RESERVED_PREFIX;
 use crate::router::commands::FanOut;
 use crate::router::layout::{Layout, SHARDS_MAX};
 
@@ -87,6 +88,9 @@ impl Census {
     }
 
     fn counts(&self, key: &[u8], home: u16) -> bool {
+        if key.starts_with(RESERVED_PREFIX) {
+            return false;
+        }
         !self.layout.is_deterministic()
             || self.homes.get(self.layout.owner(key).as_usize()) == Some(&home)
     }

@@ -49,6 +49,13 @@ pub struct PipePlace {
     /// Its shard does not know the epoch's user: requests wait until it is known
     /// what that means (`refused.rs`).
     pub is_doubted: bool,
+    /// Requests queued when the layout last changed: what is refused of them has
+    /// another place by now.
+    pub routed_at: u64,
+    /// Its client, which waits at the shard, was woken because its keys move.
+    pub is_woken: bool,
+    /// The shard's number of this connection, once it was asked.
+    pub id_at_shard: Option<u64>,
     /// Nothing more is sent on it: its client waits, and we stop.
     pub let_go: bool,
     /// Index of the set of pipes it is or was in, or was made for.
@@ -162,6 +169,9 @@ impl PoolCore {
             full: false,
             retired: false,
             is_doubted: false,
+            routed_at: 0,
+            is_woken: false,
+            id_at_shard: None,
             let_go: false,
             lane: lane as u32,
             role: Role::Shared,
@@ -360,6 +370,9 @@ impl PipePlace {
             full: false,
             retired: false,
             is_doubted: false,
+            routed_at: 0,
+            is_woken: false,
+            id_at_shard: None,
             let_go: false,
             lane: like.lane,
             role,

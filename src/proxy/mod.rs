@@ -65,4 +65,5 @@ mod stream;
 mod subscriptions;
 pub mod switching;
 mod transactions;
+mod unblocking;
 mod worker;

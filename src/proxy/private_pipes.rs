@@ -151,6 +151,15 @@ impl PoolCore {
             return;
         };
         place.role = Role::Detached;
+        self.settle_clients_of(key);
+    }
+
+    /// What the clients of a pipe send next waits until they have what they are
+    /// owed, because it goes out on other connections.
+    pub(super) fn settle_clients_of(&mut self, key: u32) {
+        let Some(place) = self.pipes.get(key as usize) else {
+            return;
+        };
         for ticket in place.pipe.tickets() {
             if let Some(client) = self.clients.get_mut(ticket.client as usize)
                 && client.generation == ticket.generation
@@ -215,6 +224,7 @@ impl PoolCore {
         };
         place.role = Role::Spare { since_ms: now_ms };
         place.last_passage = None;
+        place.is_woken = false;
         self.freed_pipes += 1;
         if !has_use {
             self.abandon(key);

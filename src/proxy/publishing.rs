@@ -27,7 +27,7 @@ impl PoolCore {
             "spublish" => TopicKind::ShardChannel,
             _ => TopicKind::Channel,
         };
-        let shard = match self.routing.route(request.arg(1)) {
+        let shard = match self.routing.place(request.arg(1)) {
             Route::To(shard) => shard,
             other => return self.stop_at_gate(seat.key, other),
         };

@@ -33,6 +33,7 @@ use tracing::warn;
 
 use crate::metrics::latency::CommandClass;
 use crate::metrics::pool::ErrorKind;
+use crate::planted::{self, Planted};
 use crate::resp::{Request, write_error};
 use crate::router::address::ShardAddress;
 use crate::router::commands::{Command, Handling, SessionCommand};
@@ -59,8 +60,10 @@ pub struct RefusedRequests {
     queue: VecDeque<Waiting>,
     /// Of the requests in the queue.
     bytes: usize,
-    /// When the control side was last told, in milliseconds.
+    /// When the control side was last told of all servers, in milliseconds.
     told_ms: u64,
+    /// The one it was told of last, and when.
+    told: Option<(u64, ShardAddress)>,
     /// Since when some connection's user is not known to its shard.
     doubted_ms: u64,
 }
@@ -76,6 +79,8 @@ struct Waiting {
     /// Empty: it never left.
     reply: Vec<u8>,
     since_ms: u64,
+    /// It was sent before the layout changed: it has another place by now.
+    is_old: bool,
     /// A later request of its client on the same connection was executed.
     is_overtaken: bool,
 }
@@ -90,7 +95,6 @@ enum Target {
 
 impl PoolCore {
     /// As [`PoolCore::receive`], on a pipe whose requests may be refused.
-    #[cold]
     pub(super) fn receive_retained(
         &mut self,
         key: u32,
@@ -108,7 +112,7 @@ impl PoolCore {
         received
     }
 
-    fn look_at_refused(&mut self, key: u32) {
+    pub(super) fn look_at_refused(&mut self, key: u32) {
         let Some(place) = self.pipes.get_mut(key as usize) else {
             return;
         };
@@ -119,9 +123,16 @@ impl PoolCore {
                 self.take_refused(key, refused);
             }
         }
-        if self.refused.queue.is_empty() {
+        if !self.refused.queue.iter().any(|waiting| waiting.pipe == key) {
             return self.chores.executed.clear();
         }
+        self.note_overtaken(key);
+        for waiting in self.take_queue(|waiting| waiting.is_old) {
+            self.send_on(waiting, false);
+        }
+    }
+
+    fn note_overtaken(&mut self, key: u32) {
         for executed in std::mem::take(&mut self.chores.executed) {
             for waiting in &mut self.refused.queue {
                 if waiting.pipe == key
@@ -140,8 +151,8 @@ impl PoolCore {
         let Some(place) = self.pipes.get_mut(key as usize) else {
             return;
         };
-        let is_unknown =
-            matches!(error, PipeError::Refused(text) if text.starts_with(NO_SUCH_USER));
+        let is_unknown = planted::is_on(Planted::RetryOfMaybeExecuted)
+            || matches!(error, PipeError::Refused(text) if text.starts_with(NO_SUCH_USER));
         if !is_unknown || place.role == Role::Hub || self.logins.of(&place.address).is_none() {
             return;
         }
@@ -157,8 +168,16 @@ impl PoolCore {
         for unsent in place.pipe.take_unsent() {
             self.take_refused(key, unsent);
         }
-        self.chores.refusing.push(address);
+        self.tell_refusing(address);
         self.chores.clock = true;
+    }
+
+    fn tell_refusing(&mut self, address: ShardAddress) {
+        let told = (self.now_ms(), address);
+        if self.refused.told.as_ref() != Some(&told) {
+            self.chores.refusing.push(told.1.clone());
+            self.refused.told = Some(told);
+        }
     }
 
     fn take_refused(&mut self, key: u32, refused: Refused<Ticket>) {
@@ -197,12 +216,10 @@ impl PoolCore {
             request,
             reply: refused.reply,
             since_ms: self.now_ms(),
+            is_old: refused.number <= place.routed_at,
             is_overtaken: false,
         };
-        if self.refused.told_ms != waiting.since_ms {
-            self.chores.refusing.push(waiting.address.clone());
-            self.refused.told_ms = waiting.since_ms;
-        }
+        self.tell_refusing(waiting.address.clone());
         self.refused.queue.push_back(waiting);
         self.chores.clock = true;
         if let Some(client) = self.clients.get_mut(ticket.client as usize)
@@ -288,6 +305,10 @@ impl PoolCore {
             }
             Target::Pipe(pipe) => self.refuse_part(pipe, ticket),
             Target::Later => {
+                let waiting = Waiting {
+                    is_old: false, // it goes when the gate opens
+                    ..waiting
+                };
                 self.refused.bytes += waiting.request.len();
                 self.refused.queue.push_back(waiting);
             }
@@ -319,7 +340,7 @@ impl PoolCore {
                 pipe.map_or(Target::Nowhere, Target::Pipe)
             }
             Some((Route::Wait, _)) => Target::Later,
-            Some((Route::TryAgain, _)) | None => Target::Nowhere,
+            Some((Route::TryAgain | Route::Reserved, _)) | None => Target::Nowhere,
         };
         self.forget(reader);
         target
@@ -333,7 +354,7 @@ impl PoolCore {
     ) -> Option<Route> {
         match handling {
             Handling::Session(SessionCommand::Publish) => {
-                return Some(self.routing.route(request.arg(1)));
+                return Some(self.routing.place(request.arg(1)));
             }
             Handling::Forward | Handling::Split(_) => {}
             _ => return None,

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -32,7 +32,7 @@ use crate::upstream::error::{SessionError, SessionErrorKind};
 use crate::upstream::session::Session;
 
 use super::announcing::as_user;
-use super::control::GateStatus;
+use super::control::{GateStatus, SwitchRefusal};
 use super::orders::Order;
 use super::pool::PoolHandle;
 
@@ -94,19 +94,7 @@ async fn watch_route(pool: PoolHandle, mut refusing: Receiver<ShardAddress>) {
         while let Ok(address) = refusing.try_recv() {
             addresses.insert(address);
         }
-        for address in addresses {
-            if asked
-                .last
-                .get(&address)
-                .is_some_and(|at| at.elapsed() < ASK_AGAIN)
-            {
-                continue;
-            }
-            asked.last.insert(address.clone(), Instant::now());
-            if pool.look_up(&mut asked, &address).await {
-                break; // a later route: the others have nothing to add
-            }
-        }
+        pool.look_up(&mut asked, addresses).await;
     }
 }
 
@@ -124,17 +112,42 @@ impl PoolHandle {
         shards.map(|shard| shard.address.clone()).collect()
     }
 
-    /// Asks one server and does what follows from its answer; true if the pool has
-    /// a later route now.
-    async fn look_up(&self, asked: &mut Asked, address: &ShardAddress) -> bool {
-        let told = match self.ask(asked, address).await {
-            Ok(told) => told,
-            Err(error) => {
-                asked.sessions.remove(address);
-                info!(pool = self.shared.name, %error, "can't ask for the route");
-                return false;
+    /// Asks servers, all at once, and does what follows from their answers.
+    async fn look_up(&self, asked: &mut Asked, addresses: BTreeSet<ShardAddress>) {
+        let mut answers = JoinSet::new();
+        for address in addresses {
+            let last = asked.last.get(&address);
+            if last.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+                continue; // who tells of it does so again
             }
-        };
+            asked.last.insert(address.clone(), Instant::now());
+            let (pool, session) = (self.clone(), asked.sessions.remove(&address));
+            answers.spawn(async move {
+                let told = pool.ask(session, &address).await;
+                (address, told)
+            });
+        }
+        while let Some(answer) = answers.join_next().await {
+            match answer {
+                Ok((address, Ok((told, session)))) => {
+                    if let Some(session) = session {
+                        asked.sessions.insert(address.clone(), session);
+                    }
+                    if self.follow(&address, told).await {
+                        return; // a later route: the others have nothing to add
+                    }
+                }
+                Ok((_, Err(error))) => {
+                    info!(pool = self.shared.name, %error, "can't ask for the route");
+                }
+                Err(ended) => warn!(pool = self.shared.name, %ended, "a question ended early"),
+            }
+        }
+    }
+
+    /// Does what follows from what a server said; true if the pool has a later
+    /// route now.
+    async fn follow(&self, address: &ShardAddress, told: Told) -> bool {
         let record = told
             .record
             .map(|text| RouteRecord::parse(&self.shared.name, &text));
@@ -178,22 +191,23 @@ impl PoolHandle {
         }
     }
 
-    async fn ask(&self, asked: &mut Asked, address: &ShardAddress) -> Result<Told, SessionError> {
-        let (mut session, is_unknown) = match asked.sessions.remove(address) {
+    /// Asks on a connection of before, or a new one, which comes back if it is of use
+    /// for the next question.
+    async fn ask(
+        &self,
+        session: Option<Session>,
+        address: &ShardAddress,
+    ) -> Result<(Told, Option<Session>), SessionError> {
+        let (mut session, is_unknown) = match session {
             Some(session) => (session, false),
             None => self.connect(address).await?,
         };
         let pool = &self.shared.name;
-        let record = session
-            .call(&[b"GET", RouteRecord::key(pool).as_bytes()])
-            .await?;
-        let fence = session
-            .call(&[b"GET", RouteRecord::fence_key(pool).as_bytes()])
-            .await?;
-        if !is_unknown {
-            asked.sessions.insert(address.clone(), session);
-        }
-        Ok(Told {
+        let key = RouteRecord::key(pool);
+        let record = session.call(&[b"GET", key.as_bytes()]).await?;
+        let key = RouteRecord::fence_key(pool);
+        let fence = session.call(&[b"GET", key.as_bytes()]).await?;
+        let told = Told {
             record: match record {
                 Value::Bulk(text) => Some(text),
                 _ => None,
@@ -201,7 +215,8 @@ impl PoolHandle {
             // What can't be read may well be fenced.
             is_fenced: fence != Value::Null,
             is_unknown,
-        })
+        };
+        Ok((told, (!is_unknown).then_some(session)))
     }
 
     /// As the epoch's user, or as configured where that is not known any more.
@@ -220,7 +235,7 @@ impl PoolHandle {
     }
 
     /// Takes a decided route that is later than the pool's.
-    async fn adopt(&self, record: &RouteRecord) -> Result<bool, super::control::SwitchRefusal> {
+    async fn adopt(&self, record: &RouteRecord) -> Result<bool, SwitchRefusal> {
         let mut state = self.shared.state.lock().await;
         let epoch = self.routing().epoch;
         let Some(switch) = state.switching.check_record(record, epoch) else {

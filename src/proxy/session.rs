@@ -26,6 +26,7 @@ use super::private_pipes::{Role, SESSION_PIPES_MAX};
 use super::reader::Read;
 use super::subscriptions::Subscriptions;
 use super::transactions::{Transaction, Watch};
+use super::unblocking::Wait;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -36,8 +37,8 @@ pub struct Session {
     pub watch: Option<Watch>,
     /// The pipe its last request waits on, if it is not answered yet.
     pub waits_on: Option<u32>,
-    /// The keys that it waits for there.
-    pub waits_for: Vec<Box<[u8]>>,
+    /// That request.
+    pub wait: Option<Wait>,
     /// What it listens to.
     pub subscriptions: Subscriptions,
     /// Messages that wait for the end of a large reply.
@@ -104,7 +105,7 @@ impl PoolCore {
         }
         client.has_arrived(now_ms);
         if let Some(session) = &mut client.session {
-            (session.waits_on, session.waits_for) = (None, Vec::new());
+            (session.waits_on, session.wait) = (None, None);
         }
         client.end_session();
         seat.in_session = client.is_looked_at();
@@ -193,13 +194,19 @@ impl PoolCore {
         };
         if let Some(place) = self.pipes.get_mut(pipe as usize) {
             place.role = Role::Waiting { client: seat.key };
+            place.is_woken = false;
         }
-        let names = self.key_args.iter();
-        let names = names.map(|arg| request.arg(arg.index as usize).into());
-        let names = names.collect();
+        self.ask_id(pipe);
+        let keys = self.key_args.iter();
+        let keys = keys.map(|arg| request.arg(arg.index as usize).into());
+        let wait = Wait {
+            request: request.bytes.into(),
+            keys: keys.collect(),
+            since_us: self.now_us,
+        };
         if let Some(client) = self.clients.get_mut(seat.key as usize) {
             let session = client.session();
-            (session.waits_on, session.waits_for) = (Some(pipe), names);
+            (session.waits_on, session.wait) = (Some(pipe), Some(wait));
         }
         self.send_alone(seat, pipe, CommandClass::Waiting, request.bytes);
         Verdict::Taken

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::metrics::latency::CommandClass;
+use crate::planted::{self, Planted};
 use crate::router::address::ShardAddress;
 use crate::router::layout::Layout;
 use crate::upstream::config::{Credentials, Secret};
@@ -168,6 +169,9 @@ impl PoolCore {
     }
 
     fn log_in_on(&mut self, key: u32) {
+        if planted::is_on(Planted::LoginKeptOld) {
+            return;
+        }
         let Some(place) = self.pipes.get(key as usize) else {
             return;
         };

@@ -87,14 +87,24 @@ impl PoolCore {
     #[inline]
     pub(super) fn receive(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
         let place = self.pipes.get(key as usize);
-        if place.is_some_and(|place| place.pipe.is_retaining()) {
-            let is_original = self.config.compat == Compat::Twemproxy;
-            return self.receive_retained(key, bytes, is_original);
+        if place.is_some_and(|place| place.is_woken || place.pipe.is_retaining()) {
+            return self.receive_during_job(key, bytes);
         }
         match self.config.compat {
             Compat::Redis => self.receive_for(key, bytes, |to, replies| to.many(replies)),
             Compat::Twemproxy => self.receive_as_original(key, bytes),
         }
+    }
+
+    /// Apart, so that the usual way stays one piece of code.
+    #[cold]
+    #[inline(never)]
+    fn receive_during_job(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
+        let place = self.pipes.get(key as usize);
+        if place.is_some_and(|place| place.is_woken) {
+            return self.receive_woken(key, bytes);
+        }
+        self.receive_retained(key, bytes, self.config.compat == Compat::Twemproxy)
     }
 
     /// Apart, so that the other way stays one piece of code.
@@ -150,6 +160,7 @@ impl PoolCore {
         };
         self.chores.close_pipes.push(key);
         place.loaded.clear();
+        place.id_at_shard = None;
         if place.pipe.is_ready() {
             place.counters.connections.sub(1);
         }

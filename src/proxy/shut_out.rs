@@ -73,7 +73,8 @@ impl PoolCore {
         let is_misplaced = |client: u32, address: &ShardAddress| {
             let client = self.clients.get(client as usize);
             let session = client.and_then(|client| client.session.as_ref());
-            let name = session.and_then(|session| session.waits_for.first());
+            let wait = session.and_then(|session| session.wait.as_ref());
+            let name = wait.and_then(|wait| wait.keys.first());
             name.is_some_and(|name| layout.shard(layout.owner(name)).address != *address)
         };
         let misplaced: Vec<u32> = self

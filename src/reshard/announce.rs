@@ -88,7 +88,7 @@ impl Speaker {
     async fn first(&mut self) -> Result<(), Disagreement> {
         for connection in &mut self.connections {
             let said = connection
-                .announce(&self.pool, (&self.job, self.incarnation), LEASE)
+                .announce(&self.pool, (&self.job, self.incarnation), LEASE, None)
                 .await;
             match said {
                 Ok(()) => {}
@@ -110,7 +110,7 @@ impl Speaker {
     async fn say(&mut self, lease: Duration) {
         for connection in &mut self.connections {
             let said = connection
-                .announce(&self.pool, (&self.job, self.incarnation), lease)
+                .announce(&self.pool, (&self.job, self.incarnation), lease, None)
                 .await;
             if let Err(error) = said {
                 debug!(%error, "a proxy did not take the announcement");

@@ -1,84 +1,112 @@
 //! The switch of every proxy's route, as a machine without I/O or clock.
 //!
 //! ```text
-//! Recording -> Staging -> Holding -> Marking -> Arming -> Deciding -> Committing -> Committed
-//!  (intent)    `-- failure, refusal, deadline, give up --'    |       (forward only)
-//!     |                        v                              v
-//!     |                    Aborting ----------------------> Aborted
-//!     `---- intent not recorded: nothing was asked ----------^
+//! Recording -> Staging -> Holding -> Fencing -> Marking -> Arming -> Deciding -> Publishing -> Committing -> Committed
+//!  (intent)    |             |       `-- failure, deadline, give up --'   |            (forward only)
+//!     |        |             |                    v                       |
+//!     |        |             |                Unfencing <-----------------'
+//!     |        v             v                    v
+//!     |        '-------------'------------->  Aborting --> Aborted
+//!     `---- intent not recorded: nothing was asked ------------^
 //! ```
 //! - *Recording*, *Deciding*: the journal takes the intent, then the decision.
 //! - *Staging*: each proxy writes the new layout down, clients feel nothing.
 //! - *Holding*: each proxy parks moving keys and drains what is in flight.
-//! - *Marking*: a marker goes through every source; all before it is applied.
+//! - *Fencing*: each source refuses the old epoch's logins; the marker goes in
+//!   the same transaction. Left out without a fence, then *Marking* sends it.
+//! - *Marking*: all before the marker is applied.
 //! - *Arming*: no proxy returns to the old route by itself any more.
+//! - *Publishing*: a server keeps the route record (only with [`FenceLevel::Acl`]).
 //!
 //! The way back of each step is the abort; the deadline counts from the first
-//! hold and its action is the abort too. From *Committing* on there is no way
-//! back: commits are repeated until every proxy has confirmed.
+//! hold and its action is the abort too. An abort lowers the fence first: proxies
+//! hold until then, so that their clients meet no refusal. From *Publishing* on
+//! there is no way back: commits are repeated until every proxy has confirmed.
 //!
-//! Invariants: a commit is sent only when every proxy is armed, the marker is
-//! applied ([`MarkerApplied`]) and the decision is recorded; once one was sent
-//! no abort is; hence no two proxies ever release on different routes.
+//! Without a fence of logins every proxy must answer each step. With it a proxy
+//! that does not is *late*: what it still sends on the old route is refused by
+//! the sources, and it takes the new one when it can, from a repeated commit or
+//! the route record. Only a proxy that says no to its stage stops the switch.
+//!
+//! Invariants: a commit is sent only when every proxy is armed or late, no
+//! source takes anything from late ones, the marker is applied
+//! ([`MarkerApplied`]) and the decision is recorded; once one was sent no abort
+//! is; hence no two proxies ever release on different routes.
 //! `cutover/tests.rs` walks every order of events to show it.
 
+mod ends;
 mod exchange;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fence::FenceLevel;
 use super::moving::MarkerApplied;
 
-pub use exchange::{AbortReason, Action, Call, CallFailure, Entry, Event, Pause, ProxyIndex};
+pub use ends::{Aborting, Committing};
+pub use exchange::{AbortReason, Action, Call, CallFailure, Entry, Event, Pause, ProxyIndex, Step};
+pub use waiting::Waiting;
 
 /// The switch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Cutover {
     /// Waits for the intent to be on disk.
-    Recording(Proxies),
+    Recording(Crew),
     /// Waits for every proxy's stage.
     Staging(Waiting),
     /// Waits for every proxy's hold.
     Holding(Waiting),
+    /// Waits for every source's fence.
+    Fencing(Crew),
     /// Waits for the marker.
-    Marking(Proxies),
+    Marking(Crew),
     /// Waits for every proxy's arm.
     Arming(Waiting),
     /// Waits for the decision to be written.
-    Deciding(Proxies),
+    Deciding(Crew),
+    /// Waits for a server to keep the route record; forward only.
+    Publishing(Crew),
     /// Waits for every proxy's commit; forward only.
     Committing(Committing),
-    /// Every proxy is on the new route.
-    Committed(BTreeMap<ProxyIndex, Pause>),
+    /// Every proxy is on the new route, or cannot use the old one.
+    Committed(Committed),
+    /// Waits for the fence to be lowered.
+    Unfencing {
+        /// Who is to be released.
+        crew: Crew,
+        /// What made the switch impossible.
+        why: AbortReason,
+    },
     /// Waits for every proxy's abort.
     Aborting(Aborting),
-    /// Every proxy is on the old route.
-    Aborted(AbortReason),
+    /// Every proxy is on the old route, or nothing keeps it from there.
+    Aborted {
+        /// What made the switch impossible.
+        why: AbortReason,
+        /// Proxies that have not confirmed their release.
+        outstanding: BTreeSet<ProxyIndex>,
+    },
 }
 
 /// How many proxies there are; at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Proxies(pub usize);
 
-/// A step that every proxy has to confirm.
+/// The proxies, what keeps their writes out, and who of them is late.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Waiting {
+pub struct Crew {
     proxies: Proxies,
-    call: Call,
-    unanswered: BTreeSet<ProxyIndex>,
+    fence: FenceLevel,
+    late: BTreeSet<ProxyIndex>,
 }
 
-/// Commits that are on their way.
+/// The end of a switch that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Committing {
-    attempts: BTreeMap<ProxyIndex, u32>,
-    done: BTreeMap<ProxyIndex, Pause>,
-}
-
-/// Aborts that are on their way.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Aborting {
-    why: AbortReason,
-    attempts: BTreeMap<ProxyIndex, u32>,
+pub struct Committed {
+    /// What the clients of those that confirmed felt.
+    pub done: BTreeMap<ProxyIndex, Pause>,
+    /// Those that have not; the sources refuse what they send.
+    pub outstanding: BTreeSet<ProxyIndex>,
 }
 
 /// An event that cannot happen in the state it met: a fault of the driver.
@@ -90,20 +118,21 @@ pub struct Misstep {
 }
 
 impl Cutover {
-    /// A new switch of `proxies`, beginning with its intent.
-    pub fn begin(proxies: Proxies, out: &mut Vec<Action>) -> Self {
+    /// A new switch, beginning with its intent.
+    pub fn begin(crew: Crew, out: &mut Vec<Action>) -> Self {
         out.push(Action::Record(Entry::Intent));
-        Self::Recording(proxies)
+        Self::Recording(crew)
     }
 
     /// The rest of a switch whose process died after the decision.
-    pub fn recover_forward(proxies: Proxies, out: &mut Vec<Action>) -> Self {
-        Self::commit_all(proxies, out)
+    pub fn recover_forward(crew: Crew, out: &mut Vec<Action>) -> Self {
+        Self::decided(crew, out)
     }
 
-    /// The way back of a switch whose process died before the decision.
-    pub fn recover_back(proxies: Proxies, why: AbortReason, out: &mut Vec<Action>) -> Self {
-        Self::abort_all(proxies, why, out)
+    /// The way back of a switch whose process died before the decision. Its
+    /// fence may be up.
+    pub fn recover_back(crew: Crew, why: AbortReason, out: &mut Vec<Action>) -> Self {
+        Self::lower(crew, why, out)
     }
 
     /// Takes one event; what is to be done is appended to `out`.
@@ -112,102 +141,119 @@ impl Cutover {
     /// [`Misstep`] when the event cannot happen in this state.
     pub fn step(self, event: Event, out: &mut Vec<Action>) -> Result<Self, Misstep> {
         match (self, event) {
-            (Self::Recording(proxies), Event::Recorded) => {
-                Ok(Self::Staging(Waiting::for_all(proxies, Call::Stage, out)))
+            (Self::Recording(crew), event) => Self::step_recording(crew, event, out),
+            (Self::Staging(waiting) | Self::Holding(waiting) | Self::Arming(waiting), event) => {
+                waiting.step(event, out)
             }
-            (Self::Recording(_), Event::NotRecorded(why)) => {
-                Ok(Self::Aborted(AbortReason::Journal(why)))
-            }
-            (Self::Recording(_), Event::MoverFailed(why)) => {
-                Ok(Self::Aborted(AbortReason::Mover(why)))
-            }
-            (Self::Recording(_), Event::GiveUp(why)) => {
-                Ok(Self::Aborted(AbortReason::GivenUp(why)))
-            }
-            (state @ (Self::Staging(_) | Self::Holding(_) | Self::Arming(_)), event) => {
-                state.step_waiting(event, out)
-            }
-            (Self::Marking(proxies), Event::Applied(proof)) => {
-                Ok(Self::arm_all(proxies, &proof, out))
-            }
-            (Self::Marking(proxies), event) => match abort_reason(event, "the marker") {
-                Ok(why) => Ok(Self::abort_all(proxies, why, out)),
+            (Self::Fencing(crew), Event::Fenced) => Ok(Self::Marking(crew)),
+            (Self::Marking(crew), Event::Applied(proof)) => Ok(Self::arm_all(crew, &proof, out)),
+            (Self::Fencing(crew), event) if crew.is_stale(&event) => Ok(Self::Fencing(crew)),
+            (Self::Marking(crew), event) if crew.is_stale(&event) => Ok(Self::Marking(crew)),
+            (Self::Fencing(crew), event) => match abort_reason(event, "the fence") {
+                Ok(why) => Ok(Self::lower(crew, why, out)),
+                Err(event) => Err(misstep("fencing", &event)),
+            },
+            (Self::Marking(crew), event) => match abort_reason(event, "the marker") {
+                Ok(why) => Ok(Self::lower(crew, why, out)),
                 Err(event) => Err(misstep("marking", &event)),
             },
-            (Self::Deciding(proxies), Event::Recorded) => Ok(Self::commit_all(proxies, out)),
-            (Self::Deciding(proxies), Event::NotRecorded(why)) => {
-                Ok(Self::abort_all(proxies, AbortReason::Journal(why), out))
+            (Self::Deciding(crew), Event::Recorded) => Ok(Self::decided(crew, out)),
+            (Self::Deciding(crew), Event::NotRecorded(why)) => {
+                Ok(Self::lower(crew, AbortReason::Journal(why), out))
             }
+            (Self::Publishing(crew), Event::RouteKept) => Ok(Committing::all(crew, out)),
             // The decision may already be written: it is too late to go back.
             (
-                state @ Self::Deciding(_),
+                state @ (Self::Deciding(_) | Self::Publishing(_)),
                 Event::Deadline | Event::GiveUp(_) | Event::MoverFailed(_),
             ) => Ok(state),
+            (Self::Deciding(crew), event) if crew.is_stale(&event) => Ok(Self::Deciding(crew)),
+            (Self::Publishing(crew), event) if crew.is_stale(&event) => Ok(Self::Publishing(crew)),
             (Self::Committing(committing), event) => committing.step(event, out),
+            (Self::Unfencing { crew, why }, event) => Self::step_unfencing(crew, why, event, out),
             (Self::Aborting(aborting), event) => aborting.step(event, out),
             (state, event) => Err(misstep(state.name(), &event)),
         }
     }
 
-    fn step_waiting(self, event: Event, out: &mut Vec<Action>) -> Result<Self, Misstep> {
-        let (Self::Staging(mut waiting) | Self::Holding(mut waiting) | Self::Arming(mut waiting)) =
-            self
-        else {
-            return Err(misstep(self.name(), &event));
+    fn step_recording(crew: Crew, event: Event, out: &mut Vec<Action>) -> Result<Self, Misstep> {
+        let why = match event {
+            Event::Recorded => return Ok(Waiting::for_all(crew, Call::Stage, out)),
+            Event::NotRecorded(why) => AbortReason::Journal(why),
+            Event::MoverFailed(why) => AbortReason::Mover(why),
+            Event::GiveUp(why) => AbortReason::GivenUp(why),
+            event => return Err(misstep("recording", &event)),
         };
-        match event {
-            Event::Answered {
-                proxy,
-                call,
-                outcome: Ok(_),
-            } if call == waiting.call && waiting.unanswered.remove(&proxy) => {
-                if waiting.unanswered.is_empty() {
-                    Ok(waiting.next(out))
-                } else {
-                    Ok(waiting.into_state())
-                }
+        let outstanding = BTreeSet::new();
+        Ok(Self::Aborted { why, outstanding })
+    }
+
+    /// The hold is over: fence and marker, or the marker alone.
+    fn cut(crew: Crew, out: &mut Vec<Action>) -> Self {
+        match crew.fence {
+            FenceLevel::ProxiesOnly => {
+                out.push(Action::PublishMarker);
+                Self::Marking(crew)
             }
-            Event::Answered {
-                proxy,
-                call,
-                outcome: Err(failure),
-            } if call == waiting.call && waiting.unanswered.contains(&proxy) => {
-                let why = AbortReason::Proxy {
-                    proxy,
-                    call,
-                    failure,
-                };
-                Ok(Self::abort_all(waiting.proxies, why, out))
+            FenceLevel::MinReplicas | FenceLevel::Acl => {
+                out.push(Action::RaiseFence);
+                Self::Fencing(crew)
             }
-            event => match abort_reason(event, waiting.call.name()) {
-                Ok(AbortReason::Deadline { .. }) if waiting.call == Call::Stage => {
-                    Err(misstep("staging", &Event::Deadline))
-                }
-                Ok(why) => Ok(Self::abort_all(waiting.proxies, why, out)),
-                Err(event) => Err(misstep(waiting.into_state().name(), &event)),
-            },
         }
     }
 
     /// The proof is demanded here: nothing is armed, hence nothing committed, without it.
-    fn arm_all(proxies: Proxies, _proof: &MarkerApplied, out: &mut Vec<Action>) -> Self {
-        Self::Arming(Waiting::for_all(proxies, Call::Arm, out))
+    fn arm_all(crew: Crew, _proof: &MarkerApplied, out: &mut Vec<Action>) -> Self {
+        Waiting::for_all(crew, Call::Arm, out)
     }
 
-    fn commit_all(proxies: Proxies, out: &mut Vec<Action>) -> Self {
-        out.extend(proxies.each().map(|proxy| first_call(proxy, Call::Commit)));
-        Self::Committing(Committing {
-            attempts: proxies.each().map(|proxy| (proxy, 0)).collect(),
-            done: BTreeMap::new(),
-        })
+    /// Proxies that are away learn the route from its record; hence it is on a
+    /// server before the first commit. With all proxies armed it is only of use
+    /// to one that restarts.
+    fn decided(crew: Crew, out: &mut Vec<Action>) -> Self {
+        out.push(Action::KeepRoute);
+        match crew.fence {
+            FenceLevel::Acl => Self::Publishing(crew),
+            FenceLevel::MinReplicas | FenceLevel::ProxiesOnly => Committing::all(crew, out),
+        }
     }
 
-    fn abort_all(proxies: Proxies, why: AbortReason, out: &mut Vec<Action>) -> Self {
-        out.extend(proxies.each().map(|proxy| first_call(proxy, Call::Abort)));
-        Self::Aborting(Aborting {
-            why,
-            attempts: proxies.each().map(|proxy| (proxy, 0)).collect(),
-        })
+    /// The way back from where the sources may be fenced.
+    fn lower(crew: Crew, why: AbortReason, out: &mut Vec<Action>) -> Self {
+        match crew.fence {
+            FenceLevel::ProxiesOnly => Aborting::all(crew, why, out),
+            FenceLevel::MinReplicas | FenceLevel::Acl => {
+                out.push(Action::LowerFence);
+                out.push(Action::StartPatience(Step::Unfencing));
+                Self::Unfencing { crew, why }
+            }
+        }
+    }
+
+    /// A source that cannot be told is told again later, by the driver; it keeps
+    /// no client of the others waiting.
+    fn step_unfencing(
+        crew: Crew,
+        why: AbortReason,
+        event: Event,
+        out: &mut Vec<Action>,
+    ) -> Result<Self, Misstep> {
+        match event {
+            Event::Unfenced | Event::PatienceEnded => Ok(Aborting::all(crew, why, out)),
+            // What was asked before is answered, or is not to be awaited any more.
+            Event::Answered {
+                call: Call::Stage | Call::Hold | Call::Arm,
+                ..
+            }
+            | Event::Fenced
+            | Event::FenceFailed(_)
+            | Event::Applied(_)
+            | Event::MarkerFailed(_)
+            | Event::MoverFailed(_)
+            | Event::Deadline
+            | Event::GiveUp(_) => Ok(Self::Unfencing { crew, why }),
+            event => Err(misstep("unfencing", &event)),
+        }
     }
 
     /// The state in a word, for status lines.
@@ -216,13 +262,16 @@ impl Cutover {
             Self::Recording(_) => "recording",
             Self::Staging(_) => "staging",
             Self::Holding(_) => "holding",
+            Self::Fencing(_) => "fencing",
             Self::Marking(_) => "marking",
             Self::Arming(_) => "arming",
             Self::Deciding(_) => "deciding",
+            Self::Publishing(_) => "publishing",
             Self::Committing(_) => "committing",
             Self::Committed(_) => "committed",
+            Self::Unfencing { .. } => "unfencing",
             Self::Aborting(_) => "aborting",
-            Self::Aborted(_) => "aborted",
+            Self::Aborted { .. } => "aborted",
         }
     }
 
@@ -230,8 +279,21 @@ impl Cutover {
     pub fn is_past_return(&self) -> bool {
         matches!(
             self,
-            Self::Deciding(_) | Self::Committing(_) | Self::Committed(_)
+            Self::Deciding(_) | Self::Publishing(_) | Self::Committing(_) | Self::Committed(_)
         )
+    }
+
+    /// The step whose patience may be running.
+    pub fn patience(&self) -> Option<Step> {
+        match self {
+            Self::Staging(_) => Some(Step::Staging),
+            Self::Holding(_) => Some(Step::Holding),
+            Self::Arming(_) => Some(Step::Arming),
+            Self::Committing(_) => Some(Step::Committing),
+            Self::Unfencing { .. } => Some(Step::Unfencing),
+            Self::Aborting(_) => Some(Step::Aborting),
+            _ => None,
+        }
     }
 }
 
@@ -241,121 +303,48 @@ impl Proxies {
     }
 }
 
-impl Waiting {
-    fn for_all(proxies: Proxies, call: Call, out: &mut Vec<Action>) -> Self {
-        if call == Call::Hold {
-            out.push(Action::StartDeadline);
-        }
-        out.extend(proxies.each().map(|proxy| first_call(proxy, call)));
+impl Crew {
+    /// All proxies, none of them late.
+    pub fn new(proxies: Proxies, fence: FenceLevel) -> Self {
         Self {
             proxies,
-            call,
-            unanswered: proxies.each().collect(),
+            fence,
+            late: BTreeSet::new(),
         }
     }
 
-    fn into_state(self) -> Cutover {
-        match self.call {
-            Call::Hold => Cutover::Holding(self),
-            Call::Arm => Cutover::Arming(self),
-            Call::Stage | Call::Commit | Call::Abort => Cutover::Staging(self),
+    /// The same, with those that are not to be waited for; without a fence of
+    /// logins all are.
+    pub fn with_late(mut self, late: impl IntoIterator<Item = ProxyIndex>) -> Self {
+        if self.lets_late() {
+            self.late.extend(late);
         }
+        self
     }
 
-    fn next(self, out: &mut Vec<Action>) -> Cutover {
-        match self.call {
-            Call::Hold => {
-                out.push(Action::PublishMarker);
-                Cutover::Marking(self.proxies)
-            }
-            Call::Arm => {
-                out.push(Action::Record(Entry::Decision));
-                Cutover::Deciding(self.proxies)
-            }
-            Call::Stage | Call::Commit | Call::Abort => {
-                Cutover::Holding(Self::for_all(self.proxies, Call::Hold, out))
-            }
-        }
-    }
-}
-
-impl Committing {
-    fn step(mut self, event: Event, out: &mut Vec<Action>) -> Result<Cutover, Misstep> {
-        match event {
-            Event::Answered {
-                proxy,
-                call: Call::Commit,
-                outcome,
-            } if self.attempts.contains_key(&proxy) => {
-                match outcome {
-                    Ok(pause) => {
-                        self.attempts.remove(&proxy);
-                        self.done.insert(proxy, pause);
-                    }
-                    Err(_) => repeat(&mut self.attempts, proxy, Call::Commit, out),
-                }
-                if self.attempts.is_empty() {
-                    Ok(Cutover::Committed(self.done))
-                } else {
-                    Ok(Cutover::Committing(self))
-                }
-            }
-            // Too late to go back.
-            Event::Deadline | Event::GiveUp(_) | Event::MoverFailed(_) => {
-                Ok(Cutover::Committing(self))
-            }
-            event => Err(misstep("committing", &event)),
-        }
-    }
-}
-
-impl Aborting {
-    fn step(mut self, event: Event, out: &mut Vec<Action>) -> Result<Cutover, Misstep> {
-        match event {
-            Event::Answered {
-                proxy,
-                call: Call::Abort,
-                outcome,
-            } if self.attempts.contains_key(&proxy) => {
-                match outcome {
-                    // A refusal means that the proxy holds nothing of this try.
-                    Ok(_) | Err(CallFailure::Refused(_)) => {
-                        self.attempts.remove(&proxy);
-                    }
-                    Err(CallFailure::Lost(_)) => {
-                        repeat(&mut self.attempts, proxy, Call::Abort, out);
-                    }
-                }
-                if self.attempts.is_empty() {
-                    Ok(Cutover::Aborted(self.why))
-                } else {
-                    Ok(Cutover::Aborting(self))
-                }
-            }
-            // Answers to what was asked before the abort may still arrive.
-            Event::Answered {
-                call: Call::Stage | Call::Hold | Call::Arm,
-                ..
-            }
-            | Event::Applied(_)
-            | Event::MarkerFailed(_)
-            | Event::MoverFailed(_)
-            | Event::Deadline
-            | Event::GiveUp(_) => Ok(Cutover::Aborting(self)),
-            event => Err(misstep("aborting", &event)),
-        }
+    /// Whether the switch goes on without a proxy that does not answer.
+    fn lets_late(&self) -> bool {
+        self.fence == FenceLevel::Acl
     }
 
-    /// Proxies that have not confirmed their release yet.
-    pub fn unreleased(&self) -> impl Iterator<Item = ProxyIndex> {
-        self.attempts.keys().copied()
+    fn on_time(&self) -> impl Iterator<Item = ProxyIndex> {
+        self.proxies
+            .each()
+            .filter(|proxy| !self.late.contains(proxy))
     }
-}
 
-impl Committing {
-    /// Proxies that have not confirmed their commit yet.
-    pub fn uncommitted(&self) -> impl Iterator<Item = ProxyIndex> {
-        self.attempts.keys().copied()
+    /// A late proxy's answer to what is not waited for any more.
+    fn is_stale(&self, event: &Event) -> bool {
+        matches!(
+            event,
+            Event::Answered { proxy, call: Call::Stage | Call::Hold | Call::Arm, .. }
+                if self.late.contains(proxy)
+        )
+    }
+
+    /// Proxies that the switch went on without.
+    pub fn late(&self) -> impl Iterator<Item = ProxyIndex> {
+        self.late.iter().copied()
     }
 }
 
@@ -367,29 +356,16 @@ fn first_call(proxy: ProxyIndex, call: Call) -> Action {
     }
 }
 
-fn repeat(
-    attempts: &mut BTreeMap<ProxyIndex, u32>,
-    proxy: ProxyIndex,
-    call: Call,
-    out: &mut Vec<Action>,
-) {
-    if let Some(attempt) = attempts.get_mut(&proxy) {
-        *attempt = attempt.saturating_add(1);
-        out.push(Action::Call {
-            proxy,
-            call,
-            attempt: *attempt,
-        });
-    }
-}
-
 /// The reason an event gives for going back, or the event if it gives none.
 fn abort_reason(event: Event, during: &'static str) -> Result<AbortReason, Event> {
     match event {
         Event::Deadline => Ok(AbortReason::Deadline { during }),
         Event::GiveUp(why) => Ok(AbortReason::GivenUp(why)),
         Event::MoverFailed(why) => Ok(AbortReason::Mover(why)),
-        Event::MarkerFailed(why) if during == "the marker" => Ok(AbortReason::Marker(why)),
+        Event::FenceFailed(why) if during == "the fence" => Ok(AbortReason::Fence(why)),
+        Event::MarkerFailed(why) if during == "the marker" || during == "the fence" => {
+            Ok(AbortReason::Marker(why))
+        }
         event => Err(event),
     }
 }
@@ -401,6 +377,11 @@ fn misstep(state: &'static str, event: &Event) -> Misstep {
         }
         Event::Recorded => "recorded".to_owned(),
         Event::NotRecorded(_) => "not recorded".to_owned(),
+        Event::Fenced => "fenced".to_owned(),
+        Event::FenceFailed(_) => "fence failed".to_owned(),
+        Event::Unfenced => "unfenced".to_owned(),
+        Event::RouteKept => "route kept".to_owned(),
+        Event::PatienceEnded => "patience ended".to_owned(),
         Event::Applied(_) => "marker applied".to_owned(),
         Event::MarkerFailed(_) => "marker failed".to_owned(),
         Event::MoverFailed(_) => "mover failed".to_owned(),

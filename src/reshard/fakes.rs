@@ -13,10 +13,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::mover::{
-    Begin, KeeperConfig, Keepers, MarkerReport, MoveError, MoverConfig, MoverProgress,
+    Begin, Herald, KeeperConfig, Keepers, MarkerReport, MoveError, MoverConfig, MoverProgress,
     PreflightReport, Verified, VerifyOptions, VerifyReport,
 };
 use super::moving::{DataPath, Moving};
@@ -359,7 +359,16 @@ impl Moving for FakeMoving {
         MoveError::Stopped
     }
 
-    async fn cut(&self, _label: &str, _restarts: u64) -> Result<MarkerReport, MoveError> {
+    async fn prepare_cut(&self) -> Result<(), MoveError> {
+        Ok(())
+    }
+
+    async fn cut(
+        &self,
+        _label: &str,
+        _restarts: u64,
+        _heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
         self.moves.is_cut.store(true, Ordering::SeqCst);
         if self.moves.marker_is_lost.load(Ordering::SeqCst) {
             return std::future::pending().await;

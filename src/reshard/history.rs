@@ -3,6 +3,7 @@
 //! Invariant: every record was a legal step; a journal with an illegal one is
 //! refused, since it was not written by this program.
 
+use super::fence::FenceLevel;
 use super::journal::{Journal, JournalError, Medium};
 use super::record::{PlannedJob, Record, StreamPosition};
 use super::state::{Back, JobState, Misstep};
@@ -61,6 +62,27 @@ impl History {
             incarnation: 0,
             records: vec![record],
         }
+    }
+
+    /// The fence of the last switch that was intended.
+    pub fn last_fence(&self) -> FenceLevel {
+        let mut records = self.records.iter().rev();
+        let found = records.find_map(|record| match record {
+            Record::SwitchIntended { fence, .. } => Some(*fence),
+            _ => None,
+        });
+        found.unwrap_or_default()
+    }
+
+    /// Whether what the targets hold may be gone on with, where their checkpoints
+    /// say so: not after an error or a difference, which only a new copy heals.
+    pub fn may_go_on(&self) -> bool {
+        let judged = self.records.iter().rev().find_map(|record| match record {
+            Record::Failed { .. } | Record::VerifyDiffered { .. } => Some(false),
+            Record::CopyingBegan { .. } | Record::Verified { .. } => Some(true),
+            _ => None,
+        });
+        judged.unwrap_or(false) && self.state.copied_before()
     }
 
     /// When the last record was written, milliseconds since 1970.

@@ -11,17 +11,20 @@ use tokio::sync::{mpsc, watch};
 use super::announce::Announced;
 use super::clock::now_ms;
 use super::control::{ControlSocket, QUESTIONS_MAX};
+use super::fencing::Fences;
 use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
+use super::logins::Logins;
 use super::mover::{Begin, KeeperConfig, MoverConfig, Tapping, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
 use super::proxies::Fleet;
 use super::record::Direction;
+use super::reminders::Reminders;
 use super::report::Report;
-use super::run::{INCARNATION_FIRST, Runner};
+use super::run::{INCARNATION_FIRST, Runner, mission};
 use super::state_dir::{Lock, StateDir};
 use super::status::JobStatus;
 use super::stop::Stop;
@@ -81,7 +84,7 @@ impl Job {
         let socket = ControlSocket::listen(&path, questions, self.status.subscribe())?;
         let mut config = MoverConfig {
             moves: Arc::clone(&self.moves),
-            upstream: self.upstream,
+            upstream: self.upstream.clone(),
             limits: self.options.limits,
             on_conflict: self.options.on_conflict,
             resumed: false,
@@ -114,6 +117,10 @@ impl Job {
             }
         };
         config.resumed = log.state().copied_before();
+        let fences = Fences::nowhere(mission(&log.history().planned));
+        if log.history().may_go_on() {
+            config.begin = Begin::Resume;
+        }
         let mut runner = Runner {
             log,
             fleet: self.fleet,
@@ -128,6 +135,11 @@ impl Job {
             undo: None,
             clean: None,
             restarts_recorded: 0,
+            upstream: self.upstream,
+            fences,
+            logins: Logins::in_dir(self.dir.path()),
+            reminders: Reminders::none(),
+            no_fence_because: None,
             direction: Direction::Forward,
             keeping: KeeperConfig::of(&config),
             keepers: None,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::control::ControlError;
 use super::ending::Ending;
 use super::history::RecordError;
+use super::logins::LoginsError;
 use super::mover::{MoveError, Retry};
 use super::proxies::Disagreement;
 use super::recovery::RecoveryError;
@@ -85,6 +86,18 @@ pub enum JobError {
     /// A purge that had begun was not safe any more.
     #[error("deleting moved keys was stopped midway: {0}")]
     PurgeStopped(Box<JobError>),
+    /// The servers, or the proxies, do not allow the fence that was asked for.
+    #[error("no fence on the servers: {0}")]
+    NoFence(String),
+    /// The passwords of the epoch's users.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
+    /// Clients go round the proxies.
+    #[error(
+        "connections write to the old shards without going through the proxies, and what they write after the switch would be lost:\n{}\nlet them use a proxy, then switch again",
+        .0.join("\n")
+    )]
+    Bypass(Vec<String>),
     /// The interrupted switch could not be finished.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -208,12 +221,16 @@ impl JobError {
                     Ending::Guard
                 }
             }
-            Self::StateDir(_) | Self::Control(_) | Self::Record(_) | Self::Switch(_) => {
-                Ending::Failed
-            }
+            Self::StateDir(_)
+            | Self::Control(_)
+            | Self::Record(_)
+            | Self::Logins(_)
+            | Self::Switch(_) => Ending::Failed,
             Self::Layout(_)
             | Self::OtherJob(_)
             | Self::ProxiesMovedOn { .. }
+            | Self::NoFence(_)
+            | Self::Bypass(_)
             | Self::NoWayBack { .. }
             | Self::NotInForce { .. } => Ending::Guard,
             // A guard's ending would say that nothing was changed.
@@ -224,7 +241,7 @@ impl JobError {
             Self::Moves(_) => Ending::Usage,
             Self::Proxies(disagreement) if disagreement.is_temporary() => Ending::Temporary,
             Self::Proxies(_) => Ending::Guard,
-            Self::Recovery(RecoveryError::Unanswered(_)) | Self::SwitchUnfinished(_) => {
+            Self::Recovery(RecoveryError::Unanswered { .. }) | Self::SwitchUnfinished(_) => {
                 Ending::Temporary
             }
             Self::Recovery(RecoveryError::Foreign { .. }) => Ending::Guard,

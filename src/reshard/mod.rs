@@ -8,6 +8,9 @@
 //!   state.rs       its life as a machine; journal.rs, record.rs, history.rs remember it
 //!   moving.rs      the seam to mover/, which copies, follows and compares
 //!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
+//!   fence.rs       what the old shards refuse from the switch on; fencing.rs does it,
+//!                  logins.rs keeps the passwords, bypass.rs finds who goes round it
+//!   reminders.rs   proxies that were late are told again
 //!   recovery.rs    finishes a switch whose process died
 //!   recopy.rs      a source whose stream is lost: copying, following, verifying again
 //! announce.rs    proxies know that the job works on the pool
@@ -18,16 +21,21 @@
 //! effect outside is recorded before it (intent) or is repeatable.
 
 mod announce;
+mod bypass;
+pub mod clearing;
 pub mod clock;
 pub mod control;
 pub mod cutover;
 pub mod ending;
 #[cfg(test)]
 mod fakes;
+pub mod fence;
+pub mod fencing;
 pub mod history;
 pub mod job;
 pub mod job_error;
 pub mod journal;
+pub mod logins;
 pub mod mover;
 pub mod moving;
 pub mod plan;
@@ -37,6 +45,7 @@ pub mod purging;
 mod recopy;
 pub mod record;
 pub mod recovery;
+mod reminders;
 pub mod report;
 pub mod run;
 mod serve;

@@ -8,11 +8,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::mover::{
-    self, KeeperConfig, Keepers, MarkerReport, MoveError, Mover, MoverConfig, MoverProgress,
-    PreflightReport, SourceProof, TargetsChecked, Verified, VerifyOptions, VerifyReport,
+    self, Herald, KeeperConfig, Keepers, MarkerReport, MoveError, Mover, MoverConfig,
+    MoverProgress, PreflightReport, SourceProof, TargetsChecked, Verified, VerifyOptions,
+    VerifyReport,
 };
 use super::record::Copied;
 
@@ -58,15 +59,20 @@ pub trait Moving: Send + Sync {
     fn wait_following(&self) -> impl Future<Output = Result<(), MoveError>> + Send;
     /// Returns when the move cannot go on.
     fn failed(&self) -> impl Future<Output = MoveError> + Send;
+    /// Makes a cut quick that comes at once: few expiry times are left for it.
+    /// [`Moving::uncut`] takes it back.
+    fn prepare_cut(&self) -> impl Future<Output = Result<(), MoveError>> + Send;
     /// Sends a marker through every source; returns when all before it is
     /// applied. What comes after it waits for [`Moving::uncut`]. Fails when a
-    /// source was copied anew since there were `restarts` of that kind.
+    /// source was copied anew since there were `restarts` of that kind. With
+    /// `heralds` the markers are handed there, to be published by them.
     fn cut(
         &self,
         label: &str,
         restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> impl Future<Output = Result<MarkerReport, MoveError>> + Send;
-    /// Applies again what comes, after a cut that led to no switch.
+    /// Applies again what comes, after a cut or a preparation that led to no switch.
     fn uncut(&self);
     /// Lets go of every source, once a switch is decided and what they say is of
     /// no more use: an unread tap would fill their buffers.
@@ -122,8 +128,17 @@ impl Moving for Mover {
         Mover::failed(self).await
     }
 
-    async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
-        Mover::cut(self, label, restarts).await
+    async fn prepare_cut(&self) -> Result<(), MoveError> {
+        Mover::prepare_cut(self).await
+    }
+
+    async fn cut(
+        &self,
+        label: &str,
+        restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
+        Mover::cut_with(self, label, restarts, heralds).await
     }
 
     fn uncut(&self) {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::fence::FenceLevel;
+use super::fencing::FencePlan;
 use super::mover::Attach;
 use crate::router::layout::{Layout, Shard};
 use crate::router::moves::{ESTIMATE_SAMPLES, Moves, MovesError};
@@ -58,6 +60,9 @@ pub struct PairPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promise {
+    /// No write that passes through the given proxies is lost, whatever becomes
+    /// of a proxy: the old shards refuse what it sends on the old route.
+    Fenced,
     /// No write that passes through the given proxies is lost; one that goes
     /// round them straight to an old shard may be.
     ProxiesOnly,
@@ -91,6 +96,8 @@ pub struct Plan {
     pub nothing_to_do: bool,
     /// What is promised at the switch.
     pub promise: Promise,
+    /// What the old shards refuse from the switch on; none when they were not asked.
+    pub fence: Option<FencePlan>,
     /// What the operator should look at first.
     pub warnings: Vec<String>,
 }
@@ -169,9 +176,19 @@ impl Plan {
                 Attach::Psync => Promise::ProxiesOnly,
                 Attach::Scan => Promise::ProxiesOnlyByScan,
             },
+            fence: None,
             warnings: warnings(input),
         };
         Ok((plan, moves))
+    }
+
+    /// The same, with what the old shards said of a fence.
+    pub fn with_fence(mut self, fence: FencePlan) -> Self {
+        if fence.level == FenceLevel::Acl && self.promise == Promise::ProxiesOnly {
+            self.promise = Promise::Fenced;
+        }
+        self.fence = Some(fence);
+        self
     }
 }
 
@@ -277,6 +294,16 @@ impl fmt::Display for Plan {
         for prefix in &self.prefixes {
             writeln!(f, "  {prefix}")?;
         }
+        if let Some(fence) = &self.fence {
+            writeln!(f, "\nfence: {}", fence.level)?;
+            for row in &fence.sources {
+                write!(f, "  {:<24} {}", row.addr, row.level)?;
+                match &row.why {
+                    Some(why) => writeln!(f, " ({why})")?,
+                    None => writeln!(f)?,
+                }
+            }
+        }
         writeln!(f, "\n{}", self.promise)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
@@ -302,9 +329,15 @@ impl ServerPlan {
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Fenced => f.write_str(
+                "promise: no write through the given proxies is lost or reordered, and a proxy that does not\n\
+                 answer at the switch holds nothing up: from then on the old shards refuse its login. Who\n\
+                 writes straight to an old shard is looked for: before the switch it is refused, naming\n\
+                 them; what they write after it stays there",
+            ),
             Self::ProxiesOnly => f.write_str(
-                "promise: no write through the given proxies is lost or reordered; a write that goes\n\
-                 straight to an old shard after the switch stays there (this build has no fence on the servers)",
+                "promise: no write through the given proxies is lost or reordered, and all of them must\n\
+                 answer at the switch; a write that goes straight to an old shard after it stays there",
             ),
             Self::ProxiesOnlyByScan => f.write_str(
                 "promise (--attach scan, weaker): a write through the given proxies is brought if the old shard\n\

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::clock::now_ms;
+use super::fence::FenceChoice;
+use super::fencing::{self, FencePlan};
 use super::history::History;
 use super::job::Job;
 use super::job_error::{JobError, OtherJob};
@@ -68,6 +70,8 @@ pub struct JobOptions {
     /// Pause before the second automatic try, and before the way back is tried
     /// again; it doubles.
     pub back_off: Duration,
+    /// What keeps writers of the old route off at the switch.
+    pub fence: FenceChoice,
     /// What becomes of the process once the job has switched.
     pub after: AfterSwitch,
 }
@@ -95,6 +99,7 @@ impl Default for JobOptions {
             throttle: Throttle::default(),
             tapping: Tapping::default(),
             back_off: BACK_OFF_DEFAULT,
+            fence: FenceChoice::Auto,
             after: AfterSwitch::End,
         }
     }
@@ -232,6 +237,7 @@ async fn plan_anew(
         epoch: agreed.epoch + 1,
         proxies: request.proxies.iter().map(ToString::to_string).collect(),
     };
+    let plan = plan.with_fence(fence_plan(&moves, &request).await);
     let begun = Begun::Fresh { planned, over };
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))
 }
@@ -256,8 +262,13 @@ async fn resume(
         to: &to,
         attach: request.options.tapping.attach,
     })?;
+    let plan = plan.with_fence(fence_plan(&moves, &request).await);
     let begun = Begun::Earlier(history);
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))
+}
+
+async fn fence_plan(moves: &Moves, request: &StartRequest) -> FencePlan {
+    fencing::plan(moves, &request.upstream, request.options.fence).await
 }
 
 /// All proxies must still be where the job was planned from, or brought them.

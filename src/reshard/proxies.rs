@@ -23,7 +23,7 @@ use crate::upstream::config::Secret;
 
 pub use agreement::{Agreed, Disagreement};
 pub use connection::{ProxyUrl, UrlError};
-pub use wire::{GateView, PendingView, PoolView};
+pub use wire::{GateView, PendingView, PoolView, ShardLogin};
 
 pub(super) use connection::Connection;
 
@@ -188,6 +188,11 @@ pub struct SwitchTerms {
     pub to: LayoutSpec,
     /// How long a proxy keeps a hold, or an arm, that nobody follows up.
     pub lease: Duration,
+    /// The sources refuse the old epoch's logins from the marker on: proxies may
+    /// commit in whatever state they are.
+    pub fenced: bool,
+    /// The new epoch's logins; empty without a fence.
+    pub logins: Vec<ShardLogin>,
 }
 
 /// Every proxy of one pool.
@@ -276,6 +281,38 @@ impl Fleet {
             }
         }
         views
+    }
+
+    /// Tells `proxies` as whom to log in from now on, without any as their config
+    /// says; what each answered.
+    pub async fn tell_logins(
+        &self,
+        proxies: &[ProxyIndex],
+        (job, incarnation): (&str, u64),
+        lease: Duration,
+        logins: &[ShardLogin],
+    ) -> Vec<Result<(), ProxyError>> {
+        let mut asked = JoinSet::new();
+        for (pool, mut connection) in proxies.iter().filter_map(|at| self.connection(*at)) {
+            let (job, logins) = (job.to_owned(), logins.to_vec());
+            asked.spawn(async move {
+                let said = (job.as_str(), incarnation);
+                connection.announce(&pool, said, lease, Some(&logins)).await
+            });
+        }
+        asked.join_all().await
+    }
+
+    /// All proxies.
+    pub fn everybody(&self) -> Vec<ProxyIndex> {
+        (0..self.seats.len()).map(ProxyIndex).collect()
+    }
+
+    /// A connection of its own to one proxy, and the pool's name.
+    pub(super) fn connection(&self, proxy: ProxyIndex) -> Option<(String, Connection)> {
+        let seat = self.seats.get(proxy.0)?;
+        let connection = Connection::new(seat.url.clone(), self.token.clone());
+        Some((self.pool.clone(), connection))
     }
 
     /// Asks one proxy; its answer comes out of [`Fleet::next`].
@@ -381,7 +418,7 @@ impl Seat {
 }
 
 /// The first attempt goes out at once.
-fn repeat_pause(attempt: u32) -> Duration {
+pub(super) fn repeat_pause(attempt: u32) -> Duration {
     if attempt == 0 {
         return Duration::ZERO;
     }

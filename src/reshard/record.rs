@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fence::FenceLevel;
 use super::mover::{Position, SourceProof};
 use crate::router::spec::LayoutSpec;
 
@@ -79,6 +80,9 @@ pub enum Record {
         at_ms: u64,
         /// The incarnation all calls of this try carry.
         incarnation: u64,
+        /// What the sources' fence can do.
+        #[serde(default, skip_serializing_if = "is_proxies_only")]
+        fence: FenceLevel,
         /// To the new layout, or back to the old one.
         #[serde(default, skip_serializing_if = "Direction::is_forward")]
         direction: Direction,
@@ -104,6 +108,12 @@ pub enum Record {
         at_ms: u64,
         /// What each proxy said.
         proxies: Vec<ProxyPause>,
+        /// Admin addresses of proxies that had not confirmed it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        late: Vec<String>,
+        /// Connections that wrote to old shards, round the proxies, while it was made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        bypass: Vec<String>,
     },
     /// The operator ended the job after its switch.
     Completed {
@@ -132,6 +142,10 @@ pub enum Record {
         /// Who or what.
         why: String,
     },
+}
+
+fn is_proxies_only(fence: &FenceLevel) -> bool {
+    *fence == FenceLevel::ProxiesOnly
 }
 
 /// Which way keys and routes go.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::fence::FenceLevel;
 use super::history::History;
 use super::mover::SourceProof;
 use super::record::{Copied, ProxyPause, Record};
@@ -43,6 +44,15 @@ pub struct Report {
     pub switch_ms: u64,
     /// What each proxy's clients felt; empty before the switch.
     pub proxies: Vec<ProxyPause>,
+    /// What kept writers of the old route off at the last switch.
+    #[serde(default)]
+    pub fence: Option<FenceLevel>,
+    /// Proxies that had not confirmed the switch when it was recorded.
+    #[serde(default)]
+    pub late_proxies: Vec<String>,
+    /// Connections that wrote to old shards, round the proxies, while it was made.
+    #[serde(default)]
+    pub bypass: Vec<String>,
     /// What each proxy's clients felt of the switch back; empty before it.
     #[serde(default)]
     pub proxies_back: Vec<ProxyPause>,
@@ -75,6 +85,9 @@ impl Report {
             total_ms: 0,
             switch_ms: 0,
             proxies: Vec::new(),
+            fence: None,
+            late_proxies: Vec::new(),
+            bypass: Vec::new(),
             proxies_back: Vec::new(),
             switch_back_ms: 0,
             purged_keys: None,
@@ -111,15 +124,25 @@ impl Report {
                 self.verified_keys = *keys;
                 self.proof.clone_from(proof);
             }
-            Record::SwitchIntended { .. } => since.switching = at_ms,
+            Record::SwitchIntended { fence, .. } => {
+                since.switching = at_ms;
+                self.fence = Some(*fence);
+            }
             Record::SwitchAborted { .. } => self.aborted_switches += 1,
             Record::SwitchCommitted { proxies, .. } if since.switched => {
                 self.proxies_back.clone_from(proxies);
                 self.switch_back_ms = at_ms.saturating_sub(since.switching);
             }
-            Record::SwitchCommitted { proxies, .. } => {
+            Record::SwitchCommitted {
+                proxies,
+                late,
+                bypass,
+                ..
+            } => {
                 since.switched = true;
                 self.proxies.clone_from(proxies);
+                self.late_proxies.clone_from(late);
+                self.bypass.clone_from(bypass);
                 self.switch_ms = at_ms.saturating_sub(since.switching);
             }
             Record::Completed { purged_keys, .. } => self.purged_keys = *purged_keys,
@@ -165,9 +188,10 @@ impl fmt::Display for Report {
         if !self.proxies.is_empty() {
             writeln!(
                 f,
-                "  switched  to epoch {} in {}; {} requests waited, the longest {:.1} ms",
+                "  switched  to epoch {} in {} (fence: {}); {} requests waited, the longest {:.1} ms",
                 self.epoch,
                 Millis(self.switch_ms),
+                self.fence.unwrap_or_default(),
                 self.held_requests(),
                 self.held_us_max() as f64 / 1000.0
             )?;
@@ -180,6 +204,18 @@ impl fmt::Display for Report {
                     pause.held_us_max as f64 / 1000.0
                 )?;
             }
+        }
+        for proxy in &self.late_proxies {
+            writeln!(
+                f,
+                "  late      {proxy}: the old shards refuse what it sends until it takes the new route"
+            )?;
+        }
+        for writer in &self.bypass {
+            writeln!(
+                f,
+                "  BYPASS    {writer}: what it wrote after the switch is only there"
+            )?;
         }
         if !self.proxies_back.is_empty() {
             let waits = self.proxies_back.iter().map(|pause| pause.held_us_max);

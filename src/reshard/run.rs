@@ -13,6 +13,7 @@
 
 mod back;
 mod follow;
+mod manning;
 mod switch;
 
 pub use back::mover_names;
@@ -25,18 +26,24 @@ use super::announce::Announced;
 use super::clock::now_ms;
 use super::control::{Reply, Request};
 use super::ending::Ending;
+use super::fencing::Fences;
 use super::history::{JobLog, Safety};
 use super::job_error::JobError;
+use super::logins::Logins;
 use super::mover::{KeeperConfig, Keepers, MoverConfig, MoverProgress, ThrottleDial};
 use super::moving::{CleanVerify, DataPath, Moving};
 use super::prepare::{AfterSwitch, JobOptions};
 use super::proxies::Fleet;
 use super::record::{Direction, Record};
+use super::reminders::Reminders;
 use super::serve::{Stage, Undo};
 use super::state::JobState;
 use super::status::JobStatus;
 use super::stop::Stop;
 use crate::router::moves::Moves;
+use crate::upstream::config::UpstreamConfig;
+
+pub(super) use manning::mission;
 
 /// Incarnation of a job's first start.
 pub(super) const INCARNATION_FIRST: u64 = 1;
@@ -57,6 +64,16 @@ pub(super) struct Runner {
     pub(super) clean: Option<CleanVerify>,
     /// Sources copied anew, as far as the journal knows.
     pub(super) restarts_recorded: u64,
+    /// How to reach the servers.
+    pub(super) upstream: UpstreamConfig,
+    /// Our posts at the servers.
+    pub(super) fences: Fences,
+    /// The passwords of the epoch's users.
+    pub(super) logins: Logins,
+    /// Proxies that were late.
+    pub(super) reminders: Reminders,
+    /// Why the servers are not fenced, if that was not asked for.
+    pub(super) no_fence_because: Option<String>,
     /// Canaries that differed, as far as the journal knows.
     pub(super) canaries_recorded: u64,
     /// Which way `moves` and the mover go.
@@ -88,8 +105,10 @@ impl Runner {
         if was_switching {
             let at_ms = now_ms();
             self.record(Record::Started { incarnation, at_ms })?;
+            self.post_for_settling().await?;
             self.settle().await?;
             if self.is_done() {
+                self.relieve().await;
                 return self.went_back();
             }
         }
@@ -108,11 +127,13 @@ impl Runner {
                 if !is_fresh {
                     self.preflight(data, &config).await?;
                 }
+                self.man(incarnation).await?;
                 self.move_and_switch(data, config.clone()).await?;
             }
             if self.is_done() {
                 return Ok(());
             }
+            self.keep_users().await?;
             self.follow_back(data, config).await
         }
         .await;
@@ -120,6 +141,7 @@ impl Runner {
         if is_over || matches!(ended, Err(JobError::LetGo | JobError::Undone { .. })) {
             self.remove_notes().await;
         }
+        self.relieve().await;
         announced.end().await;
         match ended {
             Ok(()) => self.went_back(),
@@ -235,6 +257,9 @@ impl Runner {
     pub(super) fn publish(&self) {
         let progress = self.progress.as_ref().map(|seen| seen.borrow().clone());
         let mut status = JobStatus::running(self.log.history(), self.doing, progress.as_ref());
+        status.fence = Some(self.fences.level());
+        status.no_fence_because.clone_from(&self.no_fence_because);
+        status.late_proxies = self.reminders.left();
         if let Some(why) = &self.no_way_back {
             status.no_way_back(why);
         }

@@ -1,10 +1,12 @@
 //! What a job says of itself while it runs, and what its journal says otherwise.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::clock::now_ms;
+use super::fence::FenceLevel;
 use super::history::History;
 use super::mover::{Attach, MoverProgress, Phase, SourceProgress};
 use super::moving::copied;
@@ -72,6 +74,18 @@ pub struct JobStatus {
     /// Of these, keys that differed.
     #[serde(default)]
     pub canaries_differing: u64,
+    /// What the old shards refuse from the switch on, as `--fence` names it.
+    #[serde(default)]
+    pub fence: Option<FenceLevel>,
+    /// Why they refuse nothing, if more was wanted.
+    #[serde(default)]
+    pub no_fence_because: Option<String>,
+    /// Proxies that have not confirmed the last switch, with what each said last.
+    #[serde(default)]
+    pub late_proxies: BTreeMap<String, String>,
+    /// Connections that wrote to old shards, round the proxies, while it was made.
+    #[serde(default)]
+    pub bypass: Vec<String>,
     /// What to do next: a command, or what to wait for.
     #[serde(default)]
     pub next: String,
@@ -113,6 +127,19 @@ pub struct SourceStatus {
     /// Keys that canaries compared.
     #[serde(default)]
     pub canaries_compared: u64,
+    /// Commands of its live stream whose keys go to different new shards, by name.
+    #[serde(default)]
+    pub spanning_commands: BTreeMap<String, u64>,
+    /// Keys that were read from it again, for such commands and for times that came
+    /// near.
+    #[serde(default)]
+    pub keys_refreshed: u64,
+    /// How often databases of it were flushed or swapped.
+    #[serde(default)]
+    pub flushes: u64,
+    /// Near expiry times that could not be guarded, for want of room.
+    #[serde(default)]
+    pub times_unguarded: u64,
     /// Keys that had expired before its snapshot, and were not sent.
     #[serde(default)]
     pub keys_expired: u64,
@@ -181,6 +208,10 @@ impl JobStatus {
             verified_age_ms: None,
             canaries_compared: 0,
             canaries_differing: 0,
+            fence: None,
+            no_fence_because: None,
+            late_proxies: BTreeMap::new(),
+            bypass: Vec::new(),
             next: String::new(),
             aborted_switches: 0,
             last_abort: None,
@@ -243,11 +274,14 @@ impl JobStatus {
         match record {
             Record::FollowingBegan { .. } if *has_switched => {}
             Record::FollowingBegan { copied, .. } => self.copied = *copied,
-            Record::SwitchCommitted { .. } => {
+            Record::SwitchCommitted { late, bypass, .. } => {
                 *has_switched = true;
                 self.verified_at_ms = None;
                 self.aborted_switches = 0;
                 self.last_abort = None;
+                let late = late.iter().map(|proxy| (proxy.clone(), String::new()));
+                self.late_proxies = late.collect();
+                self.bypass.clone_from(bypass);
             }
             Record::Verified { at_ms, .. } => self.verified_at_ms = Some(*at_ms),
             Record::VerifyDiffered { .. }
@@ -257,6 +291,7 @@ impl JobStatus {
                 self.aborted_switches += 1;
                 self.last_abort = Some(why.clone());
             }
+            Record::SwitchIntended { fence, .. } => self.fence = Some(*fence),
             Record::Failed { why, .. } => self.last_failure = Some(why.clone()),
             _ => {}
         }
@@ -284,6 +319,14 @@ impl SourceStatus {
             lag_ms: row.canary.lag_ms,
             commands_applied: row.commands_sent,
             canaries_compared: row.canary.keys_compared,
+            spanning_commands: row
+                .spanning_commands
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count))
+                .collect(),
+            keys_refreshed: row.keys_refreshed,
+            flushes: row.flushes,
+            times_unguarded: row.times_unguarded,
             keys_expired: row.keys_expired,
             keys_by_commands: row.keys_by_commands,
             keys_unheld: row.shortfalls.cannot_hold,
@@ -400,6 +443,15 @@ impl fmt::Display for JobStatus {
         }
         if !self.doing.is_empty() {
             write!(f, " | {}", self.doing)?;
+        }
+        if let Some(why) = &self.no_fence_because {
+            write!(f, " | no fence on the servers: {why}")?;
+        }
+        for (proxy, said) in &self.late_proxies {
+            write!(f, " | late: {proxy} {said}")?;
+        }
+        for writer in &self.bypass {
+            write!(f, " | BYPASS: {writer}")?;
         }
         if let Some(rate) = self.throttled_to_bytes_per_s {
             write!(f, " | copy at most {}/s", Bytes(rate))?;

@@ -3,44 +3,63 @@
 //! The decision is written but not synced: a sync would cost milliseconds in
 //! which clients wait. It survives the end of this process, which is the crash
 //! after which a commit could still be on its way. After a power cut nothing of
-//! ours is on its way any more, and what the proxies say is enough (`recovery.rs`).
+//! ours is on its way any more, and what the proxies and the route record say is
+//! enough (`recovery.rs`).
 //!
 //! From the marker on the mover applies nothing more, until an abort: a key that
 //! expires at its old owner after the switch must not be deleted at its new one.
 //!
 //! When commits go out it lets go of the sources.
 //!
-//! Invariant: once the machine is past its return nothing here gives up; a stop
-//! is only offered to it as a wish.
+//! | step | its way back |
+//! |---|---|
+//! | stage, hold, arm | the abort; a proxy's own lease ends a hold as well |
+//! | fence, marker | `uncut`, then the fence is lowered, then the abort |
+//! | decision, route record, commit | none: repeated until it is through |
+//!
+//! Invariants: once the machine is past its return nothing here gives up; a stop
+//! is only offered to it as a wish. Before a fence is lowered nobody wants it
+//! any more, so that no post raises it again.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::clock::now_ms;
 use super::cutover::{Action, Cutover, Entry, Event, Misstep, Pause, ProxyIndex};
+use super::fence::FenceLevel;
+use super::fencing::Fences;
 use super::history::{JobLog, RecordError, Safety};
-use super::mover::{MarkerReport, MoveError, Position};
-use super::moving::{MarkerApplied, Moving};
+use super::mover::Position;
+use super::moving::Moving;
 use super::proxies::{Fleet, SwitchTerms};
 use super::record::{Direction, ProxyPause, Record, StreamPosition};
 use super::status::JobStatus;
 use super::stop::Stop;
 use crate::planted::{self, Planted};
+use waits::{Cut, Waits};
+
+mod waits;
 
 /// How a switch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwitchEnd {
-    /// Every proxy is on the new route.
-    Committed(Vec<ProxyPause>),
+    /// Every proxy is on the new route, but for late ones, which are on none.
+    Committed {
+        /// What the clients of the others felt.
+        proxies: Vec<ProxyPause>,
+        /// Who has not confirmed.
+        late: Vec<ProxyIndex>,
+    },
     /// Every proxy is on the old route.
     Aborted {
         /// What made it impossible.
         why: String,
+        /// Who has not confirmed.
+        late: Vec<ProxyIndex>,
     },
     /// Some proxies have not confirmed within the time that was given.
     Unfinished {
@@ -65,6 +84,10 @@ pub enum SwitchError {
 pub struct Switching<'a> {
     /// The proxies.
     pub fleet: &'a mut Fleet,
+    /// The servers.
+    pub fences: &'a Fences,
+    /// What the servers are told once it is decided.
+    pub route: &'a str,
     /// What every call says.
     pub terms: &'a SwitchTerms,
     /// The job's journal.
@@ -101,57 +124,32 @@ impl Switching<'_> {
         mut taking: Option<Taking<'m>>,
     ) -> Result<SwitchEnd, SwitchError> {
         let mut waits = Waits::new(self.patience);
-        waits.failure = moving.map(failure);
+        waits.watch_for_failure(moving);
         let mut journal_failure = None;
         let mut last_failures = vec![String::new(); self.fleet.len()];
         loop {
             for action in actions.drain(..) {
-                match action {
-                    Action::Record(entry) => {
-                        waits.ready.push_back(self.record(
-                            entry,
-                            &waits.positions,
-                            &mut journal_failure,
-                        ));
-                    }
-                    Action::Call {
-                        proxy,
-                        call,
-                        attempt,
-                    } => self.fleet.ask(proxy, call, attempt, self.terms),
-                    Action::StartDeadline => waits.deadline = Some(Instant::now() + self.hold),
-                    Action::PublishMarker if planted::is_on(Planted::CommitBeforeMarker) => {
-                        let nothing = MarkerReport {
-                            elapsed: Duration::ZERO,
-                            sources: Vec::new(),
-                        };
-                        let applied = Event::Applied(MarkerApplied::of(&nothing));
-                        waits.ready.push_back(applied);
-                    }
-                    Action::PublishMarker => {
-                        let taking = taking.take();
-                        let how = (self.direction, self.restarts);
-                        waits.marker = moving.map(|moving| marker(moving, self.terms, how, taking));
-                    }
-                }
+                self.perform(
+                    action,
+                    &mut waits,
+                    (moving, &mut taking),
+                    &mut journal_failure,
+                );
             }
+            waits.step_is(machine.patience());
             self.say(&machine);
             match &machine {
-                Cutover::Committed(pauses) => {
-                    let pauses = pauses
-                        .iter()
-                        .map(|(proxy, pause)| self.pause(*proxy, *pause));
-                    return Ok(SwitchEnd::Committed(pauses.collect()));
-                }
-                Cutover::Aborted(why) => {
+                Cutover::Committed(end) => return Ok(self.committed(end)),
+                Cutover::Aborted { why, outstanding } => {
                     return match journal_failure {
                         Some(failure) => Err(SwitchError::Record(failure)),
                         None => Ok(SwitchEnd::Aborted {
                             why: self.in_words(why),
+                            late: outstanding.iter().copied().collect(),
                         }),
                     };
                 }
-                Cutover::Aborting(_) => {
+                Cutover::Unfencing { .. } | Cutover::Aborting(_) => {
                     waits.forget_the_way_on();
                     if let Some(moving) = moving {
                         moving.uncut();
@@ -164,7 +162,7 @@ impl Switching<'_> {
                     }
                 }
                 // Written keys are at their targets, and there is no way back.
-                Cutover::Deciding(_) => waits.failure = None,
+                Cutover::Deciding(_) | Cutover::Publishing(_) => waits.look_no_more(),
                 _ => {}
             }
             let Some(event) = waits.next(&mut *self.fleet, &mut *self.stop).await else {
@@ -185,6 +183,88 @@ impl Switching<'_> {
         }
     }
 
+    fn perform<'w, M: Moving>(
+        &mut self,
+        action: Action,
+        waits: &mut Waits<'w>,
+        (moving, taking): (Option<&'w M>, &mut Option<Taking<'w>>),
+        journal_failure: &mut Option<RecordError>,
+    ) where
+        Self: 'w,
+    {
+        match action {
+            Action::Record(entry) => {
+                let recorded = self.record(entry, &waits.positions, journal_failure);
+                waits.ready.push_back(recorded);
+            }
+            Action::Call {
+                proxy,
+                call,
+                attempt,
+            } => self.fleet.ask(proxy, call, attempt, self.terms),
+            Action::StartDeadline => waits.deadline = Some(Instant::now() + self.hold),
+            Action::StartPatience(step) => waits.be_patient(step),
+            Action::PublishMarker | Action::RaiseFence
+                if planted::is_on(Planted::CommitBeforeMarker)
+                    || (planted::is_on(Planted::RollbackWithoutMarker)
+                        && !self.direction.is_forward()) =>
+            {
+                waits.pretend_to_cut(action == Action::RaiseFence);
+            }
+            Action::PublishMarker => waits.cut(moving, self.cut(taking), None),
+            Action::RaiseFence if planted::is_on(Planted::FenceSkipped) => {
+                waits.cut(moving, self.cut(taking), None);
+                waits.ready.push_back(Event::Fenced);
+            }
+            Action::RaiseFence => waits.cut(moving, self.cut(taking), Some(self.fences)),
+            Action::LowerFence => {
+                // First nobody wants it, then what came behind it is applied, then it goes.
+                waits.forget_the_way_on();
+                if let Some(moving) = moving {
+                    moving.uncut();
+                }
+                waits.lower(self.fences);
+            }
+            Action::KeepRoute if planted::is_on(Planted::RouteRecordSkipped) => {
+                if self.terms.fenced {
+                    waits.ready.push_back(Event::RouteKept);
+                }
+            }
+            Action::KeepRoute => {
+                waits.keep_route(self.fences, self.route, self.terms.fenced);
+                if planted::is_on(Planted::UnfencedEarly) {
+                    drop(self.fences.lower());
+                }
+            }
+        }
+    }
+
+    fn cut<'w>(&self, taking: &mut Option<Taking<'w>>) -> Cut<'w> {
+        Cut {
+            label: format!("switch-{}", self.terms.incarnation),
+            restarts: self.restarts,
+            taking: taking.take(),
+        }
+    }
+
+    /// What the sources of this switch are fenced with.
+    fn level(&self) -> FenceLevel {
+        match self.terms.fenced {
+            true => FenceLevel::Acl,
+            false => FenceLevel::ProxiesOnly,
+        }
+    }
+
+    fn committed(&self, end: &super::cutover::Committed) -> SwitchEnd {
+        let pauses = end.done.iter();
+        SwitchEnd::Committed {
+            proxies: pauses
+                .map(|(proxy, pause)| self.pause(*proxy, *pause))
+                .collect(),
+            late: end.outstanding.iter().copied().collect(),
+        }
+    }
+
     fn record(
         &mut self,
         entry: Entry,
@@ -199,6 +279,7 @@ impl Switching<'_> {
                     at_ms,
                     incarnation,
                     direction: self.direction,
+                    fence: self.level(),
                 };
                 self.log.record(intent, Safety::Synced)
             }
@@ -239,6 +320,9 @@ impl Switching<'_> {
 
     fn unconfirmed(&self, machine: &Cutover) -> Vec<String> {
         match machine {
+            Cutover::Staging(state) | Cutover::Holding(state) | Cutover::Arming(state) => {
+                state.unanswered().map(|at| self.fleet.name(at)).collect()
+            }
             Cutover::Committing(state) => {
                 state.uncommitted().map(|at| self.fleet.name(at)).collect()
             }
@@ -276,117 +360,5 @@ impl Switching<'_> {
             super::cutover::AbortReason::Proxy { failure, .. } => failure.to_string(),
             other => other.to_string(),
         }
-    }
-}
-
-type Wait<'m, T> = Pin<Box<dyn Future<Output = T> + Send + 'm>>;
-type MarkerWait<'m> = Wait<'m, Result<(MarkerReport, Vec<Position>), MoveError>>;
-type FailureWait<'m> = Wait<'m, MoveError>;
-
-fn marker<'m, M: Moving>(
-    moving: &'m M,
-    terms: &SwitchTerms,
-    (direction, restarts): (Direction, u64),
-    taking: Option<Taking<'m>>,
-) -> MarkerWait<'m> {
-    let label = format!("switch-{}", terms.incarnation);
-    let skipped = !direction.is_forward() && planted::is_on(Planted::RollbackWithoutMarker);
-    Box::pin(async move {
-        let report = match skipped {
-            true => MarkerReport::default(),
-            false => moving.cut(&label, restarts).await?,
-        };
-        // Not later: what clients write after the commit has to come behind them.
-        let positions = match taking {
-            Some(taking) => taking.await,
-            None => Vec::new(),
-        };
-        Ok((report, positions))
-    })
-}
-
-fn failure<'m, M: Moving>(moving: &'m M) -> FailureWait<'m> {
-    Box::pin(moving.failed())
-}
-
-/// Everything a switch may be waiting for.
-struct Waits<'m> {
-    ready: VecDeque<Event>,
-    marker: Option<MarkerWait<'m>>,
-    /// Taken when the marker was applied.
-    positions: Vec<Position>,
-    /// Looked at until the decision.
-    failure: Option<FailureWait<'m>>,
-    deadline: Option<Instant>,
-    patience_ends: Option<Instant>,
-    stop_was_told: bool,
-}
-
-impl Waits<'_> {
-    fn new(patience: Option<Duration>) -> Self {
-        Self {
-            ready: VecDeque::new(),
-            marker: None,
-            positions: Vec::new(),
-            failure: None,
-            deadline: None,
-            patience_ends: patience.map(|patience| Instant::now() + patience),
-            stop_was_told: false,
-        }
-    }
-
-    fn forget_the_way_on(&mut self) {
-        self.marker = None;
-        self.failure = None;
-        self.deadline = None;
-    }
-
-    /// The next event; `None` when patience ended.
-    async fn next(&mut self, fleet: &mut Fleet, stop: &mut Stop) -> Option<Event> {
-        if let Some(event) = self.ready.pop_front() {
-            return Some(event);
-        }
-        tokio::select! {
-            biased;
-            // Before any answer: the last arm leads to the decision.
-            error = until_done(&mut self.failure) => {
-                self.failure = None;
-                Some(Event::MoverFailed(error.to_string()))
-            }
-            event = fleet.next() => Some(event),
-            report = until_done(&mut self.marker) => {
-                self.marker = None;
-                Some(match report {
-                    Ok((report, positions)) => {
-                        self.positions = positions;
-                        Event::Applied(MarkerApplied::of(&report))
-                    }
-                    Err(error) => Event::MarkerFailed(error.to_string()),
-                })
-            }
-            () = until(self.deadline) => {
-                self.deadline = None;
-                Some(Event::Deadline)
-            }
-            () = stop.requested(), if !self.stop_was_told => {
-                self.stop_was_told = true;
-                Some(Event::GiveUp("the job was told to stop".to_owned()))
-            }
-            () = until(self.patience_ends) => None,
-        }
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until_done<T>(wait: &mut Option<Wait<'_, T>>) -> T {
-    match wait {
-        Some(wait) => wait.as_mut().await,
-        None => std::future::pending().await,
     }
 }

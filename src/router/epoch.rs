@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::RESERVED_PREFIX;
 use super::layout::{Layout, ShardIndex};
 use super::moves::{Move, Moves};
 
@@ -55,6 +56,8 @@ pub enum Route {
     Wait,
     /// Nowhere: the key is moving and the gate is fenced.
     TryAgain,
+    /// Nowhere, ever: the key is one of our own ([`RESERVED_PREFIX`]).
+    Reserved,
 }
 
 impl Epoch {
@@ -100,9 +103,20 @@ impl Routing {
         }
     }
 
-    /// Decides for one key.
+    /// Decides for one key of a client.
     #[inline]
     pub fn route(&self, key: &[u8]) -> Route {
+        // One byte tells for nearly all keys.
+        if key.first() == RESERVED_PREFIX.first() && key.starts_with(RESERVED_PREFIX) {
+            return Route::Reserved;
+        }
+        self.place(key)
+    }
+
+    /// The same for a name that is no key of a shard that we move keys of, or no
+    /// key at all: nothing is reserved among those.
+    #[inline]
+    pub fn place(&self, key: &[u8]) -> Route {
         match &self.gate {
             Gate::Open => Route::To(self.layout.owner(key)),
             Gate::Held(moves) => shut(moves, key, Route::Wait),
@@ -135,6 +149,23 @@ mod tests {
             })
             .unwrap(),
         )
+    }
+
+    #[test]
+    fn keys_of_our_own_are_routed_nowhere() {
+        let routing = Routing::open(Epoch(1), layout(&[1, 2]));
+        assert_eq!(routing.route(b"__keyferry:cp:j:0"), Route::Reserved);
+        assert_eq!(routing.route(b"__keyferry:"), Route::Reserved);
+        for key in [
+            &b"__keyferry"[..],
+            b"__keyferrY:x",
+            b"_",
+            b"",
+            b"x__keyferry:",
+        ] {
+            assert!(matches!(routing.route(key), Route::To(_)));
+        }
+        assert!(matches!(routing.place(b"__keyferry:x"), Route::To(_)));
     }
 
     #[test]

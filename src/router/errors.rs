@@ -203,6 +203,11 @@ impl ErrorReply {
         ))
     }
 
+    /// A key is one of our own ([`super::RESERVED_PREFIX`]).
+    pub fn reserved_key() -> Self {
+        Self::new("ERR keys that begin with \"__keyferry:\" are reserved")
+    }
+
     /// Two keys of one request are on different shards. The beginning is Redis
     /// Cluster's, which clients know; then come the keys and their shards.
     pub fn cross_shard(one: (&[u8], &str), other: (&[u8], &str)) -> Self {

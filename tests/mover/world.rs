@@ -40,9 +40,14 @@ pub async fn start(config: MoverConfig) -> Result<Mover, MoveError> {
 }
 
 pub fn layout(servers: &[&RedisServer], distribution: DistributionKind) -> Arc<Layout> {
-    let shard = |server: &&RedisServer| ShardSpec {
+    let addresses: Vec<String> = servers.iter().map(|server| server.address()).collect();
+    layout_at(&addresses, distribution)
+}
+
+pub fn layout_at(addresses: &[String], distribution: DistributionKind) -> Arc<Layout> {
+    let shard = |address: &String| ShardSpec {
         name: None,
-        addr: server.address(),
+        addr: address.clone(),
         weight: 1,
         slots: None,
     };
@@ -51,7 +56,7 @@ pub fn layout(servers: &[&RedisServer], distribution: DistributionKind) -> Arc<L
         distribution,
         hash_tag: Some("{}".parse().unwrap()),
         route: Vec::new(),
-        shards: servers.iter().map(shard).collect(),
+        shards: addresses.iter().map(shard).collect(),
         earlier: None,
     };
     Arc::new(Layout::new(spec).unwrap())

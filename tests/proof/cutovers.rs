@@ -1,5 +1,6 @@
 //! The scenarios without a mistake: nobody finds anything.
 
+use crate::proof::disturbed;
 use crate::proof::scenarios::{self, Scenario, alone};
 use crate::support::seeded;
 
@@ -44,4 +45,52 @@ fn a_job_killed_with_its_commits_under_way_goes_on_forward() {
 fn a_damaged_record_of_the_journal_is_not_believed() {
     let name = "a_damaged_record_of_the_journal_is_not_believed";
     is_clean(name, scenarios::journal_is_damaged);
+}
+
+#[test]
+fn lanes_that_break_apply_each_batch_once() {
+    let name = "lanes_that_break_apply_each_batch_once";
+    is_clean(name, disturbed::lanes_break_while_followed);
+}
+
+#[test]
+fn keys_that_are_renewed_while_the_target_sleeps_live_on() {
+    let name = "keys_that_are_renewed_while_the_target_sleeps_live_on";
+    is_clean(name, disturbed::target_sleeps_longer_than_keys_live);
+}
+
+#[test]
+fn commands_whose_keys_part_are_followed() {
+    let name = "commands_whose_keys_part_are_followed";
+    is_clean(name, disturbed::spanning_commands);
+}
+
+#[test]
+fn connections_that_a_shard_closes_run_nothing_twice() {
+    let name = "connections_that_a_shard_closes_run_nothing_twice";
+    is_clean(name, disturbed::shard_closes_connections);
+}
+
+#[test]
+fn a_proxy_that_is_stopped_over_the_switch_serves_no_old_route() {
+    let name = "a_proxy_that_is_stopped_over_the_switch_serves_no_old_route";
+    is_clean(name, disturbed::proxy_stopped_over_the_switch);
+}
+
+#[test]
+fn a_proxy_that_is_cut_off_over_the_switch_serves_no_old_route() {
+    let name = "a_proxy_that_is_cut_off_over_the_switch_serves_no_old_route";
+    is_clean(name, disturbed::proxy_cut_off_over_the_switch);
+}
+
+#[test]
+fn there_and_back_keeps_what_was_written_meanwhile() {
+    let name = "there_and_back_keeps_what_was_written_meanwhile";
+    is_clean(name, disturbed::there_and_back);
+}
+
+#[test]
+fn old_servers_that_sleep_at_the_rollback_cost_time_only() {
+    let name = "old_servers_that_sleep_at_the_rollback_cost_time_only";
+    is_clean(name, disturbed::old_servers_asleep_at_the_rollback);
 }

@@ -169,6 +169,11 @@ pub enum Call {
     Persist,
     /// BLPOP with a time in seconds.
     Pop,
+    /// LMOVE of the first token to the end of another queue.
+    Shift {
+        /// The other queue's number.
+        to: u32,
+    },
 }
 
 /// What was answered.

@@ -6,7 +6,7 @@
 //! workload  seeded clients that make a history
 //! linear  tokens  expiry   what is wrong with one
 //! admin_link  world        servers, proxies, the job, and where to stop them
-//! scenarios                worlds from their start to their checks
+//! scenarios  disturbed     worlds from their start to their checks
 //! ```
 
 #![allow(
@@ -17,6 +17,7 @@
 )]
 
 pub mod admin_link;
+pub mod disturbed;
 pub mod expiry;
 pub mod history;
 pub mod linear;

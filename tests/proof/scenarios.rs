@@ -13,10 +13,10 @@ use super::world::{Planted, World};
 use crate::support::{Job, Shape, wait_until};
 
 /// Replies before, between and after the steps.
-const REPLIES: u64 = 6_000;
+pub const REPLIES: u64 = 6_000;
 
 /// How long a step of the job may take to come.
-const STEP_LIMIT: Duration = Duration::from_secs(20);
+pub const STEP_LIMIT: Duration = Duration::from_secs(20);
 
 /// These want a whole machine: one at a time.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -28,14 +28,14 @@ pub fn alone() -> MutexGuard<'static, ()> {
 pub type Scenario = fn(&mut Rng, Planted) -> World;
 
 /// Two servers become three, and hash and distribution change: most keys move.
-fn most_keys_move(planted: Planted) -> World {
+pub fn most_keys_move(planted: Planted) -> World {
     let old = Shape("murmur", "modula", &[0, 1]);
     let new = Shape("fnv1a_64", "ketama", &[0, 1, 2]);
     World::new(&old, &new, planted, "")
 }
 
 /// A load that leaves no pause between requests.
-fn dense() -> LoadOptions {
+pub fn dense() -> LoadOptions {
     LoadOptions {
         pause_us_max: 500,
         ..LoadOptions::default()
@@ -43,8 +43,12 @@ fn dense() -> LoadOptions {
 }
 
 /// A world with its load, and a job that waits for its switch.
-fn ready(rng: &mut Rng, planted: Planted, load: LoadOptions, args: &[&str]) -> (World, Job) {
-    let mut world = most_keys_move(planted);
+pub fn ready(rng: &mut Rng, planted: Planted, load: LoadOptions, args: &[&str]) -> (World, Job) {
+    ready_in(most_keys_move(planted), rng, load, args)
+}
+
+/// The same in this world.
+pub fn ready_in(mut world: World, rng: &mut Rng, load: LoadOptions, args: &[&str]) -> (World, Job) {
     world.start_load(load, rng);
     world.let_work(REPLIES);
     let mut job = world.start_job(&[&["--switch", "manual"], args].concat());
@@ -53,7 +57,12 @@ fn ready(rng: &mut Rng, planted: Planted, load: LoadOptions, args: &[&str]) -> (
 }
 
 /// Goes on behind the switch, and ends the job.
-fn to_the_end(world: &mut World, job: &mut Job) {
+pub fn to_the_end(world: &mut World, job: &mut Job) {
+    end_with(world, job, true);
+}
+
+/// The same; `faultless`: no client may have seen an error.
+pub fn end_with(world: &mut World, job: &mut Job, faultless: bool) {
     world.let_work(REPLIES);
     if world.wait_state(job, &["switched"]).is_some() {
         let complete = job.verb("complete", &["--yes", "--purge"]);
@@ -63,7 +72,7 @@ fn to_the_end(world: &mut World, job: &mut Job) {
         }
         world.let_work(REPLIES / 4);
     }
-    world.check(true);
+    world.check(faultless);
     job.kill();
 }
 

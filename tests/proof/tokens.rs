@@ -32,12 +32,15 @@ pub fn check_tokens(keys: &BTreeMap<Key, Vec<Op>>, contents: &Contents) -> Vec<F
                 account(key, ops, held, &mut found);
                 order(key, ops, held, &mut found);
             }
-            Kind::Queue => queue(key, ops, held, &mut found),
-            Kind::Counter | Kind::Register | Kind::Volatile => {}
+            Kind::Counter | Kind::Register | Kind::Volatile | Kind::Queue => {}
         }
         found.truncate(SHOWN_MAX);
         findings.extend(found);
     }
+    let mut found = Vec::new();
+    queues(keys, contents, &mut found);
+    found.truncate(SHOWN_MAX);
+    findings.extend(found);
     findings
 }
 
@@ -227,9 +230,11 @@ fn counter(key: &Key, ops: &[Op], found: &mut Vec<Finding>) {
 }
 
 /// What was pushed was popped once, or is there; each pop of unknown outcome may
-/// have taken one.
-fn queue(key: &Key, ops: &[Op], held: &[Result<Token, String>], found: &mut Vec<Finding>) {
-    let pushes = pushes(ops);
+/// have taken one. Of all queues together: tokens go from one to another.
+fn queues(keys: &BTreeMap<Key, Vec<Op>>, contents: &Contents, found: &mut Vec<Finding>) {
+    let ops = keys.iter().filter(|(key, _)| key.kind == Kind::Queue);
+    let ops: Vec<Op> = ops.flat_map(|(_, ops)| ops.iter().cloned()).collect();
+    let pushes = pushes(&ops);
     let mut gone: BTreeMap<Token, &Op> = BTreeMap::new();
     let mut pops_unknown = 0;
     for op in ops.iter().filter(|op| op.call == Call::Pop) {
@@ -247,24 +252,21 @@ fn queue(key: &Key, ops: &[Op], held: &[Result<Token, String>], found: &mut Vec<
         }
     }
     let mut there = BTreeSet::new();
-    for item in held {
+    let held = contents.iter().filter(|(key, _)| key.kind == Kind::Queue);
+    for (key, item) in held.flat_map(|(key, held)| held.iter().map(move |item| (key, item))) {
         match item {
             Ok(token) if gone.contains_key(token) => {
-                find(
-                    found,
-                    QUEUES,
-                    format!("{key} holds {token}, which was popped"),
-                );
+                let text = format!("{key} holds {token}, which was popped");
+                find(found, QUEUES, text);
             }
             Ok(token) if !there.insert(*token) => {
-                find(found, QUEUES, format!("{key} holds {token} twice"));
+                find(found, QUEUES, format!("{key} holds {token} a second time"));
             }
             Ok(_) => {}
-            Err(text) => find(
-                found,
-                QUEUES,
-                format!("{key} holds what nobody wrote: {text}"),
-            ),
+            Err(text) => {
+                let text = format!("{key} holds what nobody wrote: {text}");
+                find(found, QUEUES, text);
+            }
         }
     }
     let lost: Vec<&&Op> = pushes

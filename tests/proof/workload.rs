@@ -30,6 +30,9 @@ pub struct LoadOptions {
     pub pause_us_max: u64,
     /// Keys of each kind.
     pub keys: u32,
+    /// Whether commands go from one key to another: of the old layout's servers some
+    /// hold both, of the new one's fewer.
+    pub spanning: bool,
     /// Longest wait for a reply before its connection is given up.
     pub reply_limit: Duration,
 }
@@ -41,6 +44,7 @@ impl Default for LoadOptions {
             pipeline_max: 128,
             pause_us_max: 8_000,
             keys: 40,
+            spanning: false,
             reply_limit: Duration::from_secs(30),
         }
     }
@@ -226,6 +230,10 @@ impl Worker {
             76..=81 => (self.key(Kind::Register), Call::Read),
             82..=90 => self.own_volatile(),
             91..=95 => (self.key(Kind::Volatile), Call::Read),
+            96 if self.options.spanning => {
+                let to = self.key(Kind::Queue).number;
+                (self.key(Kind::Queue), Call::Shift { to })
+            }
             _ => (self.key(Kind::Queue), self.push()),
         }
     }
@@ -375,6 +383,11 @@ fn encode_call(out: &mut Vec<u8>, key: &Key, call: Call, variant: bool) {
         Call::Renew { ms } => command(out, &["PEXPIRE", &name, &ms.to_string()]),
         Call::Persist => command(out, &["PERSIST", &name]),
         Call::Pop => command(out, &["BLPOP", &name, POP_WAIT_S]),
+        Call::Shift { to } => {
+            let (kind, number) = (Kind::Queue, to);
+            let other = Key { kind, number }.to_string();
+            command(out, &["LMOVE", &name, &other, "LEFT", "RIGHT"]);
+        }
     }
 }
 
@@ -410,7 +423,7 @@ fn read_transaction(client: &mut Client) -> io::Result<Outcome> {
 }
 
 /// Words of errors that say that nothing ran.
-const REFUSALS: [&str; 4] = ["TRYAGAIN", "EXECABORT", "NOPERM", "UNBLOCKED"];
+const REFUSALS: [&str; 5] = ["TRYAGAIN", "EXECABORT", "NOPERM", "UNBLOCKED", "CROSSSLOT"];
 
 fn failed(text: &str) -> Outcome {
     match REFUSALS.iter().any(|word| text.starts_with(word)) {
@@ -428,7 +441,9 @@ pub fn outcome(call: Call, reply: &Value) -> Outcome {
     };
     match (call, reply) {
         (_, Value::Error(text)) => failed(text),
-        (Call::Read | Call::Pop, Value::Null) => Outcome::Done(Seen::Value(None)),
+        (Call::Read | Call::Pop | Call::Shift { .. }, Value::Null) => {
+            Outcome::Done(Seen::Value(None))
+        }
         (Call::Read, Value::Bulk(bytes)) => {
             let text = std::str::from_utf8(bytes).ok();
             match text.and_then(|text| text.parse::<i64>().ok()) {
@@ -436,6 +451,7 @@ pub fn outcome(call: Call, reply: &Value) -> Outcome {
                 None => token(bytes),
             }
         }
+        (Call::Shift { .. }, Value::Bulk(bytes)) => token(bytes),
         (Call::Pop, Value::Array(items)) => match items.as_slice() {
             [_, Value::Bulk(bytes)] => token(bytes),
             _ => nonsense(),

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use keyferry::router::RESERVED_PREFIX;
+
 use super::client::{Client, Value};
 
 /// How far the expiry of an [`Expiry::AboutMs`] may be off: the time a request
@@ -383,7 +385,12 @@ pub fn all_keys(client: &mut Client) -> BTreeSet<Vec<u8>> {
     let mut cursor = "0".to_owned();
     loop {
         let page = client.call(&["SCAN", &cursor, "COUNT", "2000"]);
-        keys.extend(bulk_list(&page.items()[1]));
+        let ours = |key: &Vec<u8>| key.starts_with(RESERVED_PREFIX);
+        keys.extend(
+            bulk_list(&page.items()[1])
+                .into_iter()
+                .filter(|key| !ours(key)),
+        );
         cursor = page.items()[0].text();
         if cursor == "0" {
             return keys;

@@ -9,12 +9,14 @@ use crate::reshard::clock::now_ms;
 use crate::reshard::control::{Answer, Verb, ask_job};
 use crate::reshard::history::{History, JobLog, Safety};
 use crate::reshard::job_error::JobError;
+use crate::reshard::logins::Logins;
 use crate::reshard::mover::{Bound, ThrottleChange};
 use crate::reshard::record::Record;
 use crate::reshard::state::JobState;
 use crate::reshard::state_dir::StateDir;
 use crate::reshard::status::JobStatus;
 
+use super::complete::{clear_up_as, settings};
 use super::place::PlaceArgs;
 use super::quantity::{latency_bound, rate_bound, size_bound};
 use super::start::{ask_for_name, can_ask};
@@ -164,7 +166,14 @@ pub fn give_up(args: &TellArgs, verb: Verb) -> ExitStatus {
         }
         match ask(&dir, verb).await? {
             Some(answer) => Ok(print_answer(&answer, args.json)),
-            None => give_up_journal(&dir, verb),
+            None => {
+                if Logins::in_dir(dir.path()).exists() {
+                    let (upstream, token) = settings(args.place.config(), &history.planned.pool)?;
+                    check_can_give_up(&history, verb)?;
+                    clear_up_as(&history, &dir, &upstream, token).await?;
+                }
+                give_up_journal(&dir, verb)
+            }
         }
     })
 }

@@ -15,11 +15,13 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::cli::pool_choice::choose;
 use crate::config;
+use crate::reshard::clearing::clear;
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::{Verb, ask_job};
 use crate::reshard::ending::Ending;
 use crate::reshard::history::{History, JobLog, Safety};
 use crate::reshard::job_error::JobError;
+use crate::reshard::logins::Logins;
 use crate::reshard::mover::{purge, remove_notes};
 use crate::reshard::proxies::{Fleet, ProxyUrl};
 use crate::reshard::purging::{CHECK_EVERY, while_in_force};
@@ -71,6 +73,9 @@ async fn complete(args: &CompleteArgs) -> Result<ExitStatus, Failure> {
     let history = dir.history().map_err(JobError::from)?;
     let history = history.ok_or_else(|| no_job(&dir))?;
     if matches!(history.state, JobState::Completed) {
+        if Logins::in_dir(dir.path()).exists() {
+            clear_up(args, &history, &dir).await?;
+        }
         return Ok(say("the job is completed already"));
     }
     check_switched(&history)?;
@@ -85,6 +90,7 @@ async fn complete(args: &CompleteArgs) -> Result<ExitStatus, Failure> {
         None
     };
     remove_what_was_noted(args, &history).await;
+    clear_up(args, &history, &dir).await?;
     let mut log = JobLog::new(history, journal);
     let record = Record::Completed {
         at_ms: now_ms(),
@@ -153,6 +159,31 @@ fn consent(args: &CompleteArgs, history: &History) -> Result<(), Failure> {
     ask_for_name(&history.planned.pool)
 }
 
+/// Users and keys of the job leave the servers; what does not is told.
+async fn clear_up(args: &CompleteArgs, history: &History, dir: &StateDir) -> Result<(), Failure> {
+    let (upstream, configured) = settings(args.place.config(), &history.planned.pool)?;
+    let token = args.proxies.token(configured.as_ref())?;
+    clear_up_as(history, dir, &upstream, token).await
+}
+
+/// The same, with how to reach servers and proxies.
+pub async fn clear_up_as(
+    history: &History,
+    dir: &StateDir,
+    upstream: &UpstreamConfig,
+    token: Option<Secret>,
+) -> Result<(), Failure> {
+    let planned = &history.planned;
+    let mut fleet = Fleet::new(&planned.pool, urls(&planned.proxies)?, token);
+    let left = clear(&mut fleet, history, upstream, dir.path()).await?;
+    for why in left {
+        print_error(&format!(
+            "warning: users and keys of the job stay on the servers: {why}; run the same command again to remove them"
+        ));
+    }
+    Ok(())
+}
+
 async fn delete_moved(args: &CompleteArgs, history: &History) -> Result<u64, Failure> {
     let planned = &history.planned;
     let (upstream, configured) = settings(args.place.config(), &planned.pool)?;
@@ -192,7 +223,10 @@ async fn remove_what_was_noted(args: &CompleteArgs, history: &History) {
 }
 
 /// How to reach shards and proxies: the config's word, or no passwords.
-fn settings(file: Option<&Path>, pool: &str) -> Result<(UpstreamConfig, Option<Secret>), Failure> {
+pub fn settings(
+    file: Option<&Path>,
+    pool: &str,
+) -> Result<(UpstreamConfig, Option<Secret>), Failure> {
     let Some(file) = file else {
         return Ok((UpstreamConfig::default(), None));
     };

@@ -1,10 +1,13 @@
-//! `keyferry reshard plan`: what would move. Reads files and asks proxies; changes nothing.
+//! `keyferry reshard plan`: what would move. Reads files, asks proxies and the old
+//! shards; changes nothing.
 
 use std::io::Write as _;
 use std::sync::Arc;
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{finish, stdout};
+use crate::reshard::fence::FenceChoice;
+use crate::reshard::fencing;
 use crate::reshard::job_error::JobError;
 use crate::reshard::mover::Attach;
 use crate::reshard::plan::{Plan, PlanInput};
@@ -21,6 +24,9 @@ pub struct PlanArgs {
     /// How old shards would be read: psync, or scan for servers without PSYNC
     #[arg(long, value_name = "HOW", default_value_t = Attach::Psync)]
     attach: Attach,
+    /// What would keep writers of the old route off: auto, acl or proxies
+    #[arg(long, value_name = "HOW", default_value_t = FenceChoice::Auto)]
+    fence: FenceChoice,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -41,7 +47,7 @@ async fn plan(meant: MeantPool, args: &PlanArgs) -> Result<ExitStatus, Failure> 
         Some(agreed) => Arc::new(agreed.layout),
         None => Arc::clone(&meant.config_layout),
     };
-    let (plan, _) = Plan::between(&PlanInput {
+    let (plan, moves) = Plan::between(&PlanInput {
         pool: &meant.pool.name,
         config_layout: &meant.config_layout,
         from: &from,
@@ -50,6 +56,7 @@ async fn plan(meant: MeantPool, args: &PlanArgs) -> Result<ExitStatus, Failure> 
         attach: args.attach,
     })
     .map_err(JobError::from)?;
+    let plan = plan.with_fence(fencing::plan(&moves, &meant.pool.upstream, args.fence).await);
     let mut out = stdout();
     let written = if args.json {
         serde_json::to_writer(&mut out, &plan)

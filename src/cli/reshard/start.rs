@@ -10,6 +10,7 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::logging::Log;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::config::LogConfig;
+use crate::reshard::fence::FenceChoice;
 use crate::reshard::job::Job;
 use crate::reshard::mover::{Attach, Bound, OnConflict, Tapping, Throttle, ThrottleChange};
 use crate::reshard::moving::Movers;
@@ -68,6 +69,10 @@ pub struct StartArgs {
     /// Longest time that requests for moving keys may wait during the switch
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = hold)]
     hold: Duration,
+    /// What keeps writers of the old route off from the switch on: auto (the best that
+    /// servers and proxies allow), acl (nothing less), or proxies (no fence on the servers)
+    #[arg(long, value_name = "HOW", default_value_t = FenceChoice::Auto)]
+    fence: FenceChoice,
     /// A moving key that its target already has: fail, replace it, or skip it
     #[arg(long, value_name = "WHAT", default_value_t = OnConflict::Fail)]
     on_conflict: OnConflict,
@@ -180,6 +185,7 @@ fn request(args: &StartArgs, meant: MeantPool) -> StartRequest {
             },
             hold: args.hold,
             on_conflict: args.on_conflict,
+            fence: args.fence,
             throttle: Throttle::default().with(ThrottleChange {
                 rate_bytes_per_s: args.rate.map(|rate| Bound::At(rate.0)),
                 target_ping_p99_ms_max: args.target_p99,

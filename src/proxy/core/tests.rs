@@ -9,6 +9,7 @@ use super::*;
 use crate::proxy::config::{Compat, EjectConfig, PoolLimits, Protocol, Timeouts};
 use crate::proxy::private_pipes::Role;
 use crate::resp::write_command;
+use crate::router::address::ShardAddress;
 use crate::router::epoch::{Epoch, Gate};
 use crate::router::layout::Layout;
 use crate::router::moves::{Move, Moves};
@@ -18,6 +19,8 @@ use crate::upstream::pipe::PipeError;
 
 mod large;
 mod logins;
+mod refused;
+mod unblocking;
 
 /// A core with shards that the test answers for.
 struct World {
@@ -28,6 +31,7 @@ struct World {
     got: HashMap<u32, Vec<u8>>,
     closed: Vec<u32>,
     shut: Vec<u32>,
+    refusing: Vec<ShardAddress>,
     connect: bool,
 }
 
@@ -77,6 +81,7 @@ impl World {
             got: HashMap::new(),
             closed: Vec::new(),
             shut: Vec::new(),
+            refusing: Vec::new(),
             connect: true,
         }
     }
@@ -99,7 +104,8 @@ impl World {
     fn turn(&mut self) {
         self.core.settle();
         while self.core.has_chores() {
-            let chores = self.core.take_chores();
+            let mut chores = self.core.take_chores();
+            self.refusing.append(&mut chores.refusing);
             self.closed.extend(&chores.close_clients);
             self.shut.extend(&chores.shut_pipes);
             for &key in &chores.dial {
@@ -834,6 +840,7 @@ fn one_that_is_let_go_still_gets_what_is_on_its_way() {
     assert_eq!(world.shut, pipes);
     assert_eq!(world.closed, Vec::<u32>::new());
     let reply = "*2\r\n$1\r\na\r\n$1\r\nx\r\n";
+    world.core.pipe_bytes(pipes[0], b":7\r\n"); // the connection's number
     world.core.pipe_bytes(pipes[0], reply.as_bytes());
     world.core.pipe_failed(pipes[0], PipeError::Closed);
     world.core.pipe_failed(pipes[1], PipeError::Closed);

@@ -30,7 +30,7 @@ impl PoolCore {
         input: &[u8],
         at: usize,
     ) -> Verdict {
-        let shard = match self.routing.route(keyed.key) {
+        let shard = match self.routing.place(keyed.key) {
             Route::To(shard) => shard,
             other => {
                 self.flush(seat, input);
@@ -103,9 +103,9 @@ impl PoolCore {
     /// Asks the shard of `placeholder`, as twemproxy does, or the first one that
     /// is there.
     pub(super) fn version(&mut self, seat: &mut Seat) -> Verdict {
-        let own = match self.routing.route(VERSION_KEY) {
+        let own = match self.routing.place(VERSION_KEY) {
             Route::To(shard) => shard,
-            Route::Wait | Route::TryAgain => ShardIndex(0),
+            Route::Wait | Route::TryAgain | Route::Reserved => ShardIndex(0),
         };
         let Some(own) = self.pipe_for(seat, own) else {
             return Verdict::End;

@@ -35,7 +35,7 @@ impl PoolCore {
             return Start::Wait(Pause::Lane);
         }
         let quiet = started.keyed.quiet;
-        let refusal = match self.routing.route(started.keyed.key) {
+        let refusal = match self.routing.place(started.keyed.key) {
             Route::To(shard) => {
                 let shared = self.seat(key).and_then(|seat| self.pipe_for(&seat, shard));
                 let Some(shared) = shared else {

@@ -66,7 +66,7 @@ impl PoolCore {
                 });
             }
             Route::Wait => ErrorKind::HeldOverflow,
-            Route::TryAgain | Route::To(_) => ErrorKind::Fenced,
+            Route::TryAgain | Route::Reserved | Route::To(_) => ErrorKind::Fenced,
         };
         self.counters.errors.of(kind).inc();
         match quiet {

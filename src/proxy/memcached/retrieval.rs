@@ -39,7 +39,7 @@ impl PoolCore {
         split.begin();
         let mut stop = None;
         for key in several.keys() {
-            match self.routing.route(key) {
+            match self.routing.place(key) {
                 Route::To(shard) => match self.pipe_for(seat, shard) {
                     Some(pipe) => split.add(pipe),
                     None => return Verdict::End,

@@ -60,6 +60,12 @@ pub enum AbortReason {
         /// What was being waited for.
         during: &'static str,
     },
+    /// Nobody is left to switch: no proxy answered its stage in time.
+    #[error("no proxy answered the stage in time")]
+    Nobody,
+    /// A source was not fenced.
+    #[error("the fence failed: {0}")]
+    Fence(String),
     /// The marker did not come through.
     #[error("the marker failed: {0}")]
     Marker(String),
@@ -90,6 +96,16 @@ pub enum Event {
         /// What came of it; the pause is only meaningful for commits.
         outcome: Result<Pause, CallFailure>,
     },
+    /// Every source refuses the old epoch's logins.
+    Fenced,
+    /// A source could not be fenced, or nobody knows whether it is.
+    FenceFailed(String),
+    /// No source refuses the old epoch's logins any more.
+    Unfenced,
+    /// A server keeps the route record.
+    RouteKept,
+    /// Who has not answered by now is not waited for, see [`Action::StartPatience`].
+    PatienceEnded,
     /// Every source's marker is applied at every target.
     Applied(MarkerApplied),
     /// A marker was lost or late.
@@ -118,8 +134,34 @@ pub enum Action {
     },
     /// Start counting `--hold`.
     StartDeadline,
+    /// Start counting the patience with this step; it ends with the step.
+    StartPatience(Step),
     /// Send a marker through every source.
     PublishMarker,
+    /// Fence every source, in one transaction with its marker.
+    RaiseFence,
+    /// Give the old epoch's logins their rights back on every source, and repeat
+    /// it until all are.
+    LowerFence,
+    /// Write the route record on every server.
+    KeepRoute,
+}
+
+/// A step that is not waited for without end when the sources are fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Nobody is held yet.
+    Staging,
+    /// Clients wait at those that answered.
+    Holding,
+    /// Clients wait.
+    Arming,
+    /// Clients wait at those that have not answered.
+    Committing,
+    /// The fence is being lowered, clients wait.
+    Unfencing,
+    /// Clients wait at those that have not answered.
+    Aborting,
 }
 
 /// Journal entries that a switch waits for.

@@ -58,6 +58,9 @@ pub async fn check_targets(cfg: &MoverConfig) -> Result<TargetsChecked, MoveErro
     let placement = Placement::new(&cfg.moves);
     let placement = match cfg.begin {
         Begin::Copy => clear_targets(&cfg, placement).await?,
+        Begin::Resume if cfg.on_conflict == OnConflict::Skip => {
+            return Err(MoveError::SkipCannotResume);
+        }
         // What targets hold is the copy that is gone on with.
         Begin::Resume | Begin::Follow(_) => placement,
     };

@@ -252,6 +252,31 @@ pub enum MoveError {
         /// The source's address.
         source_server: ShardAddress,
     },
+    /// Too many keys end soon for their exact times to be set while clients wait.
+    #[error(
+        "source {source_server}: {count} keys end within seconds, more than the {max} whose times can be set at a switch: try again when fewer do"
+    )]
+    TooManyEnding {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// How many.
+        count: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// Targets were too slow while a switch was prepared: keys may have ended
+    /// there before the commands that renewed them came.
+    #[error(
+        "source {source_server}: commands took {lag_ms} ms to its targets while a switch was prepared, more than the {max_ms} ms in which no key can end unseen"
+    )]
+    TooFarBehind {
+        /// The source's address.
+        source_server: ShardAddress,
+        /// The longest.
+        lag_ms: u64,
+        /// The bound.
+        max_ms: u64,
+    },
     /// A marker did not come back in time.
     #[error("the marker sent to source {source_server} was not applied within {waited_ms} ms")]
     MarkerLate {
@@ -326,6 +351,8 @@ impl MoveError {
             | MoveError::MarkerLate { .. }
             | MoveError::KeeperLate { .. }
             | MoveError::Restarted { .. }
+            | MoveError::TooManyEnding { .. }
+            | MoveError::TooFarBehind { .. }
             | MoveError::Tap { .. }
             | MoveError::Stopped => Retry::RunAgain,
             MoveError::TargetRefused { reply, .. } | MoveError::Answer { reply, .. }
@@ -341,7 +368,10 @@ impl MoveError {
     /// again by the same mover.
     pub fn is_of_a_moment(&self) -> bool {
         match self {
-            MoveError::Restarted { .. } | MoveError::MarkerLate { .. } => true,
+            MoveError::Restarted { .. }
+            | MoveError::MarkerLate { .. }
+            | MoveError::TooManyEnding { .. }
+            | MoveError::TooFarBehind { .. } => true,
             MoveError::Link { role, cause, .. } => {
                 *role == Role::Source && cause.blame() != Blame::Configuration
             }

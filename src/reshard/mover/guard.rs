@@ -1,345 +1,494 @@
-//! Keeps volatile keys alive on targets while we lag behind their source. Pure.
+//! Keeps volatile keys alive on targets for as long as we may lag behind their
+//! source. Pure.
 //!
-//! A target is a master: it ends a key at its time. If the source renewed the
-//! key before that time and we bring the renewal after it, the key is lost. So
-//! until the source is followed closely, expiry times that are near are sent
-//! `GUARD_MS` later than they are, and the key is remembered:
+//! A target is a master: it ends a key at its time. If the source renewed the key
+//! before that time and we bring the renewal after it, the key is lost. So
 //!
 //! ```text
-//! lagging:    SET k v PXAT t   -->  SET k v PXAT t+GUARD      remember k
-//! followed:   settle (`settle`): PEXPIREAT k with the source's time, for all remembered
+//! a time within the horizon     sent GUARD_MS later than it is      its name is remembered
+//! a later one                   sent as it is                       in the far table, by hash
+//! a command on a key of the far table whose time is within the horizon by now:
+//!                               not sent, the key is read again (`pending`)
 //! ```
 //!
-//! Nothing stays too long by it: a source sends DEL for each key that ends.
+//! The horizon is longer than a command can be under way, and shrinks:
+//!
+//! ```text
+//! copying 1 h -> following 15 min -> prepared for a cut 2 s -> cut: none, all is exact
+//! ```
+//!
+//! Whenever it does, the remembered keys' times are read from the source and set
+//! at their place in the stream (`settle`): exact ones for those beyond the new
+//! horizon. A preparation ends by itself when its number is not in force any more
+//! (`Stance`); keys that were touched meanwhile, and would not have been sent
+//! otherwise, are read again then, since a target may have been slower than 2 s.
+//!
+//! Nothing stays too long by it: a source sends DEL for each key that ends, and a
+//! cut is not through before every time is exact.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
+use crate::planted::{self, Planted};
 use crate::router::commands::ArgList;
 
+use super::compare::State;
+use super::config::{TARGET_PATIENCE_MS_MAX, TARGET_SILENCE_MS_MAX};
+use super::far::{Far, Full};
 use super::placement::TargetIndex;
-use super::route::Args;
+use super::route::{Args, copy_db};
+use super::times::{Time, fields_end_at_ms, is};
 
 /// How much later than its time a guarded key ends on its target.
 pub(super) const GUARD_MS: i64 = 7 * 24 * 3_600_000;
-/// Times further away than this are safe without a guard: no lag is as long.
-const HORIZON_MS: i64 = 3_600_000;
+/// While the copy is under way.
+const COPYING_MS: i64 = 3_600_000;
+/// While the source is followed: a target may be silent, and out of reach, for
+/// minutes.
+const FOLLOWING_MS: i64 = 900_000;
+/// Before a cut.
+pub(super) const PREPARED_MS: i64 = 2_000;
+/// A command may be under way for this long once a cut is prepared.
+pub(super) const PREPARED_LAG_MS_MAX: u64 = 1_000;
 /// Keys remembered at most, for each source; later ones are counted, not guarded.
 const GUARDED_KEYS_MAX: usize = 2_000_000;
 /// Bytes of names remembered at most, for each source.
 const GUARDED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Keys touched during a preparation that are remembered.
+const TOUCHED_KEYS_MAX: usize = 200_000;
+/// Guarded keys whose times a cut sets at most: clients wait for it.
+pub(super) const CUT_KEYS_MAX: usize = 2_000;
 
-/// (database, key) -> target.
-pub(super) type Guarded = HashMap<(u32, Box<[u8]>), TargetIndex>;
+const _: () = assert!(
+    FOLLOWING_MS as u64 > TARGET_SILENCE_MS_MAX + TARGET_PATIENCE_MS_MAX,
+    "a lane is given up before a command on it can be as late as the horizon"
+);
+const _: () = assert!(
+    PREPARED_MS as u64 >= 2 * PREPARED_LAG_MS_MAX,
+    "two samples of the lag cover any command"
+);
+
+/// Which preparation for a cut is in force; shared with the mover.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stance(Arc<Numbers>);
+
+#[derive(Debug, Default)]
+struct Numbers {
+    last: AtomicU64,
+    /// 0: none.
+    in_force: AtomicU64,
+}
+
+impl Stance {
+    /// A new preparation is in force; its number.
+    pub(super) fn prepare(&self) -> u64 {
+        let number = self.0.last.fetch_add(1, Ordering::AcqRel) + 1;
+        self.0.in_force.store(number, Ordering::Release);
+        number
+    }
+
+    /// None is.
+    pub(super) fn relax(&self) {
+        self.0.in_force.store(0, Ordering::Release);
+    }
+
+    fn in_force(&self) -> u64 {
+        self.0.in_force.load(Ordering::Acquire)
+    }
+}
+
+/// What the horizon shrinks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shrink {
+    Following,
+    /// By the preparation of this number.
+    Prepared(u64),
+}
+
+/// Remembered keys.
+pub(super) type Guarded = Vec<(u32, Bytes, TargetIndex)>;
+
+/// What is to be done about a key's time on its target.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Exact {
+    /// It is guarded and stays so.
+    Kept,
+    /// It is gone.
+    Gone,
+    /// It does not end.
+    Endless,
+    /// It ends then.
+    At(i64),
+}
+
+/// When a command was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Given {
+    /// Just now.
+    Now,
+    /// Some time ago: what it counts from now on is not known exactly.
+    Before,
+}
 
 /// The guard of one source.
 #[derive(Debug)]
 pub(super) struct Guard {
-    active: bool,
-    keys: Guarded,
-    keys_max: usize,
+    /// Whether anything is guarded.
+    on: bool,
+    horizon_ms: i64,
+    stance: Stance,
+    /// Number of the preparation that it takes part in; 0: none.
+    prepared: u64,
+    /// A cut was met: every time is sent as it is.
+    cut: bool,
+    names: HashMap<u32, HashMap<Bytes, TargetIndex>>,
     bytes: usize,
+    keys_max: usize,
+    far: Far,
+    /// Of hashes, by the field that ends first.
+    fields: Far,
+    touched: Vec<(u32, Bytes)>,
     unguarded: u64,
 }
 
-/// How an expiry time is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Time {
-    /// Which argument it is.
-    index: usize,
-    /// Milliseconds in its unit.
-    unit_ms: i64,
-    /// Unix time, or from now.
-    absolute: bool,
-}
-
 impl Guard {
-    pub(super) fn new() -> Guard {
+    pub(super) fn new(stance: Stance) -> Guard {
         Guard {
-            active: true,
-            keys: HashMap::new(),
-            keys_max: GUARDED_KEYS_MAX,
+            on: true,
+            horizon_ms: COPYING_MS,
+            stance,
+            prepared: 0,
+            cut: false,
+            names: HashMap::new(),
             bytes: 0,
+            keys_max: GUARDED_KEYS_MAX,
+            far: Far::new(),
+            fields: Far::new(),
+            touched: Vec::new(),
             unguarded: 0,
         }
     }
 
-    /// How many near expiry times were sent as they are, for want of room to
-    /// remember their keys.
+    /// The same, as it was in the beginning.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Guard::new(self.stance.clone());
+    }
+
+    /// From now on nothing is guarded.
+    pub(super) fn turn_off(&mut self) {
+        self.begin_anew();
+        self.on = false;
+    }
+
+    /// How many near expiry times were sent as they are, or are not known, for
+    /// want of room.
     pub(super) fn unguarded(&self) -> u64 {
         self.unguarded
     }
 
+    /// How many keys are guarded.
+    pub(super) fn count(&self) -> usize {
+        self.names.values().map(HashMap::len).sum()
+    }
+
+    /// Whether it takes part in a preparation.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.prepared != 0
+    }
+
     /// Whether the key ends later on its target than it says.
     pub(super) fn guards(&self, db: u32, key: &[u8]) -> bool {
-        !self.keys.is_empty() && self.keys.contains_key(&(db, Box::from(key)))
+        self.names
+            .get(&db)
+            .is_some_and(|names| names.contains_key(key))
     }
 
-    /// Ends the guard; what it remembered is to be settled.
-    pub(super) fn lift(&mut self) -> Guarded {
-        self.active = false;
-        self.bytes = 0;
-        std::mem::take(&mut self.keys)
+    /// All of them.
+    pub(super) fn guarded(&self) -> Guarded {
+        let of_db = |(db, names): (&u32, &HashMap<Bytes, TargetIndex>)| {
+            let db = *db;
+            let keys = names.iter().map(move |(key, to)| (db, key.clone(), *to));
+            keys.collect::<Vec<_>>()
+        };
+        self.names.iter().flat_map(of_db).collect()
     }
 
-    /// Takes a key that an earlier run may have guarded.
-    pub(super) fn recall(&mut self, db: u32, key: &[u8], target: TargetIndex) {
-        self.remember(db, key, target);
+    /// Shrinks the horizon; the keys whose times are to be read.
+    pub(super) fn shrink(&mut self, to: Shrink) -> Guarded {
+        match to {
+            Shrink::Following => self.horizon_ms = FOLLOWING_MS,
+            Shrink::Prepared(number) if self.stance.in_force() == number => self.prepared = number,
+            // It was taken back meanwhile.
+            Shrink::Prepared(_) => return Guarded::new(),
+        }
+        self.guarded()
     }
 
-    /// The time to send for a key of the snapshot.
-    pub(super) fn snapshot_time(
+    /// A cut was met, or is over.
+    pub(super) fn set_cut(&mut self, cut: bool) {
+        self.cut = cut;
+    }
+
+    /// After a preparation that is not in force any more: the keys to be read again.
+    pub(super) fn relaxed(&mut self) -> Vec<(u32, Bytes)> {
+        if self.prepared == 0 || self.stance.in_force() == self.prepared {
+            return Vec::new();
+        }
+        self.prepared = 0;
+        std::mem::take(&mut self.touched)
+    }
+
+    fn horizon_ms(&self) -> i64 {
+        match (self.cut, self.prepared) {
+            (true, _) => 0,
+            (_, 0) => self.horizon_ms,
+            _ => PREPARED_MS,
+        }
+    }
+
+    /// Whether a target may have ended the key before a command on it arrives.
+    pub(super) fn is_ending(&self, db: u32, key: &[u8], now_ms: impl Fn() -> i64) -> bool {
+        let margin_ms = self.horizon_ms().max(PREPARED_MS);
+        let of_key = self.far.get(db, key);
+        let first = of_key.into_iter().chain(self.fields.get(db, key)).min();
+        first.is_some_and(|at| at < now_ms().saturating_add(margin_ms))
+    }
+
+    /// The time to send for a key that is brought as a whole.
+    pub(super) fn time_of(
         &mut self,
-        db: u32,
-        key: &[u8],
+        (db, key): (u32, &[u8]),
+        target: TargetIndex,
+        at_ms: Option<i64>,
+        now_ms: i64,
+    ) -> Option<i64> {
+        self.forget(db, key);
+        at_ms.map(|at| self.guarded_time((db, key), target, at, now_ms))
+    }
+
+    /// The same for a time that is sent with its key's name.
+    fn guarded_time(
+        &mut self,
+        (db, key): (u32, &[u8]),
         target: TargetIndex,
         at_ms: i64,
         now_ms: i64,
     ) -> i64 {
-        let near = at_ms.saturating_sub(now_ms) < HORIZON_MS;
-        if near && self.remember(db, key, target) {
+        if !self.on {
+            return at_ms;
+        }
+        let near = at_ms.saturating_sub(now_ms) < self.horizon_ms();
+        if near && planted::is_on(Planted::GuardSkipped) {
+            return at_ms;
+        }
+        if near && !self.cut && self.remember(db, key, target) {
+            self.far.forget(db, key);
             return at_ms.saturating_add(GUARD_MS);
         }
+        self.forget_time(db, key);
+        self.know(db, key, at_ms);
         at_ms
     }
 
-    /// The arguments to send instead of a command of the stream, if others.
+    fn know(&mut self, db: u32, key: &[u8], at_ms: i64) {
+        if let Err(Full) = self.far.set(db, key, at_ms) {
+            self.unguarded += 1;
+        }
+    }
+
+    /// Fields of the key end then, or sooner: its target has their exact times.
+    pub(super) fn fields_end(&mut self, db: u32, key: &[u8], at_ms: i64) {
+        if self.on && self.fields.set_soonest(db, key, at_ms) == Err(Full) {
+            self.unguarded += 1;
+        }
+    }
+
+    /// A key that an earlier run may have guarded.
+    pub(super) fn recall(&mut self, db: u32, key: &[u8], target: TargetIndex) {
+        self.remember(db, key, target);
+    }
+
+    /// One that its target has with this time.
+    pub(super) fn recall_exact(&mut self, db: u32, key: &[u8], at_ms: i64) {
+        self.know(db, key, at_ms);
+    }
+
+    /// The key is gone, or does not end any more.
+    pub(super) fn forget(&mut self, db: u32, key: &[u8]) {
+        self.forget_time(db, key);
+        self.fields.forget(db, key);
+    }
+
+    /// The key itself does not end any more.
+    fn forget_time(&mut self, db: u32, key: &[u8]) {
+        self.far.forget(db, key);
+        if let Some(names) = self.names.get_mut(&db)
+            && names.remove(key).is_some()
+        {
+            self.bytes -= key.len();
+        }
+    }
+
+    /// The arguments to send instead of a command of the stream, if others; what
+    /// it does to times is noted. Its keys are `keys`, all for `target`.
     pub(super) fn rewrite(
         &mut self,
         db: u32,
         target: TargetIndex,
         args: Args<'_>,
+        given: Given,
         now_ms: impl Fn() -> i64,
     ) -> Option<Vec<Vec<u8>>> {
-        if !self.active {
+        if !self.on {
             return None;
         }
-        self.follow_copies(db, target, args);
-        let time = find_time(args)?;
-        let number: i64 = std::str::from_utf8(args.arg(time.index))
-            .ok()?
-            .parse()
-            .ok()?;
-        let stated_ms = number.checked_mul(time.unit_ms)?;
-        let left_ms = if time.absolute {
-            stated_ms.saturating_sub(now_ms())
-        } else {
-            stated_ms
-        };
-        if left_ms >= HORIZON_MS || !self.remember(db, args.arg(1), target) {
-            return None;
+        let key = args.arg(1);
+        if self.prepared != 0 {
+            for index in 1..args.len() {
+                self.touch(db, args.arg(index), &now_ms);
+            }
         }
-        let later = number.saturating_add(GUARD_MS / time.unit_ms).to_string();
-        // NX, XX, GT and LT compare with a time that is not the source's: it has
-        // decided already, so they are left out.
-        let count = if is_expire(args.arg(0)) {
-            3
+        let Some(time) = Time::find(args) else {
+            self.note(db, target, args, &now_ms);
+            return None;
+        };
+        let at_ms = time.at_ms(args, &now_ms)?;
+        let sent_ms = if given == Given::Before && !time.absolute && !self.cut {
+            // Set right when the horizon shrinks.
+            match self.remember(db, key, target) {
+                true => at_ms.saturating_add(GUARD_MS),
+                false => at_ms,
+            }
         } else {
-            args.len()
+            self.guarded_time((db, key), target, at_ms, now_ms())
         };
-        let arg = |index: usize| match index == time.index {
-            true => later.clone().into_bytes(),
-            false => args.arg(index).to_vec(),
+        let same = sent_ms == at_ms && !time.is_of_the_source(args);
+        (!same).then(|| time.with(args, sent_ms))
+    }
+
+    /// What a command without a time does to those of its keys.
+    fn note(&mut self, db: u32, target: TargetIndex, args: Args<'_>, now_ms: impl Fn() -> i64) {
+        let name = args.arg(0);
+        let key = args.arg(1);
+        if let Some(at_ms) = fields_end_at_ms(args, now_ms) {
+            self.fields_end(db, key, at_ms);
+            return;
+        }
+        if self.names.is_empty() && self.far.is_empty() && self.fields.is_empty() {
+            return;
+        }
+        let one = |names: &[&[u8]]| names.iter().any(|other| is(name, other));
+        if one(&[b"del", b"unlink"]) {
+            for index in 1..args.len() {
+                self.forget(db, args.arg(index));
+            }
+        } else if is(name, b"persist") {
+            self.forget_time(db, key);
+        } else if one(&[b"restore", b"restore-asking"]) {
+            self.forget(db, key);
+        } else if is(name, b"set") {
+            if !(3..args.len()).any(|at| is(args.arg(at), b"keepttl")) {
+                self.forget(db, key);
+            }
+        } else if one(&[b"rename", b"renamenx"]) {
+            self.follow((db, key), (db, args.arg(2)), target);
+            self.forget(db, key);
+        } else if is(name, b"copy") {
+            let to_db = copy_db(args).unwrap_or(db);
+            self.follow((db, key), (to_db, args.arg(2)), target);
+        } else if is(name, b"move") {
+            let number = std::str::from_utf8(args.arg(2)).ok();
+            if let Some(to_db) = number.and_then(|text| text.parse().ok()) {
+                self.follow((db, key), (to_db, key), target);
+                self.forget(db, key);
+            }
+        }
+    }
+
+    /// A copy has the time of its original.
+    fn follow(&mut self, from: (u32, &[u8]), to: (u32, &[u8]), target: TargetIndex) {
+        if from == to {
+            return;
+        }
+        self.forget(to.0, to.1);
+        if self.guards(from.0, from.1) {
+            self.remember(to.0, to.1, target);
+        } else if let Some(at_ms) = self.far.get(from.0, from.1) {
+            self.know(to.0, to.1, at_ms);
+        }
+        if let Some(at_ms) = self.fields.get(from.0, from.1) {
+            self.fields_end(to.0, to.1, at_ms);
+        }
+    }
+
+    /// A command on the key is sent that would not have been without a preparation.
+    fn touch(&mut self, db: u32, key: &[u8], now_ms: impl Fn() -> i64) {
+        let of_key = self.far.get(db, key);
+        let Some(at_ms) = of_key.into_iter().chain(self.fields.get(db, key)).min() else {
+            return;
         };
-        Some((0..count).map(arg).collect())
+        if at_ms >= now_ms().saturating_add(self.horizon_ms) {
+            return;
+        }
+        if self.touched.len() < TOUCHED_KEYS_MAX {
+            self.touched.push((db, Bytes::copy_from_slice(key)));
+        } else {
+            self.unguarded += 1;
+        }
     }
 
     fn remember(&mut self, db: u32, key: &[u8], target: TargetIndex) -> bool {
-        if !self.active {
-            return false;
-        }
-        let id = (db, Box::from(key));
-        if self.keys.contains_key(&id) {
+        if self.guards(db, key) {
             return true;
         }
-        let room = self.keys.len() < self.keys_max && self.bytes < GUARDED_BYTES_MAX;
+        let room = self.count() < self.keys_max && self.bytes < GUARDED_BYTES_MAX;
         if room {
             self.bytes += key.len();
-            self.keys.insert(id, target);
+            let names = self.names.entry(db).or_default();
+            names.insert(Bytes::copy_from_slice(key), target);
         } else {
             self.unguarded += 1;
         }
         room
     }
 
-    /// A copy has the guarded time of its original.
-    fn follow_copies(&mut self, db: u32, target: TargetIndex, args: Args<'_>) {
-        let name = args.arg(0);
-        let number = |index: usize| -> Option<u32> {
-            std::str::from_utf8(args.arg(index)).ok()?.parse().ok()
-        };
-        let (to_db, to_key) = if name.eq_ignore_ascii_case(b"move") {
-            (number(2), args.arg(1))
-        } else if name.eq_ignore_ascii_case(b"copy") {
-            let has_db = args.arg(3).eq_ignore_ascii_case(b"db");
-            let replaced = args.arg(4).eq_ignore_ascii_case(b"db");
-            let to_db = match (has_db, replaced) {
-                (true, _) => number(4),
-                (_, true) => number(5),
-                _ => Some(db),
-            };
-            (to_db, args.arg(2))
-        } else if name.eq_ignore_ascii_case(b"rename") || name.eq_ignore_ascii_case(b"renamenx") {
-            (Some(db), args.arg(2))
-        } else {
-            return;
-        };
-        if self.keys.contains_key(&(db, Box::from(args.arg(1)))) {
-            self.remember(to_db.unwrap_or(db), to_key, target);
+    /// What to do about a key that has been read from the source.
+    pub(super) fn settle(
+        &mut self,
+        (db, key): (u32, &[u8]),
+        at_source: &State,
+        now_ms: i64,
+    ) -> Exact {
+        match at_source {
+            State::Missing => {
+                self.forget(db, key);
+                Exact::Gone
+            }
+            State::Here {
+                expires_at_ms: None,
+                ..
+            } => {
+                self.forget_time(db, key);
+                Exact::Endless
+            }
+            State::Here {
+                expires_at_ms: Some(at),
+                ..
+            } => {
+                let near = at.saturating_sub(now_ms) < self.horizon_ms();
+                if near && !self.cut && self.guards(db, key) {
+                    return Exact::Kept;
+                }
+                self.forget_time(db, key);
+                self.know(db, key, *at);
+                Exact::At(*at)
+            }
         }
-    }
-}
-
-fn is_expire(name: &[u8]) -> bool {
-    [&b"pexpireat"[..], b"expireat", b"pexpire", b"expire"]
-        .iter()
-        .any(|expire| name.eq_ignore_ascii_case(expire))
-}
-
-/// Where a command says when its first key ends.
-fn find_time(args: Args<'_>) -> Option<Time> {
-    let time = |index, unit_ms, absolute| {
-        Some(Time {
-            index,
-            unit_ms,
-            absolute,
-        })
-    };
-    let name = args.arg(0).to_ascii_lowercase();
-    match name.as_slice() {
-        b"pexpireat" => time(2, 1, true),
-        b"expireat" => time(2, 1000, true),
-        b"pexpire" => time(2, 1, false),
-        b"expire" => time(2, 1000, false),
-        b"psetex" => time(2, 1, false),
-        b"setex" => time(2, 1000, false),
-        b"set" => {
-            (3..args.len()).find_map(|at| match args.arg(at).to_ascii_lowercase().as_slice() {
-                b"pxat" => time(at + 1, 1, true),
-                b"exat" => time(at + 1, 1000, true),
-                b"px" => time(at + 1, 1, false),
-                b"ex" => time(at + 1, 1000, false),
-                _ => None,
-            })
-        }
-        b"restore" if args.arg(2) != b"0" => {
-            let absolute = (4..args.len()).any(|at| args.arg(at).eq_ignore_ascii_case(b"absttl"));
-            time(2, 1, absolute)
-        }
-        _ => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::resp::{RequestLimits, RequestScanner, write_command};
-
-    const NOW: i64 = 1_000_000_000_000;
-    const TARGET: TargetIndex = TargetIndex(1);
-
-    fn rewrite(guard: &mut Guard, words: &[&str]) -> Option<String> {
-        let mut bytes = Vec::new();
-        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-        write_command(&mut bytes, &words);
-        let mut scanner = RequestScanner::new(RequestLimits::default());
-        let request = scanner.scan(&bytes).unwrap().unwrap();
-        let args = Args {
-            bytes: request.bytes,
-            spans: request.args,
-        };
-        let args = guard.rewrite(0, TARGET, args, || NOW)?;
-        Some(String::from_utf8(args.join(&b' ')).unwrap())
-    }
-
-    #[test]
-    fn near_times_are_sent_later_and_their_keys_remembered() {
-        let mut guard = Guard::new();
-        let soon = (NOW + 5000).to_string();
-        let later = (NOW + 5000 + GUARD_MS).to_string();
-        for (words, expected) in [
-            (
-                vec!["SET", "a", "v", "PXAT", &soon],
-                format!("SET a v PXAT {later}"),
-            ),
-            (
-                vec!["PEXPIREAT", "b", &soon, "GT"],
-                format!("PEXPIREAT b {later}"),
-            ),
-            (
-                vec!["setex", "c", "5", "v"],
-                format!("setex c {} v", 5 + GUARD_MS / 1000),
-            ),
-            (
-                vec!["RESTORE", "d", &soon, "x", "ABSTTL"],
-                format!("RESTORE d {later} x ABSTTL"),
-            ),
-        ] {
-            assert_eq!(rewrite(&mut guard, &words), Some(expected));
-        }
-        assert_eq!(rewrite(&mut guard, &["RENAME", "a", "e"]), None);
-        assert_eq!(
-            rewrite(&mut guard, &["COPY", "b", "f", "REPLACE", "DB", "3"]),
-            None
-        );
-        let keys = guard.lift();
-        let mut names: Vec<(u32, &[u8])> = keys.keys().map(|(db, key)| (*db, &key[..])).collect();
-        names.sort();
-        assert_eq!(
-            names,
-            [
-                (0, &b"a"[..]),
-                (0, b"b"),
-                (0, b"c"),
-                (0, b"d"),
-                (0, b"e"),
-                (3, b"f")
-            ]
-        );
-    }
-
-    #[test]
-    fn the_rest_is_sent_as_it_is() {
-        let mut guard = Guard::new();
-        let far = (NOW + HORIZON_MS).to_string();
-        for words in [
-            vec!["SET", "k", "v"],
-            vec!["SET", "k", "px", "KEEPTTL"],
-            vec!["PEXPIREAT", "k", &far],
-            vec!["RESTORE", "k", "0", "x"],
-            vec!["INCR", "k"],
-        ] {
-            assert_eq!(rewrite(&mut guard, &words), None, "{words:?}");
-        }
-        assert!(guard.lift().is_empty());
-        let soon = (NOW + 1).to_string();
-        assert_eq!(
-            rewrite(&mut guard, &["PEXPIREAT", "k", &soon]),
-            None,
-            "the guard is lifted"
-        );
-    }
-
-    #[test]
-    fn what_finds_no_room_is_sent_as_it_is_and_counted() {
-        let mut guard = Guard::new();
-        guard.keys_max = 1;
-        let soon = (NOW + 5000).to_string();
-        assert!(rewrite(&mut guard, &["PEXPIREAT", "a", &soon]).is_some());
-        assert!(rewrite(&mut guard, &["PEXPIREAT", "a", &soon]).is_some());
-        assert_eq!(guard.unguarded(), 0);
-        assert_eq!(rewrite(&mut guard, &["PEXPIREAT", "b", &soon]), None);
-        assert_eq!(guard.snapshot_time(0, b"c", TARGET, NOW, NOW), NOW);
-        assert_eq!(guard.unguarded(), 2);
-        guard.lift();
-        assert_eq!(rewrite(&mut guard, &["PEXPIREAT", "d", &soon]), None);
-        assert_eq!(guard.unguarded(), 2, "the guard is lifted");
-    }
-
-    #[test]
-    fn a_snapshot_key_that_ended_is_still_sent() {
-        let mut guard = Guard::new();
-        let sent = guard.snapshot_time(0, b"k", TARGET, NOW - 50, NOW);
-        assert_eq!(sent, NOW - 50 + GUARD_MS);
-        assert_eq!(guard.lift().len(), 1);
-    }
-}
+mod tests;

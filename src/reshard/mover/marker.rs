@@ -16,9 +16,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::compare::Seen;
-use super::guard::Guarded;
+use super::error::MoveError;
+use super::guard::{Guarded, Shrink};
 use super::placement::TargetIndex;
-use super::settle::Fix;
 
 /// The channel our markers are published on.
 pub(super) const MARKER_CHANNEL: &[u8] = b"__keyferry";
@@ -41,12 +41,17 @@ pub(super) enum Expected {
         reads: Vec<TargetReads>,
         remarks: Remarks,
     },
-    /// The end of the guard: what it remembered goes to the settler.
-    Lift(oneshot::Sender<Guarded>),
-    /// Exact expiry times, read from the source together with the marker.
-    Fixes {
+    /// The guard's horizon shrinks: what it remembered goes to the settler.
+    Shrink {
+        to: Shrink,
+        guarded: oneshot::Sender<Guarded>,
+    },
+    /// Expiry times, read from the source together with the marker.
+    Times {
         db: u32,
-        fixes: oneshot::Receiver<Vec<Fix>>,
+        keys: Vec<(Bytes, TargetIndex)>,
+        /// In the order of the keys.
+        times: oneshot::Receiver<Vec<Seen>>,
     },
     /// Pending keys, read from the source together with the marker.
     Refresh {
@@ -57,6 +62,8 @@ pub(super) enum Expected {
         /// Told when they are taken.
         met: oneshot::Sender<()>,
     },
+    /// All keys of a pending database were read again.
+    Rescanned { db: u32, met: oneshot::Sender<()> },
     /// All times are right: the source is followed.
     Settled,
 }
@@ -106,6 +113,8 @@ pub(super) struct Board(Arc<Mutex<Markers>>);
 #[derive(Debug, Default)]
 struct Markers {
     expected: HashMap<Vec<u8>, Expected>,
+    /// Why the last cut was not let through, if it was not.
+    refused: Option<MoveError>,
     /// How often the stream was lost: what belongs to an older one is void.
     history: u64,
 }
@@ -124,6 +133,16 @@ impl Board {
             markers.expected.insert(message, what);
         }
         holds
+    }
+
+    /// The source task does not let a cut through.
+    pub(super) fn refuse_cut(&self, why: MoveError) {
+        self.markers().refused = Some(why);
+    }
+
+    /// Why it did not, if so.
+    pub(super) fn refused_cut(&self) -> Option<MoveError> {
+        self.markers().refused.take()
     }
 
     /// What was to come with a marker that may not have been published.

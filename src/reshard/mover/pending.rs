@@ -77,10 +77,11 @@ impl Pending {
         self.0.count.load(Ordering::Acquire) == 0
     }
 
-    pub(super) fn mark(&self, db: u32, key: &[u8]) -> Result<(), TooMany> {
+    /// Whether it was not pending before.
+    pub(super) fn mark(&self, db: u32, key: &[u8]) -> Result<bool, TooMany> {
         let mut table = self.table();
         if table.has(db, key) {
-            return Ok(());
+            return Ok(false);
         }
         let count: usize = table.keys.values().map(HashSet::len).sum();
         if count >= table.keys_max || table.bytes >= PENDING_BYTES_MAX {
@@ -92,7 +93,7 @@ impl Pending {
         table.keys.entry(db).or_default().insert(key.clone());
         table.waiting.push_back((db, key));
         self.changed(table);
-        Ok(())
+        Ok(true)
     }
 
     /// Whether the key itself is pending.
@@ -117,6 +118,11 @@ impl Pending {
             table.rescans.push_back(db);
         }
         self.changed(table);
+    }
+
+    /// Whether all keys of a database are to be read again.
+    pub(super) fn is_rescanning(&self, db: u32) -> bool {
+        self.table().rescans.contains(&db)
     }
 
     /// The database to be listed next.
@@ -256,7 +262,7 @@ mod tests {
             pending.mark(0, key.as_bytes()).unwrap();
         }
         assert_eq!(pending.mark(0, b"d"), Err(TooMany));
-        assert_eq!(pending.mark(0, b"a"), Ok(()), "it is there");
+        assert_eq!(pending.mark(0, b"a"), Ok(false), "it is there");
         assert_eq!(pending.take(2), due(0, &["a", "b"]));
         pending.clear();
         pending.give_back(due(0, &["a", "b"]).unwrap());

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
+use crate::planted::{self, Planted};
 use crate::rdb::{RawValue, ValueType};
 use crate::resp::write_command;
 use crate::restore::{
@@ -294,6 +295,19 @@ impl LaneQueue {
         if self.ops.is_empty() && self.load == Load::Bare {
             return Ok(());
         }
+        if planted::is_on(Planted::CheckpointOutsideMulti) && self.holds_once() {
+            let gathered = std::mem::replace(&mut self.bytes, MULTI.to_vec());
+            let ops = std::mem::take(&mut self.ops);
+            let db = std::mem::replace(&mut self.db, 0);
+            self.load = Load::Repeatable;
+            self.send(offset, at).await?;
+            (self.bytes, self.ops, self.db) = (gathered, ops, db);
+            self.load = Load::Once;
+        }
+        self.send(offset, at).await
+    }
+
+    async fn send(&mut self, offset: u64, at: Option<&StreamAt>) -> Result<(), MoveError> {
         let (carriage, bytes) = self.seal(at);
         // A batch larger than the whole queue passes alone.
         let share = u32::try_from(bytes.len())
@@ -322,7 +336,8 @@ impl LaneQueue {
     fn seal(&mut self, at: Option<&StreamAt>) -> (Carriage, Bytes) {
         self.select(0);
         let load = std::mem::replace(&mut self.load, Load::Bare);
-        if load > Load::Bare {
+        let is_noted = load == Load::Once && planted::is_on(Planted::CheckpointOutsideMulti);
+        if load > Load::Bare && !is_noted {
             self.checkpoint.sequence += 1;
             self.checkpoint.at = at.cloned();
             self.noted = Instant::now();

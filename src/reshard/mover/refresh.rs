@@ -18,12 +18,13 @@ use tokio::sync::{oneshot, watch};
 use super::error::MoveError;
 use super::keyspace::KeyWalk;
 use super::link::{Link, Patience, info_field};
-use super::marker::{Board, Expected, Nonces};
+use super::marker::{Board, Expected, MARKER_CHANNEL, Nonces};
 use super::pending::{Due, Pending, TooMany};
 use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::reads::{Clock, Depth, read_at_marker};
 use super::verify::{batches, sizes};
 
+const PUBLISH: &str = "publish a marker";
 const SELECT: &str = "choose a database (SELECT)";
 /// Keys that are sized together; those of a batch are among them.
 const SIZED_KEYS_MAX: usize = 512;
@@ -179,7 +180,25 @@ impl Refresher {
             }
             walk.reconnected();
         }
-        self.pending.rescanned(db);
+        self.say_rescanned(history, db).await
+    }
+
+    /// Behind all of its keys' markers.
+    async fn say_rescanned(&mut self, history: u64, db: u32) -> Result<(), MoveError> {
+        let message = self.nonces.next("rescan");
+        let (met, taken) = oneshot::channel();
+        let expected = Expected::Rescanned { db, met };
+        if !self.board.expect_in(history, message.clone(), expected) {
+            return Ok(());
+        }
+        let args: [&[u8]; 3] = [b"PUBLISH", MARKER_CHANNEL, &message];
+        let mut patience = Patience::default();
+        // Published twice, a marker counts once.
+        while let Err(error) = self.link.call(PUBLISH, &args).await {
+            self.link.revive(&mut patience, error).await?;
+        }
+        // Gone without a word, it is void with its stream.
+        let _ = self.link.keep_until(taken).await?;
         Ok(())
     }
 

@@ -55,7 +55,6 @@ pub(super) enum Doubt {
     /// It is pending (`pending`): what it has is old.
     Pending,
     /// Its time comes soon, and it may have ended there before the command arrives.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the guard tells of it next"))]
     Ending,
 }
 

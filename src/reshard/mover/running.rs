@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::planted::{self, Planted};
 use crate::router::address::ShardAddress;
@@ -15,9 +15,11 @@ use super::config::{
     Attach, FOLLOWING_MARKER_MS_MAX, FOLLOWING_RETRY_MS, MARKER_MS_MAX, PASS_MARKER_MS_MAX,
 };
 use super::error::MoveError;
-use super::marker::{Board, Expected, Nonces};
+use super::guard::Stance;
+use super::marker::{Board, Expected, MARKER_CHANNEL, Nonces};
 use super::placement::Placement;
 use super::progress::{MoverProgress, SourceRow};
+use super::settle::Ask;
 use super::strain::Held;
 use super::tasks::{Failure, Tasks};
 use super::verify::{RECHECKS_SCAN_MIN, Verifier, VerifyOptions, VerifyReport, verify};
@@ -31,6 +33,17 @@ pub struct MarkerReport {
     pub sources: Vec<(ShardAddress, Duration)>,
 }
 
+/// A marker that somebody else publishes: together with a fence, in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Herald {
+    /// Where.
+    pub source: ShardAddress,
+    /// On which channel.
+    pub channel: &'static [u8],
+    /// The marker.
+    pub message: Vec<u8>,
+}
+
 /// What `start` puts together.
 pub(super) struct MoverParts {
     pub(super) placement: Arc<Placement>,
@@ -39,6 +52,9 @@ pub(super) struct MoverParts {
     pub(super) boards: Vec<Board>,
     pub(super) publishers: Vec<mpsc::Sender<Vec<u8>>>,
     pub(super) lane_counts: Vec<usize>,
+    /// Of the sources that are tapped.
+    pub(super) settlers: Vec<(ShardAddress, mpsc::Sender<Ask>)>,
+    pub(super) stance: Stance,
     pub(super) cut: watch::Sender<Option<u64>>,
     pub(super) nonces: Arc<Nonces>,
     pub(super) rows: Vec<Arc<SourceRow>>,
@@ -120,7 +136,7 @@ impl Mover {
     /// # Errors
     /// Whatever made the mover fail, or [`MoveError::MarkerLate`].
     pub async fn marker(&self, label: &str) -> Result<MarkerReport, MoveError> {
-        self.pass(label, Expected::Barrier).await
+        self.pass(label, Expected::Barrier, None).await
     }
 
     /// As [`Mover::marker`], but no source is read on behind it: until
@@ -131,12 +147,34 @@ impl Mover {
     /// # Errors
     /// As [`Mover::marker`], or [`MoveError::Restarted`] when sources were copied
     /// anew more often than `restarts`: what was verified before does not hold
-    /// for them; or [`MoveError::Unheld`]. The cut stays until [`Mover::uncut`].
+    /// for them; or [`MoveError::Unheld`], [`MoveError::TooManyEnding`] or
+    /// [`MoveError::TooFarBehind`]. The cut stays until [`Mover::uncut`].
     pub async fn cut(&self, label: &str, restarts: u64) -> Result<MarkerReport, MoveError> {
+        self.cut_with(label, restarts, None).await
+    }
+
+    /// As [`Mover::cut`]; with `heralds` we publish nothing, each source's marker
+    /// is handed there.
+    ///
+    /// # Errors
+    /// As [`Mover::cut`].
+    pub async fn cut_with(
+        &self,
+        label: &str,
+        restarts: u64,
+        heralds: Option<mpsc::Sender<Herald>>,
+    ) -> Result<MarkerReport, MoveError> {
         let number = self.cuts.fetch_add(1, Ordering::Relaxed);
+        for board in &self.parts.boards {
+            // Of an earlier one that nobody waited for.
+            let _ = board.refused_cut();
+        }
         self.parts.cut.send_replace(Some(number));
         let cut = |passed| Expected::Cut { number, passed };
-        let report = self.pass(label, cut).await?;
+        let report = self.pass(label, cut, heralds).await.map_err(|error| {
+            let mut refused = self.parts.boards.iter().filter_map(Board::refused_cut);
+            refused.next().unwrap_or(error)
+        })?;
         let rows = self.progress_now().sources;
         if let Some(unheld) = rows.iter().find(|row| row.shortfalls.cannot_hold > 0) {
             return Err(MoveError::Unheld {
@@ -155,8 +193,42 @@ impl Mover {
         )
     }
 
-    /// Reads the sources on.
+    /// Makes a cut quick: gives all keys that do not end within seconds their
+    /// exact expiry times, so that few are left for the cut itself. To be called
+    /// just before it, since commands must reach the targets fast from here on;
+    /// [`Mover::uncut`] takes it back.
+    ///
+    /// # Errors
+    /// Whatever made the mover fail, or [`MoveError::Restarted`].
+    pub async fn prepare_cut(&self) -> Result<(), MoveError> {
+        let number = self.parts.stance.prepare();
+        let preparing = async {
+            let mut waiting = Vec::new();
+            for (server, settler) in &self.parts.settlers {
+                let (done, prepared) = oneshot::channel();
+                let asked = settler.send(Ask::Prepare { number, done }).await;
+                asked.map_err(|_| MoveError::Stopped)?;
+                waiting.push((server, prepared));
+            }
+            let limit = Duration::from_millis(MARKER_MS_MAX);
+            for (server, prepared) in waiting {
+                let prepared = tokio::time::timeout(limit, prepared).await;
+                let prepared = prepared.map_err(|_| MoveError::MarkerLate {
+                    source_server: server.clone(),
+                    waited_ms: MARKER_MS_MAX,
+                })?;
+                prepared.map_err(|_| MoveError::Restarted {
+                    source_server: server.clone(),
+                })?;
+            }
+            Ok(())
+        };
+        self.at_work(preparing).await
+    }
+
+    /// Reads the sources on, after a cut or its preparation.
     pub fn uncut(&self) {
+        self.parts.stance.relax();
         self.parts.cut.send_replace(None);
     }
 
@@ -164,6 +236,7 @@ impl Mover {
         &self,
         label: &str,
         what: impl Fn(mpsc::Sender<()>) -> Expected,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> Result<MarkerReport, MoveError> {
         let waited_ms = match self.progress_now().is_by_passes() {
             false => MARKER_MS_MAX,
@@ -172,7 +245,7 @@ impl Mover {
         let limit = Duration::from_millis(waited_ms);
         let passing = async {
             let started = Instant::now();
-            let mut waiting: Vec<_> = self.send_markers(label, what).await?;
+            let mut waiting: Vec<_> = self.send_markers(label, what, heralds).await?;
             if planted::is_on(Planted::MarkerIgnored) && label.starts_with("switch") {
                 waiting.clear();
             }
@@ -202,11 +275,12 @@ impl Mover {
         self.at_work(passing).await
     }
 
-    /// Hands the marker to all publishers before waiting for any.
+    /// Hands the marker to all publishers, or heralds, before waiting for any.
     async fn send_markers(
         &self,
         label: &str,
         what: impl Fn(mpsc::Sender<()>) -> Expected,
+        heralds: Option<mpsc::Sender<Herald>>,
     ) -> Result<Vec<(ShardAddress, mpsc::Receiver<()>, usize)>, MoveError> {
         let parts = &self.parts;
         let servers = parts.placement.sources().iter();
@@ -222,8 +296,20 @@ impl Mover {
             let (passed, receiver) = mpsc::channel(words);
             let message = parts.nonces.next(label);
             board.expect(message.clone(), what(passed));
-            let sent = publisher.send(message).await;
-            sent.map_err(|_| MoveError::Stopped)?;
+            let is_sent = match &heralds {
+                None => publisher.send(message).await.is_ok(),
+                Some(heralds) => {
+                    let herald = Herald {
+                        source: server.clone(),
+                        channel: MARKER_CHANNEL,
+                        message,
+                    };
+                    heralds.send(herald).await.is_ok()
+                }
+            };
+            if !is_sent {
+                return Err(MoveError::Stopped);
+            }
             waiting.push((server.clone(), receiver, words));
         }
         Ok(waiting)

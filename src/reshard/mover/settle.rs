@@ -1,9 +1,10 @@
-//! Gives guarded keys their exact expiry times, once their source is followed
-//! closely (see `guard`).
+//! Gives guarded keys their exact expiry times whenever the guard's horizon
+//! shrinks (see `guard`).
 //!
 //! ```text
-//! Drained --barrier comes back fast--> Lifted --each batch: times as of a marker--> Settled
-//!    ^---------------- the source began anew, and its copy is drained again --------'
+//! Drained   barrier comes back fast -> horizon 15 min -> times as of markers -> Settled
+//! Prepare                              horizon 2 s    -> times as of markers -> told
+//! Exact     at a cut: the few keys that are left      -> times as of markers
 //! ```
 //!
 //! The times are read from the source together with a marker, and set on the
@@ -15,12 +16,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::resp::write_command;
-
-use super::compare::State;
 use super::config::{FOLLOWING_MARKER_MS_MAX, FOLLOWING_RETRY_MS};
 use super::error::MoveError;
-use super::guard::Guarded;
+use super::guard::{Guarded, Shrink};
 use super::link::{Link, Patience, info_field};
 use super::marker::{Board, Expected, MARKER_CHANNEL, Nonces};
 use super::placement::TargetIndex;
@@ -29,14 +27,22 @@ use super::reads::{Clock, Depth, read_at_marker};
 const STEP: &str = "publish a marker";
 /// Keys whose times are read at one marker.
 const SETTLE_KEYS_MAX: usize = 256;
+/// Things that a settler may be asked at once: one job has three.
+pub(super) const SETTLE_QUEUE_MAX: usize = 8;
 
-/// One key's time, as a request for its target.
+/// What is to be settled.
 #[derive(Debug)]
-pub(super) struct Fix {
-    pub(super) target: TargetIndex,
-    pub(super) name: &'static [u8],
-    pub(super) key: Bytes,
-    pub(super) request: Vec<u8>,
+pub(super) enum Ask {
+    /// The snapshot is drained: the source is to be followed.
+    Drained,
+    /// A cut comes soon.
+    Prepare {
+        number: u64,
+        /// Told when the times are on their way; gone if the source begins anew.
+        done: oneshot::Sender<()>,
+    },
+    /// A cut was met: these are left.
+    Exact(Guarded),
 }
 
 /// What the settling of one source needs.
@@ -50,16 +56,16 @@ pub(super) struct Settler {
     pub(super) history: u64,
 }
 
-/// Each time that the snapshot is drained: settles, and says so in the stream.
+/// Settles what it is asked to.
 pub(super) async fn settle(
     mut settler: Settler,
-    mut drained: mpsc::Receiver<()>,
+    mut asks: mpsc::Receiver<Ask>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
     let work = async {
         // A source task that ended has its own reason.
-        while settler.link.keep_until(drained.recv()).await?.is_some() {
-            match settler.settle_once().await {
+        while let Some(ask) = settler.link.keep_until(asks.recv()).await? {
+            match settler.settle_once(ask).await {
                 // It is told again when the new copy is drained.
                 Ok(()) | Err(MoveError::Restarted { .. }) => {}
                 Err(error) => return Err(error),
@@ -75,12 +81,24 @@ pub(super) async fn settle(
 }
 
 impl Settler {
-    async fn settle_once(&mut self) -> Result<(), MoveError> {
+    async fn settle_once(&mut self, ask: Ask) -> Result<(), MoveError> {
         self.history = self.board.history();
-        self.catch_up().await?;
-        let guarded = self.lift().await?;
-        self.fix_all(guarded).await?;
-        self.say(Expected::Settled).await
+        match ask {
+            Ask::Drained => {
+                self.catch_up().await?;
+                let guarded = self.shrink(Shrink::Following).await?;
+                self.set_all(guarded).await?;
+                self.say(Expected::Settled).await
+            }
+            Ask::Prepare { number, done } => {
+                let guarded = self.shrink(Shrink::Prepared(number)).await?;
+                self.set_all(guarded).await?;
+                // Who asked may have given up.
+                let _ = done.send(());
+                Ok(())
+            }
+            Ask::Exact(guarded) => self.set_all(guarded).await,
+        }
     }
 
     fn restarted(&self) -> MoveError {
@@ -120,24 +138,23 @@ impl Settler {
         }
     }
 
-    async fn lift(&mut self) -> Result<Guarded, MoveError> {
-        let (lifted, guarded) = oneshot::channel();
-        self.say(Expected::Lift(lifted)).await?;
-        guarded.await.map_err(|_| self.restarted())
+    async fn shrink(&mut self, to: Shrink) -> Result<Guarded, MoveError> {
+        let (guarded, keys) = oneshot::channel();
+        self.say(Expected::Shrink { to, guarded }).await?;
+        let keys = self.link.keep_until(keys).await?;
+        keys.map_err(|_| self.restarted())
     }
 
-    async fn fix_all(&mut self, guarded: Guarded) -> Result<(), MoveError> {
-        let mut keys: Vec<(u32, Bytes, TargetIndex)> = guarded
-            .into_iter()
-            .map(|((db, key), target)| (db, Bytes::from(key), target))
-            .collect();
-        keys.sort_by_key(|(db, _, _)| *db);
-        for of_db in keys.chunk_by(|(one, _, _), (other, _, _)| one == other) {
+    async fn set_all(&mut self, mut guarded: Guarded) -> Result<(), MoveError> {
+        guarded.sort_by_key(|(db, _, _)| *db);
+        for of_db in guarded.chunk_by(|(one, _, _), (other, _, _)| one == other) {
             let db = of_db.first().map_or(0, |(db, _, _)| *db);
             for chunk in of_db.chunks(SETTLE_KEYS_MAX) {
+                let keys = chunk.iter().map(|(_, key, to)| (key.clone(), *to));
+                let keys: Vec<(Bytes, TargetIndex)> = keys.collect();
                 let mut patience = Patience::default();
-                // Fixes whose marker was not read come to nothing.
-                while let Err(error) = self.fix(db, chunk).await {
+                // Times whose marker was not read come to nothing.
+                while let Err(error) = self.set(db, &keys).await {
                     self.link.revive(&mut patience, error).await?;
                 }
             }
@@ -145,7 +162,7 @@ impl Settler {
         Ok(())
     }
 
-    async fn fix(&mut self, db: u32, keys: &[(u32, Bytes, TargetIndex)]) -> Result<(), MoveError> {
+    async fn set(&mut self, db: u32, keys: &[(Bytes, TargetIndex)]) -> Result<(), MoveError> {
         let info = self.link.text("read INFO", &[b"INFO", b"server"]).await?;
         let clock = Clock::of_version(info_field(&info, "redis_version").unwrap_or_default());
         let db_name = db.to_string();
@@ -156,55 +173,22 @@ impl Settler {
             )
             .await?;
         let message = self.nonces.next("settle");
-        let (ready, fixes) = oneshot::channel();
-        let expected = Expected::Fixes { db, fixes };
+        let (ready, times) = oneshot::channel();
+        let expected = Expected::Times {
+            db,
+            keys: keys.to_vec(),
+            times,
+        };
         if !self
             .board
             .expect_in(self.history, message.clone(), expected)
         {
             return Err(self.restarted());
         }
-        let names: Vec<&Bytes> = keys.iter().map(|(_, key, _)| key).collect();
+        let names: Vec<&Bytes> = keys.iter().map(|(key, _)| key).collect();
         let depth = Depth::Presence;
         let seen = read_at_marker(&mut self.link, &names, &message, depth, clock).await?;
-        let made = keys
-            .iter()
-            .zip(seen)
-            .map(|((_, key, target), seen)| fix(*target, key, &seen.state));
         // The source task waits for them at the marker, unless its stream is lost.
-        ready.send(made.collect()).map_err(|_| self.restarted())
-    }
-}
-
-fn fix(target: TargetIndex, key: &Bytes, at_source: &State) -> Fix {
-    let mut request = Vec::new();
-    let name: &'static [u8] = match at_source {
-        State::Missing => {
-            write_command(&mut request, &[b"DEL", key]);
-            b"DEL"
-        }
-        State::Here {
-            expires_at_ms: None,
-            ..
-        } => {
-            write_command(&mut request, &[b"PERSIST", key]);
-            b"PERSIST"
-        }
-        State::Here {
-            expires_at_ms: Some(at),
-            ..
-        } => {
-            write_command(
-                &mut request,
-                &[b"PEXPIREAT", key, at.to_string().as_bytes()],
-            );
-            b"PEXPIREAT"
-        }
-    };
-    Fix {
-        target,
-        name,
-        key: key.clone(),
-        request,
+        ready.send(seen).map_err(|_| self.restarted())
     }
 }

@@ -19,8 +19,10 @@
 //! answered for everything before it.
 
 mod cutting;
+mod ending;
 mod flushing;
 mod live;
+mod noting;
 mod recall;
 mod refreshing;
 mod restart;
@@ -32,8 +34,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 
@@ -48,7 +51,7 @@ use super::checkpoint::StreamAt;
 use super::config::UNIT_BYTES_MAX;
 use super::error::MoveError;
 use super::feed::{Feed, FeedConfig, FeedEvent};
-use super::guard::Guard;
+use super::guard::{Guard, Stance};
 use super::lane::{LaneMeter, Op};
 use super::marker::Board;
 use super::pace::Pace;
@@ -56,9 +59,12 @@ use super::pending::Pending;
 use super::placement::{Placement, SourceIndex, TargetIndex};
 use super::progress::{Phase, SourceRow, applied_offset};
 use super::queue::LaneQueue;
+use super::settle::Ask;
 use super::shortfall::ShortfallLog;
 
-use cutting::Cut;
+pub(super) use noting::pending_key;
+
+use cutting::{Cut, Lag};
 use snapshot::Large;
 
 /// How often offsets are acknowledged while nothing happens.
@@ -73,6 +79,11 @@ pub(super) struct SourceParts {
     pub(super) meters: Vec<Arc<LaneMeter>>,
     pub(super) board: Board,
     pub(super) pending: Pending,
+    /// Where it is noted on targets.
+    pub(super) pending_key: Bytes,
+    /// Which preparation for a cut is in force.
+    pub(super) stance: Stance,
+    pub(super) settler: mpsc::Sender<Ask>,
     /// The cut in force: what comes behind its marker has to wait.
     pub(super) cut: watch::Receiver<Option<u64>>,
     pub(super) row: Arc<SourceRow>,
@@ -120,9 +131,10 @@ struct Source {
     cut: Option<Cut>,
     /// Barriers of the snapshot's end that are still to pass.
     draining: Option<(mpsc::Receiver<()>, usize)>,
-    /// Told when they have.
-    drained: mpsc::Sender<()>,
     guard: Guard,
+    lag: Lag,
+    /// When the source had nothing more to say, last: what came later is newer.
+    idle_at: Instant,
     /// How often it began anew.
     restarts: u64,
     scratch: Vec<KeyArg>,
@@ -143,7 +155,6 @@ pub(super) async fn follow(
     parts: SourceParts,
     feed: FeedConfig,
     begin: SourceBegin,
-    drained: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MoveError> {
     let feed = tokio::select! {
@@ -151,6 +162,7 @@ pub(super) async fn follow(
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
         feed = Feed::attach(&parts.address, feed, begin.point().cloned()) => feed?,
     };
+    let guard = Guard::new(parts.stance.clone());
     let mut source = Source {
         parts,
         feed,
@@ -175,9 +187,10 @@ pub(super) async fn follow(
         spanning_told: false,
         cut: None,
         draining: None,
-        drained,
         restarts: 0,
-        guard: Guard::new(),
+        guard,
+        lag: Lag::default(),
+        idle_at: Instant::now(),
         scratch: Vec::new(),
     };
     let done = tokio::select! {
@@ -193,6 +206,7 @@ impl Source {
     async fn follow(&mut self) -> Result<(), MoveError> {
         loop {
             let event = self.next_event().await?;
+            self.relax()?;
             self.on_event(event).await?;
             self.pass_cut().await?;
         }
@@ -205,6 +219,7 @@ impl Source {
             if let Some(event) = next {
                 return event;
             }
+            self.idle_at = Instant::now();
             self.flush_all().await?;
             next = tokio::select! {
                 event = self.feed.next() => Some(event),
@@ -246,7 +261,7 @@ impl Source {
                 // The stream just goes on; a promoted replica gives it another name.
                 self.replid = replid.into();
                 if self.phase == Phase::Connecting {
-                    self.recall_guarded().await?;
+                    self.recall_all().await?;
                     self.on_snapshot_applied().await?;
                 }
             }
@@ -307,6 +322,7 @@ impl Source {
             self.parts.pace.pass(bytes).await;
         }
         self.bytes += bytes as u64;
+        self.look_at_lag();
         let at = self.resumable_at();
         self.queue(target)?.flush(offset, at.as_ref()).await
     }
@@ -365,12 +381,13 @@ impl Source {
                 if self.feed.needs_guard() {
                     // A settler that ended has its own reason; one that was told and
                     // has not looked yet need not be told twice.
-                    let _ = self.drained.try_send(());
+                    let _ = self.parts.settler.try_send(Ask::Drained);
                 } else {
                     self.phase = Phase::Following;
                 }
             }
         }
+        self.look_at_lag();
         if self.phase >= Phase::Draining {
             self.feed
                 .acknowledge(applied_offset(&self.parts.meters, self.offset));

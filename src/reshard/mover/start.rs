@@ -19,6 +19,7 @@ use super::config::{Attach, MoverConfig, SOURCE_PATIENCE_MS_MAX};
 use super::conflict::{Ended, TargetsChecked};
 use super::error::{MoveError, Role};
 use super::feed::FeedConfig;
+use super::guard::Stance;
 use super::keyspace::databases;
 use super::lane::{Dialer, Lane, LaneMeter, LaneNames};
 use super::link::Link;
@@ -31,9 +32,9 @@ use super::publisher::{PUBLISH_QUEUE_MAX, publish};
 use super::queue::LaneQueue;
 use super::refresh::{Refresher, refresh};
 use super::running::{Mover, MoverParts};
-use super::settle::{Settler, settle};
+use super::settle::{Ask, SETTLE_QUEUE_MAX, Settler, settle};
 use super::shortfall::{ShortfallFile, ShortfallLog};
-use super::source::{SourceParts, follow};
+use super::source::{SourceParts, follow, pending_key};
 use super::strain::{Held, Watch, watch_strain};
 use super::tasks::{Failure, TaskSet};
 use super::verify::{RECHECKS_DEFAULT, RECHECKS_SCAN_MIN, Verifier, VerifyOptions};
@@ -60,6 +61,8 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         boards: Vec::new(),
         publishers: Vec::new(),
         lane_counts: Vec::new(),
+        settlers: Vec::new(),
+        stance: Stance::default(),
         cut: watch::Sender::new(None),
         overwrite: match cfg.tapping.attach {
             Attach::Psync => checked.overwrite,
@@ -97,6 +100,8 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         boards: starter.boards,
         publishers: starter.publishers,
         lane_counts: starter.lane_counts,
+        settlers: starter.settlers,
+        stance: starter.stance,
         cut: starter.cut,
         nonces: starter.nonces,
         rows: starter.rows,
@@ -134,6 +139,8 @@ struct Starter {
     boards: Vec<Board>,
     publishers: Vec<mpsc::Sender<Vec<u8>>>,
     lane_counts: Vec<usize>,
+    settlers: Vec<(ShardAddress, mpsc::Sender<Ask>)>,
+    stance: Stance,
     cut: watch::Sender<Option<u64>>,
 }
 
@@ -250,7 +257,7 @@ impl Starter {
 
         let board = Board::default();
         let pending = Pending::new();
-        let (drained, settling) = mpsc::channel(1);
+        let (settler_asks, settling) = mpsc::channel(SETTLE_QUEUE_MAX);
         if self.cfg.tapping.attach == Attach::Psync {
             let settler = Settler {
                 link: Link::connect(Role::Source, &address, &self.cfg.upstream).await?,
@@ -259,6 +266,7 @@ impl Starter {
                 lanes: queues.len(),
                 history: 0,
             };
+            self.settlers.push((address.clone(), settler_asks.clone()));
             let stop = self.tasks.stop_signal();
             let name = format!("settler {address}");
             self.tasks.spawn(name, settle(settler, settling, stop));
@@ -290,6 +298,9 @@ impl Starter {
             meters,
             board,
             pending,
+            pending_key: pending_key(&self.cfg.job, index.0),
+            stance: self.stance.clone(),
+            settler: settler_asks,
             cut: self.cut.subscribe(),
             row,
             pace: Arc::clone(&self.pace),
@@ -298,8 +309,7 @@ impl Starter {
             upstream: self.cfg.upstream.clone(),
         };
         let stop = self.tasks.stop_signal();
-        self.tasks
-            .spawn(name, follow(parts, feed, begin, drained, stop));
+        self.tasks.spawn(name, follow(parts, feed, begin, stop));
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::wire::{self, PoolView, PoolsAnswer, RefusalAnswer, SwitchAnswer};
+use super::wire::{self, PoolView, PoolsAnswer, RefusalAnswer, ShardLogin, SwitchAnswer};
 use super::{ASK_MS_MAX, CALL_MS_MAX, CONNECT_MS_MAX, ProxyError, STAGE_MS_MAX, SwitchTerms};
 use crate::reshard::cutover::{Call, Pause};
 use crate::upstream::config::Secret;
@@ -163,7 +163,9 @@ impl Connection {
         Ok(answer.into())
     }
 
-    /// Tells the proxy that a job works on `pool` for the next `lease`; zero: no more.
+    /// Tells the proxy that a job works on `pool` for the next `lease`; zero: no
+    /// more. With `logins` it answers when all its connections log in as these;
+    /// without any of them, as its config says.
     ///
     /// # Errors
     /// [`ProxyError`]; `Refused` with reason `other_job` when another one does.
@@ -172,9 +174,10 @@ impl Connection {
         pool: &str,
         (job, incarnation): (&str, u64),
         lease: Duration,
+        logins: Option<&[ShardLogin]>,
     ) -> Result<(), ProxyError> {
         let doing = "job";
-        let body = wire::announcement(job, incarnation, lease)
+        let body = wire::announcement(job, incarnation, lease, logins)
             .map_err(|error| self.bad_answer(doing, format!("the question: {error}")))?;
         let path = format!("/api/v1/pools/{pool}/job");
         let wait = Duration::from_millis(ASK_MS_MAX);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET  /api/v1/pools                          -> {"v":1,"pools":[PoolView, ...]}
-//! POST /api/v1/pools/POOL/job {"job","incarnation","lease_ms"} -> 200 {...} | 4xx
+//! POST /api/v1/pools/POOL/job {"job","incarnation","lease_ms","logins"?} -> 200 {...} | 4xx
 //! POST /api/v1/pools/POOL/switch/{stage|hold|arm|commit|abort}
 //!      {"job","epoch","incarnation", ...}     -> 200 {...} | 4xx {"v":1,"error","reason"}
 //! ```
@@ -10,11 +10,13 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::SwitchTerms;
 use crate::reshard::cutover::{Call, Pause};
 use crate::router::spec::LayoutSpec;
+use crate::upstream::config::Secret;
 
 /// The format version both sides speak.
 pub const VERSION: u32 = 1;
@@ -107,6 +109,27 @@ impl From<SwitchAnswer> for Pause {
     }
 }
 
+/// As whom proxies are to log in on one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardLogin {
+    /// The server, as the layout has it.
+    pub addr: String,
+    /// The epoch's user there.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}
+
+impl Serialize for ShardLogin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut login = serializer.serialize_struct("ShardLogin", 3)?;
+        login.serialize_field("addr", &self.addr)?;
+        login.serialize_field("user", &self.user)?;
+        login.serialize_field("password", self.password.reveal())?;
+        login.end()
+    }
+}
+
 #[derive(Serialize)]
 struct SwitchBody<'a> {
     job: &'a str,
@@ -118,6 +141,10 @@ struct SwitchBody<'a> {
     to: Option<&'a LayoutSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_ms: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    fenced: bool,
+    #[serde(skip_serializing_if = "<[ShardLogin]>::is_empty")]
+    logins: &'a [ShardLogin],
 }
 
 /// The body of an announcement.
@@ -128,18 +155,22 @@ pub fn announcement(
     job: &str,
     incarnation: u64,
     lease: Duration,
+    logins: Option<&[ShardLogin]>,
 ) -> Result<Vec<u8>, serde_json::Error> {
     #[derive(Serialize)]
     struct Announcement<'a> {
         job: &'a str,
         incarnation: u64,
         lease_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logins: Option<&'a [ShardLogin]>,
     }
     let lease_ms = lease.as_millis() as u64;
     serde_json::to_vec(&Announcement {
         job,
         incarnation,
         lease_ms,
+        logins,
     })
 }
 
@@ -150,12 +181,17 @@ pub fn announcement(
 pub fn body(call: Call, terms: &SwitchTerms) -> Result<Vec<u8>, serde_json::Error> {
     let stage = call == Call::Stage;
     let leased = matches!(call, Call::Hold | Call::Arm);
+    // A proxy that missed the stage learns all of it from the commit.
+    let fenced = call == Call::Commit && terms.fenced;
+    let tells_logins = stage || fenced;
     serde_json::to_vec(&SwitchBody {
         job: &terms.job,
         epoch: terms.epoch,
         incarnation: terms.incarnation,
         from_fingerprint: stage.then_some(terms.from_fingerprint),
-        to: stage.then_some(&terms.to),
+        to: (stage || fenced).then_some(&terms.to),
         lease_ms: leased.then_some(terms.lease.as_millis() as u64),
+        fenced,
+        logins: if tells_logins { &terms.logins } else { &[] },
     })
 }

@@ -2,10 +2,13 @@
 
 use super::Runner;
 use super::follow::Due;
+use crate::planted::{self, Planted};
+use crate::reshard::bypass::RECENT_S;
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::Reply;
-use crate::reshard::cutover::{Cutover, Proxies};
+use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
 use crate::reshard::ending::Ending;
+use crate::reshard::fence::FenceLevel;
 use crate::reshard::history::History;
 use crate::reshard::job_error::JobError;
 use crate::reshard::moving::{CleanVerify, DataPath, Moving, with_pass_hint};
@@ -13,11 +16,16 @@ use crate::reshard::prepare::{AUTO_TRIES_MAX, check_proxies};
 use crate::reshard::proxies::SwitchTerms;
 use crate::reshard::record::{Direction, ProxyPause, Record};
 use crate::reshard::recovery::recover;
+use crate::reshard::reminders::Reminders;
 use crate::reshard::report::Report;
 use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
 use crate::reshard::stop::Stop;
 use crate::reshard::switching::{SwitchEnd, Switching, Taking};
+use crate::router::route_record::RouteRecord;
+
+/// A write this long ago may have been made behind the fence.
+const BEHIND_THE_FENCE_S: u64 = 2;
 
 impl Runner {
     /// Finishes a switch that an earlier process left open, whichever way it went.
@@ -27,10 +35,12 @@ impl Runner {
             self.turn_round()?;
         }
         let terms = self.terms();
+        let route = self.route_record();
         let mut stop = self.stop.clone();
-        match recover(self.switching(&terms, &mut stop)).await? {
-            SwitchEnd::Committed(proxies) => self.committed(proxies),
-            SwitchEnd::Aborted { why } => {
+        match recover(self.switching(&terms, &route, &mut stop)).await? {
+            SwitchEnd::Committed { proxies, late } => self.committed(proxies, late, &terms).await,
+            SwitchEnd::Aborted { why, late } => {
+                self.remind(Call::Abort, &terms, late);
                 let at_ms = now_ms();
                 self.record(Record::SwitchAborted { at_ms, why })?;
                 check_proxies(&mut self.fleet, self.log.history()).await
@@ -75,21 +85,30 @@ impl Runner {
             );
             return Ok(Some(Due::Wait));
         }
-        match self.switch(moving, clean).await? {
-            SwitchEnd::Committed(proxies) => {
-                self.committed(proxies)?;
+        if let Err(error) = self.check_nobody_goes_round().await {
+            let Some(reply) = reply else {
+                return Err(error);
+            };
+            reply.send(Ending::Guard, error.to_string());
+            return Ok(Some(Due::Wait));
+        }
+        let terms = SwitchTerms {
+            incarnation: self.log.history().incarnation + 1,
+            ..self.terms()
+        };
+        match self.switch(moving, clean, &terms).await? {
+            SwitchEnd::Committed { proxies, late } => {
+                self.committed(proxies, late, &terms).await?;
                 let report = Report::of(self.log.history());
                 tell(reply, Ending::Done, &report.to_string());
                 Ok(None)
             }
-            SwitchEnd::Aborted { why } | SwitchEnd::Unfinished { waiting: why } => {
-                let why = with_pass_hint(why, &moving.progress().borrow(), self.options.hold);
-                let record = Record::SwitchAborted {
-                    at_ms: now_ms(),
-                    why: why.clone(),
-                };
-                self.record(record)?;
-                self.after_abort(moving, reply, why).await.map(Some)
+            SwitchEnd::Aborted { why, late } => {
+                self.remind(Call::Abort, &terms, late);
+                self.taken_back(moving, reply, why).await.map(Some)
+            }
+            SwitchEnd::Unfinished { waiting } => {
+                self.taken_back(moving, reply, waiting).await.map(Some)
             }
         }
     }
@@ -99,17 +118,22 @@ impl Runner {
         &mut self,
         moving: &M,
         proof: CleanVerify,
+        terms: &SwitchTerms,
     ) -> Result<SwitchEnd, JobError> {
         self.say(match self.direction {
             Direction::Forward => "switching",
             Direction::Back => "switching back",
         });
-        let terms = SwitchTerms {
-            incarnation: self.log.history().incarnation + 1,
-            ..self.terms()
-        };
+        // An abort of the last try that is still under way would meet this one.
+        self.reminders = Reminders::none();
+        // Without it the marker takes longer, or says what stands in its way.
+        if let Err(error) = moving.prepare_cut().await {
+            tracing::warn!(%error, "expiry times could not be set before the switch");
+        }
         let mut actions = Vec::new();
-        let machine = Cutover::begin(Proxies(self.fleet.len()), &mut actions);
+        let crew = Crew::new(Proxies(self.fleet.len()), self.fence_level());
+        let machine = Cutover::begin(crew, &mut actions);
+        let route = self.route_record();
         let mut stop = self.stop.clone();
         let keepers = self.keepers.take();
         let taking = keepers.as_ref().map(|keepers| {
@@ -118,21 +142,29 @@ impl Runner {
         });
         let switching = Switching {
             restarts: proof.restarts(),
-            ..self.switching(&terms, &mut stop)
+            ..self.switching(terms, &route, &mut stop)
         };
         let ended = switching
             .drive(machine, actions, Some(moving), taking)
             .await;
+        if matches!(ended, Ok(SwitchEnd::Aborted { .. })) {
+            moving.uncut();
+        }
         self.keepers = keepers;
         Ok(ended?)
     }
 
-    async fn after_abort<M: Moving>(
+    async fn taken_back<M: Moving>(
         &mut self,
         moving: &M,
         reply: Option<Reply>,
         why: String,
     ) -> Result<Due, JobError> {
+        let why = with_pass_hint(why, &moving.progress().borrow(), self.options.hold);
+        self.record(Record::SwitchAborted {
+            at_ms: now_ms(),
+            why: why.clone(),
+        })?;
         tracing::warn!(why, "the switch was taken back");
         if reply.is_some() {
             let (what, route) = match self.direction {
@@ -164,9 +196,59 @@ impl Runner {
         Ok(self.due_by_itself())
     }
 
-    fn committed(&mut self, proxies: Vec<ProxyPause>) -> Result<(), JobError> {
+    async fn check_nobody_goes_round(&self) -> Result<(), JobError> {
+        let writers = match self.direction {
+            Direction::Forward => self.fences.bypassing(RECENT_S).await,
+            // Logins tell of those who write to old shards only.
+            Direction::Back => Vec::new(),
+        };
+        if writers.is_empty() {
+            return Ok(());
+        }
+        let writers = writers.iter().map(|bypass| format!("  {bypass}"));
+        Err(JobError::Bypass(writers.collect()))
+    }
+
+    async fn committed(
+        &mut self,
+        proxies: Vec<ProxyPause>,
+        late: Vec<ProxyIndex>,
+        terms: &SwitchTerms,
+    ) -> Result<(), JobError> {
         let at_ms = now_ms();
-        self.record(Record::SwitchCommitted { at_ms, proxies })
+        let names = late.iter().map(|at| self.fleet.name(*at)).collect();
+        self.remind(Call::Commit, terms, late);
+        // None had written for a while before the switch: these did since.
+        let writers = match self.direction {
+            Direction::Forward => self.fences.bypassing(BEHIND_THE_FENCE_S).await,
+            Direction::Back => Vec::new(),
+        };
+        let bypass: Vec<String> = writers.iter().map(ToString::to_string).collect();
+        for writer in &bypass {
+            tracing::error!(
+                writer,
+                "wrote to an old shard round the proxies while the switch was made: what came after it is only there"
+            );
+        }
+        self.record(Record::SwitchCommitted {
+            at_ms,
+            proxies,
+            late: names,
+            bypass,
+        })
+    }
+
+    fn remind(&mut self, call: Call, terms: &SwitchTerms, late: Vec<ProxyIndex>) {
+        if planted::is_on(Planted::LateProxyForgotten) {
+            return;
+        }
+        self.reminders = Reminders::begin(&self.fleet, call, terms, late);
+    }
+
+    fn route_record(&self) -> String {
+        let planned = &self.log.history().planned;
+        let goal = planned.goal(self.direction);
+        RouteRecord::new(&planned.pool, &planned.job, goal.epoch, goal.to.clone()).to_json()
     }
 
     fn terms(&self) -> SwitchTerms {
@@ -179,12 +261,21 @@ impl Runner {
             from_fingerprint: self.moves.from().fingerprint(),
             to: goal.to.clone(),
             lease: self.options.hold,
+            fenced: self.fence_level() == FenceLevel::Acl,
+            logins: self.logins_of_new(),
         }
     }
 
-    fn switching<'a>(&'a mut self, terms: &'a SwitchTerms, stop: &'a mut Stop) -> Switching<'a> {
+    fn switching<'a>(
+        &'a mut self,
+        terms: &'a SwitchTerms,
+        route: &'a str,
+        stop: &'a mut Stop,
+    ) -> Switching<'a> {
         Switching {
             fleet: &mut self.fleet,
+            fences: &self.fences,
+            route,
             terms,
             log: &mut self.log,
             stop,

@@ -8,6 +8,7 @@ use super::*;
 use crate::reshard::control::{Answer, Verb, ask_job};
 use crate::reshard::ending::Ending;
 use crate::reshard::fakes::{FakeData, FakeProxy, Fault};
+use crate::reshard::fence::{FenceChoice, FenceLevel};
 use crate::reshard::job::Job;
 use crate::reshard::prepare::{AUTO_TRIES_MAX, Prepared, StartRequest, SwitchMode, prepare};
 use crate::reshard::proxies::GateView;
@@ -22,7 +23,7 @@ use crate::upstream::config::UpstreamConfig;
 
 fn layout(shards: u16) -> Arc<Layout> {
     let shards = (0..shards).map(|at| {
-        let address: ShardAddress = format!("127.0.0.1:{}", 7000 + at).parse().unwrap();
+        let address: ShardAddress = format!("127.0.0.1:{}", 1 + at).parse().unwrap();
         ShardSpec::named(&format!("s{at}"), &address)
     });
     let spec = LayoutSpec {
@@ -53,6 +54,7 @@ impl World {
             options: JobOptions {
                 switch,
                 back_off: Duration::from_millis(1),
+                fence: FenceChoice::Proxies,
                 ..JobOptions::default()
             },
         }
@@ -146,6 +148,7 @@ impl World {
                 direction: Direction::Forward,
                 at_ms: 6,
                 incarnation: 2,
+                fence: FenceLevel::ProxiesOnly,
             },
         ];
         if decided {
@@ -170,6 +173,8 @@ impl World {
             Record::SwitchCommitted {
                 at_ms: 8,
                 proxies: Vec::new(),
+                late: Vec::new(),
+                bypass: Vec::new(),
             },
         ]);
         for proxy in &self.proxies {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::reshard::fence::FenceLevel;
 use crate::reshard::record::{Copied, Direction, PlannedJob};
 use crate::router::spec::LayoutSpec;
 
@@ -21,6 +22,7 @@ fn intent(direction: Direction) -> Record {
         at_ms: 8,
         incarnation: 2,
         direction,
+        fence: FenceLevel::ProxiesOnly,
     }
 }
 
@@ -60,6 +62,8 @@ fn every_record() -> Vec<Record> {
         Record::SwitchCommitted {
             at_ms: 11,
             proxies: Vec::new(),
+            late: Vec::new(),
+            bypass: Vec::new(),
         },
         Record::Completed {
             at_ms: 12,
@@ -133,6 +137,8 @@ fn the_whole_way_back_ends_rolled_back() {
     let committed = Record::SwitchCommitted {
         at_ms: 21,
         proxies: Vec::new(),
+        late: Vec::new(),
+        bypass: Vec::new(),
     };
     let back = [intent(Direction::Back), decided, committed];
     assert_eq!(stepped(ready_to_go_back(), &back), JobState::RolledBack);
@@ -207,6 +213,8 @@ fn a_running_process_commits_only_what_it_decided() {
     let committed = Record::SwitchCommitted {
         at_ms: 1,
         proxies: Vec::new(),
+        late: Vec::new(),
+        bypass: Vec::new(),
     };
     assert!(after(&names).step(&committed).is_err());
     names.push("the start");

@@ -15,6 +15,8 @@
 use std::collections::VecDeque;
 use std::mem;
 
+use crate::planted::{self, Planted};
+
 use super::super::config::Credentials;
 use super::batch::Sent;
 use super::{Pipe, PipeError, Replies, State};
@@ -61,6 +63,8 @@ pub struct Refused<T> {
     pub ticket: T,
     /// Which request of the batch it is.
     pub index: u32,
+    /// How many were queued on the pipe up to it, since the pipe was made.
+    pub number: u64,
     /// Its bytes, if they were kept.
     pub request: Option<Vec<u8>>,
     /// The shard's words; empty if it was never sent.
@@ -224,7 +228,8 @@ impl<T: Copy> Pipe<T> {
     /// if the shard had refused it.
     pub fn take_unsent(&mut self) -> Vec<Refused<T>> {
         let mut unsent = Vec::new();
-        if !matches!(self.state, State::Greeting { .. }) {
+        let may_have_left = !matches!(self.state, State::Greeting { .. });
+        if may_have_left && !planted::is_on(Planted::RetryOfMaybeExecuted) {
             return unsent;
         }
         while let Some(sent) = self.in_flight.front() {
@@ -240,6 +245,7 @@ impl<T: Copy> Pipe<T> {
                 unsent.push(Refused {
                     ticket,
                     index,
+                    number: self.answered + u64::from(index) + 1,
                     request,
                     reply: Vec::new(),
                 });
@@ -331,6 +337,7 @@ impl<T: Copy> Pipe<T> {
         retained.refused.push(Refused {
             ticket,
             index,
+            number: self.answered,
             request,
             reply: reply.to_vec(),
         });

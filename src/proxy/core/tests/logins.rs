@@ -125,7 +125,7 @@ fn a_client_that_waits_keeps_nobody_from_logging_in_and_its_connection_ends_afte
     let mut confirmed = world.log_in(&[(1, "e1")]);
     world.reply(1, b"+OK\r\n");
     assert_eq!(confirmed.try_recv(), Ok(Ok(())));
-    world.core.pipe_bytes(of_waiter, b"*-1\r\n");
+    world.core.pipe_bytes(of_waiter, b":7\r\n*-1\r\n");
     world.turn();
     assert_eq!(world.got(waiter), "*-1\r\n");
     assert!(!world.core.pipes.contains(of_waiter as usize));

@@ -9,7 +9,7 @@
 //! under way, and nothing from behind it is sent before.
 
 use super::super::error::MoveError;
-use super::super::placement::TargetIndex;
+use super::noting::Note;
 use super::{Source, Unit};
 
 /// What a command leaves empty.
@@ -38,27 +38,30 @@ impl Source {
         for db in [one, other] {
             // Before they are gone there: nobody shall take them for the source's.
             self.parts.pending.rescan(db);
+            for target in self.targets() {
+                self.note_pending(target, Note::Database(db))?;
+            }
             self.remove_everywhere(Emptied::Database(db)).await?;
         }
         Ok(())
     }
 
     async fn remove_everywhere(&mut self, what: Emptied) -> Result<u64, MoveError> {
-        if self.unit == Unit::Inside {
-            // The removal does not wait for the end of the source's transaction.
-            self.unit = Unit::Broken;
-        }
+        // It does not wait for the end of the source's transaction, and a run that
+        // dies before all is removed must not be gone on with from behind it.
+        let unit = std::mem::replace(&mut self.unit, Unit::Broken);
         self.empty_lanes().await?;
-        let targets: Vec<TargetIndex> =
-            self.parts.queues.iter().map(|queue| queue.target).collect();
         let mut removed = 0;
-        for target in targets {
+        for target in self.targets() {
             // What an earlier run of this job has brought there is of later.
             let offset = self.offset;
             if self.queue(target)?.covers(offset) {
                 continue;
             }
             removed += self.remove_arrived(target, what).await?;
+        }
+        if unit == Unit::Outside {
+            self.unit = unit;
         }
         Ok(removed)
     }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::planted::{self, Planted};
 use crate::replication::StreamCommand;
 use crate::resp::write_command;
 use crate::router::commands::resolve;
@@ -10,13 +11,12 @@ use crate::router::commands::resolve;
 use super::super::error::{MoveError, Unfollowable};
 use super::super::lane::{Op, Reads};
 use super::super::marker::{Expected, MARKER_CHANNEL, Remark, Remarks};
-use super::super::placement::TargetIndex;
+use super::super::placement::{Place, TargetIndex};
 use super::super::progress::Phase;
 use super::super::queue::LaneQueue;
-use super::super::route::{Args, Doubt, Part, Route, name_and_keys, route};
+use super::super::route::{Args, Because, Doubt, Part, Route, name_and_keys, route};
 use super::super::shortfall::Short;
 use super::super::translate::{Translation, is_for_replicas, translate};
-use super::cutting::Cut;
 use super::flushing::Emptied;
 use super::{Source, Unit, unix_ms};
 
@@ -106,9 +106,10 @@ impl Source {
             bytes: &command.bytes,
             spans: &command.args,
         };
-        let parts = &self.parts;
+        let (parts, guard) = (&self.parts, &self.guard);
         let doubt = |db: u32, key: &[u8]| match parts.pending.has(db, key) {
             true => Doubt::Pending,
+            false if guard.is_ending(db, key, unix_ms) => Doubt::Ending,
             false => Doubt::None,
         };
         let routed = route(
@@ -129,7 +130,9 @@ impl Source {
             Route::To { target, .. } if self.is_done(command, target)? => {}
             Route::To { target, .. } if self.is_for_unheld(command, target) => {}
             Route::To { target, key } => {
-                let guarded = self.guard.rewrite(command.db, target, args, unix_ms);
+                let given = self.given();
+                let guard = &mut self.guard;
+                let guarded = guard.rewrite(command.db, target, args, given, unix_ms);
                 self.push_command(command, target, key, guarded.as_deref())?;
                 self.commands += 1;
                 self.flush_if_full(target).await?;
@@ -145,6 +148,12 @@ impl Source {
             Route::NewServers => {
                 self.on_library_command(command);
                 self.flush_all().await?;
+            }
+            Route::Refresh { keys, because, .. }
+                if because == Because::Spans
+                    && planted::is_on(Planted::SpanningCommandForwarded) =>
+            {
+                self.forward_anyway(command, &keys)?;
             }
             Route::Refresh {
                 name,
@@ -178,7 +187,8 @@ impl Source {
             bytes: &command.bytes,
             spans: &command.args,
         };
-        let understood = queue.dialect().understands(&spoken) && !is_for_replicas(&args);
+        let understood =
+            guarded.is_none() && queue.dialect().understands(&spoken) && !is_for_replicas(&args);
         let words: Vec<&[u8]> = match guarded {
             Some(args) => args.iter().map(Vec::as_slice).collect(),
             None if understood => {
@@ -273,9 +283,9 @@ impl Source {
         args.extend(part.args.iter().map(|index| command.arg(*index)));
         // Parts delete keys or write them as a whole.
         for index in &part.args {
-            self.parts
-                .shortfalls
-                .held_again(command.db, command.arg(*index));
+            let (db, key) = (command.db, command.arg(*index));
+            self.parts.shortfalls.held_again(db, key);
+            self.guard.forget(db, key);
         }
         let op = command_op(command, part.args.first().copied().unwrap_or_default());
         let queue = self.queue(part.target)?;
@@ -329,7 +339,7 @@ impl Source {
                 // Our own word: a source without lanes has shown the marker, too.
                 let _ = passed.try_send(());
             }
-            Expected::Cut { number, passed } => self.cut = Some(Cut { number, passed }),
+            Expected::Cut { number, passed } => self.meet_cut(number, passed),
             Expected::Refresh {
                 db,
                 keys,
@@ -355,23 +365,9 @@ impl Source {
                     queue.push(&read.bytes, Op::Reads(reads));
                 }
             }
-            Expected::Lift(lifted) => {
-                let unguarded = self.guard.unguarded();
-                if unguarded > 0 {
-                    let source = &self.parts.address;
-                    tracing::warn!(%source, unguarded, "keys that expire soon were too many to guard: those renewed while the copy lagged may be missing, which verify will tell");
-                }
-                // A settler that ended has its own reason.
-                let _ = lifted.send(self.guard.lift());
-            }
-            Expected::Fixes { db, fixes } => {
-                for fix in fixes.await.unwrap_or_default() {
-                    let queue = self.queue(fix.target)?;
-                    queue.select(db);
-                    let (name, key) = (Bytes::from_static(fix.name), fix.key);
-                    queue.push(&fix.request, Op::Command { db, name, key });
-                }
-            }
+            Expected::Rescanned { db, met } => self.on_rescanned(db, met)?,
+            Expected::Shrink { to, guarded } => self.shrink(to, guarded),
+            Expected::Times { db, keys, times } => self.on_times(db, keys, times).await?,
             Expected::Settled => self.phase = Phase::Following,
         }
         self.flush_all().await
@@ -385,6 +381,22 @@ impl Source {
             } else if self.guard.guards(db, key) {
                 remarks.add(key, Remark::Guarded);
             }
+        }
+    }
+
+    /// The mistake [`Planted::SpanningCommandForwarded`].
+    fn forward_anyway(
+        &mut self,
+        command: &StreamCommand,
+        keys: &[(u32, usize)],
+    ) -> Result<(), MoveError> {
+        let Some((db, key)) = keys.first().copied() else {
+            return Ok(());
+        };
+        let parts = &self.parts;
+        match parts.placement.place(parts.index, db, command.arg(key)) {
+            Place::Moves(target) => self.push_command(command, target, key, None),
+            Place::Stays | Place::Stray => Ok(()),
         }
     }
 

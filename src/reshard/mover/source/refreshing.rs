@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::planted::{self, Planted};
 use crate::replication::{SnapshotRecord, StreamCommand};
 use crate::restore::{CannotRestore, How, KeyHead, Outcome};
 
@@ -25,8 +26,9 @@ use super::super::placement::{Place, TargetIndex};
 use super::super::reads::record_of;
 use super::super::route::Because;
 use super::super::shortfall::Short;
-use super::Source;
+use super::noting::Note;
 use super::snapshot::in_words;
+use super::{Source, unix_ms};
 
 /// Longest wait at a marker for the values that were read with it: they may be
 /// longer than the stream behind them. Later they are read again.
@@ -46,15 +48,55 @@ impl Source {
         because: Because,
     ) -> Result<(), MoveError> {
         for (db, index) in keys {
-            let marked = self.parts.pending.mark(*db, command.arg(*index));
-            marked.map_err(|TooMany| MoveError::TooManyPending {
-                source_server: self.parts.address.clone(),
-            })?;
+            self.mark(*db, command.arg(*index))?;
         }
         if because == Because::Spans {
             *self.spanning.entry(name).or_default() += 1;
             self.warn_of_spanning();
         }
+        Ok(())
+    }
+
+    /// From here on the key is pending.
+    pub(super) fn mark(&mut self, db: u32, key: &[u8]) -> Result<(), MoveError> {
+        let Place::Moves(target) = self.parts.placement.place(self.parts.index, db, key) else {
+            return Ok(());
+        };
+        let marked = self.parts.pending.mark(db, key);
+        if marked.map_err(|TooMany| self.too_many_pending())? {
+            self.note_pending(target, Note::Key(db, key))?;
+        }
+        Ok(())
+    }
+
+    /// The same for one that an earlier run has noted.
+    pub(super) fn mark_noted(&mut self, db: u32, key: &[u8]) -> Result<(), MoveError> {
+        let marked = self.parts.pending.mark(db, key);
+        marked
+            .map(|_| ())
+            .map_err(|TooMany| self.too_many_pending())
+    }
+
+    fn too_many_pending(&self) -> MoveError {
+        MoveError::TooManyPending {
+            source_server: self.parts.address.clone(),
+        }
+    }
+
+    /// All keys of a database were read again.
+    pub(super) fn on_rescanned(
+        &mut self,
+        db: u32,
+        met: oneshot::Sender<()>,
+    ) -> Result<(), MoveError> {
+        self.parts.pending.rescanned(db);
+        if !self.parts.pending.is_rescanning(db) {
+            for target in self.targets() {
+                self.note_settled(target, Note::Database(db))?;
+            }
+        }
+        // A refresher that was told to stop needs no word.
+        let _ = met.send(());
         Ok(())
     }
 
@@ -108,6 +150,9 @@ impl Source {
         seen: Seen,
     ) -> Result<(), MoveError> {
         self.parts.pending.settle(db, &key);
+        if planted::is_on(Planted::RefreshDropped) {
+            return Ok(());
+        }
         self.refreshed += 1;
         self.parts.shortfalls.held_again(db, &key);
         match seen.state {
@@ -116,10 +161,10 @@ impl Source {
                 payload: Some(payload),
             } => {
                 let payload = Bytes::from(payload);
-                let ends = expires_at_ms.map(|at| {
-                    self.guard
-                        .snapshot_time(db, &key, target, at, super::unix_ms())
-                });
+                let now_ms = unix_ms();
+                let ends = self
+                    .guard
+                    .time_of((db, &key), target, expires_at_ms, now_ms);
                 let record = record_of((db, key.clone()), ends, &payload);
                 let record = record.map_err(|error| MoveError::Answer {
                     role: super::super::error::Role::Source,
@@ -127,10 +172,15 @@ impl Source {
                     step: "read keys (DUMP)",
                     reply: format!("the value of a key (db {db}): {error}"),
                 })?;
+                self.note_fields((db, &key), record.type_id, &record.value);
                 self.write_whole(target, &record)?;
             }
-            _ => self.unlink(target, db, &key)?,
+            _ => {
+                self.guard.forget(db, &key);
+                self.unlink(target, db, &key)?;
+            }
         }
+        self.note_settled(target, Note::Key(db, &key))?;
         self.flush_if_full(target).await
     }
 

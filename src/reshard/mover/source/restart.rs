@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 
 use super::super::begin::SourceBegin;
 use super::super::error::{MoveError, Role};
-use super::super::guard::Guard;
 use super::super::keyspace::KeyWalk;
 use super::super::link::{Link, Patience};
 use super::super::placement::TargetIndex;
@@ -50,15 +49,15 @@ impl Source {
         for queue in &mut self.parts.queues {
             queue.begin_history();
         }
+        self.note_nothing_pending()?;
         self.empty_lanes().await?;
-        let targets: Vec<TargetIndex> =
-            self.parts.queues.iter().map(|queue| queue.target).collect();
         let mut removed = 0;
-        for target in targets {
+        for target in self.targets() {
             removed += self.remove_arrived(target, Emptied::All).await?;
         }
         tracing::info!(source = %self.parts.address, removed, "its old copy is gone");
-        self.guard = Guard::new();
+        self.guard.begin_anew();
+
         self.draining = None;
         (self.scanned, self.sent, self.expired, self.by_commands) = (0, 0, 0, 0);
         self.bytes = 0;

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 
-use crate::rdb::{DecodeError, Lost};
+use crate::rdb::{DecodeError, Lost, ValueType};
 use crate::replication::{LargeKeyHead, SnapshotRecord};
 use crate::restore::{CannotRestore, How, KeyHead, LargeValue, Outcome};
 
@@ -56,6 +56,7 @@ impl Source {
         else {
             return Ok(());
         };
+        self.note_fields((record.db, &record.key), record.type_id, &record.value);
         let head = KeyHead {
             key: &record.key,
             expires_at_ms: ends,
@@ -84,8 +85,15 @@ impl Source {
             return None;
         }
         let guard = &mut self.guard;
-        let ends = expires_at_ms.map(|at| guard.snapshot_time(db, key, target, at, unix_ms()));
+        let ends = guard.time_of((db, key), target, expires_at_ms, unix_ms());
         Some((target, ends))
+    }
+
+    /// Fields of a hash end on its target by themselves.
+    pub(super) fn note_fields(&mut self, (db, key): (u32, &[u8]), kind: ValueType, value: &[u8]) {
+        if let Some(at_ms) = first_field_ends_at_ms(kind, value) {
+            self.guard.fields_end(db, key, at_ms);
+        }
     }
 
     /// Counts a key that was handed over, or says what it falls short of.
@@ -119,6 +127,7 @@ impl Source {
             self.large = Large::Passed;
             return Ok(());
         };
+        self.note_fields((head.db, &head.key), head.type_id, &[]);
         let key_head = KeyHead {
             key: &head.key,
             expires_at_ms: ends,
@@ -246,6 +255,21 @@ impl Source {
             key: at.1.to_vec(),
             what,
         });
+    }
+}
+
+/// When the first field of a hash with field expiry ends, Unix time in ms; long
+/// ago where its layout does not say it first.
+fn first_field_ends_at_ms(kind: ValueType, value: &[u8]) -> Option<i64> {
+    match kind {
+        ValueType::HashMetadata | ValueType::HashListpackEx => {
+            let first = value.first_chunk::<8>();
+            Some(first.map_or(0, |bytes| i64::from_le_bytes(*bytes)))
+        }
+        ValueType::HashMetadataPreGa | ValueType::HashListpackExPreGa | ValueType::HashValkey2 => {
+            Some(0)
+        }
+        _ => None,
     }
 }
 

@@ -28,7 +28,7 @@ impl Source {
             WalkEvent::Begin => {
                 self.clear_targets().await?;
                 // Nothing of it is needed: see `Feed::needs_guard`.
-                self.guard.lift();
+                self.guard.turn_off();
                 self.phase = Phase::Snapshot;
                 self.show();
             }

@@ -1,0 +1,235 @@
+//! Requests that a shard refuses because their epoch is over.
+
+use super::logins::logins;
+use super::*;
+use crate::proxy::dispatch::TRYAGAIN;
+use crate::proxy::refused::REFUSED_MS_MAX;
+
+const NOPERM: &[u8] = b"-NOPERM no\r\n";
+
+impl World {
+    /// Connections to these ports that are logged in as an epoch's user.
+    fn as_epoch(ports: &[u16]) -> World {
+        let mut world = World::new(ports);
+        let of: Vec<(u16, &str)> = ports.iter().map(|&port| (port, "e1")).collect();
+        world.core.use_logins(logins(&of));
+        world.core.warm();
+        world.turn();
+        for &port in ports {
+            world.reply(port, b"+OK\r\n");
+            world.sent_to(port);
+        }
+        world
+    }
+
+    /// What the control side was told.
+    fn told(&mut self) -> Vec<String> {
+        let told = self.refusing.drain(..).map(|address| address.to_string());
+        told.collect()
+    }
+
+    fn route_to(&mut self, ports: &[u16]) {
+        self.core.use_logins(Arc::default());
+        let routing = Routing::open(Epoch(2), layout(ports));
+        self.core.route(Arc::new(routing));
+        self.turn();
+    }
+}
+
+#[test]
+fn refused_requests_go_to_the_new_route_in_their_clients_order() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let (client, other) = (world.client(), world.client());
+    world.say(client, &[&["INCR", &a], &["APPEND", &a, "x"], &["PING"]]);
+    world.say(other, &[&["GET", &a]]);
+    world.sent_to(1);
+    world.reply(1, b":1\r\n");
+    world.reply(1, &NOPERM.repeat(2));
+    assert_eq!(world.got(client), ":1\r\n", "what was executed is answered");
+    assert_eq!(world.told(), ["h:1"]);
+    assert!(
+        !world.core.may_read(client),
+        "it waits for its own requests"
+    );
+
+    world.route_to(&[3, 4]);
+    let key = world.owner(&a);
+    let sent = world.sent_to(key);
+    let order: Vec<usize> = ["APPEND", "GET"]
+        .map(|word| sent.find(word).unwrap())
+        .into();
+    assert!(order.is_sorted() && !sent.contains("INCR"), "{sent}");
+    world.reply(key, b":2\r\n$1\r\ny\r\n");
+    assert_eq!(world.got(client), ":2\r\n+PONG\r\n");
+    assert_eq!(world.got(other), "$1\r\ny\r\n");
+    assert!(world.core.may_read(client));
+}
+
+#[test]
+fn parts_of_a_split_command_are_sent_again_alone() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let (a, b) = (world.key_on(1), world.key_on(2));
+    let client = world.client();
+    world.say(client, &[&["MGET", &a, &b]]);
+    world.reply(1, NOPERM);
+    world.reply(2, b"*1\r\n$1\r\nb\r\n");
+    assert_eq!(world.got(client), "");
+    world.route_to(&[3]);
+    world.reply(3, b"*1\r\n$1\r\na\r\n");
+    assert_eq!(world.got(client), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+}
+
+#[test]
+fn nothing_for_too_long_is_answered_as_try_again() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["INCR", &a]]);
+    world.reply(1, NOPERM);
+    world.core.set_clock((REFUSED_MS_MAX - 1) * 1_000);
+    world.core.tick();
+    world.turn();
+    assert_eq!(world.got(client), "");
+    assert!(world.core.needs_clock());
+    assert_eq!(world.told(), ["h:1", "h:1"], "told again while it waits");
+    world.core.set_clock(REFUSED_MS_MAX * 1_000);
+    world.core.tick();
+    world.turn();
+    assert_eq!(world.got(client), format!("-{TRYAGAIN}\r\n"));
+    world.sent_to(1);
+    world.say(client, &[&["INCR", &a]]);
+    assert!(world.sent_to(1).contains("INCR"), "it may try again");
+}
+
+#[test]
+fn what_the_user_may_never_do_is_told_the_client() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    let shard = "h:1".parse().unwrap();
+    world.say(client, &[&["INCR", &a]]);
+    world.reply(1, NOPERM);
+    world.sent_to(1);
+    world.core.not_fenced(&shard);
+    world.turn();
+    assert!(
+        world.sent_to(1).contains("INCR"),
+        "perhaps it was fenced then"
+    );
+    world.reply(1, NOPERM);
+    assert_eq!(world.got(client), "-NOPERM no\r\n");
+
+    world.say(client, &[&["INCR", &a], &["GET", &a]]);
+    world.reply(1, b"-NOPERM no\r\n$1\r\n1\r\n");
+    world.sent_to(1);
+    world.core.not_fenced(&shard);
+    world.turn();
+    assert_eq!(world.sent_to(1), "", "a later request was executed");
+    assert_eq!(world.got(client), "-NOPERM no\r\n$1\r\n1\r\n");
+}
+
+#[test]
+fn what_was_overtaken_is_not_sent_again() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["SET", &a, "1"], &["SET", &a, "2"]]);
+    world.reply(1, b"-NOPERM no\r\n+OK\r\n");
+    world.route_to(&[3]);
+    assert!(!world.sent_to(3).contains("SET"));
+    assert_eq!(world.got(client), format!("-{TRYAGAIN}\r\n+OK\r\n"));
+}
+
+#[test]
+fn a_request_whose_connection_broke_is_not_sent_again() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["INCR", &a]]);
+    world.core.pipe_failed(world.pipe_to(1), PipeError::Closed);
+    world.turn();
+    assert!(world.got(client).starts_with("-ERR shard"));
+    world.route_to(&[3]);
+    assert!(!world.sent_to(3).contains("INCR"));
+}
+
+#[test]
+fn a_user_that_is_not_known_any_more_leaves_requests_waiting() {
+    let mut world = World::new(&[1, 2]);
+    world.core.use_logins(logins(&[(1, "e1")]));
+    let a = world.key_on(1);
+    let (early, late) = (world.client(), world.client());
+    world.say(early, &[&["INCR", &a]]);
+    assert!(world.sent_to(1).starts_with("*3\r\n$4\r\nAUTH"));
+    world.reply(1, b"-WRONGPASS invalid username-password pair\r\n");
+    assert_eq!(world.told(), ["h:1"]);
+    world.say(late, &[&["INCR", &a]]);
+    assert_eq!((world.got(early), world.got(late)), Default::default());
+    world.core.use_logins(Arc::default());
+    world.core.not_fenced(&"h:1".parse().unwrap());
+    world.turn();
+    assert_eq!(world.sent_to(1).matches("INCR").count(), 2);
+    world.reply(1, b":1\r\n:2\r\n");
+    assert_eq!(world.got(early), ":1\r\n");
+    assert_eq!(world.got(late), ":2\r\n");
+}
+
+#[test]
+fn a_transaction_is_answered_by_the_shards_own_abort() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["MULTI"], &["INCR", &a], &["EXEC"]]);
+    let abort = b"-EXECABORT Transaction discarded because of: NOPERM no\r\n";
+    world.reply(1, &[NOPERM, NOPERM, abort].concat());
+    let got = world.got(client);
+    assert!(got.ends_with(std::str::from_utf8(abort).unwrap()), "{got}");
+}
+
+#[test]
+fn what_another_user_may_not_do_is_nobodys_epoch() {
+    let mut world = World::new(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["INCR", &a]]);
+    world.reply(1, NOPERM);
+    assert_eq!(world.got(client), "-NOPERM no\r\n");
+}
+
+#[test]
+fn clients_that_leave_are_not_waited_for() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let (a, b) = (world.key_on(1), world.key_on(2));
+    let client = world.client();
+    world.say(client, &[&["INCR", &a], &["MGET", &a, &b]]);
+    world.reply(1, &NOPERM.repeat(2));
+    world.core.client_gone(client);
+    world.turn();
+    world.reply(2, b"*1\r\n$1\r\nb\r\n");
+    world.core.set_clock(REFUSED_MS_MAX * 1_000);
+    world.core.tick();
+    world.turn();
+    assert!(world.core.merges.is_empty());
+    assert!(!world.core.is_refused_somewhere());
+}
+
+#[test]
+fn what_is_refused_after_the_layout_changed_goes_on_at_once_and_first() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["SET", &a, "1"]]);
+    let old = world.pipe_to(1);
+    world.route_to(&[3]);
+    assert!(
+        !world.core.may_read(client),
+        "its next request would overtake"
+    );
+    world.core.pipe_bytes(old, NOPERM);
+    world.turn();
+    assert!(world.sent_to(3).contains("$1\r\n1\r\n"));
+    world.reply(3, b"+OK\r\n");
+    assert_eq!(world.got(client), "+OK\r\n");
+    assert!(world.core.may_read(client));
+}

@@ -1,0 +1,524 @@
+//! Epoch logins, the fence in the servers and a proxy that nobody told: by real
+//! servers and the admin API alone, the job's part played by the test.
+
+#![allow(
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use keyferry::router::layout::Layout;
+use keyferry::router::route_record::RouteRecord;
+use keyferry::router::spec::LayoutSpec;
+use serde_json::json;
+use support::keyferry::LayoutText;
+use support::load::{Load, LoadConfig};
+use support::{Client, Keyferry, RedisServer, Signal, Value, http_post, seeded, wait_until};
+
+const JOB: &str = "j1";
+const LIMIT: Duration = Duration::from_secs(20);
+/// Requests of the writers before and after each step.
+const REPLIES: u64 = 2_000;
+/// A second for each writer: the machine has others to serve.
+const RATE: u32 = 1_500;
+
+/// Servers, of which the proxy's layout has some.
+struct World {
+    servers: Vec<RedisServer>,
+    proxy: Keyferry,
+}
+
+impl World {
+    /// As many servers; the proxy routes to the first ones.
+    fn new(servers: usize, of_proxy: usize) -> World {
+        let servers = RedisServer::start_many(servers, &[]);
+        let addresses: Vec<String> = servers.iter().map(RedisServer::address).collect();
+        let layout = LayoutText::new("fnv1a_64", "modula", &addresses[..of_proxy]);
+        let proxy = Keyferry::start(&layout);
+        World { servers, proxy }
+    }
+
+    /// A layout of these servers.
+    fn layout(&self, servers: &[usize]) -> LayoutSpec {
+        let shards: Vec<_> = servers
+            .iter()
+            .map(
+                |&at| json!({ "name": format!("s{}", at + 1), "addr": self.servers[at].address() }),
+            )
+            .collect();
+        let spec = json!({ "hash": "fnv1a_64", "distribution": "modula", "shard": shards });
+        serde_json::from_value(spec).expect("a layout")
+    }
+
+    fn user(epoch: u64) -> String {
+        format!("keyferry-cache-e{epoch}")
+    }
+
+    /// Makes an epoch's user on servers; its login as the admin API takes it.
+    fn make_users(&self, epoch: u64, servers: &[usize]) -> serde_json::Value {
+        let user = World::user(epoch);
+        let logins = servers.iter().map(|&at| {
+            let password = format!("secret-{epoch}-{at}");
+            let rules =
+                ["reset", "on", &format!(">{password}"), "~*", "&*", "+@all"].map(str::to_owned);
+            let made = self.acl(at, &user, &rules);
+            assert_eq!(made, Value::ok());
+            json!({ "addr": self.servers[at].address(), "user": user, "password": password })
+        });
+        logins.collect()
+    }
+
+    fn acl(&self, server: usize, user: &str, rules: &[String]) -> Value {
+        let mut words = vec!["ACL".to_owned(), "SETUSER".into(), user.to_owned()];
+        words.extend_from_slice(rules);
+        self.servers[server].client().call(&words)
+    }
+
+    fn try_post(&self, path: &str, body: &serde_json::Value) -> (u16, String) {
+        let path = format!("/api/v1/pools/cache/{path}");
+        http_post(&self.proxy.admin(), &path, &body.to_string()).expect("an answer")
+    }
+
+    fn post(&self, path: &str, body: &serde_json::Value) {
+        let (status, text) = self.try_post(path, body);
+        assert_eq!(status, 200, "{path}: {text}");
+    }
+
+    fn announce(&self, logins: &serde_json::Value) {
+        self.post(
+            "job",
+            &json!({ "job": JOB, "incarnation": 1, "lease_ms": 30_000, "logins": logins }),
+        );
+    }
+
+    fn stage(&self, servers: &[usize], logins: &serde_json::Value) {
+        let in_use = self.proxy.pools()["pools"][0]["layout"].clone();
+        let in_use: LayoutSpec = serde_json::from_value(in_use).expect("a layout");
+        let from_fingerprint = Layout::new(in_use).expect("a layout").fingerprint();
+        self.post(
+            "switch/stage",
+            &json!({
+                "job": JOB, "epoch": 2, "incarnation": 1, "from_fingerprint": from_fingerprint,
+                "to": self.layout(servers), "logins": logins,
+            }),
+        );
+    }
+
+    /// Takes an epoch's user its rights, in one piece with the sign of it.
+    fn fence(&self, server: usize, epoch: u64) {
+        let user = World::user(epoch);
+        let mut client = self.servers[server].client();
+        let replies = client.pipeline(&[
+            vec!["MULTI"],
+            vec![
+                "ACL",
+                "SETUSER",
+                &user,
+                "-@all",
+                "resetkeys",
+                "~__keyferry:*",
+                "+get",
+                "+ping",
+                "+auth",
+                "+hello",
+                "+select",
+            ],
+            vec!["SET", "__keyferry:fence:cache", "j1 2"],
+            vec!["EXEC"],
+        ]);
+        assert!(
+            matches!(replies.last(), Some(Value::Array(_))),
+            "{replies:?}"
+        );
+    }
+
+    fn unfence(&self, server: usize, epoch: u64) {
+        let user = World::user(epoch);
+        let mut client = self.servers[server].client();
+        let replies = client.pipeline(&[
+            vec!["MULTI"],
+            vec!["ACL", "SETUSER", &user, "+@all", "~*"],
+            vec!["DEL", "__keyferry:fence:cache"],
+            vec!["EXEC"],
+        ]);
+        assert!(
+            matches!(replies.last(), Some(Value::Array(_))),
+            "{replies:?}"
+        );
+    }
+
+    /// Leaves the decision on servers.
+    fn record(&self, on: &[usize], to: &[usize]) {
+        let record = RouteRecord::new("cache", JOB, 2, self.layout(to));
+        let (key, text) = (RouteRecord::key("cache"), record.to_json());
+        for &at in on {
+            let set = self.servers[at].client().call(&["SET", &key, &text]);
+            assert_eq!(set, Value::ok());
+        }
+    }
+
+    /// Users of the connections of the proxy's clients' requests, by server.
+    fn users_on(&self, server: usize) -> Vec<String> {
+        let list = self.servers[server]
+            .client()
+            .call(&["CLIENT", "LIST"])
+            .text();
+        let users = list
+            .lines()
+            .filter(|line| !line.contains("cmd=client"))
+            .filter_map(|line| {
+                let user = line.split(' ').find_map(|word| word.strip_prefix("user="));
+                user.map(str::to_owned)
+            });
+        users.collect()
+    }
+
+    fn wait_for_users(&self, server: usize, user: &str) {
+        wait_until("all connections are this user's", LIMIT, || {
+            let users = self.users_on(server);
+            !users.is_empty() && users.iter().all(|known| known == user)
+        });
+    }
+
+    fn load(&self, test: &str) -> Load {
+        let config = LoadConfig {
+            rate: Some(RATE),
+            keys_per_kind: 20,
+            ..LoadConfig::new(&self.proxy.address(), seeded(test).u64(..))
+        };
+        Load::start(&config)
+    }
+
+    fn wait_for_epoch(&self, epoch: u64) {
+        wait_until("the proxy finds the decided route", LIMIT, || {
+            self.proxy.epoch_and_gate() == (epoch, "open".to_owned())
+        });
+    }
+
+    /// The second server becomes the first one's copy.
+    fn copy_first_to_second(&self) {
+        let port = self.servers[0].port().to_string();
+        let follow = ["REPLICAOF", "127.0.0.1", &port];
+        assert_eq!(self.servers[1].client().call(&follow), Value::ok());
+        wait_until("the copy follows", LIMIT, || {
+            self.servers[1]
+                .info_field("replication", "master_link_status")
+                .as_deref()
+                == Some("up")
+        });
+    }
+
+    /// It has all that was written to the first one until the fence, and goes on
+    /// by itself.
+    fn promote_second(&self) {
+        let offset = |at: usize, field| self.servers[at].info_field("replication", field);
+        wait_until("the copy has all", LIMIT, || {
+            offset(0, "master_repl_offset") == offset(1, "slave_repl_offset")
+        });
+        assert_eq!(
+            self.servers[1].client().call(&["REPLICAOF", "NO", "ONE"]),
+            Value::ok()
+        );
+    }
+}
+
+/// The words of an error; empty for anything else.
+fn error_of(value: &Value) -> &str {
+    match value {
+        Value::Error(text) => text,
+        _ => "",
+    }
+}
+
+fn wait_for_replies(load: &Load, more: u64) {
+    let wanted = load.replies() + more;
+    wait_until("the writers go on", LIMIT, || {
+        load.replies() >= wanted || load.faults() > 0
+    });
+}
+
+fn assert_faultless(load: Load) {
+    let outcome = load.finish();
+    let totals = &outcome.totals;
+    assert_eq!((totals.wrong, totals.errors), (0, 0), "{totals}");
+}
+
+#[test]
+fn logins_change_under_load_without_an_error() {
+    let world = World::new(2, 2);
+    let load = world.load("logins_change_under_load_without_an_error");
+    wait_for_replies(&load, REPLIES);
+    for epoch in [1, 2] {
+        world.announce(&world.make_users(epoch, &[0, 1]));
+        for server in [0, 1] {
+            let users = world.users_on(server);
+            let all_new = users.iter().all(|user| *user == World::user(epoch));
+            assert!(all_new && !users.is_empty(), "{users:?}");
+        }
+        wait_for_replies(&load, REPLIES);
+    }
+    world.announce(&json!([]));
+    wait_for_replies(&load, REPLIES);
+    assert!(world.users_on(0).iter().all(|user| user == "default"));
+    assert_faultless(load);
+}
+
+#[test]
+fn a_wrong_password_changes_nothing() {
+    let world = World::new(2, 2);
+    let mut client = world.proxy.client();
+    assert_eq!(client.call(&["SET", "a", "1"]), Value::ok());
+    let mut logins = world.make_users(1, &[0, 1]);
+    logins[1]["password"] = "wrong".into();
+    let ask = json!({ "job": JOB, "incarnation": 1, "lease_ms": 30_000, "logins": logins });
+    let (status, text) = world.try_post("job", &ask);
+    assert_eq!(status, 409, "{text}");
+    assert!(text.contains("login_refused"), "{text}");
+    assert!(text.contains(&world.servers[1].address()), "{text}");
+    assert!(!text.contains("wrong"), "{text}");
+    assert_eq!(client.call(&["GET", "a"]), Value::bulk("1"));
+    assert!(world.users_on(0).iter().all(|user| user == "default"));
+}
+
+#[test]
+fn a_restarted_proxy_logs_in_as_before_and_its_state_file_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::new(2, 2);
+    world.announce(&world.make_users(1, &[0, 1]));
+    let file = world.proxy.dir().join("state/pool-cache.json");
+    let rights = fs::metadata(&file).expect("the state file").permissions();
+    assert_eq!(rights.mode() & 0o777, 0o600);
+    world.proxy.launch();
+    let mut client = world.proxy.client();
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(client.call(&["SET", key, "1"]), Value::ok());
+    }
+    for server in [0, 1] {
+        world.wait_for_users(server, &World::user(1));
+    }
+}
+
+#[test]
+fn a_proxy_that_nobody_told_follows_the_fence_without_an_error_to_its_clients() {
+    let world = World::new(2, 1);
+    world.copy_first_to_second();
+    world.announce(&world.make_users(1, &[0]));
+    let load = world.load("a_proxy_that_nobody_told_follows_the_fence");
+    wait_for_replies(&load, REPLIES);
+    world.fence(0, 1);
+    world.promote_second();
+    world.record(&[0, 1], &[1]);
+    world.wait_for_epoch(2);
+    wait_for_replies(&load, REPLIES);
+    let outcome = load.finish();
+    let totals = &outcome.totals;
+    assert_eq!((totals.wrong, totals.errors), (0, 0), "{totals}");
+    let refused = world.servers[0].client().call(&["ACL", "LOG"]);
+    assert!(
+        !refused.items().is_empty(),
+        "nothing was refused: the test proves nothing"
+    );
+}
+
+#[test]
+fn the_commit_of_a_late_proxy_brings_the_layout_and_its_logins() {
+    let world = World::new(2, 1);
+    world.copy_first_to_second();
+    world.announce(&world.make_users(1, &[0]));
+    let load = world.load("the_commit_of_a_late_proxy");
+    wait_for_replies(&load, REPLIES);
+    world.fence(0, 1);
+    world.promote_second();
+    let logins = world.make_users(2, &[1]);
+    let commit = json!({
+        "job": JOB, "epoch": 2, "incarnation": 1, "fenced": true,
+        "to": world.layout(&[1]), "logins": logins,
+    });
+    world.post("switch/commit", &commit);
+    world.post("switch/commit", &commit);
+    wait_for_replies(&load, REPLIES);
+    world.wait_for_users(1, &World::user(2));
+    assert_faultless(load);
+    let not_fenced = json!({ "job": JOB, "epoch": 3, "incarnation": 1 });
+    assert_eq!(world.try_post("switch/commit", &not_fenced).0, 409);
+}
+
+#[test]
+fn a_stopped_proxy_that_wakes_after_the_switch_serves_nothing_old() {
+    let mut world = World::new(2, 1);
+    world.announce(&world.make_users(1, &[0]));
+    let mut clients: Vec<Client> = (0..8).map(|_| world.proxy.client()).collect();
+    assert_eq!(clients[0].call(&["SET", "k", "old"]), Value::ok());
+    for client in &mut clients {
+        assert_eq!(client.call(&["GET", "k"]), Value::bulk("old"));
+    }
+    world.proxy.signal(Signal::Stop);
+    for client in &mut clients {
+        client.send(&["GET", "k"]);
+        client.send(&["APPEND", "k", "+"]);
+        client.send(&["GET", "k"]);
+    }
+    world.fence(0, 1);
+    assert_eq!(
+        world.servers[1].client().call(&["SET", "k", "new"]),
+        Value::ok()
+    );
+    world.record(&[0, 1], &[1]);
+    world.proxy.signal(Signal::Cont);
+    for client in &mut clients {
+        assert!(client.read().bytes().starts_with(b"new"));
+        assert!(client.read().int() > 3);
+        assert!(client.read().bytes().starts_with(b"new+"));
+    }
+    assert_eq!(
+        world.servers[0].client().call(&["GET", "k"]),
+        Value::bulk("old")
+    );
+    world.wait_for_epoch(2);
+}
+
+#[test]
+fn a_fence_that_is_not_decided_is_try_again_and_goes_when_it_is_taken_back() {
+    let world = World::new(1, 1);
+    world.announce(&world.make_users(1, &[0]));
+    let mut client = world.proxy.client();
+    assert_eq!(client.call(&["SET", "k", "1"]), Value::ok());
+    world.fence(0, 1);
+    let refused = client.call(&["INCR", "k"]);
+    assert!(error_of(&refused).starts_with("TRYAGAIN"), "{refused:?}");
+    client.send(&["INCR", "k"]);
+    client.send(&["INCR", "k"]);
+    world.unfence(0, 1);
+    let answers = [client.read(), client.read()];
+    assert_eq!(answers, [Value::Int(2), Value::Int(3)]);
+}
+
+#[test]
+fn a_restart_with_a_pending_switch_finds_the_decision_by_itself() {
+    let mut world = World::new(2, 1);
+    world.announce(&world.make_users(1, &[0]));
+    let mut client = world.proxy.client();
+    assert_eq!(client.call(&["SET", "k", "old"]), Value::ok());
+    world.stage(&[1], &world.make_users(2, &[1]));
+    world.proxy.process().kill();
+    world.fence(0, 1);
+    world.proxy.launch();
+    assert_eq!(world.proxy.epoch_and_gate(), (1, "fenced".to_owned()));
+    let refused = world.proxy.client().call(&["GET", "k"]);
+    assert!(error_of(&refused).starts_with("TRYAGAIN"), "{refused:?}");
+    assert_eq!(
+        world.servers[1].client().call(&["SET", "k", "new"]),
+        Value::ok()
+    );
+    world.record(&[0], &[1]);
+    world.wait_for_epoch(2);
+    assert_eq!(world.proxy.client().call(&["GET", "k"]), Value::bulk("new"));
+    world.wait_for_users(1, &World::user(2));
+}
+
+#[test]
+fn a_proxy_that_was_down_until_the_job_was_over_serves_the_new_route() {
+    let mut world = World::new(2, 1);
+    world.announce(&world.make_users(1, &[0]));
+    world.proxy.process().kill();
+    world.fence(0, 1);
+    world.record(&[0, 1], &[1]);
+    let mut server = world.servers[0].client();
+    assert_eq!(
+        server.call(&["ACL", "DELUSER", &World::user(1)]),
+        Value::Int(1)
+    );
+    assert_eq!(
+        server.call(&["DEL", "__keyferry:fence:cache"]),
+        Value::Int(1)
+    );
+    assert_eq!(
+        world.servers[1].client().call(&["SET", "k", "new"]),
+        Value::ok()
+    );
+    world.proxy.launch();
+    assert_eq!(world.proxy.client().call(&["GET", "k"]), Value::bulk("new"));
+    world.wait_for_epoch(2);
+}
+
+#[test]
+fn a_user_that_is_gone_with_its_job_is_the_configured_one_again() {
+    let mut world = World::new(1, 1);
+    world.announce(&world.make_users(1, &[0]));
+    assert_eq!(world.proxy.client().call(&["SET", "k", "1"]), Value::ok());
+    world.proxy.process().kill();
+    let gone = world.servers[0]
+        .client()
+        .call(&["ACL", "DELUSER", &World::user(1)]);
+    assert_eq!(gone, Value::Int(1));
+    world.proxy.launch();
+    assert_eq!(world.proxy.client().call(&["INCR", "k"]), Value::Int(2));
+    world.wait_for_users(0, "default");
+}
+
+#[test]
+fn what_an_operator_forbids_reaches_the_client() {
+    let world = World::new(1, 1);
+    let mut client = world.proxy.client();
+    assert_eq!(client.call(&["SET", "k", "1"]), Value::ok());
+    world.announce(&world.make_users(1, &[0]));
+    world.acl(0, &World::user(1), &["-incr".to_owned()]);
+    for _ in 0..3 {
+        let replies = client.pipeline(&[vec!["INCR", "k"], vec!["APPEND", "k", "x"]]);
+        assert!(error_of(&replies[0]).starts_with("NOPERM"), "{replies:?}");
+        assert!(matches!(replies[1], Value::Int(_)), "{replies:?}");
+        let alone = client.call(&["INCR", "k"]);
+        assert!(error_of(&alone).starts_with("NOPERM"), "{alone:?}");
+    }
+    world.announce(&json!([]));
+    world.acl(0, "default", &["-incr".to_owned()]);
+    let refused = client.call(&["INCR", "k"]);
+    assert!(error_of(&refused).starts_with("NOPERM"), "{refused:?}");
+}
+
+#[test]
+fn clients_that_wait_go_on_waiting_on_the_new_route() {
+    let world = World::new(3, 2);
+    let keys: Vec<String> = (0..24).map(|number| format!("list:{number}")).collect();
+    let mut waiters: Vec<Client> = keys.iter().map(|_| world.proxy.client()).collect();
+    for (waiter, key) in waiters.iter_mut().zip(&keys) {
+        waiter.send(&["BLPOP", key, "60"]);
+    }
+    let blocked = |server: usize| {
+        let blocked = world.servers[server].info_field("clients", "blocked_clients");
+        blocked
+            .and_then(|count| count.parse::<usize>().ok())
+            .unwrap_or(0)
+    };
+    wait_until("all wait", LIMIT, || blocked(0) + blocked(1) == keys.len());
+    world.stage(&[0, 1, 2], &json!([]));
+    let ask = |lease_ms: Option<u64>| {
+        let mut ask = json!({ "job": JOB, "epoch": 2, "incarnation": 1 });
+        if let Some(lease_ms) = lease_ms {
+            ask["lease_ms"] = lease_ms.into();
+        }
+        ask
+    };
+    world.post("switch/hold", &ask(Some(10_000)));
+    assert!(
+        blocked(0) + blocked(1) < keys.len(),
+        "some keys move, and nobody waits for them"
+    );
+    world.post("switch/arm", &ask(Some(10_000)));
+    world.post("switch/commit", &ask(None));
+    wait_until("all wait again", LIMIT, || {
+        blocked(2) > 0 && blocked(0) + blocked(1) + blocked(2) == keys.len()
+    });
+    let mut client = world.proxy.client();
+    for (waiter, key) in waiters.iter_mut().zip(&keys) {
+        assert_eq!(client.call(&["RPUSH", key, "x"]), Value::Int(1));
+        assert_eq!(
+            waiter.read(),
+            Value::Array(vec![Value::bulk(key), Value::bulk("x")])
+        );
+    }
+}
