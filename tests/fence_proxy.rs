@@ -304,14 +304,17 @@ fn a_restarted_proxy_logs_in_as_before_and_its_state_file_is_its_owners() {
 
 #[test]
 fn a_proxy_that_nobody_told_follows_the_fence_without_an_error_to_its_clients() {
-    let world = World::new(2, 1);
+    let mut world = World::new(2, 1);
     world.copy_first_to_second();
     world.announce(&world.make_users(1, &[0]));
     let load = world.load("a_proxy_that_nobody_told_follows_the_fence");
     wait_for_replies(&load, REPLIES);
+    // It sleeps meanwhile: how long the test takes is no limit of the proxy's.
+    world.proxy.signal(Signal::Stop);
     world.fence(0, 1);
     world.promote_second();
     world.record(&[0, 1], &[1]);
+    world.proxy.signal(Signal::Cont);
     world.wait_for_epoch(2);
     wait_for_replies(&load, REPLIES);
     let outcome = load.finish();
@@ -326,11 +329,12 @@ fn a_proxy_that_nobody_told_follows_the_fence_without_an_error_to_its_clients() 
 
 #[test]
 fn the_commit_of_a_late_proxy_brings_the_layout_and_its_logins() {
-    let world = World::new(2, 1);
+    let mut world = World::new(2, 1);
     world.copy_first_to_second();
     world.announce(&world.make_users(1, &[0]));
     let load = world.load("the_commit_of_a_late_proxy");
     wait_for_replies(&load, REPLIES);
+    world.proxy.signal(Signal::Stop);
     world.fence(0, 1);
     world.promote_second();
     let logins = world.make_users(2, &[1]);
@@ -338,6 +342,7 @@ fn the_commit_of_a_late_proxy_brings_the_layout_and_its_logins() {
         "job": JOB, "epoch": 2, "incarnation": 1, "fenced": true,
         "to": world.layout(&[1]), "logins": logins,
     });
+    world.proxy.signal(Signal::Cont);
     world.post("switch/commit", &commit);
     world.post("switch/commit", &commit);
     wait_for_replies(&load, REPLIES);
