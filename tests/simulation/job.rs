@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 
-use keyferry::reshard::cutover::{Action, Cutover, Event as Told, Misstep, Proxies};
+use keyferry::reshard::cutover::{Action, Crew, Cutover, Event as Told, Misstep, Proxies};
+use keyferry::reshard::fence::FenceLevel;
 use keyferry::reshard::mover::MarkerReport;
 use keyferry::reshard::moving::MarkerApplied;
 
@@ -91,7 +92,8 @@ impl Job {
         let mut actions = Vec::new();
         self.incarnation += 1;
         self.switches_tried += 1;
-        self.machine = Some(Cutover::begin(Proxies(self.proxies), &mut actions));
+        let crew = Crew::new(Proxies(self.proxies), FenceLevel::ProxiesOnly);
+        self.machine = Some(Cutover::begin(crew, &mut actions));
         actions
     }
 

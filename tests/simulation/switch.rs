@@ -3,9 +3,11 @@
 
 use keyferry::proxy::control::RefusalReason;
 use keyferry::reshard::cutover::{
-    AbortReason, Action, Call, CallFailure, Cutover, Entry, Event as Told, Pause, Proxies,
+    AbortReason, Action, Call, CallFailure, Crew, Cutover, Entry, Event as Told, Pause, Proxies,
     ProxyIndex,
 };
+use keyferry::reshard::fence::FenceLevel;
+use keyferry::reshard::fencing::Remains;
 use keyferry::reshard::recovery::{ProxyView, Recovery, recovery_of};
 
 use super::event::{Event, Us};
@@ -109,6 +111,11 @@ impl World {
                         .put(self.now + LEASE, Event::Deadline { life, turn });
                 }
                 Action::PublishMarker => self.publish_markers(),
+                // These sources have no fence: nobody waits for the record of the route.
+                Action::KeepRoute => {}
+                Action::StartPatience(_) | Action::RaiseFence | Action::LowerFence => {
+                    self.fault = Some(format!("{action:?} without a fence"));
+                }
             }
         }
         self.look_at_machine();
@@ -123,7 +130,7 @@ impl World {
         }
         let end = match &self.job.machine {
             Some(Cutover::Committed(_)) => Journaled::Switched,
-            Some(Cutover::Aborted(_)) => Journaled::Following,
+            Some(Cutover::Aborted { .. }) => Journaled::Following,
             Some(Cutover::Aborting(_)) => {
                 self.uncut();
                 return;
@@ -214,16 +221,21 @@ impl World {
             (_, Some(_)) => ProxyView::Pending,
             _ => ProxyView::Clear,
         };
-        let views: Vec<ProxyView> = self.proxies.iter().map(view).collect();
+        let views: Vec<_> = self.proxies.iter().map(|proxy| Some(view(proxy))).collect();
         let decided = self.job.journal == Journaled::Decided;
-        let proxies = Proxies(self.proxies.len());
+        let fence = FenceLevel::ProxiesOnly;
+        let crew = Crew::new(Proxies(self.proxies.len()), fence);
         let mut actions = Vec::new();
-        let machine = match recovery_of(decided, &views) {
-            Recovery::Forward => Cutover::recover_forward(proxies, &mut actions),
+        let machine = match recovery_of(decided, fence, &views, &Remains::default()) {
+            Recovery::Forward => Cutover::recover_forward(crew, &mut actions),
             Recovery::Back => {
                 self.start_taps();
                 let why = AbortReason::GivenUp("interrupted".into());
-                Cutover::recover_back(proxies, why, &mut actions)
+                Cutover::recover_back(crew, why, &mut actions)
+            }
+            Recovery::Unknown => {
+                self.fault = Some("every proxy answered, and that is not enough".to_owned());
+                return;
             }
         };
         self.job.machine = Some(machine);
