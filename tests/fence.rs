@@ -4,6 +4,10 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use support::stage::JOB_LIMIT;
@@ -51,7 +55,10 @@ fn a_stopped_proxy_holds_nothing_up_and_wakes_on_the_new_route() {
     let mut stage = Stage::new(&OLD, &NEW, 2);
     stage.preload(&mut rng, KEYS.0, KEYS.1);
     let epoch = stage.epoch();
+    let late_proxy = stage.proxies.pop().expect("the second");
     let loads = stage.start_writers(&mut rng);
+    stage.proxies.push(late_proxy);
+    let counting = Counting::start(&stage.proxies[1].address());
     let mut job = stage.start_job(&["--switch", "manual"]);
     job.wait_state(&["verified"], JOB_LIMIT);
     assert_eq!(status(&stage)["fence"], "acl");
@@ -72,11 +79,70 @@ fn a_stopped_proxy_holds_nothing_up_and_wakes_on_the_new_route() {
     wait_until("the late proxy takes the route", FOUND_LIMIT, || {
         stage.proxies[1].epoch_and_gate() == (epoch + 1, "open".to_owned())
     });
-    stage.let_write(&loads, REPLIES);
+    counting.let_count(REPLIES);
     complete(&stage);
+    counting.let_count(REPLIES);
     stage.let_write(&loads, REPLIES);
     stage.finish_writers(loads);
+    let mut client = stage.proxies[0].client();
+    for (key, count) in counting.finish() {
+        assert_eq!(client.call(&["GET", &key]), Value::bulk(count.to_string()));
+        client.call(&["DEL", &key]);
+    }
     stage.check("new.toml", false);
+}
+
+/// Counts on many keys through one proxy; each reply must be one more than the last.
+struct Counting {
+    replies: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<(String, i64)>>,
+}
+
+impl Counting {
+    fn start(address: &str) -> Counting {
+        let (replies, stop) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (counted, stopped) = (Arc::clone(&replies), Arc::clone(&stop));
+        let mut client = Client::connect(address);
+        client.set_reply_limit(JOB_LIMIT);
+        let thread = thread::spawn(move || {
+            let mixed = |at: u64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut counts: Vec<_> = (1..50)
+                .map(|at| (format!("n:{:x}", mixed(at)), 0))
+                .collect();
+            while !stopped.load(SeqCst) {
+                let all: Vec<[&str; 2]> = counts.iter().map(|(key, _)| ["INCR", key]).collect();
+                let answers = client.pipeline(&all);
+                for ((key, count), answer) in counts.iter_mut().zip(answers) {
+                    *count += 1;
+                    assert_eq!(answer, Value::Int(*count), "{key}");
+                }
+                counted.fetch_add(counts.len() as u64, SeqCst);
+            }
+            counts
+        });
+        Counting {
+            replies,
+            stop,
+            thread,
+        }
+    }
+
+    fn let_count(&self, more: u64) {
+        let wanted = self.replies.load(SeqCst) + more;
+        wait_until("the counting goes on", FOUND_LIMIT, || {
+            assert!(!self.thread.is_finished(), "the counting ended");
+            self.replies.load(SeqCst) >= wanted
+        });
+    }
+
+    fn finish(self) -> Vec<(String, i64)> {
+        self.stop.store(true, SeqCst);
+        self.thread.join().expect("no wrong reply")
+    }
 }
 
 /// Killed before the hold, started again after the switch: its state file still
@@ -179,7 +245,8 @@ fn without_the_right_to_make_users_the_ladder_ends_at_the_proxies() {
     assert!(stderr.contains("no fence on the servers"), "{stderr}");
 
     let mut job = stage.start_job(&["--switch", "auto"]);
-    job.wait_state(&["switched"], JOB_LIMIT);
+    let (code, _, stderr) = job.finish(JOB_LIMIT);
+    assert_eq!(code, 0, "{stderr}");
     stage.assert_epoch(epoch + 1);
     complete(&stage);
     stage.check("new.toml", false);

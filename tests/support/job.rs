@@ -95,12 +95,20 @@ impl Job {
         Some(json["state"].as_str()?.to_owned())
     }
 
+    /// The same of this very process: an earlier one may have left a state, too.
+    fn state_now(&self) -> Option<String> {
+        let output = self.verb("status", &["--json"]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let is_at_work = json["running"].as_bool()? && json["doing"] != "starting";
+        is_at_work.then(|| json["state"].as_str().map(str::to_owned))?
+    }
+
     /// Waits until the state is one of `wanted`; panics when the job ends before.
     pub fn wait_state(&mut self, wanted: &[&str], limit: Duration) -> String {
         let what = format!("the job's state is one of {wanted:?}");
         wait_for(&what, limit, || {
             let state = self
-                .state()
+                .state_now()
                 .filter(|state| wanted.contains(&state.as_str()));
             if state.is_none()
                 && let Some(status) = self.process.try_wait()

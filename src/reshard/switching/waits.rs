@@ -16,8 +16,10 @@ use crate::reshard::moving::MarkerApplied;
 /// Longest wait for a stage, once late proxies are allowed; nobody is held.
 pub const STAGE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Longest wait for a hold or an arm then: clients of the other proxies wait.
-pub const HOLD_PATIENCE: Duration = Duration::from_millis(50);
+/// Longest wait for a hold or an arm then: clients of the other proxies wait. A
+/// proxy that is away was late at the stage already; one that is only slow is
+/// better waited for, since its clients feel it when they are refused.
+pub const HOLD_PATIENCE: Duration = Duration::from_millis(150);
 
 /// Longest wait for commits, aborts and a lowered fence then; those who have
 /// not answered are reminded from a task of their own.
