@@ -28,7 +28,7 @@ pub enum Planted {
     CommitBeforeMarker,
     /// Commits go out though the journal does not hold the decision.
     DecisionNotRecorded,
-    /// The way back takes the fence off before the abort is durable.
+    /// The fence is taken off while the commits go out, with proxies late.
     UnfencedEarly,
     /// A proxy that missed the hold is never told of the commit.
     LateProxyForgotten,

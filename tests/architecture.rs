@@ -129,10 +129,12 @@ const DATA_PATH: &[&str] = &[
 
 /// Who reads a clock there, and when; nobody does for each request.
 const MAY_READ_CLOCK: &[&str] = &[
-    "proxy/worker.rs",   // once a turn
-    "proxy/local.rs",    // to answer TIME
-    "proxy/pool.rs",     // for calls of the admin API
-    "proxy/ejecting.rs", // on the control side, when a shard fails or is due for a probe
+    "proxy/worker.rs",      // once a turn
+    "proxy/local.rs",       // to answer TIME
+    "proxy/pool.rs",        // for calls of the admin API
+    "proxy/announcing.rs",  // likewise, when a job says that it works on the pool
+    "proxy/route_watch.rs", // likewise, when a server was last asked for the route
+    "proxy/ejecting.rs",    // on the control side, when a shard fails or is due for a probe
 ];
 
 const CLOCKS: &[&str] = &["Instant", "SystemTime"];

@@ -27,15 +27,6 @@ fn status(stage: &Stage) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn users_of_the_job(stage: &Stage) -> usize {
-    let on = |server: &RedisServer| {
-        let users = server.client().call(&["ACL", "USERS"]);
-        let is_ours = |user: &&Value| user.bytes().starts_with(b"keyferry-");
-        users.items().iter().filter(is_ours).count()
-    };
-    stage.servers.iter().map(on).sum()
-}
-
 fn keys_of_the_job(stage: &Stage) -> usize {
     let on = |server: &RedisServer| {
         let keys = server.client().call(&["KEYS", "__keyferry:*"]);
@@ -48,7 +39,7 @@ fn complete(stage: &Stage) {
     let dir = stage.state_dir().display().to_string();
     let output = keyferry_command(&["reshard", "complete", "--yes", "--purge", "--state", &dir]);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!((users_of_the_job(stage), keys_of_the_job(stage)), (0, 0));
+    assert_eq!((stage.users_of_jobs(), keys_of_the_job(stage)), (0, 0));
     let logins = stage.state_dir().join("logins.json");
     assert!(!logins.exists(), "the passwords are of no more use");
 }
@@ -64,11 +55,7 @@ fn a_stopped_proxy_holds_nothing_up_and_wakes_on_the_new_route() {
     let mut job = stage.start_job(&["--switch", "manual"]);
     job.wait_state(&["verified"], JOB_LIMIT);
     assert_eq!(status(&stage)["fence"], "acl");
-    assert_eq!(
-        users_of_the_job(&stage),
-        5,
-        "2 of the old epoch, 3 of the new"
-    );
+    assert_eq!(stage.users_of_jobs(), 5, "2 of the old epoch, 3 of the new");
 
     stage.proxies[1].signal(Signal::Stop);
     let switch = job.verb("switch", &["--yes"]);
@@ -206,7 +193,7 @@ fn a_cancelled_job_leaves_no_user_and_no_login() {
     let loads = stage.start_writers(&mut rng);
     let mut job = stage.start_job(&["--switch", "manual"]);
     job.wait_state(&["verified"], JOB_LIMIT);
-    assert!(users_of_the_job(&stage) > 0);
+    assert!(stage.users_of_jobs() > 0);
     let as_whom = |stage: &Stage| {
         let list = stage.servers[0].client().call(&["CLIENT", "LIST"]).text();
         list.matches("user=keyferry-").count()
@@ -215,7 +202,7 @@ fn a_cancelled_job_leaves_no_user_and_no_login() {
     let cancel = job.verb("cancel", &["--yes"]);
     assert!(cancel.status.success(), "{cancel:?}");
     assert_eq!(job.finish(JOB_LIMIT).0, 5);
-    assert_eq!((users_of_the_job(&stage), as_whom(&stage)), (0, 0));
+    assert_eq!((stage.users_of_jobs(), as_whom(&stage)), (0, 0));
     stage.let_write(&loads, REPLIES);
     stage.finish_writers(loads);
 }
@@ -233,12 +220,12 @@ fn a_killed_job_leaves_its_users_to_the_next_start() {
         job.wait_state(&["verified"], JOB_LIMIT);
         job.kill();
         stage.let_write(&loads, REPLIES);
-        assert_eq!(users_of_the_job(&stage), 5);
+        assert_eq!(stage.users_of_jobs(), 5);
     }
     let dir = stage.state_dir().display().to_string();
     let cancel = keyferry_command(&["reshard", "cancel", "--yes", "--state", &dir]);
     assert!(cancel.status.success(), "{cancel:?}");
-    assert_eq!(users_of_the_job(&stage), 0);
+    assert_eq!(stage.users_of_jobs(), 0);
     stage.let_write(&loads, REPLIES);
     stage.finish_writers(loads);
 }

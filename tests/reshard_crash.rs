@@ -68,6 +68,7 @@ fn killed_while_it_switches_it_ends_well_when_started_again() {
         let complete = job.verb("complete", &["--yes", "--purge"]);
         assert!(complete.status.success(), "{complete:?}");
         stage.finish_writers(loads);
+        assert_eq!(stage.users_of_jobs(), 0, "the fence left users");
         stage.check("new.toml", false);
     }
     println!("states met: {met:?}");

@@ -24,6 +24,7 @@ use super::control::{JobAnnounce, RefusalReason, ShardLogin, SwitchRefusal};
 use super::orders::Order;
 use super::pool::{PoolCoreState, PoolHandle};
 use super::shard_logins::Logins;
+use super::switching::Switching;
 
 /// Longest time a job is believed to work on a pool without saying so again.
 const ANNOUNCE_MS_MAX: u64 = 60_000;
@@ -103,9 +104,16 @@ impl PoolHandle {
             state.record.logins = before;
             return Err(error.into());
         }
-        let logins = match state.switching.pending() {
-            Some(switch) => logins.with(&Logins::read(&switch.logins)?),
-            None => logins,
+        let coming = state
+            .switching
+            .pending()
+            .map(|switch| Logins::read(&switch.logins));
+        let logins = match (coming.transpose()?, &state.switching) {
+            (Some(coming), Switching::Staged(_)) => {
+                logins.with_new(&coming, &self.routing().layout)
+            }
+            (Some(coming), _) => logins.with(&coming),
+            (None, _) => logins,
         };
         let confirmed = self.tell_logins(self.use_logins(logins)).await;
         if confirmed.is_ok() {

@@ -187,7 +187,7 @@ impl Proxy {
         let shared = Arc::new(routing.clone());
         let workers_share = SharedByWorkers::default();
         let balance = Balance::new(Arc::clone(&self.clients), Arc::clone(&self.ports));
-        let logins = Logins::read(&record.logins).map_err(|refused| StartError::Logins {
+        let logins = logins_of(&record).map_err(|refused| StartError::Logins {
             pool: name.clone(),
             source: refused,
         })?;
@@ -410,6 +410,16 @@ fn starting_point(
         record.clone(),
         Routing::open(Epoch(record.epoch), Arc::new(in_use)),
     ))
+}
+
+/// As whom a pool logs in at the start: an undecided switch may have been decided,
+/// so its logins come first, as they do while it is held.
+fn logins_of(record: &EpochRecord) -> Result<Logins, SwitchRefusal> {
+    let logins = Logins::read(&record.logins)?;
+    match &record.pending {
+        Some(switch) => Ok(logins.with(&Logins::read(&switch.logins)?)),
+        None => Ok(logins),
+    }
 }
 
 /// A pool whose switch was staged and is not decided starts fenced.

@@ -7,7 +7,8 @@
 //! writes after the switch would stay on a shard that nobody reads.
 //!
 //! CLIENT LIST shows the last command only: who mixes reads and writes may be
-//! missed by one look. Replicas and our own connections are left out.
+//! missed by one look. Replicas and our own connections are left out, and who
+//! waits (BLPOP) and has written nothing: a proxy's may be older than its login.
 
 use std::fmt;
 
@@ -59,8 +60,8 @@ pub fn bypassing(server: &ShardAddress, list: &str, own: &OwnNames, recent_s: u6
         let (user, idle_s) = (field("user")?, field("idle")?.parse().ok()?);
         let name = field("name").unwrap_or_default();
         let is_ours = name.starts_with(own.prefix) || own.users.iter().any(|own| own == user);
-        let is_server = field("flags")?.contains(['S', 'M']);
-        if is_ours || is_server || idle_s > recent_s || !is_write(command) {
+        let is_other = field("flags")?.contains(['S', 'M', 'b']);
+        if is_ours || is_other || idle_s > recent_s || !is_write(command) {
             return None;
         }
         Some(Bypass {
@@ -114,6 +115,7 @@ mod tests {
                 "default",
             ),
             line("10.0.0.9:5", "", 0, "S", "replconf", "default"),
+            line("10.0.0.9:10", "", 5, "b", "blpop", "default"),
             line("10.0.0.9:6", "", 90, "N", "set", "default"),
             line("10.0.0.9:7", "app", 60, "N", "xgroup|create", "other"),
             line("10.0.0.9:8", "", 0, "N", "NULL", "default"),

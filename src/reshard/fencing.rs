@@ -176,6 +176,9 @@ impl Fences {
                 let mut wanted = Wanted::default();
                 if stand.is_old {
                     wanted.add(&users.old, Rights::Open);
+                    // An earlier process may have ended before its fence was down.
+                    let key = RouteRecord::fence_key(&self.mission.pool);
+                    wanted.keys.insert(key, None);
                 }
                 if stand.is_new {
                     wanted.add(&users.new, Rights::Open);

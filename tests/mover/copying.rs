@@ -14,7 +14,7 @@ use keyferry::router::spec::DistributionKind;
 use keyferry::upstream::config::UpstreamConfig;
 
 use crate::support::{RedisServer, Value, seeded, wait_until};
-use crate::world::{DBS, World, all_keys, contents, now_ms, rate, start};
+use crate::world::{DBS, World, all_keys, contents, now_ms, prepared_cut, rate, start};
 
 /// Names of the keys that the writer changes; `{n}` is their hash tag.
 const HOT_KEYS: usize = 300;
@@ -131,7 +131,8 @@ pub async fn copy_under_writes(world: Arc<World>, keys: usize, limits: MoverLimi
     }
     stop.store(true, Ordering::Relaxed);
     writer.await.unwrap();
-    let marker = mover.marker("switch").await.unwrap();
+    // Times that end soon are exact from here on.
+    let marker = prepared_cut(&mover).await;
     assert_eq!(marker.sources.len(), world.moves.from().shards().len());
     assert_progress(&mover);
     {
@@ -140,6 +141,7 @@ pub async fn copy_under_writes(world: Arc<World>, keys: usize, limits: MoverLimi
             .await
             .unwrap();
     }
+    mover.uncut();
     let report = mover.verify(VerifyOptions::default()).await.unwrap();
     assert!(
         report.is_clean() && report.keys_rechecked == 0,

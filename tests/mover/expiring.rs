@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use keyferry::reshard::mover::{Attach, MoveError, Mover, Phase, VerifyOptions};
+use keyferry::reshard::mover::{Attach, MoveError, Phase, VerifyOptions};
 use keyferry::router::layout::Layout;
 use keyferry::router::moves::Moves;
 use keyferry::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
@@ -12,7 +12,9 @@ use keyferry::router::spec::{DistributionKind, LayoutSpec, ShardSpec};
 use crate::support::forwarder::Forwarder;
 use crate::support::servers::Skipped;
 use crate::support::{Client, RedisServer, ServerKind, Value, seeded, wait_until};
-use crate::world::{DBS, World, all_keys, contents, in_db, layout, now_ms, rate, start};
+use crate::world::{
+    DBS, World, all_keys, contents, in_db, layout, now_ms, prepared_cut, rate, start,
+};
 
 /// Longer than the renewals take, shorter than the copy.
 const TTL_MS: u64 = 3_000;
@@ -152,19 +154,6 @@ impl Slow {
             assert!(is_ours, "only at the target: {}", key.escape_ascii());
         }
     }
-}
-
-/// A cut as the job makes it: one for which its servers were too slow is made again.
-async fn prepared_cut(mover: &Mover) {
-    for _ in 0..20 {
-        mover.prepare_cut().await.unwrap();
-        match mover.cut("prepared", 0).await {
-            Ok(_) => return,
-            Err(MoveError::TooFarBehind { .. }) => mover.uncut(),
-            Err(error) => panic!("{error}"),
-        }
-    }
-    panic!("no cut is fast enough");
 }
 
 fn until_ended(client: &mut Client, key: &str) {

@@ -206,11 +206,13 @@ async fn a_full_target_stops_the_job_for_now() {
 async fn a_target_that_dies_stops_the_job_for_now() {
     let mut world = World::ketama(2, 3);
     world.fill(&mut seeded("dies"), 200);
-    let mover = start(world.config()).await.unwrap();
+    let mut config = world.config();
+    config.limits.target_patience_ms = 500;
+    let mover = start(config).await.unwrap();
     mover.wait_following().await.unwrap();
     world.servers[2].kill();
     let error = mover.failed().await;
-    assert!(matches!(error, MoveError::LaneLost { .. }), "{error}");
+    assert!(matches!(error, MoveError::Link { .. }), "{error}");
     assert!(
         error.to_string().contains(&world.servers[2].address()),
         "{error}"

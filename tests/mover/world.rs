@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use keyferry::reshard::mover::{
-    self, Attach, Begin, MoveError, Mover, MoverConfig, MoverLimits, OnConflict, Tapping, Throttle,
-    ThrottleDial, check_targets,
+    self, Attach, Begin, MarkerReport, MoveError, Mover, MoverConfig, MoverLimits, OnConflict,
+    Tapping, Throttle, ThrottleDial, check_targets,
 };
 use keyferry::router::RESERVED_PREFIX;
 use keyferry::router::layout::Layout;
@@ -37,6 +37,20 @@ pub fn rate(bytes_per_s: u64) -> ThrottleDial {
 pub async fn start(config: MoverConfig) -> Result<Mover, MoveError> {
     let checked = check_targets(&config).await?;
     mover::start(config, checked).await
+}
+
+/// A cut as the job makes it: one for which its servers were too slow is made again.
+pub async fn prepared_cut(mover: &Mover) -> MarkerReport {
+    for _ in 0..20 {
+        mover.prepare_cut().await.unwrap();
+        let restarts = mover.progress_now().restarts();
+        match mover.cut("prepared", restarts).await {
+            Ok(report) => return report,
+            Err(MoveError::TooFarBehind { .. }) => mover.uncut(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no cut is fast enough");
 }
 
 pub fn layout(servers: &[&RedisServer], distribution: DistributionKind) -> Arc<Layout> {

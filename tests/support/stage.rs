@@ -11,7 +11,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tempfile::TempDir;
 
-use super::client::Client;
+use super::client::{Client, Value};
 use super::contents::{Entry, all_keys, read_entries};
 use super::data::{Entries, make_entries, write_entries};
 use super::job::Job;
@@ -300,6 +300,16 @@ impl Stage {
         let reply = client.call(&["SELECT", &db.to_string()]);
         assert!(!reply.is_error(), "SELECT {db} at {address}: {reply:?}");
         client
+    }
+
+    /// How many users that a job made are on the servers.
+    pub fn users_of_jobs(&self) -> usize {
+        let on = |server: &RedisServer| {
+            let users = server.client().call(&["ACL", "USERS"]);
+            let is_ours = |user: &&Value| user.bytes().starts_with(b"keyferry-");
+            users.items().iter().filter(is_ours).count()
+        };
+        self.servers.iter().map(on).sum()
     }
 
     /// Database 0 on every server, and [`SECOND_DB`], by address: to see that

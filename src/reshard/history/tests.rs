@@ -19,6 +19,7 @@ fn intended(at_ms: u64, direction: Direction) -> Record {
     Record::SwitchIntended {
         at_ms,
         incarnation: at_ms,
+        fence: FenceLevel::default(),
         direction,
     }
 }
@@ -31,6 +32,8 @@ fn committed(at_ms: u64) -> Record {
     Record::SwitchCommitted {
         at_ms,
         proxies: Vec::new(),
+        late: Vec::new(),
+        bypass: Vec::new(),
     }
 }
 

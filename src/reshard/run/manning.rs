@@ -18,7 +18,7 @@ use crate::reshard::cutover::ProxyIndex;
 use crate::reshard::fence::{FenceChoice, FenceLevel};
 use crate::reshard::fencing::{Fences, Mission, Sight, Users, look, servers};
 use crate::reshard::job_error::JobError;
-use crate::reshard::proxies::{Disagreement, ProxyError, ShardLogin};
+use crate::reshard::proxies::{Disagreement, PoolView, ProxyError, ShardLogin};
 use crate::reshard::record::{Direction, PlannedJob};
 use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
@@ -174,15 +174,19 @@ impl Runner {
         if self.fences.level() < FenceLevel::Acl {
             return;
         }
-        let late = self.reminders.left();
         let everybody = self.fleet.everybody();
         match self.log.state() {
             // Somebody may still be told either way.
             JobState::Switching(_) => {}
             JobState::Switched { .. } => {
-                let is_late = |at: &ProxyIndex| late.contains_key(&self.fleet.name(*at));
-                let confirmed = everybody.into_iter().filter(|at| !is_late(at));
-                let confirmed = confirmed.collect();
+                let epoch = self.log.history().planned.epoch;
+                let views = self.fleet.views().await;
+                let is_there = |view: &Result<PoolView, _>| {
+                    view.as_ref().is_ok_and(|view| view.epoch >= epoch)
+                };
+                let confirmed = everybody.into_iter().zip(&views);
+                let confirmed = confirmed.filter(|(_, view)| is_there(view));
+                let confirmed = confirmed.map(|(at, _)| at).collect();
                 // The users stay: who is late is refused as the old one until `complete`.
                 self.say_logins_of_config(confirmed, incarnation).await;
             }

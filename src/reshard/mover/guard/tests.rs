@@ -133,8 +133,11 @@ fn the_horizon_shrinks_and_times_become_exact() {
     for (key, left_ms) in times {
         rewrite(&mut guard, &format!("SET {key} v PXAT {}", NOW + left_ms));
     }
-    let mut settle = |guard: &mut Guard, to: Option<Shrink>| {
-        let keys = to.map_or_else(|| guard.guarded(), |to| guard.shrink(to));
+    let settle = |guard: &mut Guard, to: Option<Shrink>| {
+        let keys = match to {
+            None => guard.guarded(),
+            Some(to) => guard.shrink(to),
+        };
         assert_eq!(keys.len(), guard.count());
         for (key, left_ms) in times {
             if guard.guards(0, key.as_bytes()) {
