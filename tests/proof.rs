@@ -3,6 +3,8 @@
 
 #[path = "proof/cutovers.rs"]
 mod cutovers;
+#[path = "proof/faults.rs"]
+mod faults;
 #[path = "proof/mutants.rs"]
 mod mutants;
 #[path = "proof/mod.rs"]

@@ -87,6 +87,15 @@ impl AdminLink {
         self.shared.changed.notify_all();
     }
 
+    /// Lets everything go on.
+    pub fn release_all(&self) {
+        let mut state = self.shared.lock();
+        state.stalled.clear();
+        state.rules.clear();
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
     /// Waits until a `step` has come since the last look; false when it did not within `limit`.
     pub fn wait_seen(&self, step: &str, limit: Duration) -> bool {
         let state = self.shared.lock();

@@ -5,6 +5,7 @@
 //! next seed, [`SEEDS_MAX`] times. One that is never caught fails. Lines that begin
 //! with `caught: ` are the table of `docs/proof.md` (`scripts/proof --table`).
 
+use crate::proof::disturbed;
 use crate::proof::scenarios::{self, Scenario, alone};
 use crate::proof::world::Where;
 use crate::support::seeded;
@@ -110,6 +111,122 @@ fn journal_torn_accepted() {
         "JournalTornAccepted",
         Where::Everywhere,
         "journal is damaged",
+        scenario,
+    );
+}
+
+#[test]
+fn batch_applied_twice() {
+    let scenario = disturbed::lanes_break_while_followed;
+    is_caught(
+        "BatchAppliedTwice",
+        Where::Job,
+        "lanes break while followed",
+        scenario,
+    );
+}
+
+#[test]
+fn checkpoint_outside_multi() {
+    let scenario = disturbed::lanes_break_while_followed;
+    is_caught(
+        "CheckpointOutsideMulti",
+        Where::Job,
+        "lanes break while followed",
+        scenario,
+    );
+}
+
+#[test]
+fn retry_of_maybe_executed() {
+    let scenario = disturbed::shard_closes_connections;
+    is_caught(
+        "RetryOfMaybeExecuted",
+        Where::Proxies,
+        "shard closes connections",
+        scenario,
+    );
+}
+
+#[test]
+fn guard_skipped() {
+    let scenario = disturbed::target_sleeps_longer_than_keys_live;
+    is_caught(
+        "GuardSkipped",
+        Where::Job,
+        "target sleeps longer than keys live",
+        scenario,
+    );
+}
+
+#[test]
+fn refresh_dropped() {
+    let scenario = disturbed::spanning_commands;
+    is_caught(
+        "RefreshDropped",
+        Where::Job,
+        "commands whose keys part",
+        scenario,
+    );
+}
+
+#[test]
+fn spanning_command_forwarded() {
+    let scenario = disturbed::spanning_commands;
+    is_caught(
+        "SpanningCommandForwarded",
+        Where::Job,
+        "commands whose keys part",
+        scenario,
+    );
+}
+
+#[test]
+fn reverse_starts_late() {
+    let scenario = disturbed::there_and_back;
+    is_caught("ReverseStartsLate", Where::Job, "there and back", scenario);
+}
+
+#[test]
+fn rollback_without_marker() {
+    let scenario = disturbed::old_servers_asleep_at_the_rollback;
+    is_caught(
+        "RollbackWithoutMarker",
+        Where::Job,
+        "old servers asleep at the rollback",
+        scenario,
+    );
+}
+
+#[test]
+fn fence_skipped() {
+    let scenario = disturbed::proxy_cut_off_over_the_switch;
+    is_caught(
+        "FenceSkipped",
+        Where::Job,
+        "proxy cut off over the switch",
+        scenario,
+    );
+}
+
+#[test]
+fn login_kept_old() {
+    let scenario = disturbed::proxy_cut_off_over_the_switch;
+    is_caught(
+        "LoginKeptOld",
+        Where::Proxies,
+        "proxy cut off over the switch",
+        scenario,
+    );
+}
+
+#[test]
+fn unfenced_early() {
+    let scenario = disturbed::proxy_cut_off_over_the_switch;
+    is_caught(
+        "UnfencedEarly",
+        Where::Job,
+        "proxy cut off over the switch",
         scenario,
     );
 }
