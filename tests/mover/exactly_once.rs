@@ -12,7 +12,7 @@ use keyferry::router::moves::Moves;
 use keyferry::router::spec::DistributionKind;
 
 use crate::support::{Client, Forwarder, RedisServer, Value, seeded, wait_until};
-use crate::world::{World, in_db, layout, layout_at, start};
+use crate::world::{World, in_db, layout, layout_at, prepared_cut, start};
 
 /// Longest wait for something that is about to happen.
 const SOON: Duration = Duration::from_secs(30);
@@ -307,6 +307,8 @@ async fn guarded_times_of_an_earlier_run_are_set_right() {
     (config.begin, config.resumed) = (Begin::Resume, true);
     let mover = start(config).await.unwrap();
     mover.wait_following().await.unwrap();
+    // Until a cut it may be guarded, being near.
+    prepared_cut(&mover).await;
     let expected = source.call(&["PEXPIRETIME", &key]);
     assert_eq!(target.call(&["PEXPIRETIME", &key]), expected);
     mover.stop().await.unwrap();

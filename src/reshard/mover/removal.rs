@@ -16,6 +16,7 @@ use super::keeper::way_back_key;
 use super::keyspace::KeyWalk;
 use super::link::Link;
 use super::placement::{Place, Placement, SourceIndex};
+use super::source::pending_key;
 
 const UNLINK: &str = "remove keys (UNLINK)";
 /// Keys of one UNLINK.
@@ -107,17 +108,20 @@ pub async fn remove_notes(
     ended
 }
 
-/// Removes what `sources` lanes of a job wrote of their progress, from a link in
-/// database 0.
+/// Removes what `sources` lanes of a job wrote of their progress and of keys to be
+/// read again, from a link in database 0.
 pub(super) async fn remove_checkpoints(
     link: &mut Link,
     job: &str,
     sources: usize,
 ) -> Result<(), MoveError> {
-    let keys = (0..sources).map(|source| checkpoint_key(job, source));
-    for key in keys {
-        link.call("remove a checkpoint (DEL)", &[b"DEL", &key])
-            .await?;
+    for source in 0..sources {
+        let (checkpoint, pending) = (checkpoint_key(job, source), pending_key(job, source));
+        link.call(
+            "remove a checkpoint (DEL)",
+            &[b"DEL", &checkpoint, &pending],
+        )
+        .await?;
     }
     Ok(())
 }

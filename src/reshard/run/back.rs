@@ -20,7 +20,7 @@ use super::Runner;
 use crate::planted::{self, Planted};
 use crate::reshard::job_error::JobError;
 use crate::reshard::mover::{
-    Attach, Begin, KeeperConfig, MoverConfig, OnConflict, Tapping, remove_notes,
+    Attach, Begin, KeeperConfig, MoveError, MoverConfig, OnConflict, Tapping, remove_notes,
 };
 use crate::reshard::moving::DataPath;
 use crate::reshard::prepare::AfterSwitch;
@@ -96,6 +96,8 @@ impl Runner {
             begin = match error {
                 // What is there cannot be trusted.
                 JobError::Differences { .. } | JobError::Unheld { .. } => Begin::Copy,
+                // A later batch may have been taken with its checkpoint.
+                JobError::Move(MoveError::TargetRefused { .. }) => Begin::Copy,
                 _ => self.begin_back(config.on_conflict),
             };
         }

@@ -24,6 +24,10 @@ impl Source {
     pub(super) async fn flush_out(&mut self, what: Emptied) -> Result<(), MoveError> {
         self.flushes += 1;
         let removed = self.remove_everywhere(what).await?;
+        if what == Emptied::All {
+            // What targets could not hold is gone, too.
+            self.parts.shortfalls.forget();
+        }
         tracing::warn!(source = %self.parts.address, ?what, removed, "it was flushed, and so were the keys of it that targets had");
         Ok(())
     }
