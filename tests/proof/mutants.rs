@@ -20,7 +20,7 @@ fn is_caught(mistake: &'static str, place: Where, name: &str, scenario: Scenario
         let seed = rng.u64(..);
         let mut once = fastrand::Rng::with_seed(seed);
         let world = scenario(&mut once, Some((mistake, place)));
-        let caught_by = world.caught_by();
+        let caught_by = world.proven_by();
         if !caught_by.is_empty() {
             let by = caught_by.join(", ");
             let place = format!("{place:?}").to_lowercase();

@@ -30,6 +30,8 @@ pub struct LoadOptions {
     pub pause_us_max: u64,
     /// Keys of each kind.
     pub keys: u32,
+    /// Volatile keys; the more there are, the longer each is left as it is.
+    pub volatile_keys: u32,
     /// Whether commands go from one key to another: of the old layout's servers some
     /// hold both, of the new one's fewer.
     pub spanning: bool,
@@ -44,6 +46,7 @@ impl Default for LoadOptions {
             pipeline_max: 128,
             pause_us_max: 8_000,
             keys: 40,
+            volatile_keys: 80,
             spanning: false,
             reply_limit: Duration::from_secs(30),
         }
@@ -174,7 +177,12 @@ impl Worker {
     /// What goes out in one write.
     fn batch(&mut self) -> Vec<(Key, Call, bool)> {
         match self.role {
-            Role::Pops => return vec![(self.key(Kind::Queue), Call::Pop, false)],
+            Role::Pops => {
+                let mut key = self.key(Kind::Queue);
+                // So that the others hold something when the switch comes.
+                key.number &= !1;
+                return vec![(key, Call::Pop, false)];
+            }
             // Few at once: in a pipeline one that waits keeps back those behind it.
             Role::Reads => return (0..self.rng.usize(1..4)).map(|_| self.read()).collect(),
             Role::Writes => {}
@@ -229,8 +237,8 @@ impl Worker {
             }
             76..=81 => (self.key(Kind::Register), Call::Read),
             82..=90 => self.own_volatile(),
-            91..=95 => (self.key(Kind::Volatile), Call::Read),
-            96 if self.options.spanning => {
+            91..=92 => (self.key(Kind::Volatile), Call::Read),
+            93..=96 if self.options.spanning => {
                 let to = self.key(Kind::Queue).number;
                 (self.key(Kind::Queue), Call::Shift { to })
             }
@@ -254,7 +262,7 @@ impl Worker {
         let keys = match kind {
             // Few operations on each: their order is searched for.
             Kind::Register => self.options.keys * 10,
-            Kind::Volatile => self.options.keys * 2,
+            Kind::Volatile => self.options.volatile_keys,
             Kind::Queue => self.options.keys.div_ceil(4),
             _ => self.options.keys,
         };
@@ -273,7 +281,7 @@ impl Worker {
     fn own_volatile(&mut self) -> (Key, Call) {
         // More than there are clients, so that no two have one.
         let writers = 4 * (self.options.clients + POP_CLIENTS + READ_CLIENTS) as u32;
-        let keys = (self.options.keys * 2).max(writers);
+        let keys = self.options.volatile_keys.max(writers);
         let mine = keys.div_ceil(writers);
         let number = self.number % writers + writers * self.rng.u32(..mine);
         let key = Key {
