@@ -308,7 +308,7 @@ impl Worker {
                     self.workers as u64,
                 );
                 core.share(&shared);
-                core.use_logins(logins);
+                core.use_logins(&logins);
                 if self.pools.len() <= pool {
                     self.pools.resize_with(pool + 1, || None);
                 }
@@ -364,7 +364,7 @@ impl Worker {
                 logins,
             } => {
                 if let Some(run) = self.pool(pool) {
-                    run.core.use_logins(logins);
+                    run.core.use_logins(&logins);
                     run.core.prepare(&routing);
                 }
             }
@@ -375,7 +375,7 @@ impl Worker {
                 done,
             } => {
                 if let Some(run) = self.pool(pool) {
-                    run.core.use_logins(logins);
+                    run.core.use_logins(&logins);
                     run.core.hold(routing, done);
                 }
             }
@@ -386,7 +386,7 @@ impl Worker {
                 done,
             } => {
                 if let Some(run) = self.pool(pool) {
-                    run.core.use_logins(logins);
+                    run.core.use_logins(&logins);
                     let report = run.core.route(routing);
                     run.close_failed_pipes();
                     // Who asked may have stopped waiting; the routing stands.

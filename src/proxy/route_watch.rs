@@ -212,8 +212,13 @@ impl PoolHandle {
                 Value::Bulk(text) => Some(text),
                 _ => None,
             },
-            // What can't be read may well be fenced.
-            is_fenced: fence != Value::Null,
+            is_fenced: match &fence {
+                Value::Null => false,
+                // After its switch a server keeps the key, which shuts out others.
+                Value::Bulk(text) => RouteRecord::shuts_out(text, self.routing().epoch.0),
+                // What can't be read may well be fenced.
+                _ => true,
+            },
             is_unknown,
         };
         Ok((told, (!is_unknown).then_some(session)))

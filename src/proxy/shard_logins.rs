@@ -144,12 +144,12 @@ impl Ticket {
 
 impl PoolCore {
     /// Logs in as these from now on. See the head of this file.
-    pub fn use_logins(&mut self, logins: Arc<Logins>) {
+    pub fn use_logins(&mut self, logins: &Arc<Logins>) {
         self.logins.refused = None;
-        if self.logins.now == logins {
+        if self.logins.now == *logins {
             return;
         }
-        let before = std::mem::replace(&mut self.logins.now, Arc::clone(&logins));
+        let before = std::mem::replace(&mut self.logins.now, Arc::clone(logins));
         let changed: Vec<u32> = self
             .pipes
             .iter()
@@ -163,7 +163,7 @@ impl PoolCore {
 
     /// The same; `done` is told when every connection has.
     pub fn use_logins_and_tell(&mut self, logins: Arc<Logins>, done: LoginsConfirmed) {
-        self.use_logins(logins);
+        self.use_logins(&logins);
         self.logins.done = Some(done);
         self.check_logins();
     }

@@ -14,6 +14,7 @@ mod post;
 mod sight;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -393,7 +394,9 @@ impl Fences {
             .collect();
         let mut lists = Vec::new();
         for (server, answer) in asked {
-            let replies = answer.done().await.unwrap_or_default();
+            // A server that is out of reach keeps its orders waiting.
+            let answer = tokio::time::timeout(LIST_WAIT, answer.done()).await;
+            let replies = answer.ok().and_then(Result::ok).unwrap_or_default();
             let text = replies.first().and_then(Value::as_bytes);
             if let Some(text) = text {
                 lists.push((server, String::from_utf8_lossy(text).into_owned()));
@@ -421,6 +424,9 @@ impl Fences {
         all(asked.collect()).await
     }
 }
+
+/// Longest wait for one server's list of connections.
+const LIST_WAIT: Duration = Duration::from_secs(2);
 
 /// How connections of the job and of its proxies are told from others.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -99,7 +99,7 @@ impl Job {
             job: self.status.borrow().job.clone(),
         };
         let (log, announced) = match self.begun {
-            Begun::Earlier(history) => (JobLog::new(history, self.journal), None),
+            Begun::Earlier(history) => (JobLog::new(*history, self.journal), None),
             Begun::Fresh { planned, over } => {
                 let checked = until_stopped(&stop, data.preflight(&config)).await??;
                 for warning in &checked.warnings {
@@ -112,7 +112,7 @@ impl Job {
                     Some(over) => self.dir.put_aside(&self.lock, &over)?,
                     None => self.journal,
                 };
-                let log = JobLog::begin(journal, planned, now_ms())?;
+                let log = JobLog::begin(journal, *planned, now_ms())?;
                 (log, Some(announced))
             }
         };

@@ -140,12 +140,12 @@ pub(super) enum Begun {
     /// It is; a job that is over may lie in the directory.
     Fresh {
         /// What it is to do.
-        planned: PlannedJob,
+        planned: Box<PlannedJob>,
         /// The journal to put aside.
-        over: Option<History>,
+        over: Option<Box<History>>,
     },
     /// An earlier process left it.
-    Earlier(History),
+    Earlier(Box<History>),
 }
 
 /// Looks at the directory and the proxies.
@@ -191,7 +191,7 @@ impl Place {
     fn job(self, begun: Begun, plan: Plan, moves: Moves, request: StartRequest) -> Box<Job> {
         let status = match &begun {
             Begun::Fresh { planned, .. } => {
-                let history = History::of_plan(planned.clone(), now_ms());
+                let history = History::of_plan(PlannedJob::clone(planned), now_ms());
                 JobStatus::running(&history, "looking at every server", None)
             }
             Begun::Earlier(history) => JobStatus::running(history, "starting", None),
@@ -238,7 +238,10 @@ async fn plan_anew(
         proxies: request.proxies.iter().map(ToString::to_string).collect(),
     };
     let plan = plan.with_fence(fence_plan(&moves, &request).await);
-    let begun = Begun::Fresh { planned, over };
+    let begun = Begun::Fresh {
+        planned: Box::new(planned),
+        over: over.map(Box::new),
+    };
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))
 }
 
@@ -263,7 +266,7 @@ async fn resume(
         attach: request.options.tapping.attach,
     })?;
     let plan = plan.with_fence(fence_plan(&moves, &request).await);
-    let begun = Begun::Earlier(history);
+    let begun = Begun::Earlier(Box::new(history));
     Ok(Prepared::Ready(place.job(begun, plan, moves, request)))
 }
 

@@ -130,7 +130,7 @@ impl Switching<'_> {
         loop {
             for action in actions.drain(..) {
                 self.perform(
-                    action,
+                    &action,
                     &mut waits,
                     (moving, &mut taking),
                     &mut journal_failure,
@@ -185,14 +185,14 @@ impl Switching<'_> {
 
     fn perform<'w, M: Moving>(
         &mut self,
-        action: Action,
+        action: &Action,
         waits: &mut Waits<'w>,
         (moving, taking): (Option<&'w M>, &mut Option<Taking<'w>>),
         journal_failure: &mut Option<RecordError>,
     ) where
         Self: 'w,
     {
-        match action {
+        match *action {
             Action::Record(entry) => {
                 let recorded = self.record(entry, &waits.positions, journal_failure);
                 waits.ready.push_back(recorded);
@@ -209,7 +209,7 @@ impl Switching<'_> {
                     || (planted::is_on(Planted::RollbackWithoutMarker)
                         && !self.direction.is_forward()) =>
             {
-                waits.pretend_to_cut(action == Action::RaiseFence);
+                waits.pretend_to_cut(*action == Action::RaiseFence);
             }
             Action::PublishMarker => waits.cut(moving, self.cut(taking), None),
             Action::RaiseFence if planted::is_on(Planted::FenceSkipped) => {

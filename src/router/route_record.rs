@@ -67,6 +67,15 @@ impl RouteRecord {
         format!("__keyferry:fence:{pool}")
     }
 
+    /// Whether the value at that key, `JOB EPOCH`, shuts out who is at `epoch`. One
+    /// that makes no sense may well do.
+    pub fn shuts_out(fence: &[u8], epoch: u64) -> bool {
+        let last = fence.rsplit(|byte| *byte == b' ').next();
+        let last = last.and_then(|digits| std::str::from_utf8(digits).ok());
+        let fenced: Option<u64> = last.and_then(|digits| digits.parse().ok());
+        fenced.is_none_or(|fenced| fenced >= epoch)
+    }
+
     /// The value at the key.
     pub fn to_json(&self) -> String {
         // Numbers, texts and lists: there is nothing that could fail.
@@ -92,6 +101,23 @@ impl RouteRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fence_is_for_its_epoch_and_those_before() {
+        for (fence, shut_out) in [
+            ("job 7", true),
+            ("job 8", true),
+            ("job 6", false),
+            ("job x", true),
+            ("", true),
+        ] {
+            assert_eq!(
+                RouteRecord::shuts_out(fence.as_bytes(), 7),
+                shut_out,
+                "{fence}"
+            );
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_and_other_things_are_not() {

@@ -32,6 +32,7 @@ fn is_caught(mistake: &'static str, place: Where, name: &str, scenario: Scenario
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn hold_ignored() {
     let scenario = scenarios::cutover_under_load;
     is_caught(
@@ -43,6 +44,7 @@ fn hold_ignored() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn hold_released_early() {
     let scenario = scenarios::cutover_under_load;
     is_caught(
@@ -54,6 +56,7 @@ fn hold_released_early() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn commit_before_marker() {
     let scenario = scenarios::target_asleep_at_the_switch;
     is_caught(
@@ -65,6 +68,7 @@ fn commit_before_marker() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn marker_ignored() {
     let scenario = scenarios::target_asleep_at_the_switch;
     is_caught(
@@ -76,6 +80,7 @@ fn marker_ignored() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn lanes_reordered() {
     let scenario = scenarios::target_naps_while_followed;
     is_caught(
@@ -87,6 +92,7 @@ fn lanes_reordered() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn stale_read_served() {
     let scenario = scenarios::one_commit_is_late;
     is_caught(
@@ -98,6 +104,7 @@ fn stale_read_served() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn decision_not_recorded() {
     let scenario = scenarios::job_killed_with_commits_under_way;
     let name = "job killed with its commits under way";
@@ -105,6 +112,7 @@ fn decision_not_recorded() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn journal_torn_accepted() {
     let scenario = scenarios::journal_is_damaged;
     is_caught(
@@ -116,6 +124,7 @@ fn journal_torn_accepted() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn batch_applied_twice() {
     let scenario = disturbed::lanes_break_while_followed;
     is_caught(
@@ -127,6 +136,7 @@ fn batch_applied_twice() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn checkpoint_outside_multi() {
     let scenario = disturbed::lanes_break_while_followed;
     is_caught(
@@ -138,6 +148,7 @@ fn checkpoint_outside_multi() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn retry_of_maybe_executed() {
     let scenario = disturbed::shard_closes_connections;
     is_caught(
@@ -149,6 +160,7 @@ fn retry_of_maybe_executed() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn guard_skipped() {
     let scenario = disturbed::target_sleeps_longer_than_keys_live;
     is_caught(
@@ -160,6 +172,7 @@ fn guard_skipped() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn refresh_dropped() {
     let scenario = disturbed::spanning_commands;
     is_caught(
@@ -171,6 +184,7 @@ fn refresh_dropped() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn spanning_command_forwarded() {
     let scenario = disturbed::spanning_commands;
     is_caught(
@@ -182,12 +196,14 @@ fn spanning_command_forwarded() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn reverse_starts_late() {
     let scenario = disturbed::there_and_back;
     is_caught("ReverseStartsLate", Where::Job, "there and back", scenario);
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn rollback_without_marker() {
     let scenario = disturbed::old_servers_asleep_at_the_rollback;
     is_caught(
@@ -199,6 +215,7 @@ fn rollback_without_marker() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn fence_skipped() {
     let scenario = disturbed::proxy_cut_off_over_the_switch;
     is_caught(
@@ -210,6 +227,7 @@ fn fence_skipped() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn login_kept_old() {
     let scenario = disturbed::proxy_cut_off_over_the_switch;
     is_caught(
@@ -221,6 +239,7 @@ fn login_kept_old() {
 }
 
 #[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn unfenced_early() {
     let scenario = disturbed::proxy_cut_off_over_the_switch;
     is_caught(

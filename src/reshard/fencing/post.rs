@@ -44,6 +44,9 @@ const REDIAL_MS_MIN: u64 = 10;
 /// Longest pause between two tries.
 const REDIAL_MS_MAX: u64 = 250;
 
+/// What servers say that start, or are kept busy by a script.
+const PASSING: [&str; 3] = ["LOADING", "BUSY ", "MASTERDOWN"];
+
 /// What our connections are called, to be told from those of others.
 pub const CONNECTION_NAME: &str = "keyferry:job";
 
@@ -69,6 +72,17 @@ pub enum PostError {
     /// The post is gone.
     #[error("server {0}: the job lets go of it")]
     Gone(ShardAddress),
+}
+
+impl PostError {
+    /// Whether the same order may be carried out a little later.
+    fn is_of_a_moment(&self) -> bool {
+        match self {
+            Self::Link(_) => true,
+            Self::Refused { reply, .. } => PASSING.iter().any(|code| reply.starts_with(code)),
+            Self::GivenUp(_) | Self::Gone(_) => false,
+        }
+    }
 }
 
 /// Users and keys that are to be on a server.
@@ -272,6 +286,8 @@ impl Guard {
                 pause = Duration::from_millis(REDIAL_MS_MIN);
                 tracing::info!(server = %self.server, "the link was lost; users and keys of the job are there again");
             } else {
+                // Also after a refusal: a server that still loads has to be asked again.
+                self.link = None;
                 pause = (pause * 2).min(Duration::from_millis(REDIAL_MS_MAX));
             }
         }
@@ -289,12 +305,13 @@ impl Guard {
         kept
     }
 
-    /// Applies what is wanted until the server takes it; a no of the server ends it.
+    /// Applies what is wanted until the server takes it; a no of the server ends it,
+    /// unless it is one of a moment.
     async fn keep_trying(&mut self) -> Result<(), PostError> {
         let mut pause = Duration::from_millis(REDIAL_MS_MIN);
         loop {
             match self.apply().await {
-                Err(PostError::Link(error)) => {
+                Err(error) if error.is_of_a_moment() => {
                     tracing::debug!(%error, "not there yet");
                     sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_millis(REDIAL_MS_MAX));
@@ -342,6 +359,10 @@ impl Guard {
                     tracing::debug!(%error, "the fence is not confirmed yet");
                 }
                 Err(error) => return Err(error),
+            }
+            if !*raise.is_wanted.borrow() {
+                // What lowers it writes the key that a late fence watches.
+                return Err(PostError::GivenUp(self.server.clone()));
             }
             tokio::select! {
                 () = sleep(pause) => {}

@@ -45,13 +45,16 @@ pub(super) struct Cut<'m> {
     pub(super) taking: Option<Taking<'m>>,
 }
 
+/// The marker, with where the new shards' streams were when it was applied.
+type MarkerWait<'m> = Wait<'m, Result<(MarkerReport, Vec<Position>), MoveError>>;
+
 /// What may happen next.
 pub(super) struct Waits<'m> {
     pub(super) ready: VecDeque<Event>,
     pub(super) deadline: Option<Instant>,
     /// Taken when the marker was applied.
     pub(super) positions: Vec<Position>,
-    marker: Option<Wait<'m, Result<(MarkerReport, Vec<Position>), MoveError>>>,
+    marker: Option<MarkerWait<'m>>,
     /// The marker came through before the last word about the fence.
     applied: Option<MarkerApplied>,
     fence: Option<Wait<'m, Result<(), PostError>>>,

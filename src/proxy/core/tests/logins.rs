@@ -146,7 +146,7 @@ fn at_a_hold_what_stays_goes_on_as_the_coming_user() {
     world.sent_to(1);
     world
         .core
-        .use_logins(logins(&[(1, "e2"), (2, "e2"), (3, "e2")]));
+        .use_logins(&logins(&[(1, "e2"), (2, "e2"), (3, "e2")]));
     let mut drained = world.hold(&moves);
     assert!(drained.try_recv().is_err(), "AUTH is not answered");
     world.say(client, &[&["GET", &staying]]);

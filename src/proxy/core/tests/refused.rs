@@ -12,7 +12,7 @@ impl World {
     fn as_epoch(ports: &[u16]) -> World {
         let mut world = World::new(ports);
         let of: Vec<(u16, &str)> = ports.iter().map(|&port| (port, "e1")).collect();
-        world.core.use_logins(logins(&of));
+        world.core.use_logins(&logins(&of));
         world.core.warm();
         world.turn();
         for &port in ports {
@@ -29,7 +29,7 @@ impl World {
     }
 
     fn route_to(&mut self, ports: &[u16]) {
-        self.core.use_logins(Arc::default());
+        self.core.use_logins(&Arc::default());
         let routing = Routing::open(Epoch(2), layout(ports));
         self.core.route(Arc::new(routing));
         self.turn();
@@ -157,7 +157,7 @@ fn a_request_whose_connection_broke_is_not_sent_again() {
 #[test]
 fn a_user_that_is_not_known_any_more_leaves_requests_waiting() {
     let mut world = World::new(&[1, 2]);
-    world.core.use_logins(logins(&[(1, "e1")]));
+    world.core.use_logins(&logins(&[(1, "e1")]));
     let a = world.key_on(1);
     let (early, late) = (world.client(), world.client());
     world.say(early, &[&["INCR", &a]]);
@@ -166,7 +166,7 @@ fn a_user_that_is_not_known_any_more_leaves_requests_waiting() {
     assert_eq!(world.told(), ["h:1"]);
     world.say(late, &[&["INCR", &a]]);
     assert_eq!((world.got(early), world.got(late)), Default::default());
-    world.core.use_logins(Arc::default());
+    world.core.use_logins(&Arc::default());
     world.core.not_fenced(&"h:1".parse().unwrap());
     world.turn();
     assert_eq!(world.sent_to(1).matches("INCR").count(), 2);
