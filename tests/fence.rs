@@ -2,6 +2,11 @@
 //! nothing up, and who writes round the proxies is found. Without the right to
 //! make users the job says so and needs every proxy.
 
+#![allow(
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 use std::sync::Arc;

@@ -371,7 +371,8 @@ fn a_job_killed_while_the_proxies_hold_leaves_them_on_the_old_route() {
     stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
     let epoch = stage.epoch();
     let loads = stage.start_writers(&mut rng);
-    let mut job = stage.start_job(&["--switch", "manual", "--hold", "3s"]);
+    let args = ["--switch", "manual", "--hold", "3s", "--fence", "proxies"];
+    let mut job = stage.start_job(&args);
     job.wait_state(&["verified"], JOB_LIMIT);
 
     // The target stands still, so the switch stays where the proxies hold.
@@ -414,7 +415,7 @@ fn a_proxy_that_hangs_takes_the_switch_back_for_all() {
     stage.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
     let epoch = stage.epoch();
     let loads = stage.start_writers(&mut rng);
-    let mut job = stage.start_job(&["--switch", "manual"]);
+    let mut job = stage.start_job(&["--switch", "manual", "--fence", "proxies"]);
     job.wait_state(&["verified"], JOB_LIMIT);
 
     stage.proxies[1].signal(Signal::Stop);

@@ -2,6 +2,11 @@
 //! or completed. Real servers, two proxies, writers that never stop. Whatever is
 //! done: no client sees an error or a wrong reply, no write is lost or doubled.
 
+#![allow(
+    clippy::expect_used,
+    reason = "in a test, a panic that says what happened is the right answer"
+)]
+
 mod support;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -395,7 +395,7 @@ impl Worker {
             }
             Order::LogIn { pool, logins, done } => {
                 if let Some(run) = self.pool(pool) {
-                    run.core.use_logins_and_tell(logins, done);
+                    run.core.use_logins_and_tell(&logins, done);
                 }
             }
             Order::NotFenced { pool, address } => {

@@ -162,8 +162,8 @@ impl PoolCore {
     }
 
     /// The same; `done` is told when every connection has.
-    pub fn use_logins_and_tell(&mut self, logins: Arc<Logins>, done: LoginsConfirmed) {
-        self.use_logins(&logins);
+    pub fn use_logins_and_tell(&mut self, logins: &Arc<Logins>, done: LoginsConfirmed) {
+        self.use_logins(logins);
         self.logins.done = Some(done);
         self.check_logins();
     }

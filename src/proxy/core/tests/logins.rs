@@ -26,7 +26,7 @@ fn auth(user: &str) -> String {
 impl World {
     fn log_in(&mut self, of: &[(u16, &str)]) -> oneshot::Receiver<Result<(), String>> {
         let (done, confirmed) = oneshot::channel();
-        self.core.use_logins_and_tell(logins(of), done);
+        self.core.use_logins_and_tell(&logins(of), done);
         self.turn();
         confirmed
     }
