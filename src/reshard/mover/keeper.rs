@@ -104,7 +104,7 @@ impl Keepers {
     }
 
     /// Where every stream is now, one round trip; empty when one did not say so
-    /// within [`POSITIONS_MS_MAX`].
+    /// within 100 ms.
     pub async fn positions(&self) -> Vec<Position> {
         let mut answers = Vec::new();
         for keeper in &self.0 {
