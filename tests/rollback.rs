@@ -66,6 +66,14 @@ fn roll_back(stage: &Stage, job: &mut Job, epoch: u64) {
     assert_eq!(code, 5, "{stdout}\n{stderr}");
     assert_eq!(job.state().as_deref(), Some("rolled_back"));
     stage.assert_epoch(epoch);
+    for proxy in &stage.proxies {
+        // Another job can begin at once.
+        assert!(
+            proxy.pools()["pools"][0]["job"].is_null(),
+            "{}",
+            proxy.pools()
+        );
+    }
 }
 
 /// Preload, writers, switch, writers, rollback, writers, check.

@@ -12,6 +12,8 @@
 //! Invariants: users are told to proxies only where they are; a proxy that has not confirmed the new route never gets the config's
 //! logins back, since the sources are not fenced against those.
 
+use std::time::Duration;
+
 use super::Runner;
 use crate::reshard::announce::LEASE;
 use crate::reshard::cutover::ProxyIndex;
@@ -152,7 +154,7 @@ impl Runner {
     ) -> Result<(), JobError> {
         if self.logins.exists() {
             let everybody = self.fleet.everybody();
-            self.take_logins_back(everybody, incarnation).await;
+            self.take_logins_back(everybody, (incarnation, LEASE)).await;
         }
         self.fences = self.without_users(mission);
         match (why, self.options.fence) {
@@ -170,10 +172,12 @@ impl Runner {
 
     /// At the end of the process; see the file's head.
     pub(super) async fn relieve(&mut self) {
-        let incarnation = self.log.history().incarnation;
         if self.fences.level() < FenceLevel::Acl {
             return;
         }
+        // The announcement's own end bears the incarnation of the start, which a switch
+        // has made an earlier one.
+        let over = (self.log.history().incarnation, Duration::ZERO);
         let everybody = self.fleet.everybody();
         match self.log.state() {
             // Somebody may still be told either way.
@@ -188,15 +192,15 @@ impl Runner {
                 let confirmed = confirmed.filter(|(_, view)| is_there(view));
                 let confirmed = confirmed.map(|(at, _)| at).collect();
                 // The users stay: who is late is refused as the old one until `complete`.
-                self.say_logins_of_config(confirmed, incarnation).await;
+                self.say_logins_of_config(confirmed, over).await;
             }
-            _ => self.take_logins_back(everybody, incarnation).await,
+            _ => self.take_logins_back(everybody, over).await,
         }
     }
 
     /// Proxies log in as their config says, then the users go, if nobody uses them.
-    async fn take_logins_back(&mut self, proxies: Vec<ProxyIndex>, incarnation: u64) {
-        let errors = self.say_logins_of_config(proxies, incarnation).await;
+    async fn take_logins_back(&mut self, proxies: Vec<ProxyIndex>, said: (u64, Duration)) {
+        let errors = self.say_logins_of_config(proxies, said).await;
         if !errors.is_empty() {
             return;
         }
@@ -211,12 +215,12 @@ impl Runner {
     async fn say_logins_of_config(
         &mut self,
         proxies: Vec<ProxyIndex>,
-        incarnation: u64,
+        (incarnation, lease): (u64, Duration),
     ) -> Vec<ProxyError> {
         let job = self.log.history().planned.job.clone();
         let said = self
             .fleet
-            .tell_logins(&proxies, (&job, incarnation), LEASE, &[]);
+            .tell_logins(&proxies, (&job, incarnation), lease, &[]);
         let errors: Vec<_> = said.await.into_iter().filter_map(Result::err).collect();
         for error in &errors {
             tracing::warn!(%error, "this proxy goes on with the epoch's users: they stay");
