@@ -13,7 +13,7 @@ use crate::reshard::history::History;
 use crate::reshard::job_error::JobError;
 use crate::reshard::moving::{CleanVerify, DataPath, Moving, with_pass_hint};
 use crate::reshard::prepare::{AUTO_TRIES_MAX, check_proxies};
-use crate::reshard::proxies::SwitchTerms;
+use crate::reshard::proxies::{Disagreement, SwitchTerms};
 use crate::reshard::record::{Direction, ProxyPause, Record};
 use crate::reshard::recovery::recover;
 use crate::reshard::reminders::Reminders;
@@ -94,6 +94,13 @@ impl Runner {
             return Ok(Some(Due::Wait));
         }
         self.man_for_rollback().await?;
+        if let Err(error) = self.check_everybody_answers().await {
+            let Some(reply) = reply else {
+                return Err(error);
+            };
+            reply.send(error.ending(), error.to_string());
+            return Ok(Some(Due::Wait));
+        }
         let terms = SwitchTerms {
             incarnation: self.log.history().incarnation + 1,
             ..self.terms()
@@ -196,6 +203,20 @@ impl Runner {
         };
         self.within(Stage::BackingOff, backing_off).await??;
         Ok(self.due_by_itself())
+    }
+
+    /// A proxy may be away for long since the switch. Where a switch back takes every
+    /// proxy it would not only fail, its abort would wait for that one.
+    async fn check_everybody_answers(&mut self) -> Result<(), JobError> {
+        if self.direction.is_forward() || self.fence_level() == FenceLevel::Acl {
+            return Ok(());
+        }
+        let views = self.fleet.views().await;
+        let silent: Vec<_> = views.into_iter().filter_map(Result::err).collect();
+        match silent.is_empty() {
+            true => Ok(()),
+            false => Err(Disagreement::Unanswered(silent).into()),
+        }
     }
 
     async fn check_nobody_goes_round(&self) -> Result<(), JobError> {
