@@ -228,6 +228,8 @@ impl Runner {
             }
             // A switched job has not failed because its way back did.
             _ if self.direction == Direction::Back => return error,
+            // A run after it goes on where the checkpoints are.
+            JobError::Move(passing) if passing.keeps_checkpoints() => return error,
             JobError::Move(_) | JobError::Unheld { .. } => Record::Failed { at_ms, why },
             _ => return error,
         };
