@@ -203,9 +203,13 @@ impl Runner {
         let moving = self.within(Stage::Starting, starting).await??;
         self.progress = Some(moving.progress());
         let ended = self.copy_and_switch(data, &moving).await;
+        // A journal that cannot take it does not change what the job did.
+        if let Err(error) = self.record_refreshes() {
+            tracing::warn!(%error, "what was read again is not in the job's report");
+        }
         self.progress = None;
         self.say("closing connections");
-        // A task that would not end does not change what the job did.
+        // A task that would not end changes nothing either.
         if let Err(error) = moving.stop().await {
             tracing::warn!(%error, "the mover did not end cleanly");
         }

@@ -491,6 +491,43 @@ mod tests {
     }
 
     #[test]
+    fn only_what_passes_and_leaves_targets_as_they_were_told_keeps_checkpoints() {
+        let server = || -> ShardAddress { "s:1".parse().unwrap() };
+        let refused = |reply: &str| MoveError::TargetRefused {
+            at: Box::new(KeyAt {
+                db: 0,
+                key: b"k".to_vec(),
+                server: server(),
+            }),
+            source_server: server(),
+            command: "SET".to_owned(),
+            reply: reply.to_owned(),
+        };
+        let (target, source_server) = (server(), server());
+        let forgot = MoveError::TargetForgot {
+            target,
+            source_server,
+            what: "it is empty".to_owned(),
+        };
+        let ahead = MoveError::TargetAhead {
+            target: server(),
+            source_server: server(),
+            why: refused("OOM").to_string(),
+        };
+        let lost = MoveError::LaneLost {
+            target: server(),
+            source_server: server(),
+            what: "closed".to_owned(),
+        };
+        for keeping in [refused("OOM"), refused("LOADING"), lost, MoveError::Stopped] {
+            assert!(keeping.keeps_checkpoints(), "{keeping}");
+        }
+        for other in [forgot, ahead, refused("WRONGTYPE")] {
+            assert!(!other.keeps_checkpoints(), "{other}");
+        }
+    }
+
+    #[test]
     fn replies_that_pass_are_told_from_those_that_stay() {
         for passing in [
             "OOM command not allowed",
