@@ -6,8 +6,8 @@
 //! back:          follow -> stage -> hold -> fence -> mark -> arm -> commit
 //! ```
 //! *stage, hold, arm, commit*: the step waits on its way to the first proxy.
-//! *fence*: one source sleeps, another refuses the old logins already. *mark*: all
-//! sources do, and a target sleeps, so that what they did last is not applied.
+//! *fence*: one source sleeps, the other one's fence (or marker) is there already.
+//! *mark*: a target sleeps, so that what the sources did last is not applied.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::admin_link::Rule;
 use super::scenarios::STEP_LIMIT;
 use super::world::World;
 use crate::support::client::Value;
-use crate::support::{Job, Keyferry, Signal};
+use crate::support::{Job, Signal};
 
 /// Who fails. Server 0 is in the old layout only, 1 in both, 2 in the new one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,9 @@ pub enum Way {
     There,
     Back,
 }
+
+/// What the job says that it does between the stages and the arms.
+const AT_CUT: [&str; 3] = ["switch: holding", "switch: fencing", "switch: marking"];
 
 /// How long links are cut.
 const CUT: Duration = Duration::from_millis(1_000);
@@ -139,14 +142,14 @@ impl Way {
 
 impl Cell {
     /// Lets the switch that is under way come to this cell's step; whether it did.
-    pub fn reach(&self, world: &mut World) -> bool {
+    pub fn reach(&self, world: &mut World, job: &Job) -> bool {
         match self.step {
             Step::Copy | Step::Follow => true,
             Step::Stage => world.links[0].wait_seen("stage", STEP_LIMIT),
             Step::Hold => world.links[0].wait_seen("hold", STEP_LIMIT),
             Step::Arm => world.links[0].wait_seen("arm", STEP_LIMIT),
             Step::Commit => world.links[0].wait_seen("commit", STEP_LIMIT),
-            Step::Fence | Step::Mark => self.reach_cut(world),
+            Step::Fence | Step::Mark => self.reach_cut(world, job),
         }
     }
 
@@ -170,17 +173,20 @@ impl Cell {
         }
     }
 
-    fn reach_cut(&self, world: &mut World) -> bool {
+    fn reach_cut(&self, world: &mut World, job: &Job) -> bool {
         let sources = self.way.sources();
-        let (asleep, fenced) = match self.step {
-            Step::Fence => {
-                let other = usize::from(self.who == Who::Server(sources[1]));
-                // The one that fails is awake.
-                (sources[1 - other], vec![sources[other]])
-            }
-            _ => (self.way.target(), sources.to_vec()),
+        let (asleep, states) = match self.step {
+            // The one that fails is awake.
+            Step::Fence if self.who == Who::Server(sources[1]) => (sources[0], 1),
+            Step::Fence => (sources[1], 1),
+            _ => (self.way.target(), 2),
         };
-        let before: Vec<_> = fenced.iter().map(|at| fence(world, *at)).collect();
+        // Without a fence of logins, as on the way back, a source that sleeps keeps the
+        // proxies from draining.
+        let states = match (self.step, self.way) {
+            (Step::Fence, Way::Back) => &AT_CUT[..],
+            _ => &AT_CUT[states..],
+        };
         for link in &world.links {
             if !link.wait_seen("hold", STEP_LIMIT) {
                 return false;
@@ -191,16 +197,15 @@ impl Cell {
             link.release("hold");
         }
         let start = Instant::now();
-        loop {
-            let now = fenced.iter().map(|at| fence(world, *at));
-            if now.zip(&before).all(|(now, before)| now != *before) {
+        while start.elapsed() < STEP_LIMIT {
+            let status = status_of(job);
+            let doing = status["doing"].as_str().unwrap_or_default();
+            if states.iter().any(|state| doing.starts_with(state)) {
                 return true;
-            }
-            if start.elapsed() > STEP_LIMIT {
-                return false;
             }
             std::thread::sleep(POLL);
         }
+        false
     }
 
     /// Makes it fail, and heals it; but a killed job is not started again.
@@ -305,12 +310,6 @@ fn close_job_connections(world: &World) {
             }
         }
     }
-}
-
-/// What shuts out the old logins there.
-fn fence(world: &World, at: usize) -> Value {
-    let key = format!("__keyferry:fence:{}", Keyferry::POOL);
-    world.stage.servers[at].client().call(&["GET", &key])
 }
 
 /// The job's status, if it answers.

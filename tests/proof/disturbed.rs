@@ -219,8 +219,8 @@ fn roll_back(world: &mut World, job: &mut Job, asleep: bool) {
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let doing = status["doing"].as_str().unwrap_or_default();
         let way_back = status["way_back"].as_str().unwrap_or_default();
-        if way_back == "copying back" || way_back.starts_with("rollback unavailable") {
-            lost.get_or_insert_with(|| format!("{way_back}: {}", status["last_failure"]));
+        if way_back.starts_with("rollback unavailable") {
+            lost.get_or_insert_with(|| way_back.to_owned());
         }
         let is_ready = way_back == "following back" && doing.contains("rollback");
         is_ready || job.process().try_wait().is_some()

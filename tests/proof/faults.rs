@@ -113,7 +113,7 @@ impl Matrix<'_> {
             cell.prepare(self.world);
             let during = matches!(cell.step, Step::Copy | Step::Follow);
             let switch = (!during).then(|| self.job.verb_in_background(verb, &["--yes"]));
-            let came = cell.reach(self.world);
+            let came = cell.reach(self.world, &self.job);
             cell.fail(self.world, &mut self.job);
             let healed = Instant::now();
             if let Some(mut switch) = switch {
@@ -122,11 +122,8 @@ impl Matrix<'_> {
             self.wait_rest();
             self.unrest = self.unrest.max(healed.elapsed());
             if !came {
-                find(
-                    &mut self.world.findings,
-                    "harness",
-                    format!("{cell}: the step never came"),
-                );
+                let text = format!("{cell}: the step never came: {}", status_of(&self.job));
+                find(&mut self.world.findings, "harness", text);
             }
         }
         for _ in 0..SWITCHES_MAX {
