@@ -10,6 +10,7 @@ use crate::reshard::ending::Ending;
 use crate::reshard::fakes::{FakeData, FakeProxy, Fault};
 use crate::reshard::fence::{FenceChoice, FenceLevel};
 use crate::reshard::job::Job;
+use crate::reshard::mover::Begin;
 use crate::reshard::prepare::{AUTO_TRIES_MAX, Prepared, StartRequest, SwitchMode, prepare};
 use crate::reshard::proxies::GateView;
 use crate::reshard::record::{Copied, PlannedJob, StreamPosition};
@@ -311,9 +312,31 @@ async fn a_target_that_dies_after_the_marker_leaves_everything_on_the_old_route(
     let error = world.run().await.unwrap_err();
     assert!(matches!(error, JobError::Move(_)), "{error}");
     world.assert_all_at(4);
-    assert_eq!(world.state(), "failed");
+    // It passes: the next run goes on where this one was.
+    assert_eq!(world.state(), "following");
     let calls = world.proxies[0].state().calls.clone();
     assert!(!calls.contains(&"commit".to_owned()), "{calls:?}");
+    world.data.seen().fails_after_cut.store(false, SeqCst);
+    world.run().await.unwrap();
+    world.assert_all_at(5);
+    let begun = world.data.seen().begun.lock().unwrap().clone();
+    let begun: Vec<Begin> = begun.into_iter().map(|(begin, ..)| begin).collect();
+    assert_eq!(begun, [Begin::Copy, Begin::Resume]);
+}
+
+#[tokio::test]
+async fn an_error_that_leaves_nothing_to_be_trusted_makes_the_next_run_copy_anew() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().fails_after_cut.store(true, SeqCst);
+    world.data.seen().forgets.store(true, SeqCst);
+    let error = world.run().await.unwrap_err();
+    assert_eq!(error.ending(), Ending::Temporary);
+    assert_eq!(world.state(), "failed");
+    world.data.seen().fails_after_cut.store(false, SeqCst);
+    world.run().await.unwrap();
+    let begun = world.data.seen().begun.lock().unwrap().clone();
+    let begun: Vec<Begin> = begun.into_iter().map(|(begin, ..)| begin).collect();
+    assert_eq!(begun, [Begin::Copy, Begin::Copy]);
 }
 
 #[tokio::test]
