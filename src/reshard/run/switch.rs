@@ -9,6 +9,7 @@ use crate::reshard::control::Reply;
 use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
 use crate::reshard::ending::Ending;
 use crate::reshard::fence::FenceLevel;
+use crate::reshard::fencing::places;
 use crate::reshard::history::History;
 use crate::reshard::job_error::JobError;
 use crate::reshard::moving::{CleanVerify, DataPath, Moving, with_pass_hint};
@@ -22,6 +23,7 @@ use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
 use crate::reshard::stop::Stop;
 use crate::reshard::switching::{SwitchEnd, Switching, Taking};
+use crate::router::address::ShardAddress;
 use crate::router::route_record::RouteRecord;
 
 /// A write this long ago may have been made behind the fence.
@@ -94,6 +96,13 @@ impl Runner {
             return Ok(Some(Due::Wait));
         }
         self.man_for_rollback().await?;
+        if self.direction.is_forward()
+            && self.log.history().was_tried()
+            && let Err(error) = self.fences.say(None).await
+        {
+            // A stage would be taken for one that is over.
+            tracing::warn!(%error, "an earlier end of this job may still be written there");
+        }
         if let Err(error) = self.check_everybody_answers().await {
             let Some(reply) = reply else {
                 return Err(error);
@@ -267,7 +276,17 @@ impl Runner {
 
     /// None had written for a while before the switch: who has now, did since.
     async fn look_behind_the_fence(&mut self) {
-        let writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
+        let mut writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
+        if !self.commits.asked_nobody() {
+            // A late proxy may have found the route by itself: as whom its config says
+            // it writes, rightly, to servers that stay.
+            let places = places(&self.moves);
+            let leaves = |server: &ShardAddress| {
+                let mut places = places.iter();
+                places.any(|place| place.server == *server && place.leaves())
+            };
+            writers.retain(|bypass| leaves(&bypass.server));
+        }
         self.bypass = writers.iter().map(ToString::to_string).collect();
         for writer in &self.bypass {
             tracing::error!(
