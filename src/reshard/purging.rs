@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::announce::Announced;
+use super::announce::{Absent, Announced};
 use super::history::History;
 use super::job_error::JobError;
 use super::proxies::Fleet;
@@ -37,7 +37,8 @@ pub async fn while_in_force<T>(
 ) -> Result<T, JobError> {
     let planned = &history.planned;
     let to = Layout::new(planned.to.clone())?;
-    let announced = Announced::begin(&fleet, &planned.job, history.incarnation).await?;
+    let announced =
+        Announced::begin(&fleet, &planned.job, history.incarnation, Absent::Refused).await?;
     let done = async {
         check(&mut fleet, history, &to).await?;
         let mut work = pin!(work);

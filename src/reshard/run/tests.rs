@@ -146,6 +146,7 @@ impl World {
                 proof: Vec::new(),
             },
             Record::SwitchIntended {
+                settings: Vec::new(),
                 direction: Direction::Forward,
                 at_ms: 6,
                 incarnation: 2,
@@ -279,7 +280,7 @@ async fn a_proxy_that_fails_is_quoted() {
 #[tokio::test]
 async fn a_hold_that_never_answers_ends_at_the_deadline() {
     let mut world = World::new(SwitchMode::Auto).await;
-    world.options.hold = Duration::from_millis(50);
+    world.options.hold = Duration::from_millis(400);
     for fault in [Fault::Silent, Fault::DoneButSilent] {
         world.proxies[0].fail("hold", fault);
     }
@@ -667,6 +668,43 @@ async fn died_before_its_decision_goes_back_and_copies_again() {
     assert!(world.data.seen().resumed.load(SeqCst));
     let calls = world.proxies[0].state().calls.clone();
     assert_eq!(calls, ["abort", "stage", "hold", "arm", "commit"]);
+}
+
+/// A proxy that was not told of an abort is told when the job is given up.
+#[tokio::test]
+async fn a_stage_that_is_left_is_aborted_when_the_job_is_given_up() {
+    let mut world = World::new(SwitchMode::Manual).await;
+    world.options.hold = Duration::from_millis(100);
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    world.data.seen().marker_is_lost.store(true, SeqCst);
+    assert_eq!(job.ask(Verb::Switch).await.ending, Ending::Temporary);
+    job.until("verified", "ready").await;
+    let name = world.state_dir().history().unwrap().unwrap().planned.job;
+    world.proxies[1].pend(&name, 5, layout(3).spec(), GateView::Fenced);
+    assert_eq!(job.ask(Verb::Cancel).await.ending, Ending::Done);
+    job.ended.await.unwrap().unwrap_err();
+    world.assert_all_at(4);
+}
+
+/// Half of `--hold` is the most that a hold takes while nothing is fenced.
+#[tokio::test]
+async fn a_hold_that_drags_on_is_taken_back_before_the_deadline() {
+    let mut world = World::new(SwitchMode::Manual).await;
+    world.options.hold = Duration::from_secs(2);
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    world.proxies[0].fail("hold", Fault::Silent);
+    let answer = job.ask(Verb::Switch).await;
+    assert_eq!(answer.ending, Ending::Temporary);
+    assert!(
+        answer.message.contains("half of --hold"),
+        "{}",
+        answer.message
+    );
+    world.assert_all_at(4);
+    job.ask(Verb::Cancel).await;
+    job.ended.await.unwrap().unwrap_err();
 }
 
 #[tokio::test]
