@@ -325,6 +325,17 @@ async fn a_target_that_dies_after_the_marker_leaves_everything_on_the_old_route(
 }
 
 #[tokio::test]
+async fn what_was_read_again_is_in_the_report_of_a_job_that_is_over() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().refreshes.store(3, SeqCst);
+    let report = world.run().await.unwrap();
+    let [of_source] = report.refreshes.as_slice() else {
+        panic!("{report}")
+    };
+    assert_eq!((of_source.keys, of_source.spanning["rename"]), (3, 3));
+}
+
+#[tokio::test]
 async fn an_error_that_leaves_nothing_to_be_trusted_makes_the_next_run_copy_anew() {
     let world = World::new(SwitchMode::Auto).await;
     world.data.seen().fails_after_cut.store(true, SeqCst);
