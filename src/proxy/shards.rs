@@ -262,6 +262,7 @@ impl PoolCore {
         self.excuse_stopped();
         self.look_at_uploads();
         self.look_at_refused_time();
+        self.look_at_hold_time();
         self.close_spares();
         let mut overdue: Vec<(u32, PipeError)> = Vec::new();
         for (key, place) in &mut self.pipes {
@@ -315,6 +316,7 @@ impl PoolCore {
             })
             || self.has_waiters_for_private()
             || self.is_refused_somewhere()
+            || self.is_hold_timed()
             || self.has_waiting_uploads()
     }
 }
