@@ -75,7 +75,14 @@ pub(super) struct PoolCoreState {
     lease: Option<JoinHandle<()>>,
     pub(super) turn: u64,
     /// Since when requests are held.
-    pub(super) held_since: Option<Instant>,
+    held_since: Option<Instant>,
+}
+
+impl PoolCoreState {
+    /// From now on requests are held.
+    pub(super) fn hold_begins(&mut self) {
+        self.held_since = Some(Instant::now());
+    }
 }
 
 pub(super) struct PoolShared {

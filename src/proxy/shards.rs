@@ -101,7 +101,7 @@ impl PoolCore {
     #[inline(never)]
     fn receive_during_job(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
         let place = self.pipes.get(key as usize);
-        if place.is_some_and(|place| place.is_woken) {
+        if place.is_some_and(|place| place.is_woken || matches!(place.role, Role::Waiting { .. })) {
             return self.receive_woken(key, bytes);
         }
         self.receive_retained(key, bytes, self.config.compat == Compat::Twemproxy)

@@ -7,7 +7,7 @@
 //! - An answer that says "done" is given only when the disk agrees.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::{error, info};
@@ -73,7 +73,7 @@ impl PoolHandle {
         state.turn += 1;
         let turn = state.turn;
         let switch = state.switching.hold(&ask, turn)?;
-        state.held_since = Some(Instant::now());
+        state.hold_begins();
         let routing = self.routing();
         let gate = Gate::Held(self.moves_to(&switch)?);
         let held = Arc::new(Routing {

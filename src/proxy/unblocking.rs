@@ -41,6 +41,9 @@ const CLIENT_ID: u32 = 2;
 const UNBLOCK: u32 = 3;
 /// What a shard says to a client that was unblocked so.
 const UNBLOCKED: &[u8] = b"-UNBLOCKED";
+/// The same to one that was woken by a command; the job wakes clients of proxies that
+/// it can't tell.
+const UNBLOCKED_BY_COMMAND: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK";
 /// The least rest of a wait: 0 would be for ever.
 const REST_MS_MIN: u64 = 1;
 
@@ -151,14 +154,21 @@ impl PoolCore {
         }
     }
 
-    /// As [`PoolCore::receive`], on a pipe whose client was woken.
+    /// As [`PoolCore::receive`], on a pipe whose client was woken, or may be while a job is
+    /// at work.
     pub(super) fn receive_woken(
         &mut self,
         key: u32,
         bytes: Option<&[u8]>,
     ) -> Result<(), PipeError> {
+        let is_woken = self.pipes.get(key as usize).is_some_and(|p| p.is_woken);
+        let words = if is_woken {
+            UNBLOCKED
+        } else {
+            UNBLOCKED_BY_COMMAND
+        };
         let received = self.receive_for(key, bytes, |to, replies: Replies<'_, Ticket>| {
-            if replies.bytes.starts_with(UNBLOCKED) && !replies.ticket.is_of_nobody() {
+            if replies.bytes.starts_with(words) && !replies.ticket.is_of_nobody() {
                 to.chores.woken.push(replies.ticket);
             } else {
                 to.many(replies);

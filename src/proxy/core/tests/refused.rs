@@ -400,3 +400,26 @@ fn what_is_refused_after_the_layout_changed_goes_on_at_once_and_first() {
     assert_eq!(world.got(client), "+OK\r\n");
     assert!(world.core.may_read(client));
 }
+
+#[test]
+fn who_is_woken_by_the_job_itself_waits_on() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["BLPOP", &a, "0"]]);
+    let waits_on = |world: &mut World| world.core.clients[client as usize].session().waits_on;
+    let pipe = waits_on(&mut world).unwrap();
+    world.core.pipe_bytes(pipe, b"+OK\r\n:7\r\n");
+    let words = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+    world.core.pipe_bytes(pipe, words);
+    world.turn();
+    assert_eq!(world.got(client), "");
+    let again = waits_on(&mut world).unwrap();
+    world.core.pipe_bytes(again, b"+OK\r\n:8\r\n");
+    world.core.pipe_bytes(again, NOPERM);
+    world.turn();
+    world.route_to(&[3]);
+    let last = waits_on(&mut world).unwrap();
+    assert_eq!(world.core.pipes[last as usize].address.to_string(), "h:3");
+    assert_eq!(world.got(client), "");
+}
