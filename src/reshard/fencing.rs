@@ -87,6 +87,8 @@ struct Stand {
     server: ShardAddress,
     is_old: bool,
     is_new: bool,
+    /// Keys may leave it: the fence goes up there.
+    is_source: bool,
     /// Epoch users can be made there.
     has_users: bool,
     post: Post,
@@ -130,6 +132,7 @@ impl Fences {
             Stand {
                 has_users: rules.is_some(),
                 post: Post::at(server.clone(), upstream, rules.cloned()),
+                is_source: is_old && moves.may_give(&server),
                 server,
                 is_old,
                 is_new,
@@ -355,7 +358,7 @@ impl Fences {
             let is_fenced = text(1) == Some(self.fence_value().as_bytes());
             // A user that is not known is refused as well.
             let is_known = matches!(replies.get(2), Some(Value::Array(_) | Value::Map(_)));
-            remains.is_open |= stand.is_old && is_known && !is_fenced;
+            remains.is_open |= stand.is_source && is_known && !is_fenced;
         }
         remains
     }
@@ -383,9 +386,9 @@ impl Fences {
             .collect()
     }
 
-    /// Text of CLIENT LIST of each old shard that answers.
+    /// Text of CLIENT LIST of each shard that gives keys and answers.
     async fn client_lists(&self) -> Vec<(ShardAddress, String)> {
-        let old = self.stands.iter().filter(|stand| stand.is_old);
+        let old = self.stands.iter().filter(|stand| stand.is_source);
         let asked: Vec<_> = old
             .map(|stand| {
                 let list = vec![words(&["CLIENT", "LIST"])];
