@@ -13,6 +13,7 @@
 //!   reminders.rs   proxies that were late are told again
 //!   recovery.rs    finishes a switch whose process died
 //!   recopy.rs      a source whose stream is lost: copying, following, verifying again
+//! steps.rs       a job for each old shard, one after another (--step shard)
 //! announce.rs    proxies know that the job works on the pool
 //! purging.rs     moved keys are deleted only while the switch holds
 //! control.rs     the socket on which status, switch, cancel... of a running job are asked
@@ -52,5 +53,6 @@ mod serve;
 pub mod state;
 pub mod state_dir;
 pub mod status;
+pub mod steps;
 pub mod stop;
 pub mod switching;

@@ -32,6 +32,9 @@ pub enum Record {
     CopyingBegan {
         /// When.
         at_ms: u64,
+        /// They hold moving keys of others as well (`--on-conflict skip`).
+        #[serde(default, skip_serializing_if = "is_false")]
+        beside_others: bool,
     },
     /// Every source's snapshot is in its targets; the live stream is followed.
     FollowingBegan {
@@ -135,6 +138,13 @@ pub enum Record {
         /// When.
         at_ms: u64,
     },
+    /// What a job that was taken back had copied is gone from the new shards.
+    CopiesRemoved {
+        /// When.
+        at_ms: u64,
+        /// How many keys.
+        keys: u64,
+    },
     /// The operator gave the job up before its switch, or it was refused at its start.
     Cancelled {
         /// When.
@@ -142,6 +152,10 @@ pub enum Record {
         /// Who or what.
         why: String,
     },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_proxies_only(fence: &FenceLevel) -> bool {
@@ -292,6 +306,7 @@ impl Record {
             Self::Completed { .. } => "the completion",
             Self::Failed { .. } => "the failure",
             Self::RolledBack { .. } => "the rollback",
+            Self::CopiesRemoved { .. } => "the end of the copies",
             Self::Cancelled { .. } => "the cancel",
         }
     }
@@ -301,7 +316,7 @@ impl Record {
         match self {
             Self::Planned { at_ms, .. }
             | Self::Started { at_ms, .. }
-            | Self::CopyingBegan { at_ms }
+            | Self::CopyingBegan { at_ms, .. }
             | Self::FollowingBegan { at_ms, .. }
             | Self::SourceRestarted { at_ms, .. }
             | Self::Verified { at_ms, .. }
@@ -315,6 +330,7 @@ impl Record {
             | Self::Completed { at_ms, .. }
             | Self::Failed { at_ms, .. }
             | Self::RolledBack { at_ms }
+            | Self::CopiesRemoved { at_ms, .. }
             | Self::Cancelled { at_ms, .. } => *at_ms,
         }
     }

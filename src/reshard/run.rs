@@ -30,7 +30,7 @@ use super::fencing::Fences;
 use super::history::{JobLog, Safety};
 use super::job_error::JobError;
 use super::logins::Logins;
-use super::mover::{KeeperConfig, Keepers, MoverConfig, MoverProgress, ThrottleDial};
+use super::mover::{KeeperConfig, Keepers, MoverConfig, MoverProgress, OnConflict, ThrottleDial};
 use super::moving::{CleanVerify, DataPath, Moving};
 use super::prepare::{AfterSwitch, JobOptions};
 use super::proxies::Fleet;
@@ -198,7 +198,11 @@ impl Runner {
         let checking = data.check_targets(&config);
         let checked = self.within(Stage::Starting, checking).await??;
         // Not before: a run that finds this record removes what targets hold.
-        self.record(Record::CopyingBegan { at_ms: now_ms() })?;
+        let is_skip = self.options.on_conflict == OnConflict::Skip;
+        self.record(Record::CopyingBegan {
+            at_ms: now_ms(),
+            beside_others: is_skip && self.direction.is_forward(),
+        })?;
         let starting = data.start(config, checked);
         let moving = self.within(Stage::Starting, starting).await??;
         self.progress = Some(moving.progress());
@@ -262,6 +266,9 @@ impl Runner {
         status.late_proxies = self.reminders.left();
         if let Some(why) = &self.no_way_back {
             status.no_way_back(why);
+        }
+        if let Some(step) = &self.options.step {
+            step.put_into(&mut status);
         }
         self.status.send_replace(status);
     }
