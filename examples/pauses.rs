@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each line on stdin begins a window, and the window before is printed as one
-//! line of JSON: requests, their quantiles in microseconds, the longest, errors and
-//! connections that were closed. A window is not cut: a request counts where it
+//! line of JSON: requests, their quantiles in microseconds, the longest, how many
+//! took how long, errors and connections that were closed. A window is not cut: a request counts where it
 //! ended. The end of stdin is the end.
 //!
 //! Writers take the addresses in turn and send SET, INCR, APPEND and GET, one at a
@@ -61,12 +61,8 @@ impl Window {
 
     fn to_json(&self) -> serde_json::Value {
         let at = |quantile| self.latency_us.value_at_quantile(quantile);
-        let buckets: Vec<(u64, u64)> = (self.latency_us.iter_log(1, 2.0))
-            .filter(|bucket| bucket.count_since_last_iteration() > 0)
-            .map(|bucket| {
-                let up_to_us = bucket.value_iterated_to();
-                (up_to_us, bucket.count_since_last_iteration())
-            })
+        let buckets: Vec<(u64, u64)> = (self.latency_us.iter_recorded())
+            .map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
             .collect();
         serde_json::json!({
             "requests": self.latency_us.len(),

@@ -344,7 +344,10 @@ impl Fleet {
         let mut connection = seat.take_connection(self.token.as_ref());
         let pool = self.pool.clone();
         let handle = self.calls.spawn(async move {
-            tokio::time::sleep(repeat_pause(attempt)).await;
+            // A sleep of nothing lasts until the timer's next millisecond, and clients wait.
+            if attempt > 0 {
+                tokio::time::sleep(repeat_pause(attempt)).await;
+            }
             let outcome = connection.switch(&pool, call, &terms).await;
             Done {
                 proxy,

@@ -127,6 +127,7 @@ impl Switching<'_> {
         waits.watch_for_failure(moving);
         let mut journal_failure = None;
         let mut last_failures = vec![String::new(); self.fleet.len()];
+        let mut in_step_since = Instant::now();
         loop {
             for action in actions.drain(..) {
                 self.perform(
@@ -179,7 +180,13 @@ impl Switching<'_> {
             {
                 *last = failure.to_string();
             }
+            let before = machine.name();
             machine = machine.step(event, &mut actions)?;
+            if machine.name() != before {
+                let took_us = in_step_since.elapsed().as_micros();
+                in_step_since = Instant::now();
+                tracing::info!(step = before, took_us, next = machine.name(), "switch");
+            }
         }
     }
 

@@ -126,7 +126,7 @@ pub enum MoveError {
         cause: Arc<SessionError>,
     },
     /// A server answered one of our own requests with an error or with something unexpected.
-    #[error("{role} {server}: {step}: {reply}")]
+    #[error("{role} {server}: {step}: {reply}{}", help_for(.reply))]
     Answer {
         /// Old or new shard.
         role: Role,
