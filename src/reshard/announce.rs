@@ -36,6 +36,15 @@ struct Speaker {
     told: usize,
 }
 
+/// What becomes of a proxy that does not answer the first announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// The job does not begin without it.
+    Refused,
+    /// It is told again and again: the job has switched, and it is late.
+    Late,
+}
+
 impl Announced {
     /// Tells every proxy, and goes on telling until [`Announced::end`] or a drop.
     ///
@@ -46,6 +55,7 @@ impl Announced {
         fleet: &Fleet,
         job: &str,
         incarnation: u64,
+        absent: Absent,
     ) -> Result<Self, Disagreement> {
         let (pool, connections) = fleet.connections();
         let job = job.to_owned();
@@ -56,7 +66,7 @@ impl Announced {
             incarnation,
             told: 0,
         };
-        if let Err(refused) = speaker.first().await {
+        if let Err(refused) = speaker.first(absent).await {
             speaker.connections.truncate(speaker.told);
             speaker.say(Duration::ZERO).await;
             return Err(refused);
@@ -85,7 +95,7 @@ impl Announced {
 }
 
 impl Speaker {
-    async fn first(&mut self) -> Result<(), Disagreement> {
+    async fn first(&mut self, absent: Absent) -> Result<(), Disagreement> {
         for connection in &mut self.connections {
             let said = connection
                 .announce(&self.pool, (&self.job, self.incarnation), LEASE, None)
@@ -100,6 +110,9 @@ impl Speaker {
                 }
                 // An older proxy knows nothing of announcements.
                 Err(ProxyError::Refused { .. }) => {}
+                Err(error) if absent == Absent::Late && error.is_temporary() => {
+                    warn!(%error, "a late proxy does not know that the job is at work");
+                }
                 Err(error) => return Err(Disagreement::Unanswered(vec![error])),
             }
             self.told += 1;

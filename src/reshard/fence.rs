@@ -5,8 +5,8 @@
 //! level         needs                                  at the switch
 //! acl           Redis 6 or later, and our user may     one transaction with the marker takes the
 //!               ACL LIST, GETUSER, SETUSER, DELUSER    epoch's user its rights: no proxy is needed
-//! min-replicas  CONFIG SET, and a server that leaves   the same with min-replicas-to-write: keeps
-//!               the layout                             writers off, not readers; all proxies answer
+//! min-replicas  CONFIG SET, and only servers that      the same with min-replicas-to-write: keeps
+//!               leave the layout                       writers off, not readers; all proxies answer
 //! proxies-only  nothing                                all proxies hold; who goes round them is not kept off
 //! ```
 //! A job has the lowest level of its sources.
@@ -18,6 +18,7 @@
 //!
 //! Invariant: nothing here prints a password or its hash.
 
+pub mod min_replicas;
 mod rules;
 
 use std::fmt;

@@ -1,150 +1,105 @@
-//! The job's posts at all servers of both layouts, and what they do together.
+//! The job's posts at all servers of both layouts, and what they do together, one
+//! way and back.
 //!
 //! ```text
 //! look   what each server allows                     -> the level (fence.rs)
-//! man    users of both epochs, open                  -> proxies log in as the old one's
-//! raise  the old one's rights end, with the marker   <- way back: lower
+//! man    users of the epochs, open                   -> proxies log in as those of the epoch in force
+//! raise  the leaving one's rights end, with the marker   <- way back: lower
 //! keep_route  the decision, for proxies that are away; there is no way back
+//! lift        a fence of settings goes, once every proxy has the new route
+//! wake        waits of late proxies end, before the way back writes
 //! discharge   users and keys leave                   (complete, cancel)
 //! ```
+//! A switch back is the same with the servers of the new layout as its sources.
+//!
 //! Invariant: what was ordered at one server is carried out in that order, by
-//! one task (`fencing/post.rs`); a fence is lowered only while no commit was sent.
+//! one task (`fencing/guard.rs`); a fence is lowered only while no commit was sent.
 
+mod asking;
+mod guard;
 mod post;
 mod sight;
+mod stand;
+mod users;
+mod waiters;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::bypass::{Bypass, bypassing};
-use super::fence::{EpochUser, FenceLevel, Rights, fence_value, user_name, words};
+use super::fence::min_replicas::KeptSettings;
+use super::fence::{EpochUser, FenceLevel, Rights};
 use super::mover::Herald;
 use super::proxies::ShardLogin;
-use crate::resp::Value;
-use crate::router::address::ShardAddress;
+use super::record::Direction;
 use crate::router::moves::Moves;
 use crate::router::route_record::RouteRecord;
-use crate::upstream::config::{Secret, UpstreamConfig};
+use crate::upstream::config::UpstreamConfig;
 
-pub use post::PostError;
-pub use sight::{FencePlan, FenceRow, Seen, Sight, look, plan};
+pub use asking::{OwnNames, Remains};
+pub use post::{Means, PostError};
+pub use sight::{FencePlan, FenceRow, Seen, Sight, level_of, look, plan};
+pub use stand::{Place, places};
+pub use users::{Mission, Users, new_password};
 
-use post::{Answer, CONNECTION_NAME, Gone, Post, Raise, Wanted};
+use post::{Answer, Gone, Patience, Post, Raise, Wanted};
+use stand::Stand;
 
 /// Markers on their way to the posts; one a source, as they are taken at once.
 const HERALDS_MAX: usize = 64;
 
-/// Whose posts these are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mission {
-    /// The pool.
-    pub pool: String,
-    /// The job.
-    pub job: String,
-    /// Epoch of the new layout.
-    pub epoch: u64,
-}
+/// Longest time that users are tried to be made on a server that refuses it for a
+/// reason that may pass.
+const MAN_PATIENCE: Duration = Duration::from_secs(10);
 
-impl Mission {
-    fn old_epoch(&self) -> u64 {
-        self.epoch.saturating_sub(1)
-    }
-
-    /// Name of the user whose rights end at the switch.
-    pub fn old_user(&self) -> String {
-        user_name(&self.pool, self.old_epoch())
-    }
-
-    /// Name of the user that the new layout is served as.
-    pub fn new_user(&self) -> String {
-        user_name(&self.pool, self.epoch)
-    }
-}
-
-/// The users of both epochs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Users {
-    /// The one whose rights end at the switch.
-    pub old: EpochUser,
-    /// The one that the new layout is served as.
-    pub new: EpochUser,
-}
+/// Longest wait for all servers to forget the job, or to take writes again.
+const DISCHARGE_WAIT: Duration = Duration::from_secs(5);
 
 /// Our posts, and how far the job's fence goes.
 #[derive(Debug)]
 pub struct Fences {
     mission: Mission,
-    level: FenceLevel,
+    direction: Direction,
     users: Option<Users>,
     stands: Vec<Stand>,
 }
 
-#[derive(Debug)]
-struct Stand {
-    server: ShardAddress,
-    is_old: bool,
-    is_new: bool,
-    /// Keys may leave it: the fence goes up there.
-    is_source: bool,
-    /// Epoch users can be made there.
-    has_users: bool,
-    post: Post,
-}
-
-/// What the servers say of a switch that a dead process left.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Remains {
-    /// Some old shard takes the old epoch's writes.
-    pub is_open: bool,
-    /// Some server has the decided route.
-    pub has_route: bool,
-    /// Servers that did not answer.
-    pub silent: Vec<ShardAddress>,
-}
-
-/// Servers of both layouts, each once: whether it is in the old one and in the new one.
-pub fn servers(moves: &Moves) -> Vec<(ShardAddress, bool, bool)> {
-    let address = |shards: &[crate::router::layout::Shard]| -> BTreeSet<ShardAddress> {
-        shards.iter().map(|shard| shard.address.clone()).collect()
-    };
-    let (old, new) = (address(moves.from().shards()), address(moves.to().shards()));
-    old.union(&new)
-        .map(|server| (server.clone(), old.contains(server), new.contains(server)))
-        .collect()
-}
-
 impl Fences {
-    /// Posts at every server; nothing is written yet. `sights` say what each allows;
-    /// without `users` there is no fence.
+    /// Posts at every server of `moves`, which go in `direction`; nothing is written
+    /// yet. `sights` say what each allows; without `users` none are made.
     pub fn at(
         mission: Mission,
-        moves: &Moves,
+        (moves, direction): (&Moves, Direction),
         upstream: &UpstreamConfig,
         sights: &[Sight],
         users: Option<Users>,
     ) -> Self {
-        let stands = servers(moves).into_iter().map(|(server, is_old, is_new)| {
-            let sight = sights.iter().find(|sight| sight.server == server);
-            let rules = sight.and_then(Sight::rules).filter(|_| users.is_some());
+        let stands = places(moves).into_iter().map(|place| {
+            let sight = sights.iter().find(|sight| sight.server == place.server);
+            let means = match sight.map(Sight::means) {
+                Some(Means::Users(_)) if users.is_none() => Means::Keys,
+                means => means.unwrap_or(Means::Keys),
+            };
+            let ways = [moves.may_give(&place.server), moves.may_take(&place.server)];
+            let ([gives, takes], is_old, is_new) = match direction {
+                Direction::Forward => (ways, place.is_from, place.is_to),
+                Direction::Back => ([ways[1], ways[0]], place.is_to, place.is_from),
+            };
             Stand {
-                has_users: rules.is_some(),
-                post: Post::at(server.clone(), upstream, rules.cloned()),
-                is_source: is_old && moves.may_give(&server),
-                server,
+                post: Post::at(place.server.clone(), upstream, means.clone()),
+                means,
+                server: place.server,
                 is_old,
                 is_new,
+                gives,
+                takes,
             }
         });
-        let level = match users {
-            Some(_) => FenceLevel::Acl,
-            None => FenceLevel::ProxiesOnly,
-        };
         Self {
             mission,
-            level,
+            direction,
             stands: stands.collect(),
             users,
         }
@@ -154,15 +109,68 @@ impl Fences {
     pub fn nowhere(mission: Mission) -> Self {
         Self {
             mission,
-            level: FenceLevel::ProxiesOnly,
+            direction: Direction::Forward,
             users: None,
             stands: Vec::new(),
         }
     }
 
+    /// From here on it is the new layout that can be left.
+    pub fn turn_round(&mut self) {
+        self.direction = Direction::Back;
+    }
+
     /// What the sources have in common.
     pub fn level(&self) -> FenceLevel {
-        self.level
+        let sources: Vec<_> = self.sources().collect();
+        let all = |is: fn(&Means) -> bool| {
+            !sources.is_empty() && sources.iter().all(|stand| is(&stand.means))
+        };
+        if self.users.is_some() && all(|means| matches!(means, Means::Users(_))) {
+            FenceLevel::Acl
+        } else if all(|means| matches!(means, Means::MinReplicas(_))) {
+            FenceLevel::MinReplicas
+        } else {
+            FenceLevel::ProxiesOnly
+        }
+    }
+
+    /// Whether users were made, or may have been.
+    pub fn have_users(&self) -> bool {
+        self.users.is_some()
+    }
+
+    /// What the sources are to be set to again, where settings are their fence.
+    pub fn settings(&self) -> Vec<KeptSettings> {
+        let sources = self.sources().filter_map(|stand| match &stand.means {
+            Means::MinReplicas(settings) => Some(KeptSettings {
+                server: stand.server.to_string(),
+                settings: settings.clone(),
+            }),
+            _ => None,
+        });
+        match self.level() {
+            FenceLevel::MinReplicas => sources.collect(),
+            FenceLevel::Acl | FenceLevel::ProxiesOnly => Vec::new(),
+        }
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &Stand> {
+        let direction = self.direction;
+        self.stands
+            .iter()
+            .filter(move |stand| stand.is_source(direction))
+    }
+
+    fn fence_key(&self) -> String {
+        RouteRecord::fence_key(&self.mission.pool)
+    }
+
+    /// What the fence key says where nothing is fenced now: after the switch, old
+    /// shards go on to keep off who is at the epoch before.
+    fn resting_fence(&self, stand: &Stand) -> Option<String> {
+        let is_left = self.direction == Direction::Back && stand.is_old;
+        is_left.then(|| self.mission.fence_value(Direction::Forward))
     }
 
     /// Whose posts these are.
@@ -170,54 +178,68 @@ impl Fences {
         &self.mission
     }
 
-    /// Makes the users of both epochs, with all rights.
+    /// Makes the users of the epochs, with the rights they are to have before a
+    /// switch in this direction. An earlier process may have ended before its fence was
+    /// down. Where settings are the fence this shows whether they can be set.
     ///
     /// # Errors
     /// The first server that does not let us.
     pub fn man(&self) -> impl Future<Output = Result<(), PostError>> + Send + use<> {
-        let kept = self.users.iter().flat_map(|users| {
-            self.stands.iter().map(|stand| {
-                let mut wanted = Wanted::default();
+        all(self.manned().into_iter().map(|(_, kept)| kept).collect())
+    }
+
+    /// The same; only the sources are waited for.
+    ///
+    /// # Errors
+    /// The first of them that does not let us.
+    pub fn man_sources(&self) -> impl Future<Output = Result<(), PostError>> + Send + use<> {
+        let manned = self.manned().into_iter();
+        let sources = manned.filter(|(is_source, _)| *is_source);
+        all(sources.map(|(_, kept)| kept).collect())
+    }
+
+    fn manned(&self) -> Vec<(bool, Answer<()>)> {
+        let manned = self.stands.iter().map(|stand| {
+            let mut wanted = Wanted::default();
+            if let Some(users) = &self.users {
+                let is_back = self.direction == Direction::Back;
                 if stand.is_old {
-                    wanted.add(&users.old, Rights::Open);
-                    // An earlier process may have ended before its fence was down.
-                    let key = RouteRecord::fence_key(&self.mission.pool);
-                    wanted.keys.insert(key, None);
+                    let rights = if is_back {
+                        Rights::Fenced
+                    } else {
+                        Rights::Open
+                    };
+                    wanted.add(&users.old, rights);
+                    if is_back {
+                        wanted.add(&users.back, Rights::Open);
+                    }
                 }
                 if stand.is_new {
                     wanted.add(&users.new, Rights::Open);
                 }
-                stand.post.keep(wanted)
-            })
+                if stand.is_source(self.direction) {
+                    wanted
+                        .keys
+                        .insert(self.fence_key(), self.resting_fence(stand));
+                }
+            }
+            if matches!(stand.means, Means::MinReplicas(_)) && stand.is_source(self.direction) {
+                wanted.writes = Some(Rights::Open);
+            }
+            let kept = stand.post.keep(wanted, Patience::For(MAN_PATIENCE));
+            (stand.is_source(self.direction), kept)
         });
-        all(kept.collect())
+        manned.collect()
     }
 
-    /// The users of both epochs after the switch: the old one fenced. Nobody waits
-    /// for it.
-    pub fn man_switched(&self) {
-        let Some(users) = &self.users else {
-            return;
-        };
-        for stand in &self.stands {
-            let mut wanted = Wanted::default();
-            if stand.is_old {
-                wanted.add(&users.old, Rights::Fenced);
-            }
-            if stand.is_new {
-                wanted.add(&users.new, Rights::Open);
-            }
-            drop(stand.post.keep(wanted));
-        }
-    }
-
-    /// As whom proxies log in during the old epoch, and during the new one.
+    /// As whom proxies log in during the epoch that is left, and the one that comes.
     pub fn logins(&self) -> (Vec<ShardLogin>, Vec<ShardLogin>) {
         let Some(users) = &self.users else {
             return (Vec::new(), Vec::new());
         };
-        let logins = |user: &EpochUser, is_in: fn(&Stand) -> bool| {
-            let able = self.stands.iter().filter(|stand| stand.has_users);
+        let direction = self.direction;
+        let logins = |user: &EpochUser, is_in: &dyn Fn(&Stand) -> bool| {
+            let able = self.stands.iter().filter(|stand| stand.has_users());
             able.filter(|stand| is_in(stand))
                 .map(|stand| ShardLogin {
                     addr: stand.server.to_string(),
@@ -227,8 +249,10 @@ impl Fences {
                 .collect()
         };
         (
-            logins(&users.old, |stand| stand.is_old),
-            logins(&users.new, |stand| stand.is_new),
+            logins(users.leaving(direction), &|stand| {
+                stand.is_source(direction)
+            }),
+            logins(users.coming(direction), &|stand| stand.is_target(direction)),
         )
     }
 
@@ -253,44 +277,63 @@ impl Fences {
     }
 
     fn raise_at(&self, herald: Herald, is_wanted: watch::Receiver<bool>) -> Option<Answer<()>> {
-        let users = self.users.as_ref()?;
         let mut stands = self.stands.iter();
         let stand = stands.find(|stand| stand.server == herald.source)?;
+        let users = self.users.as_ref();
         Some(stand.post.raise(Raise {
-            user: users.old.clone(),
-            key: (
-                RouteRecord::fence_key(&self.mission.pool),
-                self.fence_value(),
-            ),
+            user: users.map(|users| users.leaving(self.direction).clone()),
+            key: (self.fence_key(), self.mission.fence_value(self.direction)),
             marker: (herald.channel.to_vec(), herald.message),
             is_wanted,
         }))
     }
 
-    fn fence_value(&self) -> String {
-        fence_value(&self.mission.job, self.mission.old_epoch())
-    }
-
-    /// Gives the old epoch's user its rights back everywhere. It is done whether
+    /// Gives the leaving epoch's user its rights back everywhere. It is done whether
     /// the future is awaited or not, as soon as each server is there.
     pub fn lower(&self) -> impl Future<Output = Result<(), PostError>> + Send + use<> {
-        let answers: Vec<_> = match &self.users {
-            Some(users) => self
-                .stands
-                .iter()
-                .filter(|stand| stand.is_old)
-                .map(|stand| {
-                    let mut wanted = Wanted::default();
-                    wanted.add(&users.old, Rights::Open);
-                    wanted
-                        .keys
-                        .insert(RouteRecord::fence_key(&self.mission.pool), None);
-                    stand.post.keep(wanted)
-                })
-                .collect(),
-            None => Vec::new(),
+        let level = self.level();
+        let sources = self.sources().map(|stand| {
+            let mut wanted = Wanted::default();
+            match (&self.users, level) {
+                (Some(users), FenceLevel::Acl) => {
+                    wanted.add(users.leaving(self.direction), Rights::Open);
+                }
+                (_, FenceLevel::MinReplicas) => wanted.writes = Some(Rights::Open),
+                _ => {}
+            }
+            wanted
+                .keys
+                .insert(self.fence_key(), self.resting_fence(stand));
+            stand.post.keep(wanted, Patience::Endless)
+        });
+        let answers = match level {
+            FenceLevel::ProxiesOnly => Vec::new(),
+            FenceLevel::Acl | FenceLevel::MinReplicas => sources.collect(),
         };
         all(answers)
+    }
+
+    /// A fence of settings ends with the switch: from here on nobody has the route
+    /// before, and the way back writes. The sources get the route record now.
+    ///
+    /// # Errors
+    /// The first server that has not done it in time; it will, as long as we are here.
+    pub async fn lift(&self, record: &str) -> Result<(), PostError> {
+        let deadline = Instant::now() + DISCHARGE_WAIT;
+        let sources = self.sources();
+        let fenced = sources.filter(|stand| matches!(stand.means, Means::MinReplicas(_)));
+        let asked: Vec<_> = fenced
+            .map(|stand| {
+                let mut wanted = Wanted {
+                    writes: Some(Rights::Open),
+                    ..Wanted::default()
+                };
+                let key = RouteRecord::key(&self.mission.pool);
+                wanted.keys.insert(key, Some(record.to_owned()));
+                stand.post.keep(wanted, Patience::Endless)
+            })
+            .collect();
+        all_by(asked, deadline).await
     }
 
     /// Writes the route record everywhere; resolves when the first server has it.
@@ -299,20 +342,25 @@ impl Fences {
     pub fn keep_route(&self, record: &str) -> impl Future<Output = ()> + Send + use<> {
         let mut asked = JoinSet::new();
         for stand in &self.stands {
+            // It takes none yet, see `lift`.
+            let is_source = stand.is_source(self.direction);
+            if is_source && matches!(stand.means, Means::MinReplicas(_)) {
+                continue;
+            }
             let mut wanted = Wanted::default();
             let key = RouteRecord::key(&self.mission.pool);
             wanted.keys.insert(key, Some(record.to_owned()));
             if let Some(users) = &self.users {
-                if stand.is_old {
-                    wanted.add(&users.old, Rights::Fenced);
-                    let key = RouteRecord::fence_key(&self.mission.pool);
-                    wanted.keys.insert(key, Some(self.fence_value()));
+                if is_source {
+                    wanted.add(users.leaving(self.direction), Rights::Fenced);
+                    let value = self.mission.fence_value(self.direction);
+                    wanted.keys.insert(self.fence_key(), Some(value));
                 }
-                if stand.is_new {
-                    wanted.add(&users.new, Rights::Open);
+                if stand.is_target(self.direction) {
+                    wanted.add(users.coming(self.direction), Rights::Open);
                 }
             }
-            asked.spawn(stand.post.keep(wanted).done());
+            asked.spawn(stand.post.keep(wanted, Patience::Endless).done());
         }
         async move {
             while let Some(kept) = asked.join_next().await {
@@ -329,115 +377,40 @@ impl Fences {
         }
     }
 
-    /// What the servers say of a switch that a dead process left.
-    pub async fn remains(&self) -> Remains {
-        let mut remains = Remains::default();
-        let (fence, route) = (
-            RouteRecord::fence_key(&self.mission.pool),
-            RouteRecord::key(&self.mission.pool),
-        );
-        let old_user = self.mission.old_user();
-        let asked: Vec<_> = self
-            .stands
-            .iter()
-            .map(|stand| {
-                let mut requests = vec![words(&["GET", &route]), words(&["GET", &fence])];
-                if stand.has_users {
-                    requests.push(words(&["ACL", "GETUSER", &old_user]));
-                }
-                (stand, stand.post.ask(requests))
-            })
-            .collect();
-        for (stand, answer) in asked {
-            let Ok(replies) = answer.done().await else {
-                remains.silent.push(stand.server.clone());
-                continue;
-            };
-            let text = |at: usize| replies.get(at).and_then(Value::as_bytes);
-            remains.has_route |= text(0).is_some_and(|record| self.is_our_route(record));
-            let is_fenced = text(1) == Some(self.fence_value().as_bytes());
-            // A user that is not known is refused as well.
-            let is_known = matches!(replies.get(2), Some(Value::Array(_) | Value::Map(_)));
-            remains.is_open |= stand.is_source && is_known && !is_fenced;
-        }
-        remains
-    }
-
-    fn is_our_route(&self, record: &[u8]) -> bool {
-        let record = RouteRecord::parse(&self.mission.pool, record);
-        record.is_ok_and(|record| {
-            record.job == self.mission.job && record.epoch == self.mission.epoch
-        })
-    }
-
-    /// Who wrote round the proxies in the last `recent_s` seconds; only logins tell.
-    pub async fn bypassing(&self, recent_s: u64) -> Vec<Bypass> {
-        if self.users.is_none() {
-            return Vec::new();
-        }
-        let own = OwnNames {
-            users: [self.mission.old_user(), self.mission.new_user()],
-            prefix: CONNECTION_NAME.split(':').next().unwrap_or_default(),
-        };
-        let lists = self.client_lists().await;
-        lists
-            .iter()
-            .flat_map(|(server, list)| bypassing(server, list, &own, recent_s))
-            .collect()
-    }
-
-    /// Text of CLIENT LIST of each shard that gives keys and answers.
-    async fn client_lists(&self) -> Vec<(ShardAddress, String)> {
-        let old = self.stands.iter().filter(|stand| stand.is_source);
-        let asked: Vec<_> = old
-            .map(|stand| {
-                let list = vec![words(&["CLIENT", "LIST"])];
-                (stand.server.clone(), stand.post.ask(list))
-            })
-            .collect();
-        let mut lists = Vec::new();
-        for (server, answer) in asked {
-            // A server that is out of reach keeps its orders waiting.
-            let answer = tokio::time::timeout(LIST_WAIT, answer.done()).await;
-            let replies = answer.ok().and_then(Result::ok).unwrap_or_default();
-            let text = replies.first().and_then(Value::as_bytes);
-            if let Some(text) = text {
-                lists.push((server, String::from_utf8_lossy(text).into_owned()));
-            }
-        }
-        lists
-    }
-
-    /// Removes the users named and every key of the job.
+    /// Writes the route record where it can be within a few seconds.
     ///
     /// # Errors
-    /// The first server that did not do it; the others have.
-    pub async fn discharge(&self, users: &[String]) -> Result<(), PostError> {
+    /// The first server that has not taken it.
+    pub async fn say(&self, record: &str) -> Result<(), PostError> {
+        let deadline = Instant::now() + DISCHARGE_WAIT;
+        let asked = self.stands.iter().map(|stand| {
+            let mut wanted = Wanted::default();
+            let key = RouteRecord::key(&self.mission.pool);
+            wanted.keys.insert(key, Some(record.to_owned()));
+            stand.post.keep(wanted, Patience::For(MAN_PATIENCE))
+        });
+        all_by(asked.collect(), deadline).await
+    }
+
+    /// Removes the users and every key of the job, and what keeps writes off.
+    ///
+    /// # Errors
+    /// The first server that did not do it in time; the others have.
+    pub async fn discharge(&self) -> Result<(), PostError> {
+        let deadline = Instant::now() + DISCHARGE_WAIT;
         let gone = Gone {
-            users: users.to_vec(),
-            keys: vec![
-                RouteRecord::fence_key(&self.mission.pool),
-                RouteRecord::key(&self.mission.pool),
-            ],
+            users: match self.users {
+                Some(_) => self.mission.user_names().to_vec(),
+                None => Vec::new(),
+            },
+            keys: vec![self.fence_key(), RouteRecord::key(&self.mission.pool)],
         };
         let asked = self
             .stands
             .iter()
             .map(|stand| stand.post.forget(gone.clone()));
-        all(asked.collect()).await
+        all_by(asked.collect(), deadline).await
     }
-}
-
-/// Longest wait for one server's list of connections.
-const LIST_WAIT: Duration = Duration::from_secs(2);
-
-/// How connections of the job and of its proxies are told from others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnNames {
-    /// Users of proxies.
-    pub users: [String; 2],
-    /// What names of our connections begin with.
-    pub prefix: &'static str,
 }
 
 impl Wanted {
@@ -459,14 +432,14 @@ async fn all(answers: Vec<Answer<()>>) -> Result<(), PostError> {
     failure
 }
 
-/// A password that nobody can guess: 256 bits of the system's randomness.
-///
-/// # Errors
-/// The system has none.
-pub fn new_password() -> std::io::Result<Secret> {
-    use std::io::Read as _;
-    let mut bytes = [0_u8; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Secret::new(text))
+/// The same, but none is waited for longer than until `deadline`.
+async fn all_by(answers: Vec<Answer<()>>, deadline: Instant) -> Result<(), PostError> {
+    let mut failure = Ok(());
+    for answer in answers {
+        let done = answer.done_by(deadline).await;
+        if failure.is_ok() {
+            failure = done;
+        }
+    }
+    failure
 }

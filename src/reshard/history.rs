@@ -4,6 +4,7 @@
 //! refused, since it was not written by this program.
 
 use super::fence::FenceLevel;
+use super::fence::min_replicas::KeptSettings;
 use super::journal::{Journal, JournalError, Medium};
 use super::record::{PlannedJob, Record, StreamPosition};
 use super::state::{Back, JobState, Misstep};
@@ -73,6 +74,30 @@ impl History {
             _ => None,
         });
         found.unwrap_or_default()
+    }
+
+    /// What old shards are to be set to again, as the last intent has it.
+    pub fn kept_settings(&self) -> &[KeptSettings] {
+        let mut records = self.records.iter().rev();
+        let found = records.find_map(|record| match record {
+            Record::SwitchIntended { settings, .. } => Some(settings.as_slice()),
+            _ => None,
+        });
+        found.unwrap_or_default()
+    }
+
+    /// Whether proxies were ever asked to switch.
+    pub fn was_tried(&self) -> bool {
+        let mut records = self.records.iter();
+        records.any(|record| matches!(record, Record::SwitchIntended { .. }))
+    }
+
+    /// Where every proxy is to be: the epoch before the job, the one it brought, or
+    /// the one that took it back.
+    pub fn epoch_in_force(&self) -> u64 {
+        let commits = self.records.iter();
+        let commits = commits.filter(|record| matches!(record, Record::SwitchCommitted { .. }));
+        self.planned.epoch.saturating_sub(1) + commits.count() as u64
     }
 
     /// Whether what the targets hold may be gone on with, where their checkpoints

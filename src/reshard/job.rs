@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::announce::Announced;
+use super::announce::{Absent, Announced};
 use super::clock::now_ms;
 use super::control::{ControlSocket, QUESTIONS_MAX};
 use super::fencing::Fences;
@@ -108,7 +108,8 @@ impl Job {
                 }
                 // Refused, it ends here, with nothing on disk that could be resumed.
                 let announced =
-                    Announced::begin(&self.fleet, &config.job, INCARNATION_FIRST).await?;
+                    Announced::begin(&self.fleet, &config.job, INCARNATION_FIRST, Absent::Refused)
+                        .await?;
                 let journal = match over {
                     Some(over) => self.dir.put_aside(&self.lock, &over)?,
                     None => self.journal,
@@ -139,7 +140,11 @@ impl Job {
             upstream: self.upstream,
             fences,
             logins: Logins::in_dir(self.dir.path()),
-            reminders: Reminders::none(),
+            commits: Reminders::none(),
+            aborts: Reminders::none(),
+            as_new: Default::default(),
+            unfenced_because: None,
+            bypass: Vec::new(),
             no_fence_because: None,
             direction: Direction::Forward,
             keeping: KeeperConfig::of(&config),

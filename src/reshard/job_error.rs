@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::control::ControlError;
 use super::ending::Ending;
+use super::fencing::PostError;
 use super::history::RecordError;
 use super::logins::LoginsError;
 use super::mover::{MoveError, Retry};
@@ -102,6 +103,11 @@ pub enum JobError {
         .0.join("\n")
     )]
     Bypass(Vec<String>),
+    /// Clients of late proxies wait on an old shard, and would take what is written there.
+    #[error(
+        "what clients of late proxies wait for on old shards cannot be ended, and they would take what is written there: {0}; let our user CLIENT LIST and CLIENT UNBLOCK"
+    )]
+    Waits(#[from] PostError),
     /// The interrupted switch could not be finished.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -233,6 +239,7 @@ impl JobError {
             | Self::ProxiesMovedOn { .. }
             | Self::NoFence(_)
             | Self::Bypass(_)
+            | Self::Waits(_)
             | Self::NoWayBack { .. }
             | Self::NotInForce { .. } => Ending::Guard,
             // A guard's ending would say that nothing was changed.

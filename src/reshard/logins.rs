@@ -3,7 +3,8 @@
 //! locked out between two starts.
 //!
 //! ```text
-//! DIR/logins.json, mode 0600   {"v":1,"job":"job-..","epoch":7,"old":"<hex>","new":"<hex>"}
+//! DIR/logins.json, mode 0600
+//!   {"v":1,"job":"job-..","epoch":7,"old":"<hex>","new":"<hex>","back":"<hex>"}
 //! ```
 //! A file that is missing, of another job or not readable only costs new
 //! passwords: the users are made anew at every start, and proxies are told.
@@ -41,6 +42,9 @@ struct Kept {
     epoch: u64,
     old: String,
     new: String,
+    /// Earlier versions made none.
+    #[serde(default)]
+    back: String,
 }
 
 /// The file of a job's directory.
@@ -58,15 +62,15 @@ impl Logins {
         self.0.exists()
     }
 
-    /// The users of both epochs: with the passwords kept for this job, or new
+    /// The users of the job's epochs: with the passwords kept for this job, or new
     /// ones, which are kept before they are used.
     ///
     /// # Errors
     /// [`LoginsError`].
     pub fn users(&self, mission: &Mission) -> Result<Users, LoginsError> {
         let kept = match self.read(mission) {
-            Some(kept) => kept,
-            None => self.make(mission)?,
+            Some(kept) if !kept.back.is_empty() => kept,
+            earlier => self.make(mission, earlier)?,
         };
         let user = |name, password| EpochUser {
             name,
@@ -75,6 +79,7 @@ impl Logins {
         Ok(Users {
             old: user(mission.old_user(), kept.old),
             new: user(mission.new_user(), kept.new),
+            back: user(mission.back_user(), kept.back),
         })
     }
 
@@ -84,7 +89,7 @@ impl Logins {
         is_ours.then_some(kept)
     }
 
-    fn make(&self, mission: &Mission) -> Result<Kept, LoginsError> {
+    fn make(&self, mission: &Mission, earlier: Option<Kept>) -> Result<Kept, LoginsError> {
         let failed = |doing| {
             move |source| LoginsError {
                 path: self.0.clone(),
@@ -94,12 +99,17 @@ impl Logins {
         };
         let password = || new_password().map(|secret| secret.reveal().to_owned());
         let no_random = failed("no randomness for passwords");
-        let kept = Kept {
-            v: VERSION,
-            job: mission.job.clone(),
-            epoch: mission.epoch,
-            old: password().map_err(&no_random)?,
-            new: password().map_err(&no_random)?,
+        let back = password().map_err(&no_random)?;
+        let kept = match earlier {
+            Some(earlier) => Kept { back, ..earlier },
+            None => Kept {
+                v: VERSION,
+                job: mission.job.clone(),
+                epoch: mission.epoch,
+                old: password().map_err(&no_random)?,
+                new: password().map_err(&no_random)?,
+                back,
+            },
         };
         let text = serde_json::to_vec(&kept).map_err(io::Error::from);
         let partial = self.0.with_extension("json.partial");
@@ -156,6 +166,15 @@ mod tests {
         assert_ne!(logins.users(&mission(6)).unwrap().old, users.old);
         fs::write(dir.path().join(FILE), "torn").unwrap();
         assert_ne!(logins.users(&mission(6)).unwrap().old, users.old);
+        let before = r#"{"v":1,"job":"job-1","epoch":5,"old":"aa","new":"bb"}"#;
+        fs::write(dir.path().join(FILE), before).unwrap();
+        let users = logins.users(&mission(5)).unwrap();
+        assert_eq!(
+            (users.old.password.reveal(), users.new.password.reveal()),
+            ("aa", "bb"),
+            "proxies are logged in as these"
+        );
+        assert_eq!(logins.users(&mission(5)).unwrap(), users);
         logins.remove();
         logins.remove();
         assert!(!logins.exists());

@@ -291,13 +291,18 @@ async fn fence_plan(moves: &Moves, request: &StartRequest) -> FencePlan {
     fencing::plan(moves, &request.upstream, request.options.fence).await
 }
 
-/// All proxies must still be where the job was planned from, or brought them.
+/// All proxies must still be where the job was planned from, or brought them, but for
+/// those that are late since its switch.
 pub(super) async fn check_proxies(fleet: &mut Fleet, history: &History) -> Result<(), JobError> {
     let planned = &history.planned;
     let direction = history.state.direction();
     let goal = planned.goal(direction);
     let from = Layout::new(goal.from.clone())?;
-    let agreed = fleet.agree(Some(&planned.job)).await?.with_all_shards()?;
+    let agreed = match direction {
+        Direction::Forward => fleet.agree(Some(&planned.job)).await?,
+        Direction::Back => fleet.agree_but_late(&planned.job, planned.epoch).await?,
+    };
+    let agreed = agreed.with_all_shards()?;
     let layout_differs = agreed.layout.fingerprint() != from.fingerprint();
     if agreed.epoch + 1 == goal.epoch && !layout_differs {
         return Ok(());

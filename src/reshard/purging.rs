@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::announce::Announced;
+use super::announce::{Absent, Announced};
 use super::history::History;
 use super::job_error::JobError;
 use super::mover::remove_copies;
@@ -45,7 +45,8 @@ pub async fn while_in_force<T>(
     work: impl Future<Output = T>,
 ) -> Result<T, JobError> {
     let planned = &history.planned;
-    let announced = Announced::begin(fleet, &planned.job, history.incarnation).await?;
+    let (job, incarnation) = (&planned.job, history.incarnation);
+    let announced = Announced::begin(fleet, job, incarnation, Absent::Refused).await?;
     let done = async {
         check(fleet, history).await?;
         let mut work = pin!(work);

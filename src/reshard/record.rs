@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fence::FenceLevel;
+use super::fence::min_replicas::KeptSettings;
 use super::mover::{Position, SourceProof};
 use crate::router::spec::LayoutSpec;
 
@@ -89,6 +90,9 @@ pub enum Record {
         /// To the new layout, or back to the old one.
         #[serde(default, skip_serializing_if = "Direction::is_forward")]
         direction: Direction,
+        /// What the sources are to be set to again, where settings are their fence.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        settings: Vec<KeptSettings>,
     },
     /// Every proxy is armed; the next thing sent is a commit.
     SwitchDecided {

@@ -14,6 +14,7 @@ use super::proxies::{Fleet, ProxyError, SwitchTerms, repeat_pause};
 /// Tasks that remind; they end when this is dropped.
 #[derive(Debug)]
 pub struct Reminders {
+    asked: Vec<(ProxyIndex, String)>,
     left: watch::Receiver<BTreeMap<String, String>>,
     _tasks: JoinSet<()>,
 }
@@ -22,6 +23,7 @@ impl Reminders {
     /// Nobody is late.
     pub fn none() -> Self {
         Self {
+            asked: Vec::new(),
             left: watch::channel(BTreeMap::new()).1,
             _tasks: JoinSet::new(),
         }
@@ -36,11 +38,13 @@ impl Reminders {
     ) -> Self {
         let (left_in, left) = watch::channel(BTreeMap::new());
         let mut tasks = JoinSet::new();
+        let mut asked = Vec::new();
         for proxy in late {
             let Some((pool, mut connection)) = fleet.connection(proxy) else {
                 continue;
             };
             let name = fleet.name(proxy);
+            asked.push((proxy, name.clone()));
             left_in.send_modify(|left| {
                 left.insert(name.clone(), String::new());
             });
@@ -72,9 +76,23 @@ impl Reminders {
             });
         }
         Self {
+            asked,
             left,
             _tasks: tasks,
         }
+    }
+
+    /// Whether there was nobody to remind.
+    pub fn asked_nobody(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Who has confirmed by now.
+    pub fn confirmed(&self) -> Vec<ProxyIndex> {
+        let left = self.left.borrow();
+        let asked = self.asked.iter();
+        let confirmed = asked.filter(|(_, name)| !left.contains_key(name));
+        confirmed.map(|(proxy, _)| *proxy).collect()
     }
 
     /// Who has not confirmed yet, with what each said last.

@@ -18,13 +18,15 @@ mod switch;
 
 pub use back::mover_names;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::announce::Announced;
+use super::announce::{Absent, Announced};
 use super::clock::now_ms;
 use super::control::{Reply, Request};
+use super::cutover::ProxyIndex;
 use super::ending::Ending;
 use super::fencing::Fences;
 use super::history::{JobLog, Safety};
@@ -70,8 +72,17 @@ pub(super) struct Runner {
     pub(super) fences: Fences,
     /// The passwords of the epoch's users.
     pub(super) logins: Logins,
-    /// Proxies that were late.
-    pub(super) reminders: Reminders,
+    /// Proxies that are late since a switch that was made.
+    pub(super) commits: Reminders,
+    /// Proxies that do not know yet that the last try was taken back.
+    pub(super) aborts: Reminders,
+    /// Proxies that are, or were, logged in as the new epoch's users: the new shards
+    /// can keep them off.
+    pub(super) as_new: BTreeSet<ProxyIndex>,
+    /// Why a switch back takes every proxy, though users are there.
+    pub(super) unfenced_because: Option<String>,
+    /// Who wrote to old shards round the proxies while the switch was made.
+    pub(super) bypass: Vec<String>,
     /// Why the servers are not fenced, if that was not asked for.
     pub(super) no_fence_because: Option<String>,
     /// Canaries that differed, as far as the journal knows.
@@ -108,6 +119,9 @@ impl Runner {
             self.post_for_settling().await?;
             self.settle().await?;
             if self.is_done() {
+                if self.log.state().is_over() {
+                    self.remove_notes().await;
+                }
                 self.relieve().await;
                 return self.went_back();
             }
@@ -115,7 +129,13 @@ impl Runner {
         let is_fresh = announced.is_some();
         let announced = match announced {
             Some(announced) => announced,
-            None => Announced::begin(&self.fleet, &config.job, incarnation).await?,
+            None => {
+                let absent = match self.log.state() {
+                    JobState::Switched { .. } => Absent::Late,
+                    _ => Absent::Refused,
+                };
+                Announced::begin(&self.fleet, &config.job, incarnation, absent).await?
+            }
         };
         let resumed = config.resumed;
         let ended = async {
@@ -133,7 +153,8 @@ impl Runner {
             if self.is_done() {
                 return Ok(());
             }
-            self.keep_users().await?;
+            self.man_back().await?;
+            self.remind_late().await;
             self.follow_back(data, config).await
         }
         .await;
@@ -263,7 +284,11 @@ impl Runner {
         let mut status = JobStatus::running(self.log.history(), self.doing, progress.as_ref());
         status.fence = Some(self.fences.level());
         status.no_fence_because.clone_from(&self.no_fence_because);
-        status.late_proxies = self.reminders.left();
+        status.late_proxies = self.commits.left();
+        status.late_proxies.extend(self.aborts.left());
+        if status.bypass.is_empty() {
+            status.bypass.clone_from(&self.bypass);
+        }
         if let Some(why) = &self.no_way_back {
             status.no_way_back(why);
         }

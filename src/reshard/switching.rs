@@ -11,6 +11,10 @@
 //!
 //! When commits go out it lets go of the sources.
 //!
+//! While no server is fenced an abort costs clients next to nothing. So a hold that
+//! has taken half of what `--hold` allows is taken back: the other half is for what
+//! comes after it. With a fence of logins who does not drain is late instead.
+//!
 //! | step | its way back |
 //! |---|---|
 //! | stage, hold, arm | the abort; a proxy's own lease ends a hold as well |
@@ -29,7 +33,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::now_ms;
-use super::cutover::{Action, Cutover, Entry, Event, Misstep, Pause, ProxyIndex};
+use super::cutover::{Action, Cutover, Entry, Event, Misstep, Pause, ProxyIndex, Step};
 use super::fence::FenceLevel;
 use super::fencing::Fences;
 use super::history::{JobLog, RecordError, Safety};
@@ -104,6 +108,8 @@ pub struct Switching<'a> {
     pub patience: Option<Duration>,
     /// To the new layout, or back.
     pub direction: Direction,
+    /// What the sources of this switch are fenced with.
+    pub level: FenceLevel,
 }
 
 /// Tells where the streams of the coming owners are, for the way back.
@@ -138,6 +144,9 @@ impl Switching<'_> {
                 );
             }
             waits.step_is(machine.patience());
+            if machine.patience() != Some(Step::Holding) {
+                waits.soft_limit = None;
+            }
             self.say(&machine);
             match &machine {
                 Cutover::Committed(end) => return Ok(self.committed(end)),
@@ -209,7 +218,11 @@ impl Switching<'_> {
                 call,
                 attempt,
             } => self.fleet.ask(proxy, call, attempt, self.terms),
-            Action::StartDeadline => waits.deadline = Some(Instant::now() + self.hold),
+            Action::StartDeadline => {
+                let now = Instant::now();
+                waits.deadline = Some(now + self.hold);
+                waits.soft_limit = (self.level < FenceLevel::Acl).then(|| now + self.hold / 2);
+            }
             Action::StartPatience(step) => waits.be_patient(step),
             Action::PublishMarker | Action::RaiseFence
                 if planted::is_on(Planted::CommitBeforeMarker)
@@ -254,14 +267,6 @@ impl Switching<'_> {
         }
     }
 
-    /// What the sources of this switch are fenced with.
-    fn level(&self) -> FenceLevel {
-        match self.terms.fenced {
-            true => FenceLevel::Acl,
-            false => FenceLevel::ProxiesOnly,
-        }
-    }
-
     fn committed(&self, end: &super::cutover::Committed) -> SwitchEnd {
         let pauses = end.done.iter();
         SwitchEnd::Committed {
@@ -286,7 +291,11 @@ impl Switching<'_> {
                     at_ms,
                     incarnation,
                     direction: self.direction,
-                    fence: self.level(),
+                    fence: self.level,
+                    settings: match self.level {
+                        FenceLevel::MinReplicas => self.fences.settings(),
+                        FenceLevel::Acl | FenceLevel::ProxiesOnly => Vec::new(),
+                    },
                 };
                 self.log.record(intent, Safety::Synced)
             }

@@ -5,13 +5,17 @@
 //!      name '-- state and passwords: left out  '-- rules: copied word for word --'
 //! ```
 //! The words of a selector, `(...)`, stay apart: SETUSER puts them together again.
+//! Our own selector is added where the pool's user may not read our keys.
 
 use super::{EpochUser, Rights, Words};
 
-/// What a proxy that is late may still do: log in, and read our own keys.
-const FENCED: [&str; 15] = [
+/// What a proxy that is late may still do: log in, and read our own keys. MULTI,
+/// but nothing in it and no EXEC: one that is begun under the fence takes in what
+/// is refused, and so is given up whole by an EXEC after the fence is gone.
+const FENCED: [&str; 16] = [
     "~__keyferry:*",
     "+get",
+    "+multi",
     "+ping",
     "+echo",
     "+auth",
@@ -27,9 +31,16 @@ const FENCED: [&str; 15] = [
     "+time",
 ];
 
+/// The right to read our own keys, and nothing else, beside the pool user's rights.
+const SELECTOR: &str = "(~__keyferry:* +get)";
+
 /// Rules of a user, without its name, state and passwords.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules(Vec<String>);
+pub struct Rules {
+    words: Vec<String>,
+    /// Redis 7 and later: rights may be given for some keys alone.
+    knows_selectors: bool,
+}
 
 /// Why there are no rules to copy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,25 +54,30 @@ pub enum RulesError {
 }
 
 impl Rules {
-    /// The rules of `user` among the lines of ACL LIST.
+    /// The rules of `user` among the lines of ACL LIST, of a server that knows
+    /// selectors or does not.
     ///
     /// # Errors
     /// [`RulesError`].
     pub fn of<'l>(
         user: &str,
         lines: impl IntoIterator<Item = &'l str>,
+        knows_selectors: bool,
     ) -> Result<Self, RulesError> {
         let found = lines.into_iter().find_map(|line| {
             let (name, rest) = line.strip_prefix("user ")?.split_once(' ')?;
             (name == user).then_some(rest)
         });
         let rest = found.ok_or_else(|| RulesError::Missing(user.to_owned()))?;
-        let rules = Self(
-            rest.split(' ')
-                .filter(|word| !word.is_empty() && !is_of_the_login(word))
-                .map(str::to_owned)
-                .collect(),
-        );
+        let words = rest
+            .split(' ')
+            .filter(|word| !word.is_empty() && !is_of_the_login(word))
+            .map(str::to_owned)
+            .collect();
+        let rules = Self {
+            words,
+            knows_selectors,
+        };
         if rules.may_set_users() {
             Ok(rules)
         } else {
@@ -71,18 +87,34 @@ impl Rules {
 
     /// Whether these rules let a user run ACL SETUSER; the last word counts.
     fn may_set_users(&self) -> bool {
-        let own = self.0.iter().take_while(|word| !word.starts_with('('));
-        own.fold(false, |may, word| match word.as_str() {
-            "+@all" | "allcommands" | "+@admin" | "+@dangerous" | "+@slow" | "+acl" => true,
+        self.last_word(|word| match word {
+            "+@all" | "allcommands" | "+@admin" | "+@dangerous" | "+@slow" | "+acl" => Some(true),
             "-@all" | "nocommands" | "-@admin" | "-@dangerous" | "-@slow" | "-acl"
-            | "-acl|setuser" => false,
-            "+acl|setuser" => true,
-            _ => may,
+            | "-acl|setuser" => Some(false),
+            "+acl|setuser" => Some(true),
+            _ => None,
         })
     }
 
-    fn has_selectors(&self) -> bool {
-        self.0.iter().any(|word| word.starts_with('('))
+    /// Whether our own keys can be read with them.
+    fn may_read_ours(&self) -> bool {
+        let may_get = self.last_word(|word| match word {
+            "+@all" | "allcommands" | "+@read" | "+@string" | "+@fast" | "+get" => Some(true),
+            "-@all" | "nocommands" | "-@read" | "-@string" | "-@fast" | "-get" => Some(false),
+            _ => None,
+        });
+        may_get && self.of_root().any(|word| word == "~*" || word == "allkeys")
+    }
+
+    fn last_word(&self, says: impl Fn(&str) -> Option<bool>) -> bool {
+        let said = self.of_root();
+        said.fold(false, |may, word| says(word).unwrap_or(may))
+    }
+
+    /// The words outside of selectors, which come last.
+    fn of_root(&self) -> impl Iterator<Item = &str> {
+        let words = self.words.iter().map(String::as_str);
+        words.take_while(|word| !word.starts_with('('))
     }
 
     /// The request that gives `user` these rules, or what is left under a fence.
@@ -94,19 +126,17 @@ impl Rules {
         match rights {
             Rights::Open => {
                 request.extend(["reset", "on", &password]);
-                request.extend(self.0.iter().map(String::as_str));
-                let all_keys = |word: &String| word == "~*" || word == "allkeys";
-                if !self.0.iter().any(all_keys) {
-                    // Before a selector, whose words would take them in.
-                    let at = request.iter().position(|word| word.starts_with('('));
-                    let at = at.unwrap_or(request.len());
-                    request.splice(at..at, ["~__keyferry:*", "+get"]);
+                request.extend(self.words.iter().map(String::as_str));
+                match (self.may_read_ours(), self.knows_selectors) {
+                    (true, _) => {}
+                    (false, true) => request.push(SELECTOR),
+                    // As near as such a server comes to it.
+                    (false, false) => request.extend(["~__keyferry:*", "+get"]),
                 }
             }
             Rights::Fenced => {
                 request.extend(["on", &password, "-@all", "resetkeys"]);
-                // Older servers do not know the word, and have no selectors.
-                if self.has_selectors() {
+                if self.knows_selectors {
                     request.push("clearselectors");
                 }
                 request.extend(FENCED);
@@ -147,12 +177,12 @@ mod tests {
             "user other on nopass ~* &* +@all",
             "user app on #aa11 #bb22 sanitize-payload ~app:* &ch* -@all +get +acl|setuser (~q:* -@all +lpop)",
         ];
-        let rules = Rules::of("app", lines).unwrap();
+        let rules = Rules::of("app", lines, true).unwrap();
         assert!(!format!("{rules:?}").contains('#'));
         assert_eq!(
             text(&rules.set_user(&user(), Rights::Open)),
             "ACL SETUSER keyferry-p-e3 reset on >pw sanitize-payload ~app:* &ch* -@all +get \
-             +acl|setuser ~__keyferry:* +get (~q:* -@all +lpop)"
+             +acl|setuser (~q:* -@all +lpop) (~__keyferry:* +get)"
         );
         let fenced = text(&rules.set_user(&user(), Rights::Fenced));
         assert!(
@@ -166,11 +196,27 @@ mod tests {
 
     #[test]
     fn who_has_all_keys_needs_none_added() {
-        let rules = Rules::of("default", ["user default on nopass ~* &* +@all"]).unwrap();
+        let rules = Rules::of("default", ["user default on nopass ~* &* +@all"], true).unwrap();
         assert_eq!(
             text(&rules.set_user(&user(), Rights::Open)),
             "ACL SETUSER keyferry-p-e3 reset on >pw ~* &* +@all"
         );
+    }
+
+    /// Nobody may do more under the epoch's name than under the pool's.
+    #[test]
+    fn the_right_to_read_is_for_our_keys_alone() {
+        let line = "user app on nopass ~* -@all +acl +set -get";
+        let given = |knows| {
+            let rules = Rules::of("app", [line], knows).unwrap();
+            text(&rules.set_user(&user(), Rights::Open))
+        };
+        assert!(given(true).ends_with("+set -get (~__keyferry:* +get)"));
+        assert!(given(false).ends_with("+set -get ~__keyferry:* +get"));
+        let fenced = Rules::of("app", [line], false).unwrap();
+        let fenced = text(&fenced.set_user(&user(), Rights::Fenced));
+        assert!(!fenced.contains("selectors"), "{fenced}");
+        assert!(fenced.contains("+multi") && !fenced.contains("+exec"));
     }
 
     #[test]
@@ -185,10 +231,10 @@ mod tests {
             ("-@all (+@all)", false),
         ] {
             let line = format!("user app on nopass ~* {rules}");
-            let found = Rules::of("app", [line.as_str()]);
+            let found = Rules::of("app", [line.as_str()], true);
             assert_eq!(found.is_ok(), may, "{rules}");
         }
-        let missing = Rules::of("app", ["user default on nopass ~* +@all"]);
+        let missing = Rules::of("app", ["user default on nopass ~* +@all"], true);
         assert_eq!(missing, Err(RulesError::Missing("app".to_owned())));
     }
 }

@@ -17,6 +17,7 @@ fn place(offset: u64) -> StreamPosition {
 
 fn intended(at_ms: u64, direction: Direction) -> Record {
     Record::SwitchIntended {
+        settings: Vec::new(),
         at_ms,
         incarnation: at_ms,
         fence: FenceLevel::default(),

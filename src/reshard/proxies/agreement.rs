@@ -149,6 +149,34 @@ impl Fleet {
         let urls: Vec<ProxyUrl> = self.seats.iter().map(|seat| seat.url.clone()).collect();
         agree(&urls, &views, own_job)
     }
+
+    /// The same of a job that has switched to `epoch`: a proxy that does not answer, or
+    /// is still at the epoch before, is late, and not needed.
+    ///
+    /// # Errors
+    /// [`Disagreement`]; none answers, too.
+    pub async fn agree_but_late(
+        &mut self,
+        own_job: &str,
+        epoch: u64,
+    ) -> Result<Agreed, Disagreement> {
+        let urls: Vec<ProxyUrl> = self.seats.iter().map(|seat| seat.url.clone()).collect();
+        let (mut on_time, mut views, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for (url, view) in urls.into_iter().zip(self.views().await) {
+            match view {
+                Ok(view) if view.epoch + 1 == epoch => {}
+                Ok(view) => {
+                    on_time.push(url);
+                    views.push(view);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if views.is_empty() {
+            return Err(Disagreement::Unanswered(errors));
+        }
+        agree(&on_time, &views, Some(own_job))
+    }
 }
 
 fn agree(

@@ -2,12 +2,15 @@
 //! rolled back or completed.
 //!
 //! ```text
-//! switched -> turn round -> begin -> copying, following, verified -> switch back -> rolled_back
-//!                             ^                | lost
-//!                             `---- pause <----'   rollback is refused meanwhile, with the reason
+//! switched -> turn round -> wake -> begin -> copying, following, verified -> switch back -> rolled_back
+//!                            ^                       | lost
+//!                            `------- pause <--------'   rollback is refused meanwhile, with the reason
 //! ```
 //! It begins after the positions that were taken in the switch, goes on at the
 //! checkpoints of an earlier process, or copies everything backwards.
+//!
+//! *Wake*: what clients of late proxies still wait for on old shards ends, or what
+//! the way back pushes there would be handed to them.
 //!
 //! Invariants: what is lost here costs the way back, never the switch: clients
 //! are on the new layout and stay there. What an earlier process applied is not
@@ -108,6 +111,9 @@ impl Runner {
         data: &D,
         config: MoverConfig,
     ) -> Result<(), JobError> {
+        self.say("ending what clients of late proxies wait for on the old shards");
+        let woken = self.fences.wake();
+        self.within(Stage::NoWayBack, woken).await??;
         if config.begin == Begin::Copy {
             self.preflight(data, &config).await?;
         }
@@ -206,6 +212,9 @@ pub fn mover_names(job: &str) -> [String; 2] {
 fn costs_the_way(error: &JobError) -> bool {
     matches!(
         error,
-        JobError::Move(_) | JobError::Differences { .. } | JobError::Unheld { .. }
+        JobError::Move(_)
+            | JobError::Waits(_)
+            | JobError::Differences { .. }
+            | JobError::Unheld { .. }
     )
 }

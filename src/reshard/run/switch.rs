@@ -31,16 +31,17 @@ impl Runner {
     /// Finishes a switch that an earlier process left open, whichever way it went.
     pub(super) async fn settle(&mut self) -> Result<(), JobError> {
         self.say("finishing an interrupted switch");
-        if self.log.state().direction() == Direction::Back {
-            self.turn_round()?;
-        }
-        let terms = self.terms();
+        let fence = self.log.history().last_fence();
+        let terms = SwitchTerms {
+            fenced: fence == FenceLevel::Acl,
+            ..self.terms()
+        };
         let route = self.route_record();
         let mut stop = self.stop.clone();
         match recover(self.switching(&terms, &route, &mut stop)).await? {
             SwitchEnd::Committed { proxies, late } => self.committed(proxies, late, &terms).await,
             SwitchEnd::Aborted { why, late } => {
-                self.remind(Call::Abort, &terms, late);
+                self.remind_of_abort(&terms, late);
                 let at_ms = now_ms();
                 self.record(Record::SwitchAborted { at_ms, why })?;
                 check_proxies(&mut self.fleet, self.log.history()).await
@@ -92,6 +93,7 @@ impl Runner {
             reply.send(Ending::Guard, error.to_string());
             return Ok(Some(Due::Wait));
         }
+        self.man_for_rollback().await?;
         let terms = SwitchTerms {
             incarnation: self.log.history().incarnation + 1,
             ..self.terms()
@@ -104,7 +106,7 @@ impl Runner {
                 Ok(None)
             }
             SwitchEnd::Aborted { why, late } => {
-                self.remind(Call::Abort, &terms, late);
+                self.remind_of_abort(&terms, late);
                 self.taken_back(moving, reply, why).await.map(Some)
             }
             SwitchEnd::Unfinished { waiting } => {
@@ -125,7 +127,7 @@ impl Runner {
             Direction::Back => "switching back",
         });
         // An abort of the last try that is still under way would meet this one.
-        self.reminders = Reminders::none();
+        self.aborts = Reminders::none();
         // Without it the marker takes longer, or says what stands in its way.
         if let Err(error) = moving.prepare_cut().await {
             tracing::warn!(%error, "expiry times could not be set before the switch");
@@ -197,11 +199,11 @@ impl Runner {
     }
 
     async fn check_nobody_goes_round(&self) -> Result<(), JobError> {
-        let writers = match self.direction {
-            Direction::Forward => self.fences.bypassing(RECENT_S).await,
-            // Logins tell of those who write to old shards only.
-            Direction::Back => Vec::new(),
-        };
+        if self.fence_level() < FenceLevel::Acl {
+            // Proxies are logged in as anybody else.
+            return Ok(());
+        }
+        let writers = self.fences.bypassing(RECENT_S).await;
         if writers.is_empty() {
             return Ok(());
         }
@@ -215,34 +217,80 @@ impl Runner {
         late: Vec<ProxyIndex>,
         terms: &SwitchTerms,
     ) -> Result<(), JobError> {
-        let at_ms = now_ms();
         let names = late.iter().map(|at| self.fleet.name(*at)).collect();
-        self.remind(Call::Commit, terms, late);
-        // None had written for a while before the switch: these did since.
-        let writers = match self.direction {
-            Direction::Forward => self.fences.bypassing(BEHIND_THE_FENCE_S).await,
-            Direction::Back => Vec::new(),
-        };
-        let bypass: Vec<String> = writers.iter().map(ToString::to_string).collect();
-        for writer in &bypass {
+        if !planted::is_on(Planted::LateProxyForgotten) {
+            let everybody = self.fleet.everybody().into_iter();
+            if self.direction.is_forward() && !terms.logins.is_empty() {
+                self.as_new = everybody.filter(|at| !late.contains(at)).collect();
+            }
+            self.commits = Reminders::begin(&self.fleet, Call::Commit, terms, late);
+        }
+        self.aborts = Reminders::none();
+        if let Err(error) = self.fences.lift(&self.route_record()).await {
             tracing::error!(
-                writer,
-                "wrote to an old shard round the proxies while the switch was made: what came after it is only there"
+                %error,
+                "an old shard still refuses writes (min-replicas-to-write); set it as it was"
             );
         }
         self.record(Record::SwitchCommitted {
-            at_ms,
+            at_ms: now_ms(),
             proxies,
             late: names,
-            bypass,
-        })
+            bypass: Vec::new(),
+        })?;
+        if terms.fenced {
+            self.look_behind_the_fence().await;
+        }
+        Ok(())
     }
 
-    fn remind(&mut self, call: Call, terms: &SwitchTerms, late: Vec<ProxyIndex>) {
-        if planted::is_on(Planted::LateProxyForgotten) {
+    /// None had written for a while before the switch: who has now, did since.
+    async fn look_behind_the_fence(&mut self) {
+        let writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
+        self.bypass = writers.iter().map(ToString::to_string).collect();
+        for writer in &self.bypass {
+            tracing::error!(
+                writer,
+                "wrote to a shard that keys left, round the proxies, while the switch was made: what came after it is only there"
+            );
+        }
+        self.publish();
+    }
+
+    /// Clients of those proxies wait for it, or are refused.
+    fn remind_of_abort(&mut self, terms: &SwitchTerms, late: Vec<ProxyIndex>) {
+        self.aborts = Reminders::begin(&self.fleet, Call::Abort, terms, late);
+    }
+
+    /// A switched job that is taken up again: who is not on its route is told, as the
+    /// process before had.
+    pub(super) async fn remind_late(&mut self) {
+        if !self.commits.asked_nobody() {
             return;
         }
-        self.reminders = Reminders::begin(&self.fleet, call, terms, late);
+        let epoch = self.log.history().planned.epoch;
+        let fenced = self.log.history().last_fence() == FenceLevel::Acl;
+        let views = self.fleet.views().await.into_iter().enumerate();
+        let late = views.filter(|(_, view)| match view {
+            Ok(view) => view.epoch < epoch,
+            Err(_) => fenced,
+        });
+        let late: Vec<_> = late.map(|(at, _)| ProxyIndex(at)).collect();
+        if late.is_empty() {
+            return;
+        }
+        let planned = &self.log.history().planned;
+        let terms = SwitchTerms {
+            job: planned.job.clone(),
+            epoch,
+            incarnation: self.log.history().incarnation,
+            from_fingerprint: self.moves.to().fingerprint(),
+            to: planned.to.clone(),
+            lease: self.options.hold,
+            fenced,
+            logins: self.fences.logins().0,
+        };
+        self.commits = Reminders::begin(&self.fleet, Call::Commit, &terms, late);
     }
 
     fn route_record(&self) -> String {
@@ -272,6 +320,7 @@ impl Runner {
         route: &'a str,
         stop: &'a mut Stop,
     ) -> Switching<'a> {
+        let level = self.fence_level();
         Switching {
             fleet: &mut self.fleet,
             fences: &self.fences,
@@ -284,6 +333,7 @@ impl Runner {
             restarts: 0,
             patience: None,
             direction: self.direction,
+            level,
         }
     }
 }

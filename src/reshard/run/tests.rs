@@ -148,6 +148,7 @@ impl World {
                 proof: Vec::new(),
             },
             Record::SwitchIntended {
+                settings: Vec::new(),
                 direction: Direction::Forward,
                 at_ms: 6,
                 incarnation: 2,
@@ -281,7 +282,7 @@ async fn a_proxy_that_fails_is_quoted() {
 #[tokio::test]
 async fn a_hold_that_never_answers_ends_at_the_deadline() {
     let mut world = World::new(SwitchMode::Auto).await;
-    world.options.hold = Duration::from_millis(50);
+    world.options.hold = Duration::from_millis(400);
     for fault in [Fault::Silent, Fault::DoneButSilent] {
         world.proxies[0].fail("hold", fault);
     }

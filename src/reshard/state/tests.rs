@@ -19,6 +19,7 @@ fn planned() -> Record {
 
 fn intent(direction: Direction) -> Record {
     Record::SwitchIntended {
+        settings: Vec::new(),
         at_ms: 8,
         incarnation: 2,
         direction,

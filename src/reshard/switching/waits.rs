@@ -52,6 +52,8 @@ type MarkerWait<'m> = Wait<'m, Result<(MarkerReport, Vec<Position>), MoveError>>
 pub(super) struct Waits<'m> {
     pub(super) ready: VecDeque<Event>,
     pub(super) deadline: Option<Instant>,
+    /// The hold itself is to be over by then.
+    pub(super) soft_limit: Option<Instant>,
     /// Taken when the marker was applied.
     pub(super) positions: Vec<Position>,
     marker: Option<MarkerWait<'m>>,
@@ -73,6 +75,7 @@ impl<'m> Waits<'m> {
         Self {
             ready: VecDeque::new(),
             deadline: None,
+            soft_limit: None,
             positions: Vec::new(),
             marker: None,
             applied: None,
@@ -163,6 +166,7 @@ impl<'m> Waits<'m> {
         self.fence = None;
         self.failure = None;
         self.deadline = None;
+        self.soft_limit = None;
     }
 
     /// The next event; `None` when patience ended.
@@ -218,6 +222,11 @@ impl<'m> Waits<'m> {
                 () = until(self.deadline) => {
                     self.deadline = None;
                     return Some(Event::Deadline);
+                }
+                () = until(self.soft_limit) => {
+                    self.soft_limit = None;
+                    let why = "a proxy took more than half of --hold to drain, and nothing was fenced yet";
+                    return Some(Event::GiveUp(why.to_owned()));
                 }
                 () = until(step_ends) => {
                     self.step = None;

@@ -206,6 +206,7 @@ fn died_going_back(world: &World, decided: bool) {
             proof: Vec::new(),
         },
         Record::SwitchIntended {
+            settings: Vec::new(),
             at_ms: 12,
             incarnation: 3,
             direction: Direction::Back,
