@@ -268,7 +268,9 @@ fn eta_s(history: &History, progress: &MoverProgress) -> Option<u64> {
         .iter()
         .rev()
         .find_map(|record| match record {
-            Record::CopyingBegan { at_ms } | Record::SourceRestarted { at_ms, .. } => Some(*at_ms),
+            Record::CopyingBegan { at_ms, .. } | Record::SourceRestarted { at_ms, .. } => {
+                Some(*at_ms)
+            }
             _ => None,
         })?;
     let elapsed_ms = now_ms().saturating_sub(began);
