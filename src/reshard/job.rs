@@ -16,6 +16,7 @@ use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
 use super::logins::Logins;
+use super::lookout::Lookout;
 use super::mover::{Begin, KeeperConfig, MoverConfig, Tapping, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
@@ -144,7 +145,7 @@ impl Job {
             aborts: Reminders::none(),
             as_new: Default::default(),
             unfenced_because: None,
-            bypass: Vec::new(),
+            lookout: Lookout::default(),
             no_fence_because: None,
             direction: Direction::Forward,
             keeping: KeeperConfig::of(&config),

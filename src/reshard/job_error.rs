@@ -99,7 +99,7 @@ pub enum JobError {
     Logins(#[from] LoginsError),
     /// Clients go round the proxies.
     #[error(
-        "connections write to the old shards without going through the proxies, and what they write after the switch would be lost:\n{}\nlet them use a proxy, then switch again",
+        "connections write to the old shards without going through the proxies, and what they write after the switch would be lost:\n{}\nlet them use a proxy or close them, and switch again a minute after their last write",
         .0.join("\n")
     )]
     Bypass(Vec<String>),

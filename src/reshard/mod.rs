@@ -9,7 +9,8 @@
 //!   moving.rs      the seam to mover/, which copies, follows and compares
 //!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
 //!   fence.rs       what the old shards refuse from the switch on; fencing.rs does it,
-//!                  logins.rs keeps the passwords, bypass.rs finds who goes round it
+//!                  logins.rs keeps the passwords, bypass.rs finds who goes round it,
+//!                  lookout.rs every 10 s
 //!   reminders.rs   proxies that were late are told again
 //!   recovery.rs    finishes a switch whose process died
 //!   recopy.rs      a source whose stream is lost: copying, following, verifying again
@@ -37,6 +38,7 @@ pub mod job;
 pub mod job_error;
 pub mod journal;
 pub mod logins;
+mod lookout;
 pub mod mover;
 pub mod moving;
 pub mod plan;

@@ -122,6 +122,13 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         bypass: Vec<String>,
     },
+    /// After the switch somebody wrote to shards that keys had left, round the proxies.
+    BypassSeen {
+        /// When it was seen.
+        at_ms: u64,
+        /// Connections, in words.
+        writers: Vec<String>,
+    },
     /// The operator ended the job after its switch.
     Completed {
         /// When.
@@ -307,6 +314,7 @@ impl Record {
             Self::SwitchDecided { .. } => "the switch's decision",
             Self::SwitchAborted { .. } => "the switch's abort",
             Self::SwitchCommitted { .. } => "the switch",
+            Self::BypassSeen { .. } => "the writers round the proxies",
             Self::Completed { .. } => "the completion",
             Self::Failed { .. } => "the failure",
             Self::RolledBack { .. } => "the rollback",
@@ -331,6 +339,7 @@ impl Record {
             | Self::SwitchDecided { at_ms, .. }
             | Self::SwitchAborted { at_ms, .. }
             | Self::SwitchCommitted { at_ms, .. }
+            | Self::BypassSeen { at_ms, .. }
             | Self::Completed { at_ms, .. }
             | Self::Failed { at_ms, .. }
             | Self::RolledBack { at_ms }

@@ -150,6 +150,7 @@ impl Report {
                 self.switch_ms = at_ms.saturating_sub(since.switching);
             }
             Record::Completed { purged_keys, .. } => self.purged_keys = *purged_keys,
+            Record::BypassSeen { writers, .. } => self.bypass.extend(writers.iter().cloned()),
             Record::CopiesRemoved { keys, .. } => self.copies_removed = Some(*keys),
             Record::Failed { why, .. } => self.failure = Some(why.clone()),
             _ => {}

@@ -97,6 +97,10 @@ pub struct JobStatus {
     /// Of a job that is one step of a way: which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepStatus>,
+    /// Before the switch: connections that write to shards which keys will leave, round
+    /// the proxies. They stand in its way.
+    #[serde(default)]
+    pub going_round: Vec<String>,
     /// What to do next: a command, or what to wait for.
     #[serde(default)]
     pub next: String,
@@ -143,6 +147,7 @@ impl JobStatus {
             bypass: Vec::new(),
             copies_left: history.leaves_copies(),
             step: None,
+            going_round: Vec::new(),
             next: String::new(),
             aborted_switches: 0,
             last_abort: None,
@@ -217,6 +222,7 @@ impl JobStatus {
                 self.late_proxies = late.collect();
                 self.bypass.clone_from(bypass);
             }
+            Record::BypassSeen { writers, .. } => self.bypass.extend(writers.iter().cloned()),
             Record::Verified { at_ms, .. } => self.verified_at_ms = Some(*at_ms),
             Record::VerifyDiffered { .. }
             | Record::Started { .. }
@@ -348,6 +354,12 @@ impl fmt::Display for JobStatus {
         }
         for (proxy, said) in &self.late_proxies {
             write!(f, " | late: {proxy} {said}")?;
+        }
+        for writer in &self.going_round {
+            write!(
+                f,
+                " | no switch as long as this writes round the proxies: {writer}"
+            )?;
         }
         for writer in &self.bypass {
             write!(f, " | BYPASS: {writer}")?;

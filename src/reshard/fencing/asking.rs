@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use super::post::{CONNECTION_NAME, PostError};
+use super::stand::Stand;
 use super::waiters::Waiters;
 use super::{Fences, all};
 use crate::reshard::bypass::{Bypass, bypassing};
 use crate::reshard::fence::words;
+use crate::reshard::lookout::Watched;
+use crate::reshard::record::Direction;
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::router::route_record::RouteRecord;
@@ -91,6 +94,17 @@ impl Fences {
             .iter()
             .flat_map(|(server, list)| bypassing(server, list, &own, recent_s))
             .collect()
+    }
+
+    /// Where the fence of the switch to the new layout is, and who may write there.
+    pub fn watched(&self) -> Option<Watched> {
+        self.users.as_ref()?;
+        let cut = |stand: &&Stand| stand.is_cut(Direction::Forward);
+        let cut = self.stands.iter().filter(cut);
+        Some(Watched {
+            servers: cut.map(|stand| stand.server.clone()).collect(),
+            own: self.own_names(),
+        })
     }
 
     pub(super) fn own_names(&self) -> OwnNames {
