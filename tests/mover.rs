@@ -14,6 +14,8 @@ mod copying;
 mod exactly_once;
 #[path = "mover/expiring.rs"]
 mod expiring;
+#[path = "mover/failover.rs"]
+mod failover;
 #[path = "mover/idling.rs"]
 mod idling;
 #[path = "mover/refusals.rs"]

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use support::load::Load;
 use support::stage::JOB_LIMIT;
-use support::{Job, Keyferry, Shape, Signal, Stage, keyferry_command, seeded, wait_until};
+use support::{Job, Shape, Signal, Stage, http_get, keyferry_command, seeded, wait_until};
 
 /// Few keys: what counts is the way.
 const KEYS: (usize, usize) = (4_000, 1_000);
@@ -189,13 +189,11 @@ fn modula_becomes_ketama_on_shared_servers_with_a_rollback_of_the_second_step() 
     let status = status(&job);
     assert_eq!(status["state"], "rolled_back", "{status}");
     assert_eq!(status["step"]["number"], 2, "{status}");
+    // What the step had copied is gone: nothing stands in the way of another try.
+    assert_eq!(status["copies_left"], false, "{status}");
 
     // The step begins anew, and the way goes to its end.
-    let again = [
-        &BY_SHARD[..],
-        &["--switch", "auto", "--on-conflict", "replace"],
-    ]
-    .concat();
+    let again = [&BY_SHARD[..], &["--switch", "auto"]].concat();
     let mut job = stage.start_job(&again);
     let (code, stdout, stderr) = job.finish(JOB_LIMIT);
     assert_eq!(code, 0, "{stdout}\n{stderr}");
@@ -227,7 +225,7 @@ fn from_on_the_way_a_job_goes_all_the_way_back() {
     assert_eq!(job.finish(JOB_LIMIT).0, 5);
     stage.assert_epoch(epoch + 1);
 
-    words.extend(["--switch", "auto", "--on-conflict", "replace"].map(str::to_owned));
+    words.extend(["--switch", "auto"].map(str::to_owned));
     let mut back = Job::start(&stage.state_dir(), &stage.path(""), &words);
     let (code, stdout, stderr) = back.finish(JOB_LIMIT);
     assert_eq!(code, 0, "{stdout}\n{stderr}");
@@ -272,10 +270,12 @@ fn killed_in_and_between_steps_it_goes_on_at_the_right_one() {
     assert_eq!(left["running"], false, "{left}");
 
     // A config that is ahead of its time is not taken, neither now nor at a restart.
-    let new = Keyferry::POOL;
-    assert!(!new.is_empty());
     stage.proxies[1].write_config(&stage.new, 2, "");
     stage.proxies[1].signal(Signal::Hup);
+    wait_until("the reload is refused", JOB_LIMIT, || {
+        let metrics = http_get(&stage.proxies[1].admin(), "/metrics");
+        metrics.is_ok_and(|(_, text)| text.contains("keyferry_config_reload_failures_total 1"))
+    });
     stage.proxies[1].process().kill();
     stage.proxies[1].launch();
     stage.assert_epoch(epoch + 1);

@@ -145,7 +145,7 @@ mod tests {
     fn only_recent_writers_of_other_users_are_named() {
         let server: ShardAddress = "10.0.0.1:6379".parse().unwrap();
         let own = OwnNames {
-            users: ["keyferry-p-e3".to_owned(), "keyferry-p-e4".to_owned()],
+            users: ["keyferry-p-e3", "keyferry-p-e4", "keyferry-p-e5"].map(str::to_owned),
             prefix: "keyferry",
         };
         let line = |addr: &str, name: &str, idle: u64, flags: &str, cmd: &str, user: &str| {

@@ -15,7 +15,8 @@
 //! - *Fencing*: each source refuses the old epoch's logins; the marker goes in
 //!   the same transaction. Left out without a fence, then *Marking* sends it.
 //! - *Marking*: all before the marker is applied.
-//! - *Arming*: no proxy returns to the old route by itself any more.
+//! - *Arming*: no proxy returns to the old route by itself any more. With a fence
+//!   that is asked together with it, as what a proxy returned to would be refused.
 //! - *Publishing*: a server keeps the route record (only with [`FenceLevel::Acl`]).
 //!
 //! The way back of each step is the abort; the deadline counts from the first
@@ -30,10 +31,11 @@
 //!
 //! Invariants: a commit is sent only when every proxy is armed or late, no
 //! source takes anything from late ones, the marker is applied
-//! ([`MarkerApplied`]) and the decision is recorded; once one was sent no abort
+//! ([`super::moving::MarkerApplied`]) and the decision is recorded; once one was sent no abort
 //! is; hence no two proxies ever release on different routes.
 //! `cutover/tests.rs` walks every order of events to show it.
 
+mod cutting;
 mod ends;
 mod exchange;
 mod waiting;
@@ -41,8 +43,8 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fence::FenceLevel;
-use super::moving::MarkerApplied;
 
+pub use cutting::Cutting;
 pub use ends::{Aborting, Committing};
 pub use exchange::{AbortReason, Action, Call, CallFailure, Entry, Event, Pause, ProxyIndex, Step};
 pub use waiting::Waiting;
@@ -57,9 +59,9 @@ pub enum Cutover {
     /// Waits for every proxy's hold.
     Holding(Waiting),
     /// Waits for every source's fence.
-    Fencing(Crew),
+    Fencing(Cutting),
     /// Waits for the marker.
-    Marking(Crew),
+    Marking(Cutting),
     /// Waits for every proxy's arm.
     Arming(Waiting),
     /// Waits for the decision to be written.
@@ -145,18 +147,12 @@ impl Cutover {
             (Self::Staging(waiting) | Self::Holding(waiting) | Self::Arming(waiting), event) => {
                 waiting.step(event, out)
             }
-            (Self::Fencing(crew), Event::Fenced) => Ok(Self::Marking(crew)),
-            (Self::Marking(crew), Event::Applied(proof)) => Ok(Self::arm_all(crew, &proof, out)),
-            (Self::Fencing(crew), event) if crew.is_stale(&event) => Ok(Self::Fencing(crew)),
-            (Self::Marking(crew), event) if crew.is_stale(&event) => Ok(Self::Marking(crew)),
-            (Self::Fencing(crew), event) => match abort_reason(event, "the fence") {
-                Ok(why) => Ok(Self::lower(crew, why, out)),
-                Err(event) => Err(misstep("fencing", &event)),
-            },
-            (Self::Marking(crew), event) => match abort_reason(event, "the marker") {
-                Ok(why) => Ok(Self::lower(crew, why, out)),
-                Err(event) => Err(misstep("marking", &event)),
-            },
+            (Self::Fencing(cutting), Event::Fenced) => Ok(Self::Marking(cutting)),
+            (Self::Marking(cutting), Event::Applied(proof)) => Ok(cutting.applied(&proof, out)),
+            (Self::Fencing(cutting), event) => cutting.step(event, "the fence", Self::Fencing, out),
+            (Self::Marking(cutting), event) => {
+                cutting.step(event, "the marker", Self::Marking, out)
+            }
             (Self::Deciding(crew), Event::Recorded) => Ok(Self::decided(crew, out)),
             (Self::Deciding(crew), Event::NotRecorded(why)) => {
                 Ok(Self::lower(crew, AbortReason::Journal(why), out))
@@ -186,25 +182,6 @@ impl Cutover {
         };
         let outstanding = BTreeSet::new();
         Ok(Self::Aborted { why, outstanding })
-    }
-
-    /// The hold is over: fence and marker, or the marker alone.
-    fn cut(crew: Crew, out: &mut Vec<Action>) -> Self {
-        match crew.fence {
-            FenceLevel::ProxiesOnly => {
-                out.push(Action::PublishMarker);
-                Self::Marking(crew)
-            }
-            FenceLevel::MinReplicas | FenceLevel::Acl => {
-                out.push(Action::RaiseFence);
-                Self::Fencing(crew)
-            }
-        }
-    }
-
-    /// The proof is demanded here: nothing is armed, hence nothing committed, without it.
-    fn arm_all(crew: Crew, _proof: &MarkerApplied, out: &mut Vec<Action>) -> Self {
-        Waiting::for_all(crew, Call::Arm, out)
     }
 
     /// Proxies that are away learn the route from its record; hence it is on a

@@ -254,6 +254,8 @@ pub struct FakeMoves {
     pub marker_is_lost: AtomicBool,
     /// The mover fails as soon as a marker came through.
     pub fails_after_cut: AtomicBool,
+    /// It fails since a target has lost what it had.
+    pub forgets: AtomicBool,
     /// `check_targets` never ends.
     pub check_hangs: AtomicBool,
     /// `check_targets` refuses.
@@ -356,7 +358,15 @@ impl Moving for FakeMoving {
             failed = failure.wait_for(|lost| *lost) => drop(failed),
             lost = losses.wait_for(|losses| *losses > self.losses) => drop(lost),
         }
-        MoveError::Stopped
+        let server = || "127.0.0.1:1".parse().unwrap();
+        match self.moves.forgets.load(Ordering::SeqCst) {
+            true => MoveError::TargetForgot {
+                target: server(),
+                source_server: server(),
+                what: "it is empty".to_owned(),
+            },
+            false => MoveError::Stopped,
+        }
     }
 
     async fn prepare_cut(&self) -> Result<(), MoveError> {

@@ -48,6 +48,7 @@ pub mod purging;
 mod recopy;
 pub mod record;
 pub mod recovery;
+mod refreshes;
 mod reminders;
 pub mod report;
 pub mod run;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::fence::FenceLevel;
 use super::fence::min_replicas::KeptSettings;
 use super::mover::{Position, SourceProof};
+use super::refreshes::SourceRefreshes;
 use crate::router::spec::LayoutSpec;
 
 /// One event of a job, as the journal keeps it.
@@ -60,6 +61,14 @@ pub enum Record {
         /// What was found equal, by source.
         #[serde(default)]
         proof: Vec<SourceProof>,
+    },
+    /// What the newest process has read from sources a second time, on the way to the
+    /// new layout; it takes the place of what that process said before.
+    Refreshed {
+        /// When.
+        at_ms: u64,
+        /// By source, but for those without any.
+        sources: Vec<SourceRefreshes>,
     },
     /// A verify found keys that differ, or a clean one no longer holds.
     VerifyDiffered {
@@ -307,6 +316,7 @@ impl Record {
             Self::FollowingBegan { .. } => "the end of the copy",
             Self::SourceRestarted { .. } => "the new copy of a source",
             Self::Verified { .. } => "the clean verify",
+            Self::Refreshed { .. } => "what was read again",
             Self::VerifyDiffered { .. } => "the verify's differences",
             Self::Paused { .. } => "the pause",
             Self::Resumed { .. } => "the end of the pause",
@@ -332,6 +342,7 @@ impl Record {
             | Self::FollowingBegan { at_ms, .. }
             | Self::SourceRestarted { at_ms, .. }
             | Self::Verified { at_ms, .. }
+            | Self::Refreshed { at_ms, .. }
             | Self::VerifyDiffered { at_ms, .. }
             | Self::Paused { at_ms }
             | Self::Resumed { at_ms }

@@ -8,6 +8,7 @@ use super::fence::FenceLevel;
 use super::history::History;
 use super::mover::SourceProof;
 use super::record::{Copied, ProxyPause, Record};
+use super::refreshes::SourceRefreshes;
 
 /// The report of one job, also written to `report.json` after its switch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,10 @@ pub struct Report {
     /// What it found equal, by source.
     #[serde(default)]
     pub proof: Vec<SourceProof>,
+    /// What was read from sources a second time, since a command on it could not be
+    /// applied as it was; all processes together.
+    #[serde(default)]
+    pub refreshes: Vec<SourceRefreshes>,
     /// How often a process took the job over.
     pub starts: u64,
     /// How often a source had to be copied anew, its stream being lost.
@@ -81,6 +86,7 @@ impl Report {
             copied: Copied::default(),
             verified_keys: 0,
             proof: Vec::new(),
+            refreshes: Vec::new(),
             starts: 0,
             source_restarts: 0,
             aborted_switches: 0,
@@ -108,7 +114,13 @@ impl Report {
         let at_ms = record.at_ms();
         self.total_ms = at_ms.saturating_sub(*since.planned.get_or_insert(at_ms));
         match record {
-            Record::Started { .. } => self.starts += 1,
+            Record::Started { .. } => {
+                self.starts += 1;
+                since.refreshes.clone_from(&self.refreshes);
+            }
+            Record::Refreshed { sources, .. } => {
+                self.refreshes = SourceRefreshes::sum(&since.refreshes, sources);
+            }
             // From the switch on these tell of the way back.
             Record::CopyingBegan { .. }
             | Record::SourceRestarted { .. }
@@ -175,6 +187,8 @@ struct Since {
     copying: u64,
     switching: u64,
     switched: bool,
+    /// By processes before the newest.
+    refreshes: Vec<SourceRefreshes>,
 }
 
 impl fmt::Display for Report {
@@ -190,6 +204,9 @@ impl fmt::Display for Report {
         writeln!(f, "  verified  {} keys", self.verified_keys)?;
         for source in &self.proof {
             writeln!(f, "            {source}")?;
+        }
+        for source in &self.refreshes {
+            writeln!(f, "  re-read   {source}")?;
         }
         if !self.proxies.is_empty() {
             writeln!(
@@ -267,5 +284,62 @@ impl fmt::Display for Millis {
         } else {
             write!(f, "{} m {:02} s", seconds / 60, seconds % 60)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::reshard::record::PlannedJob;
+    use crate::router::spec::LayoutSpec;
+
+    fn refreshed(keys: u64, spanning: &[(&str, u64)]) -> Record {
+        let spanning = spanning.iter();
+        let spanning: BTreeMap<String, u64> = spanning
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
+        Record::Refreshed {
+            at_ms: 9,
+            sources: vec![SourceRefreshes {
+                source: "s:1".to_owned(),
+                keys,
+                spanning,
+            }],
+        }
+    }
+
+    #[test]
+    fn what_was_read_again_is_summed_over_processes() {
+        let job = PlannedJob {
+            job: "job-1".to_owned(),
+            pool: "cache".to_owned(),
+            from: LayoutSpec::default(),
+            to: LayoutSpec::default(),
+            epoch: 2,
+            proxies: Vec::new(),
+        };
+        let started = |incarnation| Record::Started {
+            incarnation,
+            at_ms: 1,
+        };
+        let records = vec![
+            Record::Planned { at_ms: 0, job },
+            started(1),
+            Record::CopyingBegan { at_ms: 2 },
+            refreshed(3, &[("rename", 2)]),
+            refreshed(5, &[("rename", 3), ("smove", 1)]),
+            started(2),
+            Record::CopyingBegan { at_ms: 3 },
+            refreshed(10, &[("rename", 10)]),
+        ];
+        let history = History::replay(records).unwrap().unwrap();
+        let report = Report::of(&history);
+        let text = "s:1: 15 keys; keys on different servers: RENAME 13, SMOVE 1";
+        assert_eq!(report.refreshes[0].to_string(), text);
+        assert!(report.to_string().contains(text), "{report}");
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
 }

@@ -232,9 +232,13 @@ impl Runner {
         let moving = self.within(Stage::Starting, starting).await??;
         self.progress = Some(moving.progress());
         let ended = self.copy_and_switch(data, &moving).await;
+        // A journal that cannot take it does not change what the job did.
+        if let Err(error) = self.record_refreshes() {
+            tracing::warn!(%error, "what was read again is not in the job's report");
+        }
         self.progress = None;
         self.say("closing connections");
-        // A task that would not end does not change what the job did.
+        // A task that would not end changes nothing either.
         if let Err(error) = moving.stop().await {
             tracing::warn!(%error, "the mover did not end cleanly");
         }
@@ -257,6 +261,8 @@ impl Runner {
             }
             // A switched job has not failed because its way back did.
             _ if self.direction == Direction::Back => return error,
+            // A run after it goes on where the checkpoints are.
+            JobError::Move(passing) if passing.keeps_checkpoints() => return error,
             JobError::Move(_) | JobError::Unheld { .. } => Record::Failed { at_ms, why },
             _ => return error,
         };

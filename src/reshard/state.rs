@@ -154,6 +154,8 @@ impl JobState {
     /// [`Misstep`] when it cannot happen in this state.
     pub fn step(self, record: &Record) -> Result<Self, Misstep> {
         match (self, record) {
+            // It tells of the job and changes nothing.
+            (state, Record::Refreshed { .. }) if !state.is_over() => Ok(state),
             (Self::Switching(switching), record) => switching.step(record),
             (Self::Paused(active), record) => active.step(record),
             (Self::Switched { .. }, Record::Completed { .. }) => Ok(Self::Completed),

@@ -339,6 +339,9 @@ impl Switching<'_> {
             Cutover::Staging(state) | Cutover::Holding(state) | Cutover::Arming(state) => {
                 state.unanswered().map(|at| self.fleet.name(at)).collect()
             }
+            Cutover::Fencing(cutting) | Cutover::Marking(cutting) => {
+                cutting.unarmed().map(|at| self.fleet.name(at)).collect()
+            }
             Cutover::Committing(state) => {
                 state.uncommitted().map(|at| self.fleet.name(at)).collect()
             }

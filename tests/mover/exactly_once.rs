@@ -471,3 +471,138 @@ async fn a_run_that_goes_on_knows_what_was_pending_and_what_was_guarded() {
     assert_eq!(noted, Value::Int(0));
     mover.stop().await.unwrap();
 }
+
+/// A run is left while keys are being read again, time after time: what is noted
+/// of them is enough to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_left_while_keys_are_pending_is_gone_on_with() {
+    let world = World::ketama(1, 2);
+    let stays = world.find("stays", |key| !world.moves(key));
+    let moving: Vec<String> = (0..64)
+        .map(|n| world.find(&format!("to{n}:"), |key| world.moves(key)))
+        .collect();
+    world.servers[0]
+        .client()
+        .call(&["CONFIG", "SET", "repl-backlog-size", "64mb"]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (mut client, stop) = (in_db(&world.servers[0], 3), Arc::clone(&stop));
+        let (stays, moving) = (stays.clone(), moving.clone());
+        std::thread::spawn(move || {
+            let mut round = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                let mut batch = Vec::new();
+                for key in &moving {
+                    let mark = round.to_string();
+                    batch.push(vec!["SET", &stays, &mark].join(" "));
+                    batch.push(vec!["RENAME", &stays, key].join(" "));
+                    batch.push(vec!["APPEND", key, "+"].join(" "));
+                    round += 1;
+                }
+                let words = batch.iter().map(|line| line.split(' ').collect::<Vec<_>>());
+                for reply in client.pipeline(&words.collect::<Vec<_>>()) {
+                    assert!(!reply.is_error(), "{reply:?}");
+                }
+            }
+        })
+    };
+    for run in 0..RUNS {
+        let mut config = world.config();
+        if run > 0 {
+            (config.begin, config.resumed) = (Begin::Resume, true);
+        }
+        let mover = start(config).await.unwrap();
+        mover.wait_following().await.unwrap();
+        assert_eq!(mover.progress_now().restarts(), 0);
+        mover.stop().await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    let mut config = world.config();
+    (config.begin, config.resumed) = (Begin::Resume, true);
+    let mover = start(config).await.unwrap();
+    mover.wait_following().await.unwrap();
+    mover.cut("end", 0).await.unwrap();
+    let [mut source, mut target] = [0, 1].map(|at| in_db(&world.servers[at], 3));
+    for key in &moving {
+        assert_eq!(target.call(&["GET", key]), source.call(&["GET", key]));
+    }
+    assert_eq!(full_syncs(&world.servers[0]), 1);
+    mover.stop().await.unwrap();
+}
+
+/// While nobody follows, a key ends on its target that its source has renewed.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_renewed_while_nobody_follows_are_kept() {
+    let world = World::ketama(1, 2);
+    let [text, count, forever, list, fresh] = ["text", "count", "forever", "list", "fresh"]
+        .map(|name| world.find(name, |key| world.moves(key)));
+    let mut source = in_db(&world.servers[0], 3);
+    for key in [&text, &count, &forever] {
+        source.call(&["SET", key, "41", "PX", "6000"]);
+    }
+    source.call(&["RPUSH", &list, "a"]);
+    source.call(&["PEXPIRE", &list, "6000"]);
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    // From here on the target has their exact times.
+    prepared_cut(&mover).await;
+    mover.stop().await.unwrap();
+    source.call(&["PEXPIRE", &text, "900000"]);
+    source.call(&["INCR", &count]);
+    source.call(&["PEXPIRE", &count, "900000"]);
+    source.call(&["PERSIST", &forever]);
+    source.call(&["RPUSH", &list, "b"]);
+    source.call(&["PERSIST", &list]);
+    source.call(&["INCR", &fresh]);
+    source.call(&["INCR", &fresh]);
+    let mut target = in_db(&world.servers[1], 3);
+    wait_until("the target has ended them", SOON, || {
+        target.call(&["EXISTS", &text, &count, &forever, &list]) == Value::Int(0)
+    });
+    let mut config = world.config();
+    (config.begin, config.resumed) = (Begin::Resume, true);
+    let mover = start(config).await.unwrap();
+    mover.wait_following().await.unwrap();
+    assert_eq!(full_syncs(&world.servers[0]), 1);
+    assert_clean(&mover).await;
+    for (key, value) in [
+        (&text, "41"),
+        (&count, "42"),
+        (&forever, "41"),
+        (&fresh, "2"),
+    ] {
+        assert_eq!(target.call(&["GET", key]), Value::bulk(value), "{key}");
+    }
+    assert_eq!(target.call(&["LLEN", &list]), Value::Int(2));
+    mover.stop().await.unwrap();
+}
+
+/// A lane is dialed again while its target runs a long script.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_busy_when_a_lane_comes_back_is_waited_for() {
+    let (world, forwarder) = forwarded(&["--lua-time-limit", "1"]);
+    let key = world.find("k", |key| world.moves(key));
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    let mut scripting = world.servers[1].client();
+    scripting.send(&["EVAL", "while true do end", "0"]);
+    let mut watching = world.servers[1].client();
+    wait_until("it is busy", SOON, || watching.call(&["PING"]).is_error());
+    let links = forwarder.links_made();
+    forwarder.cut();
+    let dials = async {
+        while forwarder.links_made() < links + 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        error = mover.failed() => panic!("{error}"),
+        () = dials => {}
+    }
+    assert_eq!(watching.call(&["SCRIPT", "KILL"]), Value::ok());
+    world.servers[0].client().call(&["SET", &key, "v"]);
+    mover.marker("back").await.unwrap();
+    assert_clean(&mover).await;
+    mover.stop().await.unwrap();
+}

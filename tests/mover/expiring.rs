@@ -408,3 +408,36 @@ async fn fields_renewed_while_a_target_lags_are_kept() {
     }
     skipped.finish();
 }
+
+/// Behind the marker of a cut, keys get their times from guarded ones after those
+/// were asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_turn_up_behind_a_cut_get_exact_times_too() {
+    let world = World::ketama(1, 2);
+    let tag = world.find("pair", |key| world.moves(key));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (mut client, stop) = (world.servers[0].client(), Arc::clone(&stop));
+        let key = |end: &str| format!("{{{tag}}}{end}");
+        let (one, other) = (key("a"), key("b"));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                client.call(&["SET", &one, "v", "PX", "400000"]);
+                for _ in 0..20 {
+                    client.call(&["COPY", &one, &other, "REPLACE"]);
+                    client.call(&["RENAME", &other, &one]);
+                }
+            }
+        })
+    };
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    for _ in 0..100 {
+        let cut = tokio::time::timeout(Duration::from_secs(30), mover.cut("now", 0));
+        cut.await.expect("it is through").unwrap();
+        mover.uncut();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    mover.stop().await.unwrap();
+}

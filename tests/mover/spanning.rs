@@ -335,3 +335,35 @@ async fn flushed_and_swapped_databases_are_followed() {
     assert_eq!(mover.progress_now().restarts(), 0);
     mover.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_swapped_under_load_are_followed() {
+    let world = World::ketama(1, 3);
+    let mut rng = seeded("swapping");
+    let stop = Arc::new(AtomicBool::new(false));
+    let names = Arc::new(names(&world));
+    world.fill(&mut rng, 2_000);
+    let writers = DBS.map(|db| {
+        let parts = (rng.fork(), Arc::clone(&names));
+        writer(&world.servers[0], db, parts, (true, 20), &stop)
+    });
+    let mover = start(world.config()).await.unwrap();
+    mover.wait_following().await.unwrap();
+    let [first, second] = DBS.map(|db| db.to_string());
+    let mut source = world.servers[0].client();
+    for _ in 0..5 {
+        assert_eq!(source.call(&["SWAPDB", &first, &second]), Value::ok());
+        mover.marker("swapped").await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    let cut = tokio::time::timeout(Duration::from_secs(60), mover.cut("end", 0));
+    cut.await.unwrap().unwrap();
+    for db in DBS {
+        assert!(assert_equal(&world, db) > 10);
+    }
+    assert_eq!(mover.progress_now().restarts(), 0);
+    mover.stop().await.unwrap();
+}

@@ -46,6 +46,7 @@ struct State {
     /// Those that wait here still.
     stalled: Vec<(u64, String)>,
     closed: bool,
+    refusing: bool,
     links: Vec<TcpStream>,
 }
 
@@ -78,6 +79,11 @@ impl AdminLink {
         self.shared.lock().rules.push((step.to_owned(), rule));
     }
 
+    /// Steps of before count no more.
+    pub fn forget_seen(&self) {
+        self.shared.lock().seen.clear();
+    }
+
     /// Lets `step` go on, and takes rules for it away.
     pub fn release(&self, step: &str) {
         let mut state = self.shared.lock();
@@ -94,6 +100,23 @@ impl AdminLink {
         state.rules.clear();
         drop(state);
         self.shared.changed.notify_all();
+    }
+
+    /// Ends every connection, and takes none until [`AdminLink::admit`]. What is
+    /// stalled here never arrives.
+    pub fn cut(&self) {
+        let mut state = self.shared.lock();
+        state.refusing = true;
+        for link in state.links.drain(..) {
+            let _ = link.shutdown(Shutdown::Both);
+        }
+        drop(state);
+        self.release_all();
+    }
+
+    /// Takes connections again.
+    pub fn admit(&self) {
+        self.shared.lock().refusing = false;
     }
 
     /// Waits until a `step` has come since the last look; false when it did not within `limit`.
@@ -175,8 +198,15 @@ fn step_of(bytes: &[u8]) -> Option<String> {
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut pumps = Vec::new();
     while let Ok((job, _)) = listener.accept() {
-        if shared.lock().closed {
+        let (closed, refusing) = {
+            let state = shared.lock();
+            (state.closed, state.refusing)
+        };
+        if closed {
             break;
+        }
+        if refusing {
+            continue;
         }
         let Ok(proxy) = TcpStream::connect(&shared.target) else {
             continue;

@@ -94,3 +94,15 @@ fn old_servers_that_sleep_at_the_rollback_cost_time_only() {
     let name = "old_servers_that_sleep_at_the_rollback_cost_time_only";
     is_clean(name, disturbed::old_servers_asleep_at_the_rollback);
 }
+
+#[test]
+fn a_proxy_that_only_the_servers_tell_of_the_route_takes_it() {
+    let name = "a_proxy_that_only_the_servers_tell_of_the_route_takes_it";
+    is_clean(name, disturbed::proxy_cut_off_until_the_job_is_dead);
+}
+
+#[test]
+fn an_idle_proxy_that_was_cut_off_is_told_of_the_route() {
+    let name = "an_idle_proxy_that_was_cut_off_is_told_of_the_route";
+    is_clean(name, disturbed::idle_proxy_cut_off_over_the_switch);
+}

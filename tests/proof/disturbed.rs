@@ -128,6 +128,48 @@ pub fn proxy_cut_off_over_the_switch(rng: &mut Rng, planted: Planted) -> World {
     world
 }
 
+/// The job cannot reach one proxy while it switches, and dies when it has: nobody
+/// tells that proxy of the new route but the servers.
+pub fn proxy_cut_off_until_the_job_is_dead(rng: &mut Rng, planted: Planted) -> World {
+    let (mut world, mut job) = ready(rng, planted, dense(), &["--hold", "10s"]);
+    let epoch = world.stage.proxies[0].epoch_and_gate().0;
+    switch_without_the_second(&mut world, &mut job);
+    job.kill();
+    world.links[1].release_all();
+    wait_for_the_epoch(&mut world, epoch + 1);
+    world.let_work(REPLIES);
+    world.check(false);
+    world
+}
+
+/// The job cannot reach one proxy while it switches, and that proxy has no client
+/// whose requests the servers refuse: nobody tells it of the new route but the job.
+pub fn idle_proxy_cut_off_over_the_switch(rng: &mut Rng, planted: Planted) -> World {
+    let load = LoadOptions {
+        proxies: 1,
+        ..dense()
+    };
+    let (mut world, mut job) = ready(rng, planted, load, &["--hold", "10s"]);
+    let epoch = world.stage.proxies[0].epoch_and_gate().0;
+    switch_without_the_second(&mut world, &mut job);
+    world.links[1].release_all();
+    wait_for_the_epoch(&mut world, epoch + 1);
+    end_with(&mut world, &mut job, false);
+    world
+}
+
+/// A switch that is made while nothing the job says reaches the second proxy.
+fn switch_without_the_second(world: &mut World, job: &mut Job) {
+    world.links[1].cut();
+    let made = world.switch(job);
+    if made {
+        world.wait_state(job, &["switched"]);
+    }
+    world.links[1].admit();
+    // Of the time before.
+    world.links[1].release_all();
+}
+
 /// Every proxy gets there by itself or by the job.
 fn wait_for_the_epoch(world: &mut World, epoch: u64) {
     let start = Instant::now();
@@ -160,8 +202,8 @@ pub fn there_and_back(rng: &mut Rng, planted: Planted) -> World {
 
 /// The same; the old servers sleep when the way back begins.
 pub fn old_servers_asleep_at_the_rollback(rng: &mut Rng, planted: Planted) -> World {
-    let old = Shape("fnv1a_64", "ketama", &[0, 1]);
-    let new = Shape("fnv1a_64", "ketama", &[2, 3]);
+    let old = Shape("md5", "ketama", &[0, 1]);
+    let new = Shape("md5", "ketama", &[2, 3]);
     let world = World::new(&old, &new, planted, "");
     let (mut world, mut job) = ready_in(world, rng, dense(), &["--hold", "10s"]);
     world.switch(&job);
@@ -171,13 +213,22 @@ pub fn old_servers_asleep_at_the_rollback(rng: &mut Rng, planted: Planted) -> Wo
 
 fn roll_back(world: &mut World, job: &mut Job, asleep: bool) {
     world.let_work(REPLIES);
+    let mut lost = None;
     wait_until("it can be rolled back, or ended", JOB_LIMIT, || {
         let output = job.verb("status", &["--json"]);
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let doing = status["doing"].as_str().unwrap_or_default();
-        let is_ready = status["way_back"] == "following back" && doing.contains("rollback");
+        let way_back = status["way_back"].as_str().unwrap_or_default();
+        if way_back.starts_with("rollback unavailable") {
+            lost.get_or_insert_with(|| way_back.to_owned());
+        }
+        let is_ready = way_back == "following back" && doing.contains("rollback");
         is_ready || job.process().try_wait().is_some()
     });
+    if let Some(why) = lost {
+        let text = format!("the way back was lost without a fault: {why}");
+        find(&mut world.findings, "way back", text);
+    }
     world.let_work(REPLIES);
     let mut rollback = if asleep {
         for server in [0, 1] {

@@ -1,160 +1,301 @@
-//! The fault matrix: whoever takes part in a switch dies, stops or loses its
-//! connections at each of its steps. Afterwards the job is switched, nothing is lost,
-//! doubled or reordered, and every proxy is on the new route.
+//! The fault matrix: whoever takes part in a reshard dies, stops or loses its links
+//! at each of its steps, on the way there and on the way back (`cells.rs`). Whatever
+//! happens, the job ends switched or back where it was, the next try succeeds, and
+//! nothing is lost, doubled or reordered.
 //!
-//! A step is met on its way from the job to the first proxy, where it waits until the
-//! fault is there. A run takes [`CELLS`] cells by its seed; `KEYFERRY_PROOF_CELLS=all`
-//! takes all of them (`scripts/proof --all`).
+//! `KEYFERRY_PROOF_CELLS` says which: a number of worlds ([`WORLDS`] if it is not
+//! there), `all`, or a part of the names of cells, `there/fence/job`. A world has a
+//! cell of each way. [`AT_ONCE`] worlds run side by side (`KEYFERRY_PROOF_AT_ONCE`).
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use crate::proof::admin_link::Rule;
+use crate::proof::cells::{Cell, Fault, POLL, Step, Way, Who, cells_of, status_of};
 use crate::proof::history::find;
-use crate::proof::scenarios::{REPLIES, STEP_LIMIT, alone, dense, ready};
+use crate::proof::scenarios::alone;
+use crate::proof::workload::LoadOptions;
 use crate::proof::world::World;
 use crate::support::stage::JOB_LIMIT;
-use crate::support::{Job, Signal, seeded, wait_until};
+use crate::support::{Job, Shape, seeded, wait_until};
 
-/// Cells of a run.
-const CELLS: usize = 8;
+/// Worlds of a run that asks for no other number.
+const WORLDS: usize = 10;
+
+/// Worlds side by side.
+const AT_ONCE: usize = 2;
 
 /// Switches that a job is asked for after the fault, at most.
 const SWITCHES_MAX: usize = 20;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
-    Proxy,
-    Job,
-    /// The first server: of the old layout and of the new one.
-    Source,
-    /// The third server: of the new layout only.
-    Target,
+/// Replies before and after the steps.
+const REPLIES: u64 = 2_000;
+
+/// What is copied so slowly that a fault meets the copy.
+const BULK_KEYS: usize = 300;
+const BULK_BYTES: usize = 10_000;
+
+/// One world: which cell of each way; without one that way has no fault.
+#[derive(Clone, Debug)]
+struct Plan {
+    seed: u64,
+    there: Option<Cell>,
+    back: Option<Cell>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// kill -9; then it is started again.
-    Kill,
-    /// SIGSTOP for so many milliseconds.
-    Stop(u64),
-    /// Its connections are closed.
-    Cut,
+fn plans(rng: &mut fastrand::Rng, wanted: &str) -> Vec<Plan> {
+    let (mut there, mut back) = (cells_of(Way::There), cells_of(Way::Back));
+    rng.shuffle(&mut there);
+    rng.shuffle(&mut back);
+    let is_part = wanted != "all" && wanted.parse::<usize>().is_err();
+    let mut plans = Vec::new();
+    if is_part {
+        let cells = there.into_iter().chain(back);
+        for cell in cells.filter(|cell| cell.to_string().contains(wanted)) {
+            plans.push(Plan {
+                seed: rng.u64(..),
+                there: (cell.way == Way::There).then_some(cell),
+                back: (cell.way == Way::Back).then_some(cell),
+            });
+        }
+        assert!(!plans.is_empty(), "no cell is named {wanted}");
+        return plans;
+    }
+    let mut back = back.into_iter();
+    for cell in there {
+        plans.push(Plan {
+            seed: rng.u64(..),
+            there: Some(cell),
+            back: back.next(),
+        });
+    }
+    assert!(back.next().is_none(), "each cell has its world");
+    plans.truncate(wanted.parse().unwrap_or(usize::MAX));
+    plans
 }
 
-const STEPS: [&str; 4] = ["stage", "hold", "arm", "commit"];
+/// Few clients: worlds run side by side, and a fault is as long as it is.
+fn light() -> LoadOptions {
+    LoadOptions {
+        clients: 2,
+        pipeline_max: 32,
+        pause_us_max: 4_000,
+        ..LoadOptions::default()
+    }
+}
 
-/// A server that is killed has lost what it held, which no proxy can help.
-fn all_cells() -> Vec<(Who, &'static str, Fault)> {
-    let faults = [
-        Fault::Kill,
-        Fault::Stop(100),
-        Fault::Stop(2_000),
-        Fault::Stop(10_000),
-        Fault::Cut,
-    ];
-    let mut cells = Vec::new();
-    for who in [Who::Proxy, Who::Job, Who::Source, Who::Target] {
-        for step in STEPS {
-            for fault in faults {
-                let is_server = matches!(who, Who::Source | Who::Target);
-                let can_be = match fault {
-                    Fault::Kill => !is_server,
-                    Fault::Cut => is_server,
-                    Fault::Stop(_) => true,
-                };
-                if can_be {
-                    cells.push((who, step, fault));
-                }
+struct Matrix<'a> {
+    world: &'a mut World,
+    job: Job,
+    args: Vec<&'static str>,
+    /// The longest time from a healed fault to a job that is switched or not.
+    unrest: Duration,
+}
+
+impl Matrix<'_> {
+    fn restart_job(&mut self) {
+        self.job = self.world.start_job(&self.args);
+    }
+
+    /// Makes the switch of this way, with the cell's fault in its midst.
+    fn go(&mut self, way: Way, cell: Option<Cell>) {
+        let verb = match way {
+            Way::There => "switch",
+            Way::Back => "rollback",
+        };
+        if let Some(cell) = cell {
+            if cell.step == Step::Copy {
+                self.wait_copying();
+            } else {
+                self.wait_ready(way);
+            }
+            cell.prepare(self.world);
+            let during = matches!(cell.step, Step::Copy | Step::Follow);
+            let switch = (!during).then(|| self.job.verb_in_background(verb, &["--yes"]));
+            let came = cell.reach(self.world, &self.job);
+            cell.fail(self.world, &mut self.job);
+            let healed = Instant::now();
+            if let Some(mut switch) = switch {
+                switch.wait(JOB_LIMIT);
+            }
+            self.wait_rest();
+            self.unrest = self.unrest.max(healed.elapsed());
+            if !came {
+                let text = format!("{cell}: the step never came: {}", status_of(&self.job));
+                find(&mut self.world.findings, "harness", text);
             }
         }
+        for _ in 0..SWITCHES_MAX {
+            if self.wait_ready(way) {
+                return;
+            }
+            let mut asked = self.job.verb_in_background(verb, &["--yes"]);
+            asked.wait(JOB_LIMIT);
+        }
+        let text = format!(
+            "no {verb} in {SWITCHES_MAX} tries: {}",
+            status_of(&self.job)
+        );
+        find(&mut self.world.findings, "job", text);
     }
-    cells
-}
 
-/// Applies the fault and, but for a killed job, heals it.
-fn apply(world: &mut World, job: &mut Job, who: Who, fault: Fault) {
-    let stop = |ms: u64| std::thread::sleep(Duration::from_millis(ms));
-    match (who, fault) {
-        (Who::Proxy, Fault::Kill) => {
-            world.stage.proxies[0].signal(Signal::Kill);
-            world.stage.proxies[0].launch();
-        }
-        (Who::Proxy, Fault::Stop(ms)) => {
-            world.stage.proxies[0].signal(Signal::Stop);
-            world.links[0].release_all();
-            stop(ms);
-            world.stage.proxies[0].signal(Signal::Cont);
-        }
-        (Who::Job, Fault::Kill) => job.kill(),
-        (Who::Job, Fault::Stop(ms)) => {
-            job.process().signal(Signal::Stop);
-            world.links[0].release_all();
-            stop(ms);
-            job.process().signal(Signal::Cont);
-        }
-        (Who::Source | Who::Target, Fault::Stop(ms)) => {
-            let at = if who == Who::Source { 0 } else { 2 };
-            world.stage.servers[at].pause();
-            world.links[0].release_all();
-            stop(ms);
-            world.stage.servers[at].resume();
-        }
-        (Who::Source | Who::Target, _) => {
-            let at = if who == Who::Source { 0 } else { 2 };
-            let mut client = world.stage.servers[at].client();
-            client.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        }
-        (Who::Proxy | Who::Job, Fault::Cut) => {}
-    }
-    world.links[0].release_all();
-}
-
-/// Asks for the switch, of a new process if need be, until it is made.
-fn until_switched(world: &mut World, job: &mut Job) {
-    for _ in 0..SWITCHES_MAX {
-        if job.process().try_wait().is_some() && job.state().as_deref() != Some("switched") {
-            *job = world.start_job(&["--switch", "manual", "--hold", "2s"]);
-        }
-        let mut state = None;
-        wait_until("the job is at rest", JOB_LIMIT, || {
-            state = job.state();
-            let is_at_rest = matches!(
-                state.as_deref(),
-                Some("verified" | "following" | "switched")
-            );
-            is_at_rest || job.process().try_wait().is_some()
+    /// Not before something is copied, or it is over already.
+    fn wait_copying(&mut self) {
+        wait_until("something is copied", JOB_LIMIT, || {
+            let status = status_of(&self.job);
+            let some = status["copied"]["keys"].as_u64().unwrap_or(0) > 0;
+            let is_over = !matches!(status["state"].as_str(), Some("copying" | "planned") | None);
+            std::thread::sleep(POLL);
+            some || is_over || self.job.process().try_wait().is_some()
         });
-        if state.as_deref() == Some("switched") {
-            return;
-        }
-        job.verb("switch", &["--yes"]);
     }
-    let text = format!("no switch in {SWITCHES_MAX} tries: {:?}", job.state());
-    find(&mut world.findings, "job", text);
+
+    /// Until no switch is under way.
+    fn wait_rest(&mut self) {
+        wait_until("no switch is under way", JOB_LIMIT, || {
+            if self.job.process().try_wait().is_some() {
+                let state = self.job.state();
+                if state.as_deref() == Some("rolled_back") {
+                    return true;
+                }
+                self.restart_job();
+            }
+            let status = status_of(&self.job);
+            std::thread::sleep(POLL);
+            let state = status["state"].as_str();
+            let is_at_work = status["running"] == true && status["doing"] != "starting";
+            let is_over = state == Some("rolled_back");
+            is_over || (is_at_work && state.is_some_and(|state| state != "switching"))
+        });
+    }
+
+    /// Until the switch of this way can be asked for; true if it is made already.
+    fn wait_ready(&mut self, way: Way) -> bool {
+        let mut is_made = false;
+        wait_until("the job can switch, or has", JOB_LIMIT, || {
+            let has_ended = self.job.process().try_wait().is_some();
+            let status = status_of(&self.job);
+            let state = status["state"].as_str().unwrap_or_default().to_owned();
+            is_made = match way {
+                Way::There => state == "switched",
+                Way::Back => state == "rolled_back",
+            };
+            if is_made {
+                return true;
+            }
+            if has_ended {
+                self.restart_job();
+            }
+            std::thread::sleep(POLL);
+            let doing = status["doing"].as_str().unwrap_or_default();
+            let is_ready = match way {
+                Way::There => state == "verified",
+                Way::Back => status["way_back"] == "following back" && doing.contains("rollback"),
+            };
+            !has_ended && status["running"] == true && is_ready
+        });
+        is_made
+    }
+
+    fn wait_epoch(&mut self, epoch: u64) {
+        wait_until("every proxy has the route", JOB_LIMIT, || {
+            std::thread::sleep(POLL);
+            let epochs = self.world.epochs();
+            epochs.iter().all(|one| *one == (epoch, "open".to_owned()))
+        });
+    }
 }
 
-fn try_cell(rng: &mut fastrand::Rng, (who, step, fault): (Who, &'static str, Fault)) -> World {
-    let (mut world, mut job) = ready(rng, None, dense(), &["--hold", "2s"]);
-    let epoch = world.stage.epoch();
-    world.links[0].at(step, Rule::Stall);
-    let mut switch = job.verb_in_background("switch", &["--yes"]);
-    let came = world.links[0].wait_seen(step, STEP_LIMIT);
-    apply(&mut world, &mut job, who, fault);
-    switch.wait(JOB_LIMIT);
-    if !came {
-        find(&mut world.findings, "harness", format!("{step} never came"));
+/// How it went, and how long a fault lasted at most after it was healed.
+fn run(plan: &Plan) -> (World, Duration) {
+    let mut rng = fastrand::Rng::with_seed(plan.seed);
+    let old = Shape("murmur", "modula", &[0, 1]);
+    let new = Shape("md5", "ketama", &[1, 2]);
+    let mut world = World::that_can_break(&old, &new);
+    let mut args = vec!["--switch", "manual", "--hold", "10s"];
+    if plan.there.is_some_and(|cell| cell.step == Step::Copy) {
+        let mut client = world.stage.proxies[0].client();
+        let value: String = (0..BULK_BYTES).map(|_| rng.alphanumeric()).collect();
+        for at in 0..BULK_KEYS {
+            client.call(&["SET", &format!("bulk:{at}"), &value]);
+        }
+        args.extend(["--rate", "1MB/s"]);
     }
-    until_switched(&mut world, &mut job);
-    wait_until("every proxy has the new route", JOB_LIMIT, || {
-        world
-            .epochs()
-            .iter()
-            .all(|one| *one == (epoch + 1, "open".to_owned()))
-    });
+    world.start_load(light(), &mut rng);
     world.let_work(REPLIES);
+    let epoch = world.stage.epoch();
+    let job = world.start_job(&args);
+    let mut matrix = Matrix {
+        world: &mut world,
+        job,
+        args,
+        unrest: Duration::ZERO,
+    };
+    matrix.go(Way::There, plan.there);
+    matrix.wait_epoch(epoch + 1);
+    matrix.world.let_work(REPLIES);
+    if plan.back.is_some() {
+        matrix.go(Way::Back, plan.back);
+        matrix.wait_epoch(epoch + 2);
+        matrix.world.let_work(REPLIES);
+    }
+    matrix.job.kill();
+    let unrest = matrix.unrest;
     world.check(false);
-    job.kill();
-    world
+    (world, unrest)
+}
+
+/// What a world is called in the log.
+fn name(plan: &Plan) -> String {
+    let name = |cell: Option<Cell>| cell.map_or("-".to_owned(), |cell| cell.to_string());
+    format!("{} {}", name(plan.there), name(plan.back))
+}
+
+/// Runs plans until none is left; adds those that went wrong.
+fn work(plans: &Mutex<VecDeque<Plan>>, wrong: &Mutex<Vec<String>>, longest: &Mutex<Duration>) {
+    loop {
+        let next = plans.lock().expect("nobody panics with it").pop_front();
+        let Some(plan) = next else { return };
+        let start = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| run(&plan)));
+        let took = start.elapsed().as_secs_f32();
+        let text = match result {
+            Ok((world, unrest)) => {
+                let names = world.caught_by();
+                let mut longest = longest.lock().expect("nobody panics with it");
+                *longest = unrest.max(*longest);
+                match names.is_empty() {
+                    true => {
+                        let unrest = unrest.as_secs_f32();
+                        println!(
+                            "right: {} {took:.0} s, at rest in {unrest:.1} s",
+                            name(&plan)
+                        );
+                        continue;
+                    }
+                    false => format!("{names:?}"),
+                }
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text =
+                    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                text.unwrap_or_default()
+            }
+        };
+        println!(
+            "WRONG: {} seed {} {took:.0} s: {text}",
+            name(&plan),
+            plan.seed
+        );
+        let text = format!("{} seed {}: {text}", name(&plan), plan.seed);
+        wrong.lock().expect("nobody panics with it").push(text);
+    }
+}
+
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 #[test]
@@ -162,14 +303,37 @@ fn try_cell(rng: &mut fastrand::Rng, (who, step, fault): (Who, &'static str, Fau
 fn a_fault_at_any_step_loses_nothing() {
     let _alone = alone();
     let mut rng = seeded("a_fault_at_any_step_loses_nothing");
-    let seed = rng.get_seed();
-    let mut cells = all_cells();
-    rng.shuffle(&mut cells);
-    if std::env::var("KEYFERRY_PROOF_CELLS").as_deref() != Ok("all") {
-        cells.truncate(CELLS);
-    }
-    for cell in cells {
-        println!("{cell:?}");
-        try_cell(&mut rng, cell).assert_clean(seed);
+    let wanted = setting("KEYFERRY_PROOF_CELLS").unwrap_or(WORLDS.to_string());
+    let plans = Mutex::new(VecDeque::from(plans(&mut rng, &wanted)));
+    let at_once = setting("KEYFERRY_PROOF_AT_ONCE").map_or(AT_ONCE, |text| {
+        text.parse().expect("KEYFERRY_PROOF_AT_ONCE is a number")
+    });
+    let (wrong, longest) = (Mutex::new(Vec::new()), Mutex::new(Duration::ZERO));
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| work(&plans, &wrong, &longest));
+        }
+    });
+    let longest = longest.into_inner().expect("nobody panicked with it");
+    println!("the longest time from a healed fault to rest: {longest:.1?}");
+    let wrong = wrong.into_inner().expect("nobody panicked with it");
+    assert!(
+        wrong.is_empty(),
+        "{} worlds went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_matrix_is_whole() {
+    let cells: Vec<Cell> = [Way::There, Way::Back]
+        .into_iter()
+        .flat_map(cells_of)
+        .collect();
+    assert_eq!(cells.len(), (8 + 7) * 6 * 5);
+    for who in [Who::Job, Who::Proxy(0), Who::Server(2)] {
+        let has = |cell: &&Cell| cell.who == who && cell.fault == Fault::Kill;
+        assert_eq!(cells.iter().filter(has).count(), 15);
     }
 }

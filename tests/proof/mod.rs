@@ -7,6 +7,7 @@
 //! linear  tokens  expiry   what is wrong with one
 //! admin_link  world        servers, proxies, the job, and where to stop them
 //! scenarios  disturbed     worlds from their start to their checks
+//! cells                    who fails at which step, and how
 //! ```
 
 #![allow(
@@ -17,6 +18,7 @@
 )]
 
 pub mod admin_link;
+pub mod cells;
 pub mod disturbed;
 pub mod expiry;
 pub mod history;

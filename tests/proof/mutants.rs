@@ -249,3 +249,29 @@ fn unfenced_early() {
         scenario,
     );
 }
+
+#[test]
+#[ignore = "minutes long: scripts/proof runs it"]
+fn route_record_skipped() {
+    let scenario = disturbed::proxy_cut_off_until_the_job_is_dead;
+    let name = "proxy cut off until the job is dead";
+    is_caught("RouteRecordSkipped", Where::Job, name, scenario);
+}
+
+#[test]
+#[ignore = "minutes long: scripts/proof runs it"]
+fn late_proxy_forgotten() {
+    let scenario = disturbed::idle_proxy_cut_off_over_the_switch;
+    let name = "idle proxy cut off over the switch";
+    is_caught("LateProxyForgotten", Where::Job, name, scenario);
+}
+
+/// A mistake without a test here is one that nobody is known to see.
+#[test]
+fn every_mistake_has_its_test() {
+    let tests = include_str!("mutants.rs");
+    for mistake in keyferry::planted::Planted::ALL {
+        let quoted = format!("\"{}\"", mistake.name());
+        assert!(tests.contains(&quoted), "{mistake:?}");
+    }
+}

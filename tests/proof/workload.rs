@@ -22,6 +22,8 @@ use super::history::{Call, Clock, Key, Kind, Op, Outcome, Seen, TOKEN_CHARS, Tok
 /// What the load is like.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
+    /// Proxies that have clients: the first so many.
+    pub proxies: usize,
     /// Clients of each proxy, besides those that pop or read.
     pub clients: usize,
     /// Longest pipeline.
@@ -42,6 +44,7 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
         LoadOptions {
+            proxies: usize::MAX,
             clients: 4,
             pipeline_max: 128,
             pause_us_max: 8_000,

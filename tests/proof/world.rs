@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use crate::support::client::{Client, Value};
+use crate::support::forwarder::Forwarder;
 use crate::support::stage::JOB_LIMIT;
-use crate::support::{Job, Shape, Stage, wait_until};
+use crate::support::{Job, RedisServer, Shape, Stage, wait_until};
 
 use super::admin_link::AdminLink;
 use super::expiry::check_expiry;
@@ -36,6 +37,8 @@ pub struct World {
     pub stage: Stage,
     /// From the job to each proxy.
     pub links: Vec<AdminLink>,
+    /// In front of each server, if they are to break.
+    pub server_links: Vec<Forwarder>,
     /// The clients; none once they were stopped.
     pub workload: Option<Workload>,
     /// What was found so far.
@@ -54,8 +57,28 @@ impl World {
     /// Servers and proxies; nobody writes yet.
     pub fn new(old: &Shape<'_>, new: &Shape<'_>, planted: Planted, pool_extra: &str) -> World {
         let count = 1 + old.2.iter().chain(new.2).max().expect("at least one shard");
-        let servers = crate::support::RedisServer::start_many(count, &[]);
-        let mut stage = Stage::with_servers(servers, old, new, 2, pool_extra);
+        let servers = RedisServer::start_many(count, &[]);
+        let stage = Stage::with_servers(servers, old, new, 2, pool_extra);
+        World::on(stage, Vec::new(), planted)
+    }
+
+    /// The same with a link in front of each server, and servers that find what they
+    /// had when they are killed and started again.
+    pub fn that_can_break(old: &Shape<'_>, new: &Shape<'_>) -> World {
+        let count = 1 + old.2.iter().chain(new.2).max().expect("at least one shard");
+        // The kernel has what was written, and outlives the process.
+        let durable = ["--appendonly", "yes", "--appendfsync", "no"];
+        let servers = RedisServer::start_many(count, &durable);
+        let links: Vec<_> = servers
+            .iter()
+            .map(|server| Forwarder::start(&server.address()))
+            .collect();
+        let addresses: Vec<_> = links.iter().map(Forwarder::address).collect();
+        let stage = Stage::behind(servers, &addresses, old, new, 2, "");
+        World::on(stage, links, None)
+    }
+
+    fn on(mut stage: Stage, server_links: Vec<Forwarder>, planted: Planted) -> World {
         if let Some((mistake, Where::Proxies | Where::Everywhere)) = planted {
             for proxy in &mut stage.proxies {
                 proxy.planted = Some(mistake);
@@ -69,6 +92,7 @@ impl World {
         World {
             stage,
             links,
+            server_links,
             workload: None,
             findings: Vec::new(),
             planted,
@@ -78,7 +102,9 @@ impl World {
 
     /// Starts the clients.
     pub fn start_load(&mut self, options: LoadOptions, rng: &mut Rng) {
-        let addresses: Vec<String> = self.stage.proxies.iter().map(|one| one.address()).collect();
+        let mut addresses: Vec<String> =
+            self.stage.proxies.iter().map(|one| one.address()).collect();
+        addresses.truncate(options.proxies);
         self.options = options;
         self.workload = Some(Workload::start(&addresses, &self.options, rng));
     }

@@ -24,8 +24,10 @@ pub struct Request {
     pub op: OpId,
     pub key: Key,
     pub is_write: bool,
-    /// The epoch whose user asks.
+    /// The epoch by which it is routed.
     pub epoch: u64,
+    /// The epoch whose user asks.
+    pub user: u64,
 }
 
 /// What a server answers.
@@ -37,6 +39,16 @@ pub enum Reply {
     NoPermission,
 }
 
+/// What a server says to a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostAnswer {
+    /// The fence key is watched; its version.
+    Watched(u64),
+    Done,
+    /// The fence key was changed behind the watch.
+    Nothing,
+}
+
 /// A batch of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
@@ -44,6 +56,30 @@ pub struct Batch {
     pub writes: Vec<(Key, OpId)>,
     /// Stream position behind it.
     pub position: usize,
+}
+
+/// What the job's post at a server is told, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Fence and marker in one transaction, of this cut.
+    Raise { marker: u64 },
+    /// The old logins' rights back.
+    Lower,
+    /// The route record, and the fence with it.
+    KeepRoute { epoch: u64 },
+}
+
+/// A step of the switch, as it is sent to a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    pub call: Call,
+    pub epoch: u64,
+    pub incarnation: u64,
+    /// The sources are fenced.
+    pub is_fenced: bool,
+    /// Which process asks, and to which attempt it wants the answer.
+    pub life: u32,
+    pub attempt: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -66,10 +102,7 @@ pub enum Event {
     /// A step of the switch reaches a proxy.
     ProxyAsked {
         proxy: usize,
-        call: Call,
-        incarnation: u64,
-        asked_by: u32,
-        attempt: u64,
+        asked: Asked,
     },
     JobAnswered {
         life: u32,
@@ -102,6 +135,50 @@ pub enum Event {
         life: u32,
         turn: u64,
     },
+    /// What the last step was patient for is not awaited any more.
+    PatienceEnds {
+        life: u32,
+        turn: u64,
+    },
+    /// A post's message; `watched` is what the fence key was when it was looked at.
+    /// What a dead process has sent arrives too.
+    PostReaches {
+        life: u32,
+        server: usize,
+        number: u64,
+        order: Order,
+        watched: Option<u64>,
+    },
+    PostAnswered {
+        life: u32,
+        server: usize,
+        number: u64,
+        answer: PostAnswer,
+    },
+    /// No answer came: it is sent again.
+    PostTimesOut {
+        life: u32,
+        server: usize,
+        number: u64,
+    },
+    /// A late proxy is told again how the switch ended.
+    Reminds {
+        life: u32,
+        proxy: usize,
+    },
+    /// A proxy whose request was refused asks that server for the route.
+    RouteAsked {
+        proxy: usize,
+        life: u32,
+        server: usize,
+    },
+    RouteTold {
+        proxy: usize,
+        life: u32,
+        server: usize,
+        refuses: u64,
+        route: u64,
+    },
     MarkerReaches {
         life: u32,
         source: usize,
@@ -110,6 +187,7 @@ pub enum Event {
     TapReads {
         life: u32,
         source: usize,
+        turn: u64,
     },
     BatchReaches {
         lane: usize,
@@ -152,6 +230,22 @@ pub enum Event {
         proxy: usize,
         until: Us,
     },
+}
+
+impl Event {
+    /// Its kind, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::ClientSends { .. } => "ClientSends",
+            Event::ServerTakes { .. } => "ServerTakes",
+            Event::ProxyGets { .. } => "ProxyGets",
+            Event::TapReads { .. } => "TapReads",
+            Event::BatchReaches { .. } => "BatchReaches",
+            Event::CheckpointReaches { .. } => "CheckpointReaches",
+            Event::BatchAnswered { .. } => "BatchAnswered",
+            _ => "other",
+        }
+    }
 }
 
 /// The queue.

@@ -1,14 +1,16 @@
 //! The job: the product's own cutover machine and its rule of recovery, with a model
-//! of its journal, its calls, and the part that applies the streams.
+//! of its journal, its calls, its posts, and the part that applies the streams.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use keyferry::reshard::cutover::{Action, Crew, Cutover, Event as Told, Misstep, Proxies};
+use keyferry::reshard::cutover::{
+    Action, Call, Crew, Cutover, Event as Told, Misstep, Proxies, ProxyIndex, Step,
+};
 use keyferry::reshard::fence::FenceLevel;
 use keyferry::reshard::mover::MarkerReport;
 use keyferry::reshard::moving::MarkerApplied;
 
-use super::event::{Batch, Us};
+use super::event::{Batch, Order, Us};
 
 /// What survives the job's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +21,27 @@ pub enum Journaled {
     Intended,
     /// And decided.
     Decided,
-    /// And is made.
-    Switched,
+    /// The job is done.
+    Ended,
+}
+
+/// Which way keys and routes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From epoch 1 to 2.
+    There,
+    /// From epoch 2 to 3.
+    Back,
+}
+
+impl Way {
+    /// The epoch that a switch this way brings.
+    pub fn epoch(self) -> u64 {
+        match self {
+            Way::There => 2,
+            Way::Back => 3,
+        }
+    }
 }
 
 /// A lane from one source to one target.
@@ -46,44 +67,95 @@ pub struct Tap {
     pub read: usize,
     /// The marker that was read, and where.
     pub marker: Option<(u64, usize)>,
+    /// Which tap it is: one that was given up reads no more.
+    pub turn: u64,
+}
+
+/// The post at one server: one order at a time.
+#[derive(Debug, Default)]
+pub struct Post {
+    pub orders: VecDeque<Order>,
+    /// Number of the message that is awaited.
+    pub number: u64,
+    pub is_busy: bool,
 }
 
 pub struct Job {
     pub life: u32,
     pub is_up: bool,
     pub journal: Journaled,
+    pub way: Way,
+    /// What the old servers allow.
+    pub level: FenceLevel,
+    /// Whether the operator wants to go back after the switch.
+    pub wants_back: bool,
     pub incarnation: u64,
     pub machine: Option<Cutover>,
     pub proxies: usize,
     pub taps: Vec<Tap>,
     pub lanes: Vec<Lane>,
+    pub posts: Vec<Post>,
+    /// The cut whose fence is wanted.
+    pub wanted: Option<u64>,
+    /// Servers that have carried out what all of them are told.
+    pub done_at: BTreeSet<usize>,
+    /// What a step is patient for, and which patience it is.
+    pub patience: (Option<Step>, u64),
+    /// Late proxies, and how the switch ended.
+    pub reminded: BTreeMap<usize, Call>,
+    pub reminders: BTreeMap<u64, usize>,
+    /// Where the coming owners' streams were when the last marker was applied.
+    pub taken: Vec<usize>,
+    /// The same of the switch there, as the journal has it.
+    pub positions: Vec<usize>,
     /// The marker of the switch that is under way; nothing behind it is applied.
     pub cut: Option<u64>,
     pub markers: u64,
+    pub tapping: u64,
     pub turn: u64,
     pub attempts: u64,
     /// Calls that are waited for, by attempt.
-    pub awaited: std::collections::BTreeSet<u64>,
+    pub awaited: BTreeSet<u64>,
     pub switches_tried: u32,
 }
 
 impl Job {
-    pub fn new(proxies: usize, sources: usize, lanes: usize) -> Job {
+    pub fn new(proxies: usize, servers: usize, sources: usize, lanes: usize) -> Job {
         Job {
             life: 1,
             is_up: true,
             journal: Journaled::Following,
+            way: Way::There,
+            level: FenceLevel::ProxiesOnly,
+            wants_back: false,
             incarnation: 1,
             machine: None,
             proxies,
             taps: vec![Tap::default(); sources],
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            posts: (0..servers).map(|_| Post::default()).collect(),
+            wanted: None,
+            done_at: BTreeSet::new(),
+            patience: (None, 0),
+            reminded: BTreeMap::new(),
+            reminders: BTreeMap::new(),
+            taken: Vec::new(),
+            positions: Vec::new(),
             cut: None,
             markers: 0,
+            tapping: 0,
             turn: 0,
             attempts: 0,
-            awaited: std::collections::BTreeSet::new(),
+            awaited: BTreeSet::new(),
             switches_tried: 0,
+        }
+    }
+
+    /// The way back has no fence: nobody may write to the old servers.
+    pub fn fence(&self) -> FenceLevel {
+        match self.way {
+            Way::There => self.level,
+            Way::Back => FenceLevel::ProxiesOnly,
         }
     }
 
@@ -92,7 +164,9 @@ impl Job {
         let mut actions = Vec::new();
         self.incarnation += 1;
         self.switches_tried += 1;
-        let crew = Crew::new(Proxies(self.proxies), FenceLevel::ProxiesOnly);
+        self.reminded.clear();
+        self.reminders.clear();
+        let crew = Crew::new(Proxies(self.proxies), self.fence());
         self.machine = Some(Cutover::begin(crew, &mut actions));
         actions
     }
@@ -104,6 +178,12 @@ impl Job {
             self.machine = Some(machine.step(event, &mut actions)?);
         }
         Ok(actions)
+    }
+
+    /// The switch ended; who has not confirmed it is told again.
+    pub fn remind(&mut self, call: Call, late: impl IntoIterator<Item = ProxyIndex>) {
+        self.reminders.clear();
+        self.reminded = late.into_iter().map(|proxy| (proxy.0, call)).collect();
     }
 
     /// The proof that only a report of markers gives.

@@ -1,38 +1,71 @@
 //! A model of taps and lanes: what the sources wrote is applied at the targets, in
 //! batches with their checkpoints, over connections that break.
 
-use super::event::{Batch, Event};
-use super::job::Job;
+use keyferry::reshard::fence::FenceLevel;
+
+use super::event::{Batch, Event, Key};
+use super::job::{Job, Way};
 use super::server::Item;
-use super::world::{Mistake, SOURCES, TARGETS, World, lane_of};
+use super::world::{Mistake, SOURCES, TARGETS, World, source_of, target_of};
 
 /// Writes of one batch, at most.
 const BATCH_WRITES_MAX: usize = 3;
 
 impl World {
-    /// A new process reads on where its targets' checkpoints say.
+    /// A new process reads on where its targets' checkpoints say; the first of the way
+    /// back where the switch was.
     pub fn start_taps(&mut self) {
         for source in 0..SOURCES {
             let lanes = source * TARGETS..(source + 1) * TARGETS;
+            let begin = match self.job.way {
+                Way::There => 0,
+                Way::Back => self.job.positions[source],
+            };
             let mut lowest = usize::MAX;
             for lane in lanes {
-                let target = SOURCES + lane % TARGETS;
-                let kept = self.servers[target].checkpoints.get(&lane);
+                let (_, target) = self.ends_of(lane);
+                let kept = self.servers[target].checkpoints.get(&self.key_of(lane));
                 let kept = kept.copied().unwrap_or_default();
                 let link = self.job.lanes[lane].link + 1;
                 self.job.lanes[lane].link = link;
                 self.job.lanes[lane].is_linked = true;
                 self.job.lanes[lane].flights.clear();
                 self.job.lanes[lane].made = kept.number;
-                self.job.lanes[lane].position = kept.position;
+                self.job.lanes[lane].position = kept.position.max(begin);
                 self.job.lanes[lane].behind = self.now;
-                lowest = lowest.min(kept.position);
+                lowest = lowest.min(self.job.lanes[lane].position);
             }
             self.job.taps[source].read = lowest;
             self.job.taps[source].marker = None;
-            let life = self.job.life;
-            self.queue
-                .put(self.now + 10, Event::TapReads { life, source });
+            self.job.tapping += 1;
+            self.job.taps[source].turn = self.job.tapping;
+            let (life, turn) = (self.job.life, self.job.tapping);
+            let event = Event::TapReads { life, source, turn };
+            self.queue.put(self.now + 10, event);
+        }
+    }
+
+    /// The servers of a lane: from which, to which.
+    fn ends_of(&self, lane: usize) -> (usize, usize) {
+        match self.job.way {
+            Way::There => (lane / TARGETS, SOURCES + lane % TARGETS),
+            Way::Back => (SOURCES + lane / TARGETS, lane % TARGETS),
+        }
+    }
+
+    /// Its checkpoint's key: each way has its own.
+    fn key_of(&self, lane: usize) -> usize {
+        match self.job.way {
+            Way::There => lane,
+            Way::Back => SOURCES * TARGETS + lane,
+        }
+    }
+
+    fn lane_of(&self, key: Key) -> usize {
+        let (source, target) = (source_of(key), target_of(key) - SOURCES);
+        match self.job.way {
+            Way::There => source * TARGETS + target,
+            Way::Back => target * TARGETS + source,
         }
     }
 
@@ -43,22 +76,30 @@ impl World {
         }
     }
 
-    pub fn publish_markers(&mut self) {
+    /// Behind its marker nothing is applied any more.
+    pub fn cut(&mut self) -> u64 {
         self.job.markers += 1;
-        let (life, marker) = (self.job.life, self.job.markers);
-        self.job.cut = Some(marker);
+        self.job.cut = Some(self.job.markers);
         for source in 0..SOURCES {
             self.job.taps[source].marker = None;
+        }
+        self.job.markers
+    }
+
+    pub fn publish_markers(&mut self) {
+        let (life, marker) = (self.job.life, self.cut());
+        for source in 0..SOURCES {
             let at = self.now + self.delay();
             let event = Event::MarkerReaches {
                 life,
-                source,
+                source: self.ends_of(source * TARGETS).0,
                 marker,
             };
             self.queue.put(at, event);
         }
-        if self.mistake == Mistake::MarkerIgnored {
+        if self.mistake == Mistake::MarkerIgnored && self.job.fence() < FenceLevel::Acl {
             self.job.cut = None;
+            self.take_positions();
             self.tell(Job::applied());
         }
     }
@@ -77,7 +118,11 @@ impl World {
             Event::MarkerReaches { source, marker, .. } => {
                 self.servers[source].stream.push(Item::Marker(marker));
             }
-            Event::TapReads { life, source } if self.is_life(life) => self.tap_reads(source),
+            Event::TapReads { life, source, turn }
+                if self.is_life(life) && self.job.taps[source].turn == turn =>
+            {
+                self.tap_reads(source);
+            }
             Event::BatchReaches { lane, link, batch } if self.is_link(lane, link) => {
                 self.batch_reaches(lane, link, &batch);
             }
@@ -87,7 +132,8 @@ impl World {
                 number,
                 position,
             } if self.is_link(lane, link) => {
-                self.servers[SOURCES + lane % TARGETS].keep(lane, number, position);
+                let (target, key) = (self.ends_of(lane).1, self.key_of(lane));
+                self.servers[target].keep(key, number, position);
             }
             Event::BatchAnswered { lane, link, number } if self.is_link(lane, link) => {
                 let flights = &mut self.job.lanes[lane].flights;
@@ -113,7 +159,8 @@ impl World {
     }
 
     fn tap_reads(&mut self, source: usize) {
-        let (life, mut budget) = (self.job.life, self.rng.usize(1..12));
+        let mut budget = self.rng.usize(1..12);
+        let server = self.ends_of(source * TARGETS).0;
         let mut batches: Vec<Batch> = Vec::new();
         let base = source * TARGETS;
         for lane in base..base + TARGETS {
@@ -121,7 +168,7 @@ impl World {
         }
         while budget > 0 && self.job.taps[source].marker.is_none() {
             let at = self.job.taps[source].read;
-            let Some(item) = self.servers[source].stream.get(at).copied() else {
+            let Some(item) = self.servers[server].stream.get(at).copied() else {
                 break;
             };
             budget -= 1;
@@ -134,7 +181,7 @@ impl World {
             let Item::Write(key, op) = item else {
                 continue;
             };
-            let lane = lane_of(key);
+            let lane = self.lane_of(key);
             // Its target has it already: another lane was further behind.
             if at < self.job.lanes[lane].position {
                 continue;
@@ -155,9 +202,11 @@ impl World {
         }
         self.look_at_markers();
         let again = self.now + self.rng.u64(200..1_500);
-        // A switched job lets go of its sources.
-        if self.job.journal != super::job::Journaled::Switched {
-            self.queue.put(again, Event::TapReads { life, source });
+        // A job that has ended lets go of its sources.
+        if self.job.journal != super::job::Journaled::Ended {
+            let (life, turn) = (self.job.life, self.job.taps[source].turn);
+            let event = Event::TapReads { life, source, turn };
+            self.queue.put(again, event);
         }
     }
 
@@ -183,7 +232,8 @@ impl World {
 
     fn batch_reaches(&mut self, lane: usize, link: u32, batch: &Batch) {
         let with_checkpoint = self.mistake != Mistake::CheckpointOutsideMulti;
-        self.servers[SOURCES + lane % TARGETS].apply(lane, batch, with_checkpoint);
+        let (target, key) = (self.ends_of(lane).1, self.key_of(lane));
+        self.servers[target].apply(key, batch, with_checkpoint);
         let (number, position) = (batch.number, batch.position);
         if !with_checkpoint {
             let event = Event::CheckpointReaches {
@@ -201,8 +251,8 @@ impl World {
 
     /// The checkpoint decides what of the batches under way was applied.
     fn lane_comes_back(&mut self, lane: usize) {
-        let target = SOURCES + lane % TARGETS;
-        let kept = self.servers[target].checkpoints.get(&lane);
+        let (_, target) = self.ends_of(lane);
+        let kept = self.servers[target].checkpoints.get(&self.key_of(lane));
         let kept = kept.copied().unwrap_or_default();
         let flights = &mut self.job.lanes[lane].flights;
         if self.mistake != Mistake::BatchAppliedTwice {
@@ -219,7 +269,7 @@ impl World {
     }
 
     /// Once every source has shown the marker and every lane is through.
-    fn look_at_markers(&mut self) {
+    pub fn look_at_markers(&mut self) {
         let Some(cut) = self.job.cut else { return };
         let shown = |tap: &super::job::Tap| tap.marker.is_some_and(|(marker, _)| marker == cut);
         let is_through = self.job.taps.iter().all(shown)
@@ -229,6 +279,7 @@ impl World {
             Some(keyferry::reshard::cutover::Cutover::Marking(_))
         );
         if is_through && is_marking {
+            self.take_positions();
             self.tell(Job::applied());
         }
     }

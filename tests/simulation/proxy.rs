@@ -1,7 +1,7 @@
 //! One proxy: the product's own machine ([`Switching`], [`Heard`]) with a model of
 //! what is around it: the state file, the gate, connections, leases.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use keyferry::proxy::control::{
     GateStatus, SwitchAbort, SwitchArm, SwitchCommit, SwitchHold, SwitchRefusal, SwitchStage,
@@ -10,9 +10,10 @@ use keyferry::proxy::epochs::StagedSwitch;
 use keyferry::proxy::switching::{CommitStep, Heard, LeaseEnd, Switching};
 use keyferry::reshard::cutover::Call;
 use keyferry::router::epoch::Epoch;
+use keyferry::router::route_record::RouteRecord;
 use keyferry::router::spec::LayoutSpec;
 
-use super::event::{Request, Us};
+use super::event::{Asked, Request, Us};
 
 pub const JOB: &str = "job";
 /// All that the machines compare of the old layout.
@@ -45,8 +46,12 @@ pub struct Proxy {
     pub held: VecDeque<Request>,
     /// Sent and not answered.
     pub in_flight: usize,
-    /// Who waits for the drain: asked by, attempt, and the turn of the hold.
-    pub draining: Option<(u32, u64)>,
+    /// The hold that waits for the drain.
+    pub draining: Option<Asked>,
+    /// Requests that a server refused, by server, and since when they wait.
+    pub refused: VecDeque<(usize, Request, Us)>,
+    /// Servers that are being asked for the route.
+    pub asking: BTreeSet<usize>,
     /// When the next message to each server arrives at the earliest.
     pub behind: Vec<Us>,
 }
@@ -68,6 +73,8 @@ impl Proxy {
             held: VecDeque::new(),
             in_flight: 0,
             draining: None,
+            refused: VecDeque::new(),
+            asking: BTreeSet::new(),
             behind: vec![0; servers],
         }
     }
@@ -84,6 +91,8 @@ impl Proxy {
         self.held.clear();
         self.in_flight = 0;
         self.draining = None;
+        self.refused.clear();
+        self.asking.clear();
         self.behind = vec![now; self.behind.len()];
     }
 
@@ -92,26 +101,26 @@ impl Proxy {
     }
 
     /// A step of the switch.
-    pub fn take(&mut self, call: Call, incarnation: u64, lease_ms: u64) -> Done {
-        let answer = match call {
-            Call::Stage => self.stage(incarnation),
-            Call::Hold => match self.hold(incarnation, lease_ms) {
+    pub fn take(&mut self, asked: &Asked, lease_ms: u64) -> Done {
+        let answer = match asked.call {
+            Call::Stage => self.stage(asked),
+            Call::Hold => match self.hold(asked, lease_ms) {
                 Ok(()) => return Done::WhenDrained,
                 Err(refusal) => Err(refusal),
             },
-            Call::Arm => self.arm(incarnation, lease_ms),
-            Call::Commit => self.commit(incarnation),
-            Call::Abort => self.abort(incarnation),
+            Call::Arm => self.arm(asked, lease_ms),
+            Call::Commit => self.commit(asked),
+            Call::Abort => self.abort(asked),
         };
         Done::Answer(answer)
     }
 
-    fn stage(&mut self, incarnation: u64) -> Result<(), SwitchRefusal> {
-        self.heard.hear_stage(JOB, incarnation)?;
+    fn stage(&mut self, asked: &Asked) -> Result<(), SwitchRefusal> {
+        self.heard.hear_stage(JOB, asked.incarnation)?;
         let ask = SwitchStage {
             job: JOB.into(),
-            epoch: 2,
-            incarnation,
+            epoch: asked.epoch,
+            incarnation: asked.incarnation,
             from_fingerprint: FINGERPRINT,
             to: LayoutSpec::default(),
             logins: Vec::new(),
@@ -123,62 +132,82 @@ impl Proxy {
         Ok(())
     }
 
-    fn hold(&mut self, incarnation: u64, lease_ms: u64) -> Result<(), SwitchRefusal> {
-        self.heard.hear(JOB, incarnation)?;
+    fn hold(&mut self, asked: &Asked, lease_ms: u64) -> Result<(), SwitchRefusal> {
+        self.heard.hear(JOB, asked.incarnation)?;
         self.turn += 1;
         let ask = SwitchHold {
             job: JOB.into(),
-            epoch: 2,
-            incarnation,
+            epoch: asked.epoch,
+            incarnation: asked.incarnation,
             lease_ms,
         };
         self.switching.hold(&ask, self.turn).map(drop)
     }
 
-    fn arm(&mut self, incarnation: u64, lease_ms: u64) -> Result<(), SwitchRefusal> {
-        self.heard.hear(JOB, incarnation)?;
+    fn arm(&mut self, asked: &Asked, lease_ms: u64) -> Result<(), SwitchRefusal> {
+        self.heard.hear(JOB, asked.incarnation)?;
         self.turn += 1;
         let ask = SwitchArm {
             job: JOB.into(),
-            epoch: 2,
-            incarnation,
+            epoch: asked.epoch,
+            incarnation: asked.incarnation,
             lease_ms,
         };
         self.switching.arm(&ask, self.turn)
     }
 
-    fn commit(&mut self, incarnation: u64) -> Result<(), SwitchRefusal> {
-        self.heard.hear(JOB, incarnation)?;
+    fn commit(&mut self, asked: &Asked) -> Result<(), SwitchRefusal> {
+        self.heard.hear(JOB, asked.incarnation)?;
         let ask = SwitchCommit {
             job: JOB.into(),
-            epoch: 2,
-            incarnation,
-            fenced: false,
-            to: None,
+            epoch: asked.epoch,
+            incarnation: asked.incarnation,
+            fenced: asked.is_fenced,
+            to: asked.is_fenced.then(LayoutSpec::default),
             logins: Vec::new(),
         };
         let epoch = Epoch(self.record.epoch);
         let decided_by = self.record.decided_by.as_deref();
         match self.switching.check_commit(&ask, epoch, decided_by)? {
             CommitStep::AlreadyDone => {}
-            CommitStep::Switch(switch) => {
-                self.record = Record {
-                    epoch: switch.epoch,
-                    decided_by: Some(switch.job),
-                    pending: None,
-                };
-                self.switching.settle();
-            }
+            CommitStep::Switch(switch) => self.decide(switch),
         }
         Ok(())
     }
 
-    fn abort(&mut self, incarnation: u64) -> Result<(), SwitchRefusal> {
-        self.heard.hear(JOB, incarnation)?;
+    /// A commit that is taken without a look at its epoch.
+    pub fn obey(&mut self, asked: &Asked) -> Done {
+        self.record.epoch = asked.epoch;
+        self.record.pending = None;
+        self.switching.settle();
+        Done::Answer(Ok(()))
+    }
+
+    /// A route record that was found on a server; whether it is taken.
+    pub fn adopt(&mut self, epoch: u64) -> bool {
+        let found = RouteRecord::new("pool", JOB, epoch, LayoutSpec::default());
+        let found = self
+            .switching
+            .check_record(&found, Epoch(self.record.epoch));
+        found.map(|switch| self.decide(switch)).is_some()
+    }
+
+    fn decide(&mut self, switch: StagedSwitch) {
+        self.record = Record {
+            epoch: switch.epoch,
+            decided_by: Some(switch.job),
+            pending: None,
+        };
+        self.switching.settle();
+        self.draining = None;
+    }
+
+    fn abort(&mut self, asked: &Asked) -> Result<(), SwitchRefusal> {
+        self.heard.hear(JOB, asked.incarnation)?;
         let ask = SwitchAbort {
             job: JOB.into(),
-            epoch: 2,
-            incarnation,
+            epoch: asked.epoch,
+            incarnation: asked.incarnation,
         };
         let epoch = Epoch(self.record.epoch);
         let decided_by = self.record.decided_by.as_deref();

@@ -1,14 +1,16 @@
 //! The simulated world: two sources, two targets, two proxies with their clients,
-//! one job; faults from a seed. One thread, virtual time: a seed is a run.
+//! one job; faults from a seed. One thread, virtual time: a seed is a run. In half of
+//! the seeds the sources have a fence, in half of these the job goes back again.
 
 use fastrand::Rng;
 use keyferry::proxy::control::GateStatus;
 use keyferry::proxy::switching::LeaseEnd;
-use keyferry::reshard::cutover::{Call, ProxyIndex};
+use keyferry::reshard::cutover::{Call, Cutover, ProxyIndex};
+use keyferry::reshard::fence::FenceLevel;
 
 use super::check::{Log, Logged, Outcome, check_key};
-use super::event::{Event, Key, OpId, Queue, Reply, Request, Us};
-use super::job::{Job, Journaled};
+use super::event::{Asked, Event, Key, OpId, Queue, Reply, Request, Us};
+use super::job::{Job, Journaled, Way};
 use super::proxy::{Done, Proxy};
 use super::server::Server;
 
@@ -19,12 +21,18 @@ const CLIENTS: usize = 6;
 const KEYS: usize = 4;
 
 /// Clients stop here, faults before.
-const LOAD_ENDS: Us = 400_000;
-pub const FAULTS_END: Us = 300_000;
+const LOAD_ENDS: Us = 450_000;
+pub const FAULTS_END: Us = 350_000;
 /// By then everything has come to rest, or it never will.
 const END: Us = 60_000_000;
 
 pub const LEASE: Us = 50_000;
+
+/// Longest time that a refused request waits for its route.
+const REFUSED_MAX: Us = 60_000;
+
+/// How often a proxy asks a server again for the route.
+const ASK_AGAIN: Us = 5_000;
 
 /// Mistakes of the model's own, to see that the checks see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +50,24 @@ pub enum Mistake {
     HoldIgnored,
     /// The decision is not in the journal.
     DecisionNotRecorded,
+    /// The sources are not fenced, though the job believes so.
+    FenceSkipped,
+    /// The fence is taken off when the commits go out.
+    UnfencedEarly,
+    /// The fence stays up after an abort.
+    FenceLeftUp,
+    /// A fence that arrives late goes up though it was lowered since.
+    FenceNotWatched,
+    /// What the process before it sent is executed whenever it arrives.
+    OldPostsLinger,
+    /// A commit is taken whatever its epoch is.
+    EpochUnchecked,
+    /// What an earlier start of the job said is believed, whenever it arrives.
+    IncarnationUnchecked,
+    /// Proxies log in as a user whose rights never end.
+    NoEpochUsers,
+    /// The way back begins where the streams are when the switch has ended.
+    ReverseStartsLate,
 }
 
 pub struct World {
@@ -57,19 +83,35 @@ pub struct World {
     open: Vec<Option<OpId>>,
     next_op: u32,
     pub fault: Option<String>,
-    /// In this state of its machine the job dies, once.
-    pub dies_in: Option<&'static str>,
+    /// In these states of its machine the job dies, the last one first.
+    pub dies_in: Vec<&'static str>,
+    /// Whether it tells what happens.
+    pub is_told: bool,
 }
 
+/// What happens too often to be told.
+const IN_BULK: [&str; 7] = [
+    "ClientSends",
+    "ServerTakes",
+    "ProxyGets",
+    "TapReads",
+    "BatchReaches",
+    "CheckpointReaches",
+    "BatchAnswered",
+];
+
 /// Where a job may die, in the machine's own words.
-const STATES: [&str; 8] = [
+const STATES: [&str; 11] = [
     "recording",
     "staging",
     "holding",
+    "fencing",
     "marking",
     "arming",
     "deciding",
+    "publishing",
     "committing",
+    "unfencing",
     "aborting",
 ];
 
@@ -81,8 +123,12 @@ pub fn target_of(key: Key) -> usize {
     SOURCES + (key / SOURCES) % TARGETS
 }
 
-pub fn lane_of(key: Key) -> usize {
-    source_of(key) * TARGETS + (target_of(key) - SOURCES)
+/// Who has a key in an epoch.
+fn owner(key: Key, epoch: u64) -> usize {
+    match epoch {
+        2 => target_of(key),
+        _ => source_of(key),
+    }
 }
 
 impl World {
@@ -95,14 +141,20 @@ impl World {
             proxies: (0..PROXIES)
                 .map(|_| Proxy::new(SOURCES + TARGETS))
                 .collect(),
-            job: Job::new(PROXIES, SOURCES, SOURCES * TARGETS),
+            job: Job::new(PROXIES, SOURCES + TARGETS, SOURCES, SOURCES * TARGETS),
             log: Log::new(),
             mistake,
             open: vec![None; CLIENTS],
             next_op: 0,
             fault: None,
-            dies_in: None,
+            dies_in: Vec::new(),
+            is_told: false,
         };
+        if world.rng.bool() {
+            world.job.level = FenceLevel::Acl;
+            // What a dead proxy has sent runs on servers without a fence: no way back.
+            world.job.wants_back = world.rng.bool();
+        }
         for client in 0..CLIENTS {
             world.queue.put(client as Us, Event::ClientSends { client });
         }
@@ -114,8 +166,9 @@ impl World {
     }
 
     fn plan_faults(&mut self) {
-        if self.rng.u8(..3) == 0 {
-            self.dies_in = Some(STATES[self.rng.usize(..STATES.len())]);
+        while self.dies_in.len() < 3 && self.rng.u8(..3) == 0 {
+            let state = STATES[self.rng.usize(..STATES.len())];
+            self.dies_in.push(state);
         }
         for _ in 0..self.rng.usize(0..5) {
             let at = self.rng.u64(10_000..FAULTS_END);
@@ -156,13 +209,17 @@ impl World {
         self.now < FAULTS_END && self.rng.u8(..100) < 3
     }
 
-    /// Runs to the end: whether it switched, or what was found.
-    pub fn run(mut self) -> Result<bool, String> {
+    /// Runs to the end: the epoch it came to, or what was found.
+    pub fn run(mut self) -> Result<u64, String> {
         while let Some((at, event)) = self.queue.take() {
             if at > END {
                 break;
             }
             self.now = self.now.max(at);
+            if self.is_told && !IN_BULK.contains(&event.name()) {
+                let state = self.job.machine.as_ref().map_or("-", Cutover::name);
+                println!("{at} {state}: {event:?}");
+            }
             if !self.waits_for_proxy(&event) {
                 self.happen(event);
             }
@@ -178,6 +235,7 @@ impl World {
         let proxy = match event {
             Event::ProxyGets { proxy, .. }
             | Event::ProxyAsked { proxy, .. }
+            | Event::RouteTold { proxy, .. }
             | Event::LeaseEnds { proxy, .. } => *proxy,
             Event::ClientSends { client } => client % PROXIES,
             _ => return false,
@@ -205,16 +263,38 @@ impl World {
                 request,
                 reply,
             } => self.proxy_gets(proxy, life, &request, reply),
-            Event::ProxyAsked {
+            Event::ProxyAsked { proxy, asked } => self.proxy_asked(proxy, asked),
+            Event::RouteAsked {
                 proxy,
-                call,
-                incarnation,
-                asked_by,
-                attempt,
-            } => self.proxy_asked(proxy, call, incarnation, (asked_by, attempt)),
+                life,
+                server,
+            } => {
+                let told = Event::RouteTold {
+                    proxy,
+                    life,
+                    server,
+                    refuses: self.servers[server].refuses,
+                    route: self.servers[server].route,
+                };
+                let at = self.now + self.delay();
+                self.queue.put(at, told);
+            }
+            Event::RouteTold {
+                proxy,
+                life,
+                server,
+                refuses,
+                route,
+            } if self.proxies[proxy].life == life && self.proxies[proxy].is_up => {
+                self.route_told(proxy, server, (refuses, route));
+            }
+            Event::RouteTold { .. } => {}
             Event::LeaseEnds { proxy, life, turn } => self.lease_ends(proxy, life, turn),
             Event::ProxyDies { proxy } => self.proxy_dies(proxy),
-            Event::ProxyStarts { proxy } => self.proxies[proxy].start(self.now),
+            Event::ProxyStarts { proxy } => {
+                self.proxies[proxy].start(self.now);
+                self.look_for_route(proxy);
+            }
             Event::ProxyStops { proxy, until } => self.proxies[proxy].stopped_until = until,
             other => self.job_happens(other),
         }
@@ -238,7 +318,8 @@ impl World {
             op,
             key: self.rng.usize(..KEYS),
             is_write: self.rng.u8(..4) > 0,
-            epoch: self.proxies[proxy].record.epoch,
+            epoch: 0,
+            user: 0,
         };
         self.open[client] = Some(op);
         let logged = Logged {
@@ -283,10 +364,11 @@ impl World {
             GateStatus::Open => {}
         }
         request.epoch = proxy.record.epoch;
-        let server = match request.epoch {
-            1 => source_of(request.key),
-            _ => target_of(request.key),
+        request.user = match self.mistake {
+            Mistake::NoEpochUsers => u64::MAX,
+            _ => request.epoch,
         };
+        let server = owner(request.key, request.epoch);
         proxy.in_flight += 1;
         let life = proxy.life;
         let delay = self.delay();
@@ -322,7 +404,10 @@ impl World {
     /// other side has acknowledged. What a dead proxy sent may still run on the old
     /// side: nobody is told of it.
     fn check_write(&mut self, server: usize, request: &Request, is_answered: bool) {
-        let (source, target) = (source_of(request.key), target_of(request.key));
+        let (source, target) = match self.job.way {
+            Way::There => (source_of(request.key), target_of(request.key)),
+            Way::Back => (target_of(request.key), source_of(request.key)),
+        };
         let old = self.servers[source].lists.get(&request.key);
         let old = old.map(Vec::as_slice).unwrap_or_default();
         let new = self.servers[target].lists.get(&request.key);
@@ -352,7 +437,13 @@ impl World {
         match reply {
             Reply::Length(length) => self.client_gets(request.op, Outcome::Length(length)),
             // Definitely not executed.
-            Reply::NoPermission => self.proxies[at].held.push_back(request.clone()),
+            Reply::NoPermission => {
+                let server = owner(request.key, request.epoch);
+                let refused = (server, request.clone(), self.now);
+                self.proxies[at].refused.push_back(refused);
+                let delay = self.delay();
+                self.ask_route(at, server, delay);
+            }
         }
         self.look_at_drain(at);
     }
@@ -361,22 +452,85 @@ impl World {
         let proxy = &mut self.proxies[at];
         let is_drained = proxy.in_flight == 0 || self.mistake == Mistake::HoldIgnored;
         if is_drained && let Some(asked) = proxy.draining.take() {
-            self.answer(at, Call::Hold, asked, Ok(()));
+            self.answer(at, asked, Ok(()));
         }
     }
 
     fn release(&mut self, at: usize) {
-        for request in std::mem::take(&mut self.proxies[at].held) {
+        let refused = std::mem::take(&mut self.proxies[at].refused);
+        let held = std::mem::take(&mut self.proxies[at].held);
+        let refused = refused.into_iter().map(|(_, request, _)| request);
+        for request in refused.chain(held) {
             self.proxy_routes(at, request);
         }
     }
 
-    fn proxy_asked(&mut self, at: usize, call: Call, incarnation: u64, asked: (u32, u64)) {
+    fn ask_route(&mut self, at: usize, server: usize, delay: Us) {
+        if self.proxies[at].asking.insert(server) {
+            let event = Event::RouteAsked {
+                proxy: at,
+                life: self.proxies[at].life,
+                server,
+            };
+            self.queue.put(self.now + delay, event);
+        }
+    }
+
+    /// A proxy that found a switch undecided, or whose lease ended, asks everybody.
+    fn look_for_route(&mut self, at: usize) {
+        if self.proxies[at].gate() == GateStatus::Fenced {
+            for server in 0..SOURCES + TARGETS {
+                self.ask_route(at, server, ASK_AGAIN);
+            }
+        }
+    }
+
+    /// A later route is taken; a refusal that was no fence's is tried again; else the
+    /// server is asked again, until those that wait have waited too long.
+    fn route_told(&mut self, at: usize, server: usize, (refuses, route): (u64, u64)) {
+        self.proxies[at].asking.remove(&server);
+        if route > self.proxies[at].record.epoch && self.proxies[at].adopt(route) {
+            return self.release(at);
+        }
+        let is_fenced = refuses >= self.proxies[at].record.epoch;
+        let refused = std::mem::take(&mut self.proxies[at].refused);
+        for (refused_by, request, since) in refused {
+            if refused_by != server {
+                let kept = (refused_by, request, since);
+                self.proxies[at].refused.push_back(kept);
+            } else if !is_fenced {
+                self.proxy_routes(at, request);
+            } else if self.now > since + REFUSED_MAX {
+                self.client_gets(request.op, Outcome::Refused);
+            } else {
+                let kept = (refused_by, request, since);
+                self.proxies[at].refused.push_back(kept);
+            }
+        }
+        let waits = self.proxies[at].refused.iter().any(|one| one.0 == server);
+        if waits {
+            self.ask_route(at, server, ASK_AGAIN);
+        }
+        self.look_for_route(at);
+    }
+
+    fn proxy_asked(&mut self, at: usize, asked: Asked) {
         if !self.proxies[at].is_up {
             return;
         }
+        let call = asked.call;
         let epoch = self.proxies[at].record.epoch;
-        let done = self.proxies[at].take(call, incarnation, LEASE / 1_000);
+        let heard = match self.mistake {
+            Mistake::IncarnationUnchecked => Asked {
+                incarnation: self.job.incarnation,
+                ..asked
+            },
+            _ => asked,
+        };
+        let done = match (self.mistake, call) {
+            (Mistake::EpochUnchecked, Call::Commit) => self.proxies[at].obey(&heard),
+            _ => self.proxies[at].take(&heard, LEASE / 1_000),
+        };
         if self.proxies[at].record.epoch < epoch {
             self.fault = Some("I6: an epoch went back".to_owned());
         }
@@ -397,7 +551,7 @@ impl World {
                 if answer.is_ok() && call == Call::Arm {
                     self.queue.put(self.now + LEASE, lease);
                 }
-                self.answer(at, call, asked, answer);
+                self.answer(at, asked, answer);
                 if self.proxies[at].gate() == GateStatus::Open {
                     self.proxies[at].draining = None;
                     self.release(at);
@@ -409,8 +563,7 @@ impl World {
     fn answer(
         &mut self,
         at: usize,
-        call: Call,
-        (life, attempt): (u32, u64),
+        asked: Asked,
         answer: Result<(), keyferry::proxy::control::SwitchRefusal>,
     ) {
         if self.is_lost() {
@@ -418,10 +571,10 @@ impl World {
         }
         let when = self.now + self.step_delay();
         let event = Event::JobAnswered {
-            life,
+            life: asked.life,
             proxy: ProxyIndex(at),
-            call,
-            attempt,
+            call: asked.call,
+            attempt: asked.attempt,
             answer,
         };
         self.queue.put(when, event);
@@ -438,9 +591,8 @@ impl World {
                 self.release(at);
             }
             LeaseEnd::Fence => {
-                for request in std::mem::take(&mut self.proxies[at].held) {
-                    self.client_gets(request.op, Outcome::Refused);
-                }
+                self.release(at);
+                self.look_for_route(at);
             }
         }
     }
@@ -462,41 +614,41 @@ impl World {
 
     // The end.
 
-    fn check_end(self) -> Result<bool, String> {
-        let epochs: Vec<u64> = self
-            .proxies
-            .iter()
-            .map(|proxy| proxy.record.epoch)
-            .collect();
-        if epochs.iter().any(|epoch| *epoch != epochs[0]) {
-            return Err(format!("proxies ended at epochs {epochs:?}"));
-        }
-        if self.job.journal == Journaled::Intended || self.job.journal == Journaled::Decided {
+    fn check_end(self) -> Result<u64, String> {
+        let (journal, way) = (self.job.journal, self.job.way);
+        if matches!(journal, Journaled::Intended | Journaled::Decided) {
             return Err(format!("the switch never ended: {:?}", self.job.machine));
         }
-        if (self.job.journal == Journaled::Switched) != (epochs[0] == 2) {
-            return Err(format!(
-                "the job is {:?}, epochs {epochs:?}",
-                self.job.journal
-            ));
-        }
+        let epoch = match journal {
+            Journaled::Ended => way.epoch(),
+            _ => way.epoch() - 1,
+        };
+        let sources = &self.servers[..SOURCES];
+        let all_refuse = |epoch| sources.iter().all(|server| server.refuses >= epoch);
         for (at, proxy) in self.proxies.iter().enumerate() {
-            if proxy.gate() != GateStatus::Open || !proxy.held.is_empty() {
+            // One that nobody has asked for anything since may not know yet; it cannot
+            // use its route.
+            let is_late = proxy.record.epoch == 1 && epoch == 2 && all_refuse(1);
+            if proxy.record.epoch != epoch && !is_late {
+                let ended = proxy.record.epoch;
+                return Err(format!("proxy {at} ended at epoch {ended}, not {epoch}"));
+            }
+            let is_idle = proxy.held.is_empty() && proxy.refused.is_empty();
+            if proxy.gate() != GateStatus::Open || !is_idle {
                 return Err(format!(
                     "proxy {at} ended with a shut gate: {:?}",
                     proxy.switching
                 ));
             }
         }
+        if sources.iter().any(|server| server.refuses >= epoch) {
+            return Err(format!("a source refuses epoch {epoch}, which is in force"));
+        }
         for key in 0..KEYS {
-            let server = match epochs[0] {
-                1 => source_of(key),
-                _ => target_of(key),
-            };
-            let list = self.servers[server].lists.get(&key);
+            let list = self.servers[owner(key, epoch)].lists.get(&key);
             let list = list.map(Vec::as_slice).unwrap_or_default();
             check_key(key, list, &self.log)?;
         }
-        Ok(self.job.journal == Journaled::Switched)
+        Ok(epoch)
     }
 }

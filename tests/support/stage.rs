@@ -66,8 +66,21 @@ impl Stage {
         proxies: usize,
         pool_extra: &str,
     ) -> Stage {
+        let addresses: Vec<_> = servers.iter().map(RedisServer::address).collect();
+        Stage::behind(servers, &addresses, old, new, proxies, pool_extra)
+    }
+
+    /// The same with servers that everybody reaches at these addresses.
+    pub fn behind(
+        servers: Vec<RedisServer>,
+        addresses: &[String],
+        old: &Shape<'_>,
+        new: &Shape<'_>,
+        proxies: usize,
+        pool_extra: &str,
+    ) -> Stage {
         let layout = |shape: &Shape<'_>| {
-            let addresses: Vec<_> = shape.2.iter().map(|at| servers[*at].address()).collect();
+            let addresses: Vec<_> = shape.2.iter().map(|at| &addresses[*at]).collect();
             let mut layout = LayoutText::new(shape.0, shape.1, &addresses);
             for (shard, number) in layout.shards.iter_mut().zip(shape.2) {
                 shard.name = format!("s{number}");

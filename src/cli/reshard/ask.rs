@@ -194,15 +194,32 @@ pub fn give_up(args: &TellArgs, verb: Verb) -> ExitStatus {
         match ask(dir, verb).await? {
             Some(answer) => Ok(print_answer(&answer, args.json)),
             None => {
-                if Logins::in_dir(dir.path()).exists() {
+                let is_over = history.state.is_over();
+                let left_users = Logins::in_dir(dir.path()).exists();
+                if left_users || (history.was_tried() && !is_over) {
                     let (upstream, token) = settings(args.place.config(), &history.planned.pool)?;
-                    check_can_give_up(&history, verb)?;
+                    if !is_over {
+                        check_can_give_up(&history, verb)?;
+                    }
                     clear_up_as(&history, dir, &upstream, token).await?;
+                }
+                if is_over && left_users {
+                    return Ok(cleared());
                 }
                 give_up_journal(&spot, verb)
             }
         }
     })
+}
+
+/// A job that is over, whose late proxies had kept its users on the servers.
+fn cleared() -> ExitStatus {
+    let mut out = stdout();
+    let written = writeln!(
+        out,
+        "the job is over already; what it left was looked after"
+    );
+    finish(out, written, ExitStatus::Done)
 }
 
 /// No process runs the job: its journal is all there is to end.

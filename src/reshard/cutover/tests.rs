@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::reshard::fencing::Remains;
+use crate::reshard::moving::MarkerApplied;
 use crate::reshard::recovery::{ProxyView, Recovery, recovery_of};
 
 const PROXIES: Proxies = Proxies(2);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::cutting::Cutting;
 use super::ends::Aborting;
 use super::{
     AbortReason, Action, Call, CallFailure, Crew, Cutover, Entry, Event, Misstep, ProxyIndex, Step,
@@ -28,6 +29,23 @@ impl Waiting {
             call,
         };
         if waiting.crew.lets_late() {
+            out.push(Action::StartPatience(waiting.step_name()));
+        }
+        waiting.go_on(out)
+    }
+
+    /// All were asked to arm while the cut was made.
+    pub(super) fn armed_but_for(
+        crew: Crew,
+        unanswered: BTreeSet<ProxyIndex>,
+        out: &mut Vec<Action>,
+    ) -> Cutover {
+        let waiting = Self {
+            unanswered,
+            crew,
+            call: Call::Arm,
+        };
+        if waiting.crew.lets_late() && !waiting.unanswered.is_empty() {
             out.push(Action::StartPatience(waiting.step_name()));
         }
         waiting.go_on(out)
@@ -85,7 +103,7 @@ impl Waiting {
             Call::Stage if self.crew.on_time().next().is_none() => {
                 self.back(AbortReason::Nobody, out)
             }
-            Call::Hold => Cutover::cut(self.crew, out),
+            Call::Hold => Cutting::begin(self.crew, out),
             Call::Arm => {
                 out.push(Action::Record(Entry::Decision));
                 Cutover::Deciding(self.crew)

@@ -219,16 +219,15 @@ pub(super) async fn end_connections(
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<Ended, MoveError> {
     const STEP: &str = "end connections of an earlier run";
-    let list = link.ask(STEP, &[b"CLIENT", b"LIST"]).await?;
+    let list = link.allowed(STEP, &[b"CLIENT", b"LIST"]).await?;
     let Some(list) = list.as_bytes() else {
         return Ok(Ended::Unknown);
     };
     let mut ended = Ended::Surely;
     for id in ids_named(&String::from_utf8_lossy(list), is_wanted) {
         // One that is gone by now is as good.
-        let killed = link
-            .ask(STEP, &[b"CLIENT", b"KILL", b"ID", id.as_bytes()])
-            .await?;
+        let kill: [&[u8]; 4] = [b"CLIENT", b"KILL", b"ID", id.as_bytes()];
+        let killed = link.allowed(STEP, &kill).await?;
         if let Value::Error(_) = killed {
             ended = Ended::Unknown;
         }

@@ -219,6 +219,18 @@ pub enum MoveError {
         /// What its checkpoint says.
         what: String,
     },
+    /// A target refused something, and may have applied what came behind it.
+    #[error(
+        "target {target} may have applied what came after a command from {source_server} that it refused: start the job again, which copies anew; {why}"
+    )]
+    TargetAhead {
+        /// The target's address.
+        target: ShardAddress,
+        /// The source whose data it was.
+        source_server: ShardAddress,
+        /// The refusal.
+        why: String,
+    },
     /// A value of a snapshot breaks its format.
     #[error("source {source_server}: the value of `{}` (db {db}) cannot be read: {cause}", KeyText(.key))]
     Malformed {
@@ -291,9 +303,11 @@ pub enum MoveError {
         /// How long we waited.
         waited_ms: u64,
     },
-    /// The stream of a source was lost for good, so it is copied anew: what was
-    /// asked of its old stream has no answer.
-    #[error("source {source_server} could not go on where its stream was left and is copied anew")]
+    /// What was asked of a source's stream has no answer: it was lost for good, so
+    /// that the source is copied anew, or a promoted replica goes on with it.
+    #[error(
+        "source {source_server}: what was asked of its stream was lost: it is copied anew, or another server took its place"
+    )]
     Restarted {
         /// The source's address.
         source_server: ShardAddress,
@@ -348,6 +362,7 @@ impl MoveError {
             MoveError::Link { .. }
             | MoveError::LaneLost { .. }
             | MoveError::TargetForgot { .. }
+            | MoveError::TargetAhead { .. }
             | MoveError::MarkerLate { .. }
             | MoveError::KeeperLate { .. }
             | MoveError::Restarted { .. }
@@ -362,6 +377,16 @@ impl MoveError {
             }
             _ => Retry::AfterRepair,
         }
+    }
+
+    /// Whether what targets hold may be gone on with at their checkpoints by a run
+    /// after this error; after others only a new copy is to be trusted.
+    pub fn keeps_checkpoints(&self) -> bool {
+        let is_distrusted = matches!(
+            self,
+            MoveError::TargetForgot { .. } | MoveError::TargetAhead { .. }
+        );
+        self.is_refusal() || (self.retry() == Retry::RunAgain && !is_distrusted)
     }
 
     /// True when a source was out of reach, far behind, or began anew: what failed can be done
@@ -462,6 +487,43 @@ mod tests {
         ] {
             let text = passing.to_string();
             assert_eq!(retry(passing), Retry::RunAgain, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_passes_and_leaves_targets_as_they_were_told_keeps_checkpoints() {
+        let server = || -> ShardAddress { "s:1".parse().unwrap() };
+        let refused = |reply: &str| MoveError::TargetRefused {
+            at: Box::new(KeyAt {
+                db: 0,
+                key: b"k".to_vec(),
+                server: server(),
+            }),
+            source_server: server(),
+            command: "SET".to_owned(),
+            reply: reply.to_owned(),
+        };
+        let (target, source_server) = (server(), server());
+        let forgot = MoveError::TargetForgot {
+            target,
+            source_server,
+            what: "it is empty".to_owned(),
+        };
+        let ahead = MoveError::TargetAhead {
+            target: server(),
+            source_server: server(),
+            why: refused("OOM").to_string(),
+        };
+        let lost = MoveError::LaneLost {
+            target: server(),
+            source_server: server(),
+            what: "closed".to_owned(),
+        };
+        for keeping in [refused("OOM"), refused("LOADING"), lost, MoveError::Stopped] {
+            assert!(keeping.keeps_checkpoints(), "{keeping}");
+        }
+        for other in [forgot, ahead, refused("WRONGTYPE")] {
+            assert!(!other.keeps_checkpoints(), "{other}");
         }
     }
 

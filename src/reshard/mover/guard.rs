@@ -26,9 +26,10 @@
 //! Nothing stays too long by it: a source sends DEL for each key that ends, and a
 //! cut is not through before every time is exact.
 
+mod recalled;
+mod stance;
+
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -39,8 +40,12 @@ use super::compare::State;
 use super::config::{TARGET_PATIENCE_MS_MAX, TARGET_SILENCE_MS_MAX};
 use super::far::{Far, Full};
 use super::placement::TargetIndex;
+use super::present::Present;
 use super::route::{Args, copy_db};
 use super::times::{Time, fields_end_at_ms, is};
+
+pub(super) use recalled::Spoken;
+pub(super) use stance::Stance;
 
 /// How much later than its time a guarded key ends on its target.
 pub(super) const GUARD_MS: i64 = 7 * 24 * 3_600_000;
@@ -70,35 +75,6 @@ const _: () = assert!(
     PREPARED_MS as u64 >= 2 * PREPARED_LAG_MS_MAX,
     "two samples of the lag cover any command"
 );
-
-/// Which preparation for a cut is in force; shared with the mover.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Stance(Arc<Numbers>);
-
-#[derive(Debug, Default)]
-struct Numbers {
-    last: AtomicU64,
-    /// 0: none.
-    in_force: AtomicU64,
-}
-
-impl Stance {
-    /// A new preparation is in force; its number.
-    pub(super) fn prepare(&self) -> u64 {
-        let number = self.0.last.fetch_add(1, Ordering::AcqRel) + 1;
-        self.0.in_force.store(number, Ordering::Release);
-        number
-    }
-
-    /// None is.
-    pub(super) fn relax(&self) {
-        self.0.in_force.store(0, Ordering::Release);
-    }
-
-    fn in_force(&self) -> u64 {
-        self.0.in_force.load(Ordering::Acquire)
-    }
-}
 
 /// What the horizon shrinks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +126,9 @@ pub(super) struct Guard {
     far: Far,
     /// Of hashes, by the field that ends first.
     fields: Far,
+    /// What targets have, while a stream is taken up that was left; `None` from the
+    /// first settling on.
+    present: Option<Present>,
     touched: Vec<(u32, Bytes)>,
     unguarded: u64,
 }
@@ -167,6 +146,7 @@ impl Guard {
             keys_max: GUARDED_KEYS_MAX,
             far: Far::new(),
             fields: Far::new(),
+            present: None,
             touched: Vec::new(),
             unguarded: 0,
         }
@@ -219,7 +199,12 @@ impl Guard {
     /// Shrinks the horizon; the keys whose times are to be read.
     pub(super) fn shrink(&mut self, to: Shrink) -> Guarded {
         match to {
-            Shrink::Following => self.horizon_ms = FOLLOWING_MS,
+            Shrink::Following => {
+                self.horizon_ms = FOLLOWING_MS;
+                // What ended while nobody followed was either touched since, and read
+                // again, or has ended on the source, too.
+                self.present = None;
+            }
             Shrink::Prepared(number) if self.stance.in_force() == number => self.prepared = number,
             // It was taken back meanwhile.
             Shrink::Prepared(_) => return Guarded::new(),
@@ -251,6 +236,13 @@ impl Guard {
 
     /// Whether a target may have ended the key before a command on it arrives.
     pub(super) fn is_ending(&self, db: u32, key: &[u8], now_ms: impl Fn() -> i64) -> bool {
+        if self
+            .present
+            .as_ref()
+            .is_some_and(|known| !known.has(db, key))
+        {
+            return true;
+        }
         let margin_ms = self.horizon_ms().max(PREPARED_MS);
         let of_key = self.far.get(db, key);
         let first = of_key.into_iter().chain(self.fields.get(db, key)).min();
@@ -266,6 +258,7 @@ impl Guard {
         now_ms: i64,
     ) -> Option<i64> {
         self.forget(db, key);
+        self.arrives(db, key);
         at_ms.map(|at| self.guarded_time((db, key), target, at, now_ms))
     }
 
@@ -306,14 +299,11 @@ impl Guard {
         }
     }
 
-    /// A key that an earlier run may have guarded.
-    pub(super) fn recall(&mut self, db: u32, key: &[u8], target: TargetIndex) {
-        self.remember(db, key, target);
-    }
-
-    /// One that its target has with this time.
-    pub(super) fn recall_exact(&mut self, db: u32, key: &[u8], at_ms: i64) {
-        self.know(db, key, at_ms);
+    /// What its target has of the key is what the stream says of it.
+    fn arrives(&mut self, db: u32, key: &[u8]) {
+        if let Some(present) = &mut self.present {
+            present.add(db, key);
+        }
     }
 
     /// The key is gone, or does not end any more.
@@ -346,6 +336,7 @@ impl Guard {
             return None;
         }
         let key = args.arg(1);
+        self.arrives(db, key);
         if self.prepared != 0 {
             for index in 1..args.len() {
                 self.touch(db, args.arg(index), &now_ms);

@@ -164,7 +164,14 @@ impl Lane {
             let why = match self.carry(queue, &mut stop).await {
                 Ok(()) => return Ok(()),
                 Err(Trouble::Lost(why)) => why,
-                Err(Trouble::Job(error)) => return Err(error),
+                Err(Trouble::Job(error)) => {
+                    let is_last = tokio::select! {
+                        biased;
+                        _ = stop.wait_for(|stop| *stop) => false,
+                        is_last = self.is_last(&error) => is_last,
+                    };
+                    return Err(if is_last { error } else { self.ahead(&error) });
+                }
             };
             tracing::warn!(
                 source = %self.judge.names.source, target = %self.judge.names.target, why,
@@ -262,6 +269,23 @@ impl Lane {
         );
         self.settle();
         Ok(())
+    }
+
+    /// Whether the target has applied nothing of what was sent behind a batch that it
+    /// refused for now, whose checkpoint would tell of the refused one, too.
+    async fn is_last(&self, error: &MoveError) -> bool {
+        let mut unanswered = self.flights.iter();
+        let refused = unanswered.find_map(|flight| flight.carriage.sequence());
+        let (MoveError::TargetRefused { .. }, true, Some(refused)) =
+            (error, error.keeps_checkpoints(), refused)
+        else {
+            return true;
+        };
+        let lost = self.lost("a request was refused".to_owned());
+        match self.dialer.again(lost).await {
+            Ok((_, Some(found))) => found.at.is_none() || found.sequence < refused,
+            Ok((_, None)) | Err(_) => false,
+        }
     }
 
     fn ping(&mut self) {
@@ -382,6 +406,14 @@ impl Lane {
             target: self.judge.names.target.clone(),
             source_server: self.judge.names.source.clone(),
             what,
+        }
+    }
+
+    fn ahead(&self, error: &MoveError) -> MoveError {
+        MoveError::TargetAhead {
+            target: self.judge.names.target.clone(),
+            source_server: self.judge.names.source.clone(),
+            why: error.to_string(),
         }
     }
 

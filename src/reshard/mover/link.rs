@@ -189,6 +189,21 @@ impl Link {
         self.read(step).await
     }
 
+    /// One request that a server may not allow us: that is a value, an error that
+    /// passes is none.
+    pub(super) async fn allowed(
+        &mut self,
+        step: &'static str,
+        args: &[&[u8]],
+    ) -> Result<Value, MoveError> {
+        match self.ask(step, args).await? {
+            Value::Error(text) if is_passing(&String::from_utf8_lossy(&text)) => {
+                Err(self.answered(step, &text))
+            }
+            value => Ok(value),
+        }
+    }
+
     /// One request that must succeed.
     pub(super) async fn call(
         &mut self,

@@ -66,6 +66,8 @@ pub(super) enum Expected {
     Rescanned { db: u32, met: oneshot::Sender<()> },
     /// All times are right: the source is followed.
     Settled,
+    /// Those that the cut of this number asked for are set.
+    Exact { number: u64 },
 }
 
 /// What the source task knows of keys that are read at a marker.

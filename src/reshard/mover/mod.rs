@@ -42,6 +42,7 @@ mod pace;
 mod pending;
 mod placement;
 mod preflight;
+mod present;
 mod progress;
 mod proof;
 mod publisher;

@@ -122,7 +122,12 @@ impl Pending {
 
     /// Whether all keys of a database are to be read again.
     pub(super) fn is_rescanning(&self, db: u32) -> bool {
-        self.table().rescans.contains(&db)
+        !self.is_empty() && self.table().rescans.contains(&db)
+    }
+
+    /// Whether that is so of any.
+    pub(super) fn is_listing(&self) -> bool {
+        !self.is_empty() && !self.table().rescans.is_empty()
     }
 
     /// The database to be listed next.

@@ -54,7 +54,8 @@ pub(super) enum Doubt {
     None,
     /// It is pending (`pending`): what it has is old.
     Pending,
-    /// Its time comes soon, and it may have ended there before the command arrives.
+    /// It may not be there: its time comes soon, or was not known, and it may have
+    /// ended there before the command arrives; or its database is listed again.
     Ending,
 }
 

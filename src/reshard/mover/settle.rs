@@ -4,7 +4,7 @@
 //! ```text
 //! Drained   barrier comes back fast -> horizon 15 min -> times as of markers -> Settled
 //! Prepare                              horizon 2 s    -> times as of markers -> told
-//! Exact     at a cut: the few keys that are left      -> times as of markers
+//! Exact     at a cut: the few keys that are left      -> times as of markers -> told, asked again for more
 //! ```
 //!
 //! The times are read from the source together with a marker, and set on the
@@ -42,7 +42,7 @@ pub(super) enum Ask {
         done: oneshot::Sender<()>,
     },
     /// A cut was met: these are left.
-    Exact(Guarded),
+    Exact { number: u64, guarded: Guarded },
 }
 
 /// What the settling of one source needs.
@@ -97,7 +97,10 @@ impl Settler {
                 let _ = done.send(());
                 Ok(())
             }
-            Ask::Exact(guarded) => self.set_all(guarded).await,
+            Ask::Exact { number, guarded } => {
+                self.set_all(guarded).await?;
+                self.say(Expected::Exact { number }).await
+            }
         }
     }
 
@@ -188,7 +191,9 @@ impl Settler {
         let names: Vec<&Bytes> = keys.iter().map(|(key, _)| key).collect();
         let depth = Depth::Presence;
         let seen = read_at_marker(&mut self.link, &names, &message, depth, clock).await?;
-        // The source task waits for them at the marker, unless its stream is lost.
-        ready.send(seen).map_err(|_| self.restarted())
+        // The source task waits for them at the marker, unless its stream is lost,
+        // which the next marker tells, or they come too late: then they stay guarded.
+        let _ = ready.send(seen);
+        Ok(())
     }
 }

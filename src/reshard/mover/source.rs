@@ -129,8 +129,7 @@ struct Source {
     spanning_told: bool,
     /// A cut that is not through.
     cut: Option<Cut>,
-    /// Barriers of the snapshot's end that are still to pass.
-    draining: Option<(mpsc::Receiver<()>, usize)>,
+    draining: Draining,
     guard: Guard,
     lag: Lag,
     /// When the source had nothing more to say, last: what came later is newer.
@@ -138,6 +137,19 @@ struct Source {
     /// How often it began anew.
     restarts: u64,
     scratch: Vec<KeyArg>,
+}
+
+/// What is left to do between the end of the snapshot and `Following`.
+#[derive(Debug)]
+enum Draining {
+    /// Nothing: it is over, or has not begun.
+    Nothing,
+    /// So many barriers of the snapshot's end are still to pass.
+    Lanes(mpsc::Receiver<()>, usize),
+    /// The settler is to be told.
+    ToSettle,
+    /// It was told, and says at a marker when it is done.
+    Settling,
 }
 
 /// Where the stream is in a MULTI block of its source.
@@ -186,7 +198,7 @@ pub(super) async fn follow(
         spanning: BTreeMap::new(),
         spanning_told: false,
         cut: None,
-        draining: None,
+        draining: Draining::Nothing,
         restarts: 0,
         guard,
         lag: Lag::default(),
@@ -259,10 +271,13 @@ impl Source {
             TapEvent::Part { bytes, last } => self.on_part(&bytes, last).await?,
             TapEvent::Continue { replid } => {
                 // The stream just goes on; a promoted replica gives it another name.
+                let is_promoted = *replid != *self.replid;
                 self.replid = replid.into();
                 if self.phase == Phase::Connecting {
                     self.recall_all().await?;
                     self.on_snapshot_applied().await?;
+                } else if is_promoted {
+                    self.forget_markers();
                 }
             }
             // Module data outside keys are not carried.
@@ -290,10 +305,13 @@ impl Source {
 
     /// Where the stream could be gone on with after a flush now.
     fn resumable_at(&self) -> Option<StreamAt> {
-        // What was passed over for a pending key is not in the lanes.
+        // What was passed over for a pending key is not in the lanes, but noted there
+        // (`noting`); only the keys that a listing finds are not, nor those that no
+        // target holds.
         let whole = self.phase >= Phase::Draining
             && self.unit == Unit::Outside
-            && self.parts.pending.is_empty();
+            && !self.parts.pending.is_listing()
+            && !self.parts.shortfalls.any_unheld();
         self.reached
             .clone()
             .filter(|_| whole && self.feed.has_stream())
@@ -344,7 +362,7 @@ impl Source {
         let lanes = self.parts.queues.len();
         let (passed, draining) = mpsc::channel(lanes.max(1));
         self.barrier(&passed);
-        self.draining = Some((draining, lanes));
+        self.draining = Draining::Lanes(draining, lanes);
         self.flush_all().await
     }
 
@@ -372,21 +390,7 @@ impl Source {
                 self.flush(queue.target).await?;
             }
         }
-        if let Some((passed, left)) = &mut self.draining {
-            while *left > 0 && passed.try_recv().is_ok() {
-                *left -= 1;
-            }
-            if *left == 0 {
-                self.draining = None;
-                if self.feed.needs_guard() {
-                    // A settler that ended has its own reason; one that was told and
-                    // has not looked yet need not be told twice.
-                    let _ = self.parts.settler.try_send(Ask::Drained);
-                } else {
-                    self.phase = Phase::Following;
-                }
-            }
-        }
+        self.drain();
         self.look_at_lag();
         if self.phase >= Phase::Draining {
             self.feed
@@ -394,6 +398,32 @@ impl Source {
         }
         self.show();
         Ok(())
+    }
+
+    fn drain(&mut self) {
+        if let Draining::Lanes(passed, left) = &mut self.draining {
+            while *left > 0 && passed.try_recv().is_ok() {
+                *left -= 1;
+            }
+            if *left > 0 {
+                return;
+            }
+            if self.feed.needs_guard() {
+                self.draining = Draining::ToSettle;
+            } else {
+                self.follow_from_here();
+            }
+        }
+        // One that ended has its own reason; one that has no room is asked again.
+        if matches!(self.draining, Draining::ToSettle)
+            && self.parts.settler.try_send(Ask::Drained).is_ok()
+        {
+            self.draining = Draining::Settling;
+        }
+    }
+
+    fn follow_from_here(&mut self) {
+        (self.phase, self.draining) = (Phase::Following, Draining::Nothing);
     }
 
     fn show(&mut self) {

@@ -204,6 +204,7 @@ impl Runner {
                 proof: clean.sources().to_vec(),
             };
             self.record(record)?;
+            self.record_refreshes()?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::reshard::ending::Ending;
 use crate::reshard::fakes::{FakeData, FakeProxy, Fault};
 use crate::reshard::fence::{FenceChoice, FenceLevel};
 use crate::reshard::job::Job;
+use crate::reshard::mover::Begin;
 use crate::reshard::prepare::{AUTO_TRIES_MAX, Prepared, StartRequest, SwitchMode, prepare};
 use crate::reshard::proxies::GateView;
 use crate::reshard::record::{Copied, PlannedJob, StreamPosition};
@@ -314,9 +315,31 @@ async fn a_target_that_dies_after_the_marker_leaves_everything_on_the_old_route(
     let error = world.run().await.unwrap_err();
     assert!(matches!(error, JobError::Move(_)), "{error}");
     world.assert_all_at(4);
-    assert_eq!(world.state(), "failed");
+    // It passes: the next run goes on where this one was.
+    assert_eq!(world.state(), "following");
     let calls = world.proxies[0].state().calls.clone();
     assert!(!calls.contains(&"commit".to_owned()), "{calls:?}");
+    world.data.seen().fails_after_cut.store(false, SeqCst);
+    world.run().await.unwrap();
+    world.assert_all_at(5);
+    let begun = world.data.seen().begun.lock().unwrap().clone();
+    let begun: Vec<Begin> = begun.into_iter().map(|(begin, ..)| begin).collect();
+    assert_eq!(begun, [Begin::Copy, Begin::Resume]);
+}
+
+#[tokio::test]
+async fn an_error_that_leaves_nothing_to_be_trusted_makes_the_next_run_copy_anew() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().fails_after_cut.store(true, SeqCst);
+    world.data.seen().forgets.store(true, SeqCst);
+    let error = world.run().await.unwrap_err();
+    assert_eq!(error.ending(), Ending::Temporary);
+    assert_eq!(world.state(), "failed");
+    world.data.seen().fails_after_cut.store(false, SeqCst);
+    world.run().await.unwrap();
+    let begun = world.data.seen().begun.lock().unwrap().clone();
+    let begun: Vec<Begin> = begun.into_iter().map(|(begin, ..)| begin).collect();
+    assert_eq!(begun, [Begin::Copy, Begin::Copy]);
 }
 
 #[tokio::test]
@@ -637,6 +660,43 @@ async fn died_before_its_decision_goes_back_and_copies_again() {
     assert!(world.data.seen().resumed.load(SeqCst));
     let calls = world.proxies[0].state().calls.clone();
     assert_eq!(calls, ["abort", "stage", "hold", "arm", "commit"]);
+}
+
+/// A proxy that was not told of an abort is told when the job is given up.
+#[tokio::test]
+async fn a_stage_that_is_left_is_aborted_when_the_job_is_given_up() {
+    let mut world = World::new(SwitchMode::Manual).await;
+    world.options.hold = Duration::from_millis(100);
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    world.data.seen().marker_is_lost.store(true, SeqCst);
+    assert_eq!(job.ask(Verb::Switch).await.ending, Ending::Temporary);
+    job.until("verified", "ready").await;
+    let name = world.state_dir().history().unwrap().unwrap().planned.job;
+    world.proxies[1].pend(&name, 5, layout(3).spec(), GateView::Fenced);
+    assert_eq!(job.ask(Verb::Cancel).await.ending, Ending::Done);
+    job.ended.await.unwrap().unwrap_err();
+    world.assert_all_at(4);
+}
+
+/// Half of `--hold` is the most that a hold takes while nothing is fenced.
+#[tokio::test]
+async fn a_hold_that_drags_on_is_taken_back_before_the_deadline() {
+    let mut world = World::new(SwitchMode::Manual).await;
+    world.options.hold = Duration::from_secs(2);
+    let mut job = world.spawn().await;
+    job.until("verified", "ready").await;
+    world.proxies[0].fail("hold", Fault::Silent);
+    let answer = job.ask(Verb::Switch).await;
+    assert_eq!(answer.ending, Ending::Temporary);
+    assert!(
+        answer.message.contains("half of --hold"),
+        "{}",
+        answer.message
+    );
+    world.assert_all_at(4);
+    job.ask(Verb::Cancel).await;
+    job.ended.await.unwrap().unwrap_err();
 }
 
 #[tokio::test]

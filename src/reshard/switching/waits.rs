@@ -208,6 +208,11 @@ impl<'m> Waits<'m> {
                 event = fleet.next() => return Some(event),
                 raised = until_done(&mut self.fence) => {
                     self.fence = None;
+                    // While the marker is on its way. Nobody waits for it: an answer
+                    // that comes too late is asked for again after the switch.
+                    self.bypass = self.fences.map(|fences| -> Wait<'m, _> {
+                        Box::pin(fences.bypassing(BEHIND_THE_FENCE_S))
+                    });
                     return Some(match raised {
                         Ok(()) => Event::Fenced,
                         Err(error) => Event::FenceFailed(error.to_string()),
@@ -218,11 +223,6 @@ impl<'m> Waits<'m> {
                     match report {
                         Ok((report, positions)) => {
                             self.positions = positions;
-                            // Nobody waits for it: an answer that comes too late is
-                            // asked for again after the switch.
-                            self.bypass = self.fences.map(|fences| -> Wait<'m, _> {
-                                Box::pin(fences.bypassing(BEHIND_THE_FENCE_S))
-                            });
                             self.applied = Some(MarkerApplied::of(&report));
                         }
                         Err(error) => return Some(Event::MarkerFailed(error.to_string())),

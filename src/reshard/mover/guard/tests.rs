@@ -226,3 +226,42 @@ fn hashes_end_when_their_first_field_does() {
     rewrite(&mut guard, &format!("HPEXPIREAT h {later} FIELDS 1 f"));
     assert!(is_ending(&guard, "h", NOW));
 }
+
+#[test]
+fn of_keys_that_are_recalled_only_those_within_the_guard_may_be_guarded() {
+    let mut guard = guard();
+    guard.begin_recall();
+    let day = 24 * 3_600_000;
+    for (key, left_ms) in [
+        ("endless", None),
+        ("soon", Some(day)),
+        ("guarded", Some(7 * day)),
+        ("far", Some(30 * day)),
+    ] {
+        guard.recall((0, key.as_bytes()), TARGET, (left_ms, NOW), Spoken::Moments);
+    }
+    assert_eq!(names(&guard), [(0, "guarded".to_owned())]);
+    assert!(is_ending(&guard, "far", NOW + 30 * day - 1000));
+    let far = (0, &b"far"[..]);
+    guard.recall(far, TARGET, (Some(30 * day), NOW), Spoken::Spans);
+    assert!(
+        guard.guards(0, b"far"),
+        "such a source may have said it late"
+    );
+}
+
+#[test]
+fn what_is_not_on_targets_when_a_stream_is_taken_up_may_have_ended() {
+    let mut guard = guard();
+    assert!(!is_ending(&guard, "k", NOW), "a copy brings every key");
+    guard.begin_recall();
+    let recalled = (0, &b"there"[..]);
+    guard.recall(recalled, TARGET, (None, NOW), Spoken::Moments);
+    assert!(is_ending(&guard, "k", NOW) && !is_ending(&guard, "there", NOW));
+    guard.time_of((0, b"k"), TARGET, None, NOW);
+    rewrite(&mut guard, "SET l v");
+    assert!(!is_ending(&guard, "k", NOW) && !is_ending(&guard, "l", NOW));
+    assert!(is_ending(&guard, "m", NOW));
+    guard.shrink(Shrink::Following);
+    assert!(!is_ending(&guard, "m", NOW));
+}

@@ -62,7 +62,7 @@ impl Dialer {
         let mut ended = end_connections(&mut link, is_ours).await?;
         let name = self.name.as_bytes();
         let named = link
-            .ask("name the connection", &[b"CLIENT", b"SETNAME", name])
+            .allowed("name the connection", &[b"CLIENT", b"SETNAME", name])
             .await?;
         if let Value::Error(_) = named {
             ended = Ended::Unknown;

@@ -28,7 +28,7 @@ use super::{Source, Unit};
 pub(super) struct Cut {
     number: u64,
     passed: mpsc::Sender<()>,
-    /// The times of what is guarded were asked for.
+    /// The times of what is guarded are asked for, and not set yet.
     asked: bool,
 }
 
@@ -92,20 +92,21 @@ impl Source {
                 return Ok(());
             }
             if guarded > CUT_KEYS_MAX {
-                return self.refuse_cut(MoveError::TooManyEnding {
+                self.refuse_cut(MoveError::TooManyEnding {
                     source_server: self.parts.address.clone(),
                     count: guarded,
                     max: CUT_KEYS_MAX,
                 });
+                return Ok(());
             }
             if guarded > 0 {
                 if !cut.asked {
+                    let ask = Ask::Exact {
+                        number: cut.number,
+                        guarded: self.guard.guarded(),
+                    };
                     // It is full of what comes before.
-                    cut.asked = self
-                        .parts
-                        .settler
-                        .try_send(Ask::Exact(self.guard.guarded()))
-                        .is_ok();
+                    cut.asked = self.parts.settler.try_send(ask).is_ok();
                 }
                 return Ok(());
             }
@@ -113,11 +114,12 @@ impl Source {
             self.look_at_lag();
             let lag_ms = u64::try_from(self.lag.longest.as_millis()).unwrap_or(u64::MAX);
             if self.guard.is_prepared() && lag_ms > PREPARED_LAG_MS_MAX {
-                return self.refuse_cut(MoveError::TooFarBehind {
+                self.refuse_cut(MoveError::TooFarBehind {
                     source_server: self.parts.address.clone(),
                     lag_ms,
                     max_ms: PREPARED_LAG_MS_MAX,
                 });
+                return Ok(());
             }
         }
         let Some(Cut { number, passed, .. }) = self.cut.take() else {
@@ -135,11 +137,18 @@ impl Source {
     }
 
     /// Whoever waits for it learns why.
-    fn refuse_cut(&mut self, why: MoveError) -> Result<(), MoveError> {
+    pub(super) fn refuse_cut(&mut self, why: MoveError) {
         self.guard.set_cut(false);
         self.parts.board.refuse_cut(why);
         self.cut = None;
-        Ok(())
+    }
+
+    /// The times that a cut asked for are set: what is guarded now turned up since,
+    /// or its time could not be read.
+    pub(super) fn on_exact(&mut self, number: u64) {
+        if let Some(cut) = self.cut.as_mut().filter(|cut| cut.number == number) {
+            cut.asked = false;
+        }
     }
 
     /// After a preparation that came to nothing.

@@ -12,7 +12,6 @@ use super::super::error::{MoveError, Unfollowable};
 use super::super::lane::{Op, Reads};
 use super::super::marker::{Expected, MARKER_CHANNEL, Remark, Remarks};
 use super::super::placement::{Place, TargetIndex};
-use super::super::progress::Phase;
 use super::super::queue::LaneQueue;
 use super::super::route::{Args, Because, Doubt, Part, Route, name_and_keys, route};
 use super::super::shortfall::Short;
@@ -40,6 +39,9 @@ impl Source {
     /// would refuse all of that.
     async fn set_apart(&mut self) -> Result<(), MoveError> {
         if self.parts.queues.iter().any(LaneQueue::holds_once) {
+            if self.unit == Unit::Inside {
+                self.unit = Unit::Broken;
+            }
             self.flush_all().await?;
         }
         Ok(())
@@ -109,6 +111,8 @@ impl Source {
         let (parts, guard) = (&self.parts, &self.guard);
         let doubt = |db: u32, key: &[u8]| match parts.pending.has(db, key) {
             true => Doubt::Pending,
+            // Its target has lost it, and gets it back only once it is listed.
+            false if parts.pending.is_rescanning(db) => Doubt::Ending,
             false if guard.is_ending(db, key, unix_ms) => Doubt::Ending,
             false => Doubt::None,
         };
@@ -368,7 +372,8 @@ impl Source {
             Expected::Rescanned { db, met } => self.on_rescanned(db, met)?,
             Expected::Shrink { to, guarded } => self.shrink(to, guarded),
             Expected::Times { db, keys, times } => self.on_times(db, keys, times).await?,
-            Expected::Settled => self.phase = Phase::Following,
+            Expected::Settled => self.follow_from_here(),
+            Expected::Exact { number } => self.on_exact(number),
         }
         self.flush_all().await
     }

@@ -6,7 +6,8 @@
 //! told (row, board) -> lanes empty -> its keys removed on every target -> Snapshot
 //! ```
 //!
-//! The other sources go on. Invariant: nothing is removed while a request of
+//! A source whose stream is gone on with by a promoted replica only forgets the
+//! markers that are under way. The other sources go on. Invariant: nothing is removed while a request of
 //! the old history is under way.
 
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use super::super::placement::TargetIndex;
 use super::super::progress::Phase;
 use super::super::removal::remove_keys;
 use super::flushing::Emptied;
-use super::{Source, Unit};
+use super::{Draining, Source, Unit};
 
 impl Source {
     /// A snapshot begins: what the targets hold of an older one goes first.
@@ -58,7 +59,7 @@ impl Source {
         tracing::info!(source = %self.parts.address, removed, "its old copy is gone");
         self.guard.begin_anew();
 
-        self.draining = None;
+        self.draining = Draining::Nothing;
         (self.scanned, self.sent, self.expired, self.by_commands) = (0, 0, 0, 0);
         self.bytes = 0;
         for meter in &self.parts.meters {
@@ -67,6 +68,22 @@ impl Source {
         self.snapshot_at_ms = None;
         self.parts.shortfalls.forget();
         Ok(())
+    }
+
+    /// A replica that was promoted goes on with the stream, and may never have had
+    /// the markers that its master was given: whoever waits for one sends it again.
+    pub(super) fn forget_markers(&mut self) {
+        tracing::info!(source = %self.parts.address, "another server took its place and goes on with its stream");
+        self.parts.board.clear();
+        if self.cut.is_some() {
+            // What keeps clients off the old master is not in the new one.
+            self.refuse_cut(MoveError::Restarted {
+                source_server: self.parts.address.clone(),
+            });
+        }
+        if matches!(self.draining, Draining::Settling) {
+            self.draining = Draining::ToSettle;
+        }
     }
 
     /// Waits until every lane was answered for all it was given.

@@ -261,3 +261,21 @@ async fn proxies_that_moved_on_leave_no_way_back() {
     assert_eq!(error.ending(), Ending::Guard, "{error}");
     assert!(error.to_string().contains("complete"), "{error}");
 }
+
+/// A switched job has nothing to fear of a proxy that is away.
+#[tokio::test]
+async fn a_dead_proxy_does_not_keep_the_way_back_from_being_taken_up() {
+    let mut world = staying().await;
+    let dead: crate::reshard::proxies::ProxyUrl = "http://127.0.0.1:1".parse().unwrap();
+    let alive = std::mem::replace(&mut world.proxies[1].url, dead);
+    world.died_switched(vec![position()]);
+    let mut job = world.spawn().await;
+    job.until("switched", "rollback").await;
+    // But without a fence it is needed for the rollback itself.
+    let answer = job.ask(Verb::Rollback).await;
+    assert_eq!(answer.ending, Ending::Temporary, "{}", answer.message);
+    job.source.request();
+    job.ended.await.unwrap().unwrap_err();
+    assert_eq!(world.state(), "switched");
+    world.proxies[1].url = alive;
+}
