@@ -19,6 +19,7 @@ mod pool;
 mod progress;
 pub(super) mod quantity;
 mod start;
+mod steps;
 
 use std::fmt;
 use std::future::Future;

@@ -383,6 +383,14 @@ fn starting_point(
             epoch = record.epoch,
             "the layout in use is a later one than the config's; write it into the config"
         );
+    } else if in_use.on_the_way().is_some() {
+        warn!(
+            pool = config.name,
+            epoch = record.epoch,
+            "the config has another layout than before, but the pool's keys are on the way from \
+             one layout to another: the one in use stays; go on with `keyferry reshard start \
+             --step shard`"
+        );
     } else {
         warn!(
             pool = config.name,

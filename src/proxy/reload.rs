@@ -43,6 +43,16 @@ pub enum ReloadError {
         /// The job.
         job: String,
     },
+    /// The pool moves shard after shard and is between two steps.
+    #[error(
+        "pool {pool}: its layout can't be changed while its keys are on the way from one layout to \
+         another; go on with `keyferry reshard start --step shard`, or go back with a job that has \
+         the old layout as --to"
+    )]
+    OnTheWay {
+        /// The pool.
+        pool: String,
+    },
     /// A pool would speak something else.
     #[error(
         "pool {pool}: its protocol can't change from {from} to {to} while it runs; give the pool \
@@ -217,6 +227,10 @@ impl PoolHandle {
                 pool: pool(),
                 job: job.to_owned(),
             }),
+            // No config can say this layout: a changed one is at best where it leads.
+            None if is_new && self.routing().layout.on_the_way().is_some() => {
+                Err(ReloadError::OnTheWay { pool: pool() })
+            }
             _ => Ok(()),
         }
     }

@@ -7,9 +7,11 @@
 //! writes after the switch would stay on a shard that nobody reads.
 //!
 //! CLIENT LIST shows the last command only: who mixes reads and writes may be
-//! missed by one look. Replicas and our own connections are left out, and who
+//! missed by one look. So a [`Memory`] keeps what many looks found, as long as the
+//! connection is there. Replicas and our own connections are left out, and who
 //! waits (BLPOP) and has written nothing: a proxy's may be older than its login.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::router::address::ShardAddress;
@@ -19,6 +21,9 @@ use super::fencing::OwnNames;
 
 /// A write this long ago does not count any more.
 pub const RECENT_S: u64 = 60;
+
+/// A write this long ago may have been made behind the fence.
+pub const BEHIND_THE_FENCE_S: u64 = 2;
 
 /// How many are named at most.
 pub const NAMED_MAX: usize = 20;
@@ -38,13 +43,16 @@ pub struct Bypass {
     pub idle_s: u64,
 }
 
+impl Bypass {
+    /// The connection alone, which its whole text begins with.
+    pub fn who(&self) -> String {
+        format!("{} (user {}) on {}: ", self.from, self.user, self.server)
+    }
+}
+
 impl fmt::Display for Bypass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} (user {}) on {}: {}, {} s ago",
-            self.from, self.user, self.server, self.command, self.idle_s
-        )
+        write!(f, "{}{}, {} s ago", self.who(), self.command, self.idle_s)
     }
 }
 
@@ -73,6 +81,50 @@ pub fn bypassing(server: &ShardAddress, list: &str, own: &OwnNames, recent_s: u6
         })
     });
     found.take(NAMED_MAX).collect()
+}
+
+/// Connections that are remembered at most.
+pub const REMEMBERED_MAX: usize = 1_000;
+
+/// Writers that looks at the old shards found. Times are seconds of one clock.
+#[derive(Debug, Default)]
+pub struct Memory(BTreeMap<(ShardAddress, String), Remembered>);
+
+#[derive(Debug)]
+struct Remembered {
+    bypass: Bypass,
+    wrote_at_s: u64,
+}
+
+impl Memory {
+    /// Takes in what CLIENT LIST of `server` said at `now_s`.
+    pub fn look(&mut self, now_s: u64, server: &ShardAddress, list: &str, own: &OwnNames) {
+        let there: BTreeSet<&str> = list
+            .lines()
+            .filter_map(|line| line.split(' ').find_map(|pair| pair.strip_prefix("addr=")))
+            .collect();
+        self.0.retain(|(at, from), known| {
+            let is_fresh = known.wrote_at_s + RECENT_S >= now_s;
+            at != server || (is_fresh && there.contains(from.as_str()))
+        });
+        for bypass in bypassing(server, list, own, RECENT_S) {
+            let key = (server.clone(), bypass.from.clone());
+            let wrote_at_s = now_s.saturating_sub(bypass.idle_s);
+            if self.0.len() < REMEMBERED_MAX || self.0.contains_key(&key) {
+                self.0.insert(key, Remembered { bypass, wrote_at_s });
+            }
+        }
+    }
+
+    /// Who wrote after `since_s`, as seen at `now_s`.
+    pub fn writers(&self, now_s: u64, since_s: u64) -> Vec<Bypass> {
+        let found = self.0.values().filter(|known| known.wrote_at_s > since_s);
+        let aged = found.map(|known| Bypass {
+            idle_s: now_s.saturating_sub(known.wrote_at_s),
+            ..known.bypass.clone()
+        });
+        aged.take(NAMED_MAX).collect()
+    }
 }
 
 /// `set`, or `xgroup|create`.
@@ -129,5 +181,32 @@ mod tests {
             found[0].to_string(),
             "10.0.0.9:1 (user default) on 10.0.0.1:6379: set, 3 s ago"
         );
+    }
+
+    #[test]
+    fn who_reads_after_it_wrote_is_remembered_as_long_as_it_is_connected() {
+        let server: ShardAddress = "10.0.0.1:6379".parse().unwrap();
+        let own = OwnNames {
+            users: ["a", "b", "c"].map(str::to_owned),
+            prefix: "keyferry",
+        };
+        let list = |idle: u64, command: &str| {
+            format!("id=7 addr=10.0.0.9:1 name= idle={idle} flags=N cmd={command} user=default\n")
+        };
+        let mut memory = Memory::default();
+        memory.look(100, &server, &list(3, "set"), &own);
+        memory.look(110, &server, &list(0, "get"), &own);
+        let writers = memory.writers(110, 50);
+        assert_eq!(writers.len(), 1);
+        assert_eq!(
+            (writers[0].command.as_str(), writers[0].idle_s),
+            ("set", 13)
+        );
+        assert!(memory.writers(110, 97).is_empty(), "not since then");
+        memory.look(111, &server, "", &own);
+        assert!(memory.writers(111, 50).is_empty(), "it is gone");
+        memory.look(200, &server, &list(0, "set"), &own);
+        memory.look(300, &server, &list(0, "get"), &own);
+        assert!(memory.writers(300, 0).is_empty(), "that was long ago");
     }
 }

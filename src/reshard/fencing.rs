@@ -82,9 +82,10 @@ impl Fences {
                 Some(Means::Users(_)) if users.is_none() => Means::Keys,
                 means => means.unwrap_or(Means::Keys),
             };
-            let (is_old, is_new) = match direction {
-                Direction::Forward => (place.is_from, place.is_to),
-                Direction::Back => (place.is_to, place.is_from),
+            let ways = [moves.may_give(&place.server), moves.may_take(&place.server)];
+            let ([gives, takes], is_old, is_new) = match direction {
+                Direction::Forward => (ways, place.is_from, place.is_to),
+                Direction::Back => ([ways[1], ways[0]], place.is_to, place.is_from),
             };
             Stand {
                 post: Post::at(place.server.clone(), upstream, means.clone()),
@@ -92,6 +93,8 @@ impl Fences {
                 server: place.server,
                 is_old,
                 is_new,
+                gives,
+                takes,
             }
         });
         Self {

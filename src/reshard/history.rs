@@ -8,6 +8,7 @@ use super::fence::min_replicas::KeptSettings;
 use super::journal::{Journal, JournalError, Medium};
 use super::record::{PlannedJob, Record, StreamPosition};
 use super::state::{Back, JobState, Misstep};
+use crate::router::spec::LayoutSpec;
 
 /// A replayed journal.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,6 +109,30 @@ impl History {
             _ => None,
         });
         judged.unwrap_or(false) && self.state.copied_before()
+    }
+
+    /// Whether the job was taken back and the new shards still hold what it copied,
+    /// and nobody else's keys that would have moved there.
+    pub fn leaves_copies(&self) -> bool {
+        let is_taken_back = matches!(self.state, JobState::RolledBack | JobState::Cancelled);
+        let began = self.records.iter().find_map(|record| match record {
+            Record::CopyingBegan { beside_others, .. } => Some(!beside_others),
+            _ => None,
+        });
+        let is_gone = |record: &Record| matches!(record, Record::CopiesRemoved { .. });
+        is_taken_back && began.unwrap_or(false) && !self.records.iter().any(is_gone)
+    }
+
+    /// The epoch and the layout that the job left in force when it ended.
+    pub fn in_force(&self) -> (u64, &LayoutSpec) {
+        let planned = &self.planned;
+        let was_switched = |record: &Record| matches!(record, Record::SwitchCommitted { .. });
+        let is_switched = self.records.iter().any(was_switched);
+        match (is_switched, &self.state) {
+            (true, JobState::RolledBack) => (planned.epoch + 1, &planned.from),
+            (true, _) => (planned.epoch, &planned.to),
+            (false, _) => (planned.epoch.saturating_sub(1), &planned.from),
+        }
     }
 
     /// When the last record was written, milliseconds since 1970.

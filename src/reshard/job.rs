@@ -16,12 +16,14 @@ use super::history::JobLog;
 use super::job_error::JobError;
 use super::journal::Journal;
 use super::logins::Logins;
+use super::lookout::Lookout;
 use super::mover::{Begin, KeeperConfig, MoverConfig, Tapping, ThrottleDial};
 use super::moving::DataPath;
 use super::plan::Plan;
 use super::prepare::{Begun, JobOptions};
 use super::proxies::Fleet;
-use super::record::Direction;
+use super::purging::{KEYS_PER_S_DEFAULT, purge_copies};
+use super::record::{Direction, Record};
 use super::reminders::Reminders;
 use super::report::Report;
 use super::run::{INCARNATION_FIRST, Runner, mission};
@@ -143,7 +145,7 @@ impl Job {
             aborts: Reminders::none(),
             as_new: Default::default(),
             unfenced_because: None,
-            bypass: Vec::new(),
+            lookout: Lookout::default(),
             no_fence_because: None,
             direction: Direction::Forward,
             keeping: KeeperConfig::of(&config),
@@ -153,6 +155,7 @@ impl Job {
             canaries_recorded: 0,
         };
         let ended = runner.run(data, config, announced).await;
+        runner.remove_copies().await;
         let report = Report::of(runner.log.history());
         if let Err(error) = self.dir.remove_spool(&self.lock) {
             tracing::warn!(%error, "bytes that no target needs any more stay on disk");
@@ -173,5 +176,37 @@ async fn until_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Result<
     tokio::select! {
         done = work => Ok(done),
         () = stop.requested() => Err(JobError::Stopped),
+    }
+}
+
+impl Runner {
+    /// What a job that was taken back had copied leaves the new shards, where another
+    /// job would meet it. A stop leaves the rest to `complete`.
+    async fn remove_copies(&mut self) {
+        let history = self.log.history().clone();
+        if !history.leaves_copies() {
+            return;
+        }
+        self.say("removing the copies from the new shards");
+        let removing = purge_copies(
+            &mut self.fleet,
+            &history,
+            &self.upstream,
+            KEYS_PER_S_DEFAULT,
+        );
+        let removed = match until_stopped(&self.stop, removing).await {
+            Ok(removed) => removed,
+            Err(stopped) => Err(stopped),
+        };
+        let kept = removed.and_then(|keys| {
+            let at_ms = now_ms();
+            self.record(Record::CopiesRemoved { at_ms, keys })
+        });
+        if let Err(error) = kept {
+            tracing::warn!(
+                %error,
+                "copies stay in the new shards; `keyferry reshard complete --yes` removes them"
+            );
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::mover::{MoveError, Retry};
 use super::proxies::Disagreement;
 use super::recovery::RecoveryError;
 use super::state_dir::StateDirError;
+use super::steps::StepsError;
 use super::switching::SwitchError;
 use crate::router::layout_error::LayoutError;
 use crate::router::moves::MovesError;
@@ -36,6 +37,9 @@ pub enum JobError {
     /// The directory holds another job that is not over.
     #[error(transparent)]
     OtherJob(Box<OtherJob>),
+    /// A way in steps.
+    #[error(transparent)]
+    Steps(#[from] StepsError),
     /// The proxies.
     #[error("{0}")]
     Proxies(#[from] Disagreement),
@@ -56,7 +60,7 @@ pub enum JobError {
     },
     /// The job's layout is not the one that proxies route by any more.
     #[error(
-        "the proxies are at epoch {epoch}{}, not at epoch {wanted} of job {job}: moved keys may live on the old shards again, so they are not deleted; complete the job without --purge",
+        "the proxies are at epoch {epoch}{}, not at epoch {wanted} where job {job} left them: its keys may live where they were by now, so nothing is deleted there; complete a switched job without --purge",
         if *.layout_differs { " with another layout" } else { "" }
     )]
     NotInForce {
@@ -95,7 +99,7 @@ pub enum JobError {
     Logins(#[from] LoginsError),
     /// Clients go round the proxies.
     #[error(
-        "connections write to the old shards without going through the proxies, and what they write after the switch would be lost:\n{}\nlet them use a proxy, then switch again",
+        "connections write to the old shards without going through the proxies, and what they write after the switch would be lost:\n{}\nlet them use a proxy or close them, and switch again a minute after their last write",
         .0.join("\n")
     )]
     Bypass(Vec<String>),
@@ -165,16 +169,14 @@ pub enum JobError {
     LetGo,
     /// `rollback` after the switch.
     #[error(
-        "rolled back: every proxy is on the old layout again, at epoch {epoch}, with everything that was written since the switch. Copies stay in the new shards"
+        "rolled back: every proxy is on the old layout again, at epoch {epoch}, with everything that was written since the switch"
     )]
     WentBack {
         /// The epoch of the old layout now.
         epoch: u64,
     },
     /// `cancel` or `rollback` before the switch.
-    #[error(
-        "{how} before the switch: clients never left the old route. Copies already made stay in the targets; `start --on-conflict replace` overwrites them"
-    )]
+    #[error("{how} before the switch: clients never left the old route")]
     Undone {
         /// `cancelled` or `rolled back`.
         how: &'static str,
@@ -246,6 +248,7 @@ impl JobError {
                 ending => ending,
             },
             Self::Moves(_) => Ending::Usage,
+            Self::Steps(error) => error.ending(),
             Self::Proxies(disagreement) if disagreement.is_temporary() => Ending::Temporary,
             Self::Proxies(_) => Ending::Guard,
             Self::Recovery(RecoveryError::Unanswered { .. }) | Self::SwitchUnfinished(_) => {

@@ -9,10 +9,12 @@
 //!   moving.rs      the seam to mover/, which copies, follows and compares
 //!   switching.rs   drives cutover.rs, the switch as a machine, over proxies.rs
 //!   fence.rs       what the old shards refuse from the switch on; fencing.rs does it,
-//!                  logins.rs keeps the passwords, bypass.rs finds who goes round it
+//!                  logins.rs keeps the passwords, bypass.rs finds who goes round it,
+//!                  lookout.rs every 10 s
 //!   reminders.rs   proxies that were late are told again
 //!   recovery.rs    finishes a switch whose process died
 //!   recopy.rs      a source whose stream is lost: copying, following, verifying again
+//! steps.rs       a job for each old shard, one after another (--step shard)
 //! announce.rs    proxies know that the job works on the pool
 //! purging.rs     moved keys are deleted only while the switch holds
 //! control.rs     the socket on which status, switch, cancel... of a running job are asked
@@ -36,6 +38,7 @@ pub mod job;
 pub mod job_error;
 pub mod journal;
 pub mod logins;
+mod lookout;
 pub mod mover;
 pub mod moving;
 pub mod plan;
@@ -53,5 +56,6 @@ mod serve;
 pub mod state;
 pub mod state_dir;
 pub mod status;
+pub mod steps;
 pub mod stop;
 pub mod switching;

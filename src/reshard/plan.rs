@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::fence::FenceLevel;
 use super::fencing::FencePlan;
 use super::mover::Attach;
+use super::steps::{Step, StepsInWords};
 use crate::router::layout::{Layout, Shard};
 use crate::router::moves::{ESTIMATE_SAMPLES, Moves, MovesError};
 
@@ -98,6 +99,9 @@ pub struct Plan {
     pub promise: Promise,
     /// What the old shards refuse from the switch on; none when they were not asked.
     pub fence: Option<FencePlan>,
+    /// With `--step shard`: the steps, each a job.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     /// What the operator should look at first.
     pub warnings: Vec<String>,
 }
@@ -177,9 +181,19 @@ impl Plan {
                 Attach::Scan => Promise::ProxiesOnlyByScan,
             },
             fence: None,
+            steps: Vec::new(),
             warnings: warnings(input),
         };
         Ok((plan, moves))
+    }
+
+    /// The same, in steps.
+    pub fn with_steps(mut self, steps: Vec<Step>) -> Self {
+        if let (Some(epoch), Ok(count)) = (self.epoch, u64::try_from(steps.len())) {
+            self.new_epoch = Some(epoch + count);
+        }
+        self.steps = steps;
+        self
     }
 
     /// The same, with what the old shards said of a fence.
@@ -293,6 +307,9 @@ impl fmt::Display for Plan {
         }
         for prefix in &self.prefixes {
             writeln!(f, "  {prefix}")?;
+        }
+        if !self.steps.is_empty() {
+            write!(f, "\n{}", StepsInWords(&self.steps))?;
         }
         if let Some(fence) = &self.fence {
             writeln!(f, "\nfence: {}", fence.level)?;

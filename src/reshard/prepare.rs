@@ -27,6 +27,7 @@ use super::record::{Direction, PlannedJob};
 use super::state::JobState;
 use super::state_dir::{Lock, StateDir};
 use super::status::JobStatus;
+use super::steps::{StepStatus, StepsError};
 use crate::router::layout::Layout;
 use crate::router::moves::Moves;
 use crate::upstream::config::{Secret, UpstreamConfig};
@@ -40,6 +41,8 @@ pub struct StartRequest {
     pub config_layout: Arc<Layout>,
     /// The layout wanted.
     pub to: Arc<Layout>,
+    /// Fingerprint of the layout that the proxies must have for a new job; `None`: any.
+    pub from: Option<u64>,
     /// Admin addresses of every proxy; at least one.
     pub proxies: Vec<ProxyUrl>,
     /// What the proxies want to know of callers.
@@ -74,6 +77,8 @@ pub struct JobOptions {
     pub fence: FenceChoice,
     /// What becomes of the process once the job has switched.
     pub after: AfterSwitch,
+    /// Which step the job is of a way.
+    pub step: Option<StepStatus>,
 }
 
 /// `--hold` when none is given.
@@ -101,6 +106,7 @@ impl Default for JobOptions {
             back_off: BACK_OFF_DEFAULT,
             fence: FenceChoice::Auto,
             after: AfterSwitch::End,
+            step: None,
         }
     }
 }
@@ -189,13 +195,16 @@ struct Place {
 
 impl Place {
     fn job(self, begun: Begun, plan: Plan, moves: Moves, request: StartRequest) -> Box<Job> {
-        let status = match &begun {
+        let mut status = match &begun {
             Begun::Fresh { planned, .. } => {
                 let history = History::of_plan(PlannedJob::clone(planned), now_ms());
                 JobStatus::running(&history, "looking at every server", None)
             }
             Begun::Earlier(history) => JobStatus::running(history, "starting", None),
         };
+        if let Some(step) = &request.options.step {
+            step.put_into(&mut status);
+        }
         Box::new(Job {
             status: watch::Sender::new(status),
             begun,
@@ -218,6 +227,14 @@ async fn plan_anew(
 ) -> Result<Prepared, JobError> {
     let agreed = place.fleet.agree(None).await?.with_all_shards()?;
     let from = Arc::new(agreed.layout);
+    let is_there = request.to.fingerprint() == from.fingerprint();
+    if let (Some(step), Some(wanted)) = (&request.options.step, request.from)
+        && wanted != from.fingerprint()
+        && !is_there
+    {
+        let (epoch, number, of) = (agreed.epoch, step.number, step.of);
+        return Err(StepsError::NotThere { epoch, number, of }.into());
+    }
     let (plan, moves) = Plan::between(&PlanInput {
         pool: &request.pool,
         config_layout: &request.config_layout,

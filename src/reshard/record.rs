@@ -34,6 +34,9 @@ pub enum Record {
     CopyingBegan {
         /// When.
         at_ms: u64,
+        /// They hold moving keys of others as well (`--on-conflict skip`).
+        #[serde(default, skip_serializing_if = "is_false")]
+        beside_others: bool,
     },
     /// Every source's snapshot is in its targets; the live stream is followed.
     FollowingBegan {
@@ -128,6 +131,13 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         bypass: Vec<String>,
     },
+    /// After the switch somebody wrote to shards that keys had left, round the proxies.
+    BypassSeen {
+        /// When it was seen.
+        at_ms: u64,
+        /// Connections, in words.
+        writers: Vec<String>,
+    },
     /// The operator ended the job after its switch.
     Completed {
         /// When.
@@ -148,6 +158,13 @@ pub enum Record {
         /// When.
         at_ms: u64,
     },
+    /// What a job that was taken back had copied is gone from the new shards.
+    CopiesRemoved {
+        /// When.
+        at_ms: u64,
+        /// How many keys.
+        keys: u64,
+    },
     /// The operator gave the job up before its switch, or it was refused at its start.
     Cancelled {
         /// When.
@@ -155,6 +172,10 @@ pub enum Record {
         /// Who or what.
         why: String,
     },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_proxies_only(fence: &FenceLevel) -> bool {
@@ -303,9 +324,11 @@ impl Record {
             Self::SwitchDecided { .. } => "the switch's decision",
             Self::SwitchAborted { .. } => "the switch's abort",
             Self::SwitchCommitted { .. } => "the switch",
+            Self::BypassSeen { .. } => "the writers round the proxies",
             Self::Completed { .. } => "the completion",
             Self::Failed { .. } => "the failure",
             Self::RolledBack { .. } => "the rollback",
+            Self::CopiesRemoved { .. } => "the end of the copies",
             Self::Cancelled { .. } => "the cancel",
         }
     }
@@ -315,7 +338,7 @@ impl Record {
         match self {
             Self::Planned { at_ms, .. }
             | Self::Started { at_ms, .. }
-            | Self::CopyingBegan { at_ms }
+            | Self::CopyingBegan { at_ms, .. }
             | Self::FollowingBegan { at_ms, .. }
             | Self::SourceRestarted { at_ms, .. }
             | Self::Verified { at_ms, .. }
@@ -327,9 +350,11 @@ impl Record {
             | Self::SwitchDecided { at_ms, .. }
             | Self::SwitchAborted { at_ms, .. }
             | Self::SwitchCommitted { at_ms, .. }
+            | Self::BypassSeen { at_ms, .. }
             | Self::Completed { at_ms, .. }
             | Self::Failed { at_ms, .. }
             | Self::RolledBack { at_ms }
+            | Self::CopiesRemoved { at_ms, .. }
             | Self::Cancelled { at_ms, .. } => *at_ms,
         }
     }

@@ -66,6 +66,9 @@ pub struct Report {
     pub switch_back_ms: u64,
     /// Keys deleted from old shards by `complete --purge`.
     pub purged_keys: Option<u64>,
+    /// Keys removed from the new shards after the job was taken back.
+    #[serde(default)]
+    pub copies_removed: Option<u64>,
     /// What the last failure said, if the job failed.
     pub failure: Option<String>,
 }
@@ -97,6 +100,7 @@ impl Report {
             proxies_back: Vec::new(),
             switch_back_ms: 0,
             purged_keys: None,
+            copies_removed: None,
             failure: None,
         };
         let mut since = Since::default();
@@ -158,6 +162,8 @@ impl Report {
                 self.switch_ms = at_ms.saturating_sub(since.switching);
             }
             Record::Completed { purged_keys, .. } => self.purged_keys = *purged_keys,
+            Record::BypassSeen { writers, .. } => self.bypass.extend(writers.iter().cloned()),
+            Record::CopiesRemoved { keys, .. } => self.copies_removed = Some(*keys),
             Record::Failed { why, .. } => self.failure = Some(why.clone()),
             _ => {}
         }
@@ -250,6 +256,9 @@ impl fmt::Display for Report {
         }
         if let Some(keys) = self.purged_keys {
             writeln!(f, "  purged    {keys} keys from the old shards")?;
+        }
+        if let Some(keys) = self.copies_removed {
+            writeln!(f, "  removed   {keys} copies from the new shards")?;
         }
         if let Some(why) = &self.failure {
             writeln!(f, "  last failure: {why}")?;

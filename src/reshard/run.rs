@@ -12,6 +12,7 @@
 //! Invariant: the mover is stopped on every way out, and its end is awaited.
 
 mod back;
+mod bypassed;
 mod follow;
 mod manning;
 mod switch;
@@ -32,7 +33,8 @@ use super::fencing::Fences;
 use super::history::{JobLog, Safety};
 use super::job_error::JobError;
 use super::logins::Logins;
-use super::mover::{KeeperConfig, Keepers, MoverConfig, MoverProgress, ThrottleDial};
+use super::lookout::Lookout;
+use super::mover::{KeeperConfig, Keepers, MoverConfig, MoverProgress, OnConflict, ThrottleDial};
 use super::moving::{CleanVerify, DataPath, Moving};
 use super::prepare::{AfterSwitch, JobOptions};
 use super::proxies::Fleet;
@@ -81,8 +83,8 @@ pub(super) struct Runner {
     pub(super) as_new: BTreeSet<ProxyIndex>,
     /// Why a switch back takes every proxy, though users are there.
     pub(super) unfenced_because: Option<String>,
-    /// Who wrote to old shards round the proxies while the switch was made.
-    pub(super) bypass: Vec<String>,
+    /// Looks who writes to the shards that keys leave, round the proxies.
+    pub(super) lookout: Lookout,
     /// Why the servers are not fenced, if that was not asked for.
     pub(super) no_fence_because: Option<String>,
     /// Canaries that differed, as far as the journal knows.
@@ -148,12 +150,14 @@ impl Runner {
                     self.preflight(data, &config).await?;
                 }
                 self.man(incarnation).await?;
+                self.look_out();
                 self.move_and_switch(data, config.clone()).await?;
             }
             if self.is_done() {
                 return Ok(());
             }
             self.man_back().await?;
+            self.look_out();
             self.remind_late().await;
             self.follow_back(data, config).await
         }
@@ -219,7 +223,11 @@ impl Runner {
         let checking = data.check_targets(&config);
         let checked = self.within(Stage::Starting, checking).await??;
         // Not before: a run that finds this record removes what targets hold.
-        self.record(Record::CopyingBegan { at_ms: now_ms() })?;
+        let is_skip = self.options.on_conflict == OnConflict::Skip;
+        self.record(Record::CopyingBegan {
+            at_ms: now_ms(),
+            beside_others: is_skip && self.direction.is_forward(),
+        })?;
         let starting = data.start(config, checked);
         let moving = self.within(Stage::Starting, starting).await??;
         self.progress = Some(moving.progress());
@@ -288,11 +296,12 @@ impl Runner {
         status.no_fence_because.clone_from(&self.no_fence_because);
         status.late_proxies = self.commits.left();
         status.late_proxies.extend(self.aborts.left());
-        if status.bypass.is_empty() {
-            status.bypass.clone_from(&self.bypass);
-        }
+        status.going_round = self.going_round();
         if let Some(why) = &self.no_way_back {
             status.no_way_back(why);
+        }
+        if let Some(step) = &self.options.step {
+            step.put_into(&mut status);
         }
         self.status.send_replace(status);
     }

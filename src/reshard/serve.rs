@@ -108,6 +108,10 @@ impl Runner {
                     }
                 }
                 () = changed(&mut self.progress) => self.publish(),
+                () = self.lookout.looked() => {
+                    self.note_bypass()?;
+                    self.publish();
+                }
             }
         }
     }

@@ -213,6 +213,9 @@ impl JobState {
                 why: why.clone(),
                 copied_before: state.copied_before(),
             }),
+            (state @ (Self::RolledBack | Self::Cancelled), Record::CopiesRemoved { .. }) => {
+                Ok(state)
+            }
             (state, Record::Cancelled { .. }) if !state.is_past_return() => Ok(Self::Cancelled),
             (state, Record::RolledBack { .. }) if !state.is_past_return() => Ok(Self::RolledBack),
             (state, record) => Err(Misstep {

@@ -12,6 +12,11 @@ use super::mover::{Attach, MoverProgress, Phase, SourceProgress};
 use super::moving::copied;
 use super::record::{Copied, Record};
 use super::state::{Back, JobState};
+use super::steps::StepStatus;
+
+mod source;
+
+pub use source::SourceStatus;
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +91,16 @@ pub struct JobStatus {
     /// Connections that wrote to old shards, round the proxies, while it was made.
     #[serde(default)]
     pub bypass: Vec<String>,
+    /// The job was taken back, and what it copied is still in the new shards.
+    #[serde(default)]
+    pub copies_left: bool,
+    /// Of a job that is one step of a way: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepStatus>,
+    /// Before the switch: connections that write to shards which keys will leave, round
+    /// the proxies. They stand in its way.
+    #[serde(default)]
+    pub going_round: Vec<String>,
     /// What to do next: a command, or what to wait for.
     #[serde(default)]
     pub next: String,
@@ -95,88 +110,6 @@ pub struct JobStatus {
     pub last_abort: Option<String>,
     /// What the last failure said.
     pub last_failure: Option<String>,
-}
-
-/// One source in a status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceStatus {
-    /// Its address.
-    pub addr: String,
-    /// `connecting`, `snapshot`, `draining` or `following`.
-    pub phase: String,
-    /// Keys seen in its snapshot.
-    pub keys_scanned: u64,
-    /// Keys that targets confirmed.
-    pub keys_copied: u64,
-    /// Keys it held when the job began: about what `keys_scanned` will be.
-    pub keys_hint: u64,
-    /// Bytes of its snapshot that were read.
-    pub snapshot_bytes: u64,
-    /// Bytes of its snapshot, when the server told them beforehand.
-    pub snapshot_bytes_total: Option<u64>,
-    /// Bytes sent to targets.
-    pub bytes_sent: u64,
-    /// Stream bytes read but not applied.
-    pub lag_bytes: u64,
-    /// How long its last marker took through all lanes, in milliseconds.
-    #[serde(default)]
-    pub lag_ms: Option<u64>,
-    /// Commands of its live stream that were sent to targets.
-    #[serde(default)]
-    pub commands_applied: u64,
-    /// Keys that canaries compared.
-    #[serde(default)]
-    pub canaries_compared: u64,
-    /// Commands of its live stream whose keys go to different new shards, by name.
-    #[serde(default)]
-    pub spanning_commands: BTreeMap<String, u64>,
-    /// Keys that were read from it again, for such commands and for times that came
-    /// near.
-    #[serde(default)]
-    pub keys_refreshed: u64,
-    /// How often databases of it were flushed or swapped.
-    #[serde(default)]
-    pub flushes: u64,
-    /// Near expiry times that could not be guarded, for want of room.
-    #[serde(default)]
-    pub times_unguarded: u64,
-    /// Keys that had expired before its snapshot, and were not sent.
-    #[serde(default)]
-    pub keys_expired: u64,
-    /// Keys whose value was built by commands.
-    #[serde(default)]
-    pub keys_by_commands: u64,
-    /// Keys that their targets cannot hold.
-    #[serde(default)]
-    pub keys_unheld: u64,
-    /// Keys that are on their targets without something that is no content.
-    #[serde(default)]
-    pub keys_not_whole: u64,
-    /// Bytes received that wait in memory and on disk.
-    #[serde(default)]
-    pub waiting_bytes: u64,
-    /// Of these, bytes on disk.
-    #[serde(default)]
-    pub spooled_bytes: u64,
-    /// Links made after the first.
-    #[serde(default)]
-    pub reconnects: u64,
-    /// How often its stream was lost for good and it was copied anew.
-    #[serde(default)]
-    pub restarts: u64,
-    /// What went wrong last with its link, even if it was overcome.
-    #[serde(default)]
-    pub last_link_error: Option<String>,
-    /// With `scan`: how changes are found, `notifications` or `passes`.
-    #[serde(default)]
-    pub changes_by: Option<String>,
-    /// With `scan`: keys that changed and are still to be read.
-    #[serde(default)]
-    pub waiting_keys: u64,
-    /// With `passes`: how long the newest pass over all keys took. A switch takes
-    /// as long.
-    #[serde(default)]
-    pub pass_ms: Option<u64>,
 }
 
 impl JobStatus {
@@ -212,6 +145,9 @@ impl JobStatus {
             no_fence_because: None,
             late_proxies: BTreeMap::new(),
             bypass: Vec::new(),
+            copies_left: history.leaves_copies(),
+            step: None,
+            going_round: Vec::new(),
             next: String::new(),
             aborted_switches: 0,
             last_abort: None,
@@ -223,7 +159,10 @@ impl JobStatus {
         }
         let age = |at_ms| now_ms().saturating_sub(at_ms);
         status.verified_age_ms = status.verified_at_ms.map(age);
-        status.next = next_step(&history.state, false).to_owned();
+        status.next = match status.copies_left {
+            true => REMOVE_COPIES.to_owned(),
+            false => next_step(&history.state, false).to_owned(),
+        };
         status
     }
 
@@ -283,6 +222,7 @@ impl JobStatus {
                 self.late_proxies = late.collect();
                 self.bypass.clone_from(bypass);
             }
+            Record::BypassSeen { writers, .. } => self.bypass.extend(writers.iter().cloned()),
             Record::Verified { at_ms, .. } => self.verified_at_ms = Some(*at_ms),
             Record::VerifyDiffered { .. }
             | Record::Started { .. }
@@ -298,53 +238,9 @@ impl JobStatus {
     }
 }
 
-impl SourceStatus {
-    fn of(row: &SourceProgress) -> Self {
-        let tap = row.tap.as_ref();
-        let walk = row.walk.as_ref();
-        let changes_by = walk.map(|walk| match walk.passes_because {
-            None => "notifications",
-            Some(_) => "passes",
-        });
-        Self {
-            addr: row.source.to_string(),
-            phase: format!("{:?}", row.phase).to_ascii_lowercase(),
-            keys_scanned: row.keys_scanned,
-            keys_copied: row.keys_acked,
-            keys_hint: row.keys_hint,
-            snapshot_bytes: row.snapshot_bytes,
-            snapshot_bytes_total: row.snapshot_bytes_total,
-            bytes_sent: row.bytes_sent,
-            lag_bytes: row.lag_bytes(),
-            lag_ms: row.canary.lag_ms,
-            commands_applied: row.commands_sent,
-            canaries_compared: row.canary.keys_compared,
-            spanning_commands: row
-                .spanning_commands
-                .iter()
-                .map(|(name, count)| ((*name).to_owned(), *count))
-                .collect(),
-            keys_refreshed: row.keys_refreshed,
-            flushes: row.flushes,
-            times_unguarded: row.times_unguarded,
-            keys_expired: row.keys_expired,
-            keys_by_commands: row.keys_by_commands,
-            keys_unheld: row.shortfalls.cannot_hold,
-            keys_not_whole: row.shortfalls.lose,
-            waiting_bytes: tap.map_or(0, |tap| tap.memory_bytes + tap.disk_bytes),
-            spooled_bytes: tap.map_or(0, |tap| tap.disk_bytes),
-            reconnects: tap.map_or(0, |tap| tap.reconnects)
-                + walk.map_or(0, |walk| walk.interruptions),
-            restarts: row.restarts,
-            last_link_error: tap
-                .and_then(|tap| tap.last_error.clone())
-                .or_else(|| walk.and_then(|walk| walk.last_interruption.clone())),
-            changes_by: changes_by.map(str::to_owned),
-            waiting_keys: walk.map_or(0, |walk| walk.waiting_keys),
-            pass_ms: walk.and_then(|walk| walk.pass_ms),
-        }
-    }
-}
+/// What is next when copies are left.
+const REMOVE_COPIES: &str =
+    "keyferry reshard complete: removes the copies that the new shards hold";
 
 /// What an operator does next.
 fn next_step(state: &JobState, running: bool) -> &'static str {
@@ -378,7 +274,9 @@ fn eta_s(history: &History, progress: &MoverProgress) -> Option<u64> {
         .iter()
         .rev()
         .find_map(|record| match record {
-            Record::CopyingBegan { at_ms } | Record::SourceRestarted { at_ms, .. } => Some(*at_ms),
+            Record::CopyingBegan { at_ms, .. } | Record::SourceRestarted { at_ms, .. } => {
+                Some(*at_ms)
+            }
             _ => None,
         })?;
     let elapsed_ms = now_ms().saturating_sub(began);
@@ -394,6 +292,9 @@ fn eta_s(history: &History, progress: &MoverProgress) -> Option<u64> {
 /// One line, as `status`, `watch` and the status line print it.
 impl fmt::Display for JobStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(step) = &self.step {
+            write!(f, "step {} of {} ({}), ", step.number, step.of, step.shard)?;
+        }
         write!(f, "{} {}", self.job, self.state,)?;
         if let Some(way) = &self.way_back {
             write!(f, ", {way}")?;
@@ -404,6 +305,10 @@ impl fmt::Display for JobStatus {
             self.copied.keys,
             Bytes(self.copied.bytes)
         )?;
+        if let Some(before) = self.step.as_ref().map(|step| step.copied_before) {
+            let (keys, bytes) = (before.keys, Bytes(before.bytes));
+            write!(f, " (and {keys}, {bytes} in the steps before)")?;
+        }
         if !self.sources.is_empty() {
             if self.commands_applied > 0 {
                 write!(f, ", {} commands applied", self.commands_applied)?;
@@ -449,6 +354,12 @@ impl fmt::Display for JobStatus {
         }
         for (proxy, said) in &self.late_proxies {
             write!(f, " | late: {proxy} {said}")?;
+        }
+        for writer in &self.going_round {
+            write!(
+                f,
+                " | no switch as long as this writes round the proxies: {writer}"
+            )?;
         }
         for writer in &self.bypass {
             write!(f, " | BYPASS: {writer}")?;

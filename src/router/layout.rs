@@ -32,6 +32,8 @@ use super::tag::EmptyTag;
 mod earlier;
 mod live;
 
+pub use earlier::OnTheWay;
+
 use earlier::Earlier;
 
 /// Most shards of one layout: one for each slot of Redis Cluster.
@@ -117,11 +119,11 @@ impl Layout {
         let prefixes = Prefixes::new(&spec.route, &shards)?;
         let mut fingerprint = fingerprint(&spec, &shards, &placement, &prefixes);
         let earlier = match &spec.earlier {
-            Some(spec) => Some(Earlier::new(spec, &mut shards)?),
+            Some(spec) => Some(Earlier::new(spec, fingerprint, &mut shards)?),
             None => None,
         };
         if let Some(earlier) = &earlier {
-            fingerprint = earlier.fingerprint(fingerprint);
+            fingerprint = earlier.fingerprint();
         }
         Ok(Self {
             has_exceptions: !prefixes.is_empty() || earlier.is_some(),

@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 use super::address::ShardAddress;
 use super::layout::{Layout, ShardIndex};
+use step::Step;
+
+mod step;
 
 /// What becomes of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct Moves {
     from_servers: Box<[u16]>,
     /// The same numbers, by index of the new layout.
     to_servers: Box<[u16]>,
+    /// Between two layouts of one way: who can give and take at all.
+    step: Option<Step>,
 }
 
 /// Keys of a layout that places them anew at each request cannot be moved.
@@ -137,6 +142,7 @@ impl Moves {
             same_hash,
             from_servers,
             to_servers,
+            step: Step::between(&from, &to),
             from,
             to,
         })
@@ -150,6 +156,17 @@ impl Moves {
     /// The new layout.
     pub fn to(&self) -> &Arc<Layout> {
         &self.to
+    }
+
+    /// Whether keys may leave the server at `address`: those of most servers stay
+    /// when a pool moves one shard after another.
+    pub fn may_give(&self, address: &ShardAddress) -> bool {
+        (self.step.as_ref()).is_none_or(|step| step.giving.contains(address))
+    }
+
+    /// Whether keys may arrive at the server at `address`.
+    pub fn may_take(&self, address: &ShardAddress) -> bool {
+        (self.step.as_ref()).is_none_or(|step| step.taking.contains(address))
     }
 
     /// What becomes of a key.

@@ -2,22 +2,24 @@
 //! say when none runs.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{finish, print_error, stdout};
 use crate::reshard::clock::now_ms;
-use crate::reshard::control::{Answer, Verb, ask_job};
+use crate::reshard::control::{Answer, Asked, Verb, ask_job};
 use crate::reshard::history::{History, JobLog, Safety};
 use crate::reshard::job_error::JobError;
 use crate::reshard::logins::Logins;
 use crate::reshard::mover::{Bound, ThrottleChange};
 use crate::reshard::record::Record;
 use crate::reshard::state::JobState;
-use crate::reshard::state_dir::StateDir;
+use crate::reshard::state_dir::{StateDir, StateDirError};
 use crate::reshard::status::JobStatus;
+use crate::reshard::steps::Walk;
 
 use super::complete::{clear_up_as, settings};
-use super::place::PlaceArgs;
+use super::place::{PlaceArgs, Spot};
 use super::quantity::{latency_bound, rate_bound, size_bound};
 use super::start::{ask_for_name, can_ask};
 use super::{Failure, block_on, status_of};
@@ -68,15 +70,15 @@ pub struct SetArgs {
 /// `set`.
 pub fn set(args: &SetArgs) -> ExitStatus {
     block_on(async {
-        let dir = args.place.dir()?;
+        let spot = args.place.spot()?;
         let change = ThrottleChange {
             rate_bytes_per_s: args.rate,
             target_ping_p99_ms_max: args.target_p99,
             source_buffer_bytes_max: args.source_buffer,
         };
-        let answer = ask(&dir, Verb::Set(change)).await?;
+        let answer = ask(&spot.dir, Verb::Set(change)).await?;
         Ok(print_answer(
-            &answer.ok_or_else(|| not_running(&dir))?,
+            &answer.ok_or_else(|| not_running(&spot))?,
             args.json,
         ))
     })
@@ -85,53 +87,79 @@ pub fn set(args: &SetArgs) -> ExitStatus {
 /// `status`.
 pub fn status(args: &ReadArgs) -> ExitStatus {
     block_on(async {
-        let dir = args.place.dir()?;
-        if let Some(answer) = ask(&dir, Verb::Status).await?
+        let spot = args.place.spot()?;
+        if let Some(answer) = ask(&spot.dir, Verb::Status).await?
             && let Some(status) = answer.status
         {
             return Ok(print_status(&status, args.json));
         }
-        match dir.history().map_err(JobError::from)? {
-            Some(history) => Ok(print_status(&JobStatus::of(&history), args.json)),
-            None => Err(no_job(&dir)),
+        Ok(print_status(&spot.journaled_status()?, args.json))
+    })
+}
+
+/// `watch`: of a way in steps through all of them.
+pub fn watch(args: &ReadArgs) -> ExitStatus {
+    block_on(async {
+        let mut told = String::new();
+        let mut has_seen = false;
+        loop {
+            let spot = args.place.spot()?;
+            let asked = ask_job(&spot.dir.socket_path(), Verb::Watch).await;
+            match asked.map_err(JobError::from)? {
+                Some(asked) => {
+                    has_seen = true;
+                    if watch_job(asked, args.json, &mut told).await? != ExitStatus::Done {
+                        return Ok(ExitStatus::Failed);
+                    }
+                }
+                None if !has_seen => return Err(not_running(&spot)),
+                None => {}
+            }
+            // Between two steps nobody answers.
+            match &spot.walk {
+                Some((walk, _)) if is_walked(walk)? => tokio::time::sleep(BETWEEN_STEPS).await,
+                _ => return Ok(ExitStatus::Done),
+            }
         }
     })
 }
 
-/// `watch`.
-pub fn watch(args: &ReadArgs) -> ExitStatus {
-    block_on(async {
-        let dir = args.place.dir()?;
-        let asked = ask_job(&dir.socket_path(), Verb::Watch).await;
-        let Some(mut asked) = asked.map_err(JobError::from)? else {
-            return Err(not_running(&dir));
+/// Pause before a process that begins its next step is asked again.
+const BETWEEN_STEPS: Duration = Duration::from_millis(200);
+
+fn is_walked(walk: &Walk) -> Result<bool, Failure> {
+    match walk.dir().lock() {
+        Ok(_) => Ok(false),
+        Err(StateDirError::AlreadyRuns(_)) => Ok(true),
+        Err(error) => Err(JobError::from(error).into()),
+    }
+}
+
+async fn watch_job(mut asked: Asked, json: bool, told: &mut String) -> Result<ExitStatus, Failure> {
+    while let Some(answer) = asked.next().await.map_err(JobError::from)? {
+        let Some(status) = answer.status else {
+            continue;
         };
-        let mut told = String::new();
-        while let Some(answer) = asked.next().await.map_err(JobError::from)? {
-            let Some(status) = answer.status else {
-                continue;
-            };
-            let line = line_of(&status, args.json);
-            if line != told {
-                let mut out = stdout();
-                let written = writeln!(out, "{line}");
-                if finish(out, written, ExitStatus::Done) != ExitStatus::Done {
-                    return Ok(ExitStatus::Failed);
-                }
-                told = line;
+        let line = line_of(&status, json);
+        if line != *told {
+            let mut out = stdout();
+            let written = writeln!(out, "{line}");
+            if finish(out, written, ExitStatus::Done) != ExitStatus::Done {
+                return Ok(ExitStatus::Failed);
             }
+            *told = line;
         }
-        Ok(ExitStatus::Done)
-    })
+    }
+    Ok(ExitStatus::Done)
 }
 
 /// `verify`.
 pub fn verify(args: &ReadArgs) -> ExitStatus {
     block_on(async {
-        let dir = args.place.dir()?;
-        let answer = ask(&dir, Verb::Verify).await?;
+        let spot = args.place.spot()?;
+        let answer = ask(&spot.dir, Verb::Verify).await?;
         Ok(print_answer(
-            &answer.ok_or_else(|| not_running(&dir))?,
+            &answer.ok_or_else(|| not_running(&spot))?,
             args.json,
         ))
     })
@@ -140,20 +168,19 @@ pub fn verify(args: &ReadArgs) -> ExitStatus {
 /// `switch`, `pause`, `resume`.
 pub fn tell(args: &TellArgs, verb: Verb) -> ExitStatus {
     block_on(async {
-        let dir = args.place.dir()?;
-        if let Some(answer) = ask(&dir, verb).await? {
+        let spot = args.place.spot()?;
+        if let Some(answer) = ask(&spot.dir, verb).await? {
             return Ok(print_answer(&answer, args.json));
         }
-        Err(not_running(&dir))
+        Err(not_running(&spot))
     })
 }
 
 /// `cancel`, `rollback`: of a running job, or of what its journal left.
 pub fn give_up(args: &TellArgs, verb: Verb) -> ExitStatus {
     block_on(async {
-        let dir = args.place.dir()?;
-        let history = dir.history().map_err(JobError::from)?;
-        let history = history.ok_or_else(|| no_job(&dir))?;
+        let spot = args.place.spot()?;
+        let (dir, history) = (&spot.dir, spot.history()?);
         if !args.yes {
             if !can_ask() {
                 return Err(Failure::new(
@@ -164,7 +191,7 @@ pub fn give_up(args: &TellArgs, verb: Verb) -> ExitStatus {
             }
             ask_for_name(&history.planned.pool)?;
         }
-        match ask(&dir, verb).await? {
+        match ask(dir, verb).await? {
             Some(answer) => Ok(print_answer(&answer, args.json)),
             None => {
                 let is_over = history.state.is_over();
@@ -174,12 +201,12 @@ pub fn give_up(args: &TellArgs, verb: Verb) -> ExitStatus {
                     if !is_over {
                         check_can_give_up(&history, verb)?;
                     }
-                    clear_up_as(&history, &dir, &upstream, token).await?;
+                    clear_up_as(&history, dir, &upstream, token).await?;
                 }
                 if is_over && left_users {
                     return Ok(cleared());
                 }
-                give_up_journal(&dir, verb)
+                give_up_journal(&spot, verb)
             }
         }
     })
@@ -196,10 +223,11 @@ fn cleared() -> ExitStatus {
 }
 
 /// No process runs the job: its journal is all there is to end.
-fn give_up_journal(dir: &StateDir, verb: Verb) -> Result<ExitStatus, Failure> {
+fn give_up_journal(spot: &Spot, verb: Verb) -> Result<ExitStatus, Failure> {
+    let dir = &spot.dir;
     let lock = dir.lock().map_err(JobError::from)?;
     let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
-    let history = history.ok_or_else(|| no_job(dir))?;
+    let history = history.ok_or_else(|| spot.no_job())?;
     check_can_give_up(&history, verb)?;
     let at_ms = now_ms();
     let record = match verb {
@@ -250,24 +278,14 @@ async fn ask(dir: &StateDir, verb: Verb) -> Result<Option<Answer>, Failure> {
     }
 }
 
-/// There was never a job.
-pub fn no_job(dir: &StateDir) -> Failure {
-    Failure::new(
-        ExitStatus::Refused,
-        format!("there is no job in {}", dir.path().display()),
-        "give the --state directory that `reshard start` was given",
-    )
-}
-
-fn not_running(dir: &StateDir) -> Failure {
-    let state = match dir.history() {
-        Ok(Some(history)) => history.state,
-        Ok(None) => return no_job(dir),
-        Err(error) => return JobError::from(error).into(),
+fn not_running(spot: &Spot) -> Failure {
+    let state = match spot.history() {
+        Ok(history) => history.state,
+        Err(failure) => return failure,
     };
     let what = format!(
         "no process runs the job in {}; it is {}",
-        dir.path().display(),
+        spot.dir.path().display(),
         state.name()
     );
     let help = match state {

@@ -1,18 +1,18 @@
 //! `keyferry reshard complete`: ends a switched job; `--purge` deletes the
 //! moved keys from old shards that stay.
 //!
+//! Of a way in steps, `complete` on one that is not the last begins the next.
 //! A process that keeps the old shards exact is asked to let go first.
 //!
 //! Invariant: nothing is deleted unless every proxy routes by this very job's
 //! layout and epoch, from the first key to the last (`reshard::purging`).
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::{finish, print_error, stdout};
+use crate::cli::output::print_error;
 use crate::cli::pool_choice::choose;
 use crate::config;
 use crate::reshard::clearing::clear;
@@ -24,22 +24,22 @@ use crate::reshard::job_error::JobError;
 use crate::reshard::logins::Logins;
 use crate::reshard::mover::{purge, remove_notes};
 use crate::reshard::proxies::{Fleet, ProxyUrl};
-use crate::reshard::purging::{CHECK_EVERY, while_in_force};
+use crate::reshard::purging::{CHECK_EVERY, purge_copies, while_in_force};
 use crate::reshard::record::Record;
 use crate::reshard::report::Report;
 use crate::reshard::run::mover_names;
 use crate::reshard::state::JobState;
 use crate::reshard::state_dir::{Lock, StateDir, StateDirError};
+use crate::reshard::steps::WayReport;
 use crate::router::layout::Layout;
 use crate::router::moves::Moves;
 use crate::upstream::config::{Secret, UpstreamConfig};
 
-use super::ask::no_job;
-use super::place::PlaceArgs;
+use super::place::{PlaceArgs, Spot};
 use super::pool::ProxyArgs;
 use super::quantity::KeyRate;
-use super::start::{ask_for_name, can_ask};
-use super::{Failure, block_on, status_of};
+use super::start::{ask_for_name, can_ask, say};
+use super::{Failure, block_on, status_of, steps};
 
 /// Longest wait for a process that said it lets go.
 const LET_GO_MAX: Duration = Duration::from_secs(10);
@@ -48,16 +48,16 @@ const LET_GO_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 pub struct CompleteArgs {
     #[command(flatten)]
-    place: PlaceArgs,
+    pub place: PlaceArgs,
     #[command(flatten)]
-    proxies: ProxyArgs,
+    pub proxies: ProxyArgs,
     /// Do it without asking for the pool's name
     #[arg(long)]
     yes: bool,
     /// Delete the moved keys from old shards that stay in the pool; give -c if
     /// the shards or the proxies want a password
     #[arg(long)]
-    purge: bool,
+    pub purge: bool,
     /// Keys deleted a second
     #[arg(long, value_name = "RATE", default_value_t = KeyRate(20_000))]
     rate: KeyRate,
@@ -69,28 +69,35 @@ pub fn run(args: &CompleteArgs) -> ExitStatus {
 }
 
 async fn complete(args: &CompleteArgs) -> Result<ExitStatus, Failure> {
-    let dir = args.place.dir()?;
-    let history = dir.history().map_err(JobError::from)?;
-    let history = history.ok_or_else(|| no_job(&dir))?;
+    let spot = args.place.spot()?;
+    if spot.history().is_ok_and(|history| history.leaves_copies()) {
+        return remove_copies(args, &spot).await;
+    }
+    if let Some((walk, at)) = &spot.walk
+        && !walk.way().is_last(*at)
+    {
+        return steps::complete(args, &spot, (walk, *at)).await;
+    }
+    let (dir, history) = (&spot.dir, spot.history()?);
     if matches!(history.state, JobState::Completed) {
         if Logins::in_dir(dir.path()).exists() {
-            clear_up(args, &history, &dir).await?;
+            clear_up(args, &history, dir).await?;
         }
         return Ok(say("the job is completed already"));
     }
     check_switched(&history)?;
     consent(args, &history)?;
-    let lock = take_over(&dir).await?;
+    let lock = take_over(dir).await?;
     let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
-    let history = history.ok_or_else(|| no_job(&dir))?;
+    let history = history.ok_or_else(|| spot.no_job())?;
     check_switched(&history)?;
     let purged_keys = if args.purge {
-        Some(delete_moved(args, &history).await?)
+        Some(delete_moved(args, &history, &spot).await?)
     } else {
         None
     };
     remove_what_was_noted(args, &history).await;
-    clear_up(args, &history, &dir).await?;
+    clear_up(args, &history, dir).await?;
     let mut log = JobLog::new(history, journal);
     let record = Record::Completed {
         at_ms: now_ms(),
@@ -99,10 +106,39 @@ async fn complete(args: &CompleteArgs) -> Result<ExitStatus, Failure> {
     log.record(record, Safety::Synced).map_err(JobError::from)?;
     let report = Report::of(log.history());
     dir.write_report(&lock, &report).map_err(JobError::from)?;
+    match &spot.walk {
+        Some((walk, _)) => Ok(say(&WayReport::of(walk)?.to_string())),
+        None => Ok(say(&report.to_string())),
+    }
+}
+
+/// Of a job that was taken back: what it copied leaves the new shards.
+async fn remove_copies(args: &CompleteArgs, spot: &Spot) -> Result<ExitStatus, Failure> {
+    let dir = &spot.dir;
+    consent(args, &spot.history()?)?;
+    let lock = dir.lock().map_err(JobError::from)?;
+    let (history, journal) = dir.open(&lock).map_err(JobError::from)?;
+    let history = history.ok_or_else(|| spot.no_job())?;
+    let planned = &history.planned;
+    let (upstream, configured) = settings(args.place.config(), &planned.pool)?;
+    let token = args.proxies.token(configured.as_ref())?;
+    let mut fleet = Fleet::new(&planned.pool, urls(&planned.proxies)?, token);
+    print_error(&format!(
+        "removing copies from the new shards, at most {}",
+        args.rate
+    ));
+    let keys = purge_copies(&mut fleet, &history, &upstream, args.rate.0).await?;
+    let mut log = JobLog::new(history, journal);
+    let at_ms = now_ms();
+    let record = Record::CopiesRemoved { at_ms, keys };
+    log.record(record, Safety::Synced).map_err(JobError::from)?;
+    let report = Report::of(log.history());
+    dir.write_report(&lock, &report).map_err(JobError::from)?;
     Ok(say(&report.to_string()))
 }
 
-fn check_switched(history: &History) -> Result<(), Failure> {
+/// Nothing is completed that has not switched.
+pub fn check_switched(history: &History) -> Result<(), Failure> {
     if matches!(history.state, JobState::Switched { .. }) {
         return Ok(());
     }
@@ -139,13 +175,8 @@ async fn take_over(dir: &StateDir) -> Result<Lock, Failure> {
         .map_err(|error| JobError::from(error).into())
 }
 
-fn say(text: &str) -> ExitStatus {
-    let mut out = stdout();
-    let written = writeln!(out, "{text}");
-    finish(out, written, ExitStatus::Done)
-}
-
-fn consent(args: &CompleteArgs, history: &History) -> Result<(), Failure> {
+/// `--yes`, or the pool's name typed.
+pub fn consent(args: &CompleteArgs, history: &History) -> Result<(), Failure> {
     if args.yes {
         return Ok(());
     }
@@ -184,20 +215,25 @@ pub async fn clear_up_as(
     Ok(())
 }
 
-async fn delete_moved(args: &CompleteArgs, history: &History) -> Result<u64, Failure> {
+/// What the job moved; of a way in steps what all of them did.
+async fn delete_moved(args: &CompleteArgs, history: &History, spot: &Spot) -> Result<u64, Failure> {
     let planned = &history.planned;
     let (upstream, configured) = settings(args.place.config(), &planned.pool)?;
     let token = args.proxies.token(configured.as_ref())?;
-    let from = Layout::new(planned.from.clone()).map_err(JobError::from)?;
+    let from = match &spot.walk {
+        Some((walk, _)) => &walk.way().earlier,
+        None => &planned.from,
+    };
+    let from = Layout::new(from.clone()).map_err(JobError::from)?;
     let to = Layout::new(planned.to.clone()).map_err(JobError::from)?;
-    let fleet = Fleet::new(&planned.pool, urls(&planned.proxies)?, token);
+    let mut fleet = Fleet::new(&planned.pool, urls(&planned.proxies)?, token);
     let moves = Moves::between(Arc::new(from), Arc::new(to)).map_err(JobError::from)?;
     let moves = Arc::new(moves);
     let deleting = async {
         print_error(&format!("deleting moved keys, at most {}", args.rate));
         purge(&moves, &upstream, Some(args.rate.0)).await
     };
-    let report = while_in_force(fleet, history, CHECK_EVERY, deleting).await?;
+    let report = while_in_force(&mut fleet, history, CHECK_EVERY, deleting).await?;
     Ok(report.map_err(JobError::from)?.keys())
 }
 
@@ -236,7 +272,8 @@ pub fn settings(
     Ok((pool.upstream.clone(), config.admin.token.clone()))
 }
 
-fn urls(texts: &[String]) -> Result<Vec<ProxyUrl>, Failure> {
+/// Admin addresses as the journal has them.
+pub fn urls(texts: &[String]) -> Result<Vec<ProxyUrl>, Failure> {
     let parsed = texts.iter().map(|text| {
         text.parse().map_err(|error| {
             Failure::new(ExitStatus::Failed, error, "the journal was changed by hand")

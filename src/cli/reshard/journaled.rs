@@ -1,14 +1,16 @@
 //! `keyferry reshard report`: what a job did, from its journal.
 
+use std::fmt::Display;
 use std::io::Write as _;
+
+use serde::Serialize;
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{finish, stdout};
-use crate::reshard::job_error::JobError;
 use crate::reshard::report::Report;
+use crate::reshard::steps::WayReport;
 
 use super::Failure;
-use super::ask::no_job;
 use super::place::PlaceArgs;
 
 /// Arguments of `keyferry reshard report`.
@@ -23,25 +25,25 @@ pub struct ReportArgs {
 
 /// Runs `keyferry reshard report`.
 pub fn report(args: &ReportArgs) -> ExitStatus {
-    match made(args) {
-        Ok(report) => {
-            let mut out = stdout();
-            let written = if args.json {
-                serde_json::to_writer(&mut out, &report)
-                    .map_err(std::io::Error::from)
-                    .and_then(|()| writeln!(out))
-            } else {
-                writeln!(out, "{report}")
-            };
-            finish(out, written, ExitStatus::Done)
-        }
-        Err(failure) => failure.print(),
+    printed(args).unwrap_or_else(Failure::print)
+}
+
+fn printed(args: &ReportArgs) -> Result<ExitStatus, Failure> {
+    let spot = args.place.spot()?;
+    match &spot.walk {
+        Some((walk, _)) => Ok(print(&WayReport::of(walk)?, args.json)),
+        None => Ok(print(&Report::of(&spot.history()?), args.json)),
     }
 }
 
-fn made(args: &ReportArgs) -> Result<Report, Failure> {
-    let dir = args.place.dir()?;
-    let history = dir.history().map_err(JobError::from)?;
-    let history = history.ok_or_else(|| no_job(&dir))?;
-    Ok(Report::of(&history))
+fn print(report: &(impl Serialize + Display), json: bool) -> ExitStatus {
+    let mut out = stdout();
+    let written = if json {
+        serde_json::to_writer(&mut out, report)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        writeln!(out, "{report}")
+    };
+    finish(out, written, ExitStatus::Done)
 }

@@ -12,8 +12,11 @@ use crate::reshard::job_error::JobError;
 use crate::reshard::mover::Attach;
 use crate::reshard::plan::{Plan, PlanInput};
 use crate::reshard::proxies::{Agreed, Disagreement, Fleet};
+use crate::reshard::steps::Way;
+use crate::router::moves::ESTIMATE_SAMPLES;
 
 use super::pool::{MeantPool, PoolArgs};
+use super::start::StepBy;
 use super::{Failure, block_on};
 
 /// Arguments of `keyferry reshard plan`.
@@ -27,6 +30,9 @@ pub struct PlanArgs {
     /// What would keep writers of the old route off: auto, acl or proxies
     #[arg(long, value_name = "HOW", default_value_t = FenceChoice::Auto)]
     fence: FenceChoice,
+    /// List the steps that `start` with the same word would take
+    #[arg(long, value_name = "WHAT")]
+    step: Option<StepBy>,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -56,6 +62,14 @@ async fn plan(meant: MeantPool, args: &PlanArgs) -> Result<ExitStatus, Failure> 
         attach: args.attach,
     })
     .map_err(JobError::from)?;
+    let plan = match args.step {
+        Some(StepBy::Shard) if !plan.nothing_to_do => {
+            let estimate = moves.estimate(ESTIMATE_SAMPLES);
+            let way = Way::of(&meant.pool.name, &moves, &estimate).map_err(JobError::from)?;
+            plan.with_steps(way.steps)
+        }
+        _ => plan,
+    };
     let plan = plan.with_fence(fencing::plan(&moves, &meant.pool.upstream, args.fence).await);
     let mut out = stdout();
     let written = if args.json {

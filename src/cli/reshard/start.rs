@@ -1,10 +1,12 @@
 //! `keyferry reshard start`: runs the job in the foreground.
 
+use std::fmt::Display;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::logging::Log;
@@ -20,12 +22,13 @@ use crate::reshard::prepare::{
 };
 use crate::reshard::report::Report;
 use crate::reshard::state_dir::StateDir;
+use crate::reshard::steps::Walk;
 use crate::reshard::stop::{Stop, StopSource, stop_channel};
 use crate::router::address::ShardAddress;
 
 use super::pool::{MeantPool, PoolArgs};
 use super::quantity::{ByteRate, hold, latency_bound, size, size_bound};
-use super::{Failure, block_on, place, progress};
+use super::{Failure, block_on, place, progress, steps};
 
 /// Arguments of `keyferry reshard start`.
 #[derive(Debug, clap::Args)]
@@ -42,6 +45,10 @@ pub struct StartArgs {
     /// possible until `complete`; what --switch manual does anyway
     #[arg(long)]
     stay: bool,
+    /// Move one old shard after another, each by a job of its own with its own switch;
+    /// `complete` ends a step's way back and begins the next
+    #[arg(long, value_name = "WHAT")]
+    step: Option<StepBy>,
     /// Directory of the job's journal [default: `reshard` in server.state_dir]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -84,6 +91,13 @@ enum WhoSwitches {
     Manual,
     /// The job, as soon as it is verified
     Auto,
+}
+
+/// What a pool is moved by, if not as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum StepBy {
+    /// One old shard after another
+    Shard,
 }
 
 /// Runs `keyferry reshard start`.
@@ -132,6 +146,11 @@ async fn start(args: &StartArgs, meant: MeantPool) -> Result<ExitStatus, Failure
     }
     let dir = place::dir(args.state.as_deref(), &meant.config.server.state_dir);
     let pool = meant.pool.name.clone();
+    if args.step == Some(StepBy::Shard) {
+        let request = request(args, meant);
+        return Box::pin(steps::start(&dir, &request, args.yes)).await;
+    }
+    Walk::leave(&dir)?;
     match prepare(dir.clone(), request(args, meant)).await? {
         Prepared::NothingToDo(plan) => {
             let text = format!(
@@ -141,15 +160,18 @@ async fn start(args: &StartArgs, meant: MeantPool) -> Result<ExitStatus, Failure
             Ok(say(&text))
         }
         Prepared::AlreadySwitched(history) => {
-            let text = format!(
-                "{}\nthe job has switched already; end it with `keyferry reshard complete --yes --state {}`, or start again with --stay to be able to roll it back",
-                Report::of(&history),
-                dir.path().display()
-            );
-            Ok(say(&text))
+            Ok(say(&already_switched(&Report::of(&history), &dir)))
         }
         Prepared::Ready(job) => Box::pin(run_job(args, &pool, &dir, *job)).await,
     }
+}
+
+/// For a job that is not to be followed back.
+pub fn already_switched(report: &impl Display, dir: &StateDir) -> String {
+    format!(
+        "{report}\nthe job has switched already; end it with `keyferry reshard complete --yes --state {}`, or start again with --stay to be able to roll it back",
+        dir.path().display()
+    )
 }
 
 fn epoch(plan: &Plan) -> String {
@@ -158,7 +180,8 @@ fn epoch(plan: &Plan) -> String {
         .unwrap_or_default()
 }
 
-fn say(text: &str) -> ExitStatus {
+/// Prints the end.
+pub fn say(text: &str) -> ExitStatus {
     let mut out = stdout();
     let written = writeln!(out, "{text}");
     finish(out, written, ExitStatus::Done)
@@ -169,6 +192,7 @@ fn request(args: &StartArgs, meant: MeantPool) -> StartRequest {
         pool: meant.pool.name,
         config_layout: meant.config_layout,
         to: meant.to,
+        from: None,
         proxies: meant.proxies,
         proxy_token: meant.token,
         upstream: meant.pool.upstream,
@@ -216,24 +240,49 @@ async fn run_job(
     if !args.yes {
         ask_for_name(pool)?;
     }
-    let (source, stop) = stop_channel();
-    let signals = tokio::spawn(pass_signals_on(source));
+    let signals = Signals::heard();
+    let ended = run_to_end(job, &signals.stop).await;
+    signals.end();
+    Ok(say(&ended?.to_string()))
+}
+
+/// Runs a job with its progress on stderr.
+pub async fn run_to_end(job: Job, stop: &Stop) -> Result<Report, Failure> {
     let shown = tokio::spawn(progress::show(job.status()));
     let ended = tokio::select! {
         ended = job.run(&Movers, stop.clone()) => ended.map_err(Failure::from),
-        () = insisted(stop) => Err(Failure::new(
+        () = insisted(stop.clone()) => Err(Failure::new(
             ExitStatus::TryAgain,
             "stopped at once, as asked twice",
             "run the same command again: it finds out how far it got, and goes on",
         )),
     };
-    signals.abort();
     // Ends by itself when the job's status is closed; its last line comes first.
     let _ = shown.await;
-    let report = ended?;
-    let mut out = stdout();
-    let written = writeln!(out, "{report}");
-    Ok(finish(out, written, ExitStatus::Done))
+    ended
+}
+
+/// SIGINT and SIGTERM, as long as a command runs jobs.
+pub struct Signals {
+    /// Where jobs hear of them.
+    pub stop: Stop,
+    task: JoinHandle<()>,
+}
+
+impl Signals {
+    /// From now on they do not end the process.
+    pub fn heard() -> Self {
+        let (source, stop) = stop_channel();
+        Self {
+            stop,
+            task: tokio::spawn(pass_signals_on(source)),
+        }
+    }
+
+    /// Nobody listens any more.
+    pub fn end(self) {
+        self.task.abort();
+    }
 }
 
 async fn insisted(mut stop: Stop) {

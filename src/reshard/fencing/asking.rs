@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use super::post::{CONNECTION_NAME, PostError};
+use super::stand::Stand;
 use super::waiters::Waiters;
 use super::{Fences, all};
 use crate::reshard::bypass::{Bypass, bypassing};
 use crate::reshard::fence::words;
+use crate::reshard::lookout::Watched;
+use crate::reshard::record::Direction;
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::router::route_record::RouteRecord;
@@ -67,7 +70,7 @@ impl Fences {
             let is_fenced = text(1) == Some(fence_value.as_bytes());
             // A user that is not known is refused as well.
             let is_known = matches!(replies.get(2), Some(Value::Array(_) | Value::Map(_)));
-            remains.is_open |= stand.is_source(self.direction) && is_known && !is_fenced;
+            remains.is_open |= stand.is_cut(self.direction) && is_known && !is_fenced;
         }
         remains
     }
@@ -91,6 +94,17 @@ impl Fences {
             .iter()
             .flat_map(|(server, list)| bypassing(server, list, &own, recent_s))
             .collect()
+    }
+
+    /// Where the fence of the switch to the new layout is, and who may write there.
+    pub fn watched(&self) -> Option<Watched> {
+        self.users.as_ref()?;
+        let cut = |stand: &&Stand| stand.is_cut(Direction::Forward);
+        let cut = self.stands.iter().filter(cut);
+        Some(Watched {
+            servers: cut.map(|stand| stand.server.clone()).collect(),
+            own: self.own_names(),
+        })
     }
 
     pub(super) fn own_names(&self) -> OwnNames {
@@ -117,10 +131,10 @@ impl Fences {
         all(woken.collect())
     }
 
-    /// Text of CLIENT LIST of each source that answers.
+    /// Text of CLIENT LIST of each source that gives keys and answers.
     async fn client_lists(&self) -> Vec<(ShardAddress, String)> {
-        let asked: Vec<_> = self
-            .sources()
+        let cut = self.sources().filter(|stand| stand.is_cut(self.direction));
+        let asked: Vec<_> = cut
             .map(|stand| {
                 let list = vec![words(&["CLIENT", "LIST"])];
                 (stand.server.clone(), stand.post.ask(list))

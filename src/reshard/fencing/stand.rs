@@ -14,6 +14,10 @@ pub(super) struct Stand {
     pub(super) server: ShardAddress,
     pub(super) is_old: bool,
     pub(super) is_new: bool,
+    /// Keys may leave it on the way there: not all servers of a layout give some.
+    pub(super) gives: bool,
+    /// Keys may arrive at it, which the way back takes from it.
+    pub(super) takes: bool,
     pub(super) means: Means,
     pub(super) post: Post,
 }
@@ -23,12 +27,21 @@ impl Stand {
         matches!(self.means, Means::Users(_))
     }
 
-    /// Its keys leave it in this direction.
+    /// It is in the layout that is left.
     pub(super) fn is_source(&self, direction: Direction) -> bool {
         match direction {
             Direction::Forward => self.is_old,
             Direction::Back => self.is_new,
         }
+    }
+
+    /// Keys may leave it in this direction: the fence goes up there with the marker.
+    pub(super) fn is_cut(&self, direction: Direction) -> bool {
+        let gives = match direction {
+            Direction::Forward => self.gives,
+            Direction::Back => self.takes,
+        };
+        gives && self.is_source(direction)
     }
 
     /// It is in the layout that comes.

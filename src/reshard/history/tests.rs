@@ -41,7 +41,10 @@ fn committed(at_ms: u64) -> Record {
 /// From the start of a copy to the clean verify.
 fn verified(at_ms: u64) -> Vec<Record> {
     vec![
-        Record::CopyingBegan { at_ms },
+        Record::CopyingBegan {
+            at_ms,
+            beside_others: false,
+        },
         Record::FollowingBegan {
             at_ms: at_ms + 1,
             copied: Copied::default(),

@@ -10,7 +10,10 @@ fn records() -> Vec<Record> {
             incarnation: 1,
             at_ms: 10,
         },
-        Record::CopyingBegan { at_ms: 11 },
+        Record::CopyingBegan {
+            at_ms: 11,
+            beside_others: false,
+        },
         Record::Started {
             incarnation: 2,
             at_ms: 12,

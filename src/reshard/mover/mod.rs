@@ -76,7 +76,7 @@ pub use keeper::{KeeperConfig, Keepers};
 pub use preflight::{PreflightReport, ServerReport, preflight};
 pub use progress::{MoverProgress, Phase, SourceProgress};
 pub use proof::{SourceProof, Verified};
-pub use removal::{PurgeReport, purge, remove_notes};
+pub use removal::{PurgeReport, purge, remove_copies, remove_notes};
 pub use running::{Herald, MarkerReport, Mover};
 pub use shortfall::{Short, Shortfall, Shortfalls};
 pub use start::start;

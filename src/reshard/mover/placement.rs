@@ -42,22 +42,32 @@ pub(super) struct Placement {
     moves: Arc<Moves>,
     sources: Vec<ShardAddress>,
     targets: Vec<ShardAddress>,
-    source_of_shard: Vec<SourceIndex>,
-    target_of_shard: Vec<TargetIndex>,
+    /// All servers of the old layout, those that give nothing included.
+    old: Vec<ShardAddress>,
+    /// None for those that give nothing.
+    source_of_shard: Vec<Option<SourceIndex>>,
+    /// None for those that take nothing.
+    target_of_shard: Vec<Option<TargetIndex>>,
     /// (db, key) pairs that the conflict policy leaves alone.
     skipped: HashSet<(u32, Vec<u8>)>,
 }
 
 impl Placement {
     pub(super) fn new(moves: &Arc<Moves>) -> Placement {
-        let (sources, source_of_shard) = servers(moves.from());
-        let (targets, target_of_shard) = servers(moves.to());
+        let (sources, source_of_shard) = servers(moves.from(), |at| moves.may_give(at));
+        let (targets, target_of_shard) = servers(moves.to(), |at| moves.may_take(at));
+        let (old, _) = servers(moves.from(), |_| true);
         Placement {
             moves: Arc::clone(moves),
             sources,
             targets,
-            source_of_shard: source_of_shard.into_iter().map(SourceIndex).collect(),
-            target_of_shard: target_of_shard.into_iter().map(TargetIndex).collect(),
+            old,
+            source_of_shard: (source_of_shard.into_iter())
+                .map(|at| at.map(SourceIndex))
+                .collect(),
+            target_of_shard: (target_of_shard.into_iter())
+                .map(|at| at.map(TargetIndex))
+                .collect(),
             skipped: HashSet::new(),
         }
     }
@@ -72,12 +82,12 @@ impl Placement {
         self.skipped.len()
     }
 
-    /// The old servers, each once.
+    /// The old servers that may give keys, each once.
     pub(super) fn sources(&self) -> &[ShardAddress] {
         &self.sources
     }
 
-    /// The new servers, each once.
+    /// The new servers that may take keys, each once.
     pub(super) fn targets(&self) -> &[ShardAddress] {
         &self.targets
     }
@@ -96,7 +106,7 @@ impl Placement {
     pub(super) fn is_new(&self, target: TargetIndex) -> bool {
         self.targets
             .get(target.0)
-            .is_some_and(|address| !self.sources.contains(address))
+            .is_some_and(|address| !self.old.contains(address))
     }
 
     /// What `key` in database `db` is to `source`.
@@ -133,25 +143,37 @@ impl Placement {
     }
 
     fn source_at(&self, shard: ShardIndex) -> Option<SourceIndex> {
-        self.source_of_shard.get(usize::from(shard.0)).copied()
+        self.source_of_shard
+            .get(usize::from(shard.0))
+            .copied()
+            .flatten()
     }
 
     fn target_at(&self, shard: ShardIndex) -> Option<TargetIndex> {
-        self.target_of_shard.get(usize::from(shard.0)).copied()
+        self.target_of_shard
+            .get(usize::from(shard.0))
+            .copied()
+            .flatten()
     }
 }
 
-/// The distinct servers of a layout, and the server of each of its shards.
-fn servers(layout: &Layout) -> (Vec<ShardAddress>, Vec<usize>) {
+/// The distinct servers of a layout that are wanted, and the server of each of its
+/// shards.
+fn servers(
+    layout: &Layout,
+    is_wanted: impl Fn(&ShardAddress) -> bool,
+) -> (Vec<ShardAddress>, Vec<Option<usize>>) {
     let mut addresses: Vec<ShardAddress> = Vec::new();
     let mut of_shard = Vec::new();
     for shard in layout.shards() {
         let known = addresses
             .iter()
             .position(|address| *address == shard.address);
-        of_shard.push(known.unwrap_or_else(|| {
-            addresses.push(shard.address.clone());
-            addresses.len() - 1
+        of_shard.push(known.or_else(|| {
+            is_wanted(&shard.address).then(|| {
+                addresses.push(shard.address.clone());
+                addresses.len() - 1
+            })
         }));
     }
     (addresses, of_shard)

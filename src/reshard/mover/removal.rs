@@ -11,11 +11,12 @@ use crate::router::moves::Moves;
 use crate::upstream::config::UpstreamConfig;
 
 use super::checkpoint::checkpoint_key;
+use super::conflict::{end_old_lanes, is_unfinished};
 use super::error::{MoveError, Role};
 use super::keeper::way_back_key;
 use super::keyspace::KeyWalk;
 use super::link::Link;
-use super::placement::{Place, Placement, SourceIndex};
+use super::placement::{Place, Placement, SourceIndex, TargetIndex};
 use super::source::pending_key;
 
 const UNLINK: &str = "remove keys (UNLINK)";
@@ -67,13 +68,52 @@ pub async fn purge(
             removed += keys.len() as u64;
             remove_keys(&mut link, &keys).await?;
             if let Some(rate) = keys_per_s {
-                let cost = keys.len() as f64 / rate.max(1) as f64;
-                tokio::time::sleep(Duration::from_secs_f64(cost)).await;
+                pause(keys.len(), rate).await;
             }
         }
         report.servers.push((server.clone(), removed));
     }
     Ok(report)
+}
+
+/// After a job was taken back: removes, on every server that it copied to, the keys
+/// that its new layout would have had there. Before it copied there were none, or
+/// those were removed.
+///
+/// # Errors
+/// The server and the step; what was removed stays removed, run it again.
+pub async fn remove_copies(
+    moves: &Arc<Moves>,
+    upstream: &UpstreamConfig,
+    job: &str,
+    keys_per_s: u64,
+) -> Result<PurgeReport, MoveError> {
+    let placement = Placement::new(moves);
+    let mut report = PurgeReport::default();
+    for (index, server) in placement.targets().iter().enumerate() {
+        let mut link = Link::connect(Role::Target, server, upstream).await?;
+        // A process that was killed may have left requests that are still to be executed.
+        end_old_lanes(&mut link, job).await?;
+        let mut walk = KeyWalk::new(&mut link).await?;
+        let mut removed = 0;
+        while let Some(page) = walk.next(&mut link).await? {
+            let is_copy = |key: &Bytes| {
+                placement.arrives_at(TargetIndex(index), key).is_some() || is_unfinished(job, key)
+            };
+            let keys: Vec<Bytes> = page.keys.into_iter().filter(is_copy).collect();
+            removed += keys.len() as u64;
+            remove_keys(&mut link, &keys).await?;
+            pause(keys.len(), keys_per_s).await;
+        }
+        report.servers.push((server.clone(), removed));
+    }
+    Ok(report)
+}
+
+/// Spreads the work.
+async fn pause(keys: usize, keys_per_s: u64) {
+    let cost = keys as f64 / keys_per_s.max(1) as f64;
+    tokio::time::sleep(Duration::from_secs_f64(cost)).await;
 }
 
 /// Removes what the jobs of these names noted on the servers of both layouts: how

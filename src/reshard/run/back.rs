@@ -36,11 +36,11 @@ use crate::router::moves::Moves;
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl KeeperConfig {
-    /// On every server of the layout that the keys move to.
+    /// On every server that keys move to.
     pub(in crate::reshard) fn of(config: &MoverConfig) -> Self {
         let mut shards = Vec::new();
         for shard in config.moves.to().shards() {
-            if !shards.contains(&shard.address) {
+            if config.moves.may_take(&shard.address) && !shards.contains(&shard.address) {
                 shards.push(shard.address.clone());
             }
         }

@@ -3,7 +3,7 @@
 use super::Runner;
 use super::follow::Due;
 use crate::planted::{self, Planted};
-use crate::reshard::bypass::RECENT_S;
+use crate::reshard::bypass::{BEHIND_THE_FENCE_S, RECENT_S};
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::Reply;
 use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
@@ -25,9 +25,6 @@ use crate::reshard::stop::Stop;
 use crate::reshard::switching::{SwitchEnd, Switching, Taking};
 use crate::router::address::ShardAddress;
 use crate::router::route_record::RouteRecord;
-
-/// A write this long ago may have been made behind the fence.
-const BEHIND_THE_FENCE_S: u64 = 2;
 
 impl Runner {
     /// Finishes a switch that an earlier process left open, whichever way it went.
@@ -233,7 +230,13 @@ impl Runner {
             // Proxies are logged in as anybody else.
             return Ok(());
         }
-        let writers = self.fences.bypassing(RECENT_S).await;
+        let mut writers = self.fences.bypassing(RECENT_S).await;
+        if self.direction.is_forward() {
+            let seen = self.lookout.look().await.into_iter();
+            let more = seen.filter(|seen| !writers.iter().any(|known| known.who() == seen.who()));
+            let more: Vec<_> = more.collect();
+            writers.extend(more);
+        }
         if writers.is_empty() {
             return Ok(());
         }
@@ -269,13 +272,13 @@ impl Runner {
             bypass: Vec::new(),
         })?;
         if terms.fenced {
-            self.look_behind_the_fence().await;
+            self.look_behind_the_fence().await?;
         }
         Ok(())
     }
 
     /// None had written for a while before the switch: who has now, did since.
-    async fn look_behind_the_fence(&mut self) {
+    async fn look_behind_the_fence(&mut self) -> Result<(), JobError> {
         let mut writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
         if !self.commits.asked_nobody() {
             // A late proxy may have found the route by itself: as whom its config says
@@ -287,14 +290,13 @@ impl Runner {
             };
             writers.retain(|bypass| leaves(&bypass.server));
         }
-        self.bypass = writers.iter().map(ToString::to_string).collect();
-        for writer in &self.bypass {
-            tracing::error!(
-                writer,
-                "wrote to a shard that keys left, round the proxies, while the switch was made: what came after it is only there"
-            );
+        if self.log.state().is_over() {
+            for writer in &writers {
+                tracing::error!(%writer, "wrote to a shard that keys left, round the proxies");
+            }
+            return Ok(());
         }
-        self.publish();
+        self.record_bypass(&writers)
     }
 
     /// Clients of those proxies wait for it, or are refused.

@@ -135,7 +135,10 @@ impl World {
                 incarnation: 1,
                 at_ms: 2,
             },
-            Record::CopyingBegan { at_ms: 3 },
+            Record::CopyingBegan {
+                at_ms: 3,
+                beside_others: false,
+            },
             Record::FollowingBegan {
                 at_ms: 4,
                 copied: Copied::default(),

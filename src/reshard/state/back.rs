@@ -35,7 +35,7 @@ impl Back {
         let back = match (self, record) {
             // Whoever takes over has not verified.
             (Self::Verified { .. }, Record::Started { .. }) => Self::Following,
-            (back, Record::Started { .. }) => back,
+            (back, Record::Started { .. } | Record::BypassSeen { .. }) => back,
             (_, Record::CopyingBegan { .. }) => Self::Copying,
             (Self::Copying, Record::FollowingBegan { .. }) => Self::Following,
             (

@@ -35,7 +35,10 @@ fn every_record() -> Vec<Record> {
             incarnation: 1,
             at_ms: 1,
         },
-        Record::CopyingBegan { at_ms: 2 },
+        Record::CopyingBegan {
+            at_ms: 2,
+            beside_others: false,
+        },
         Record::FollowingBegan {
             at_ms: 3,
             copied: Copied::default(),

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Event, Fences, Fleet, Moving, Position, Stop, Taking, VecDeque};
+use crate::reshard::bypass::{BEHIND_THE_FENCE_S, Bypass};
 use crate::reshard::cutover::Step;
 use crate::reshard::fencing::PostError;
 use crate::reshard::mover::{MarkerReport, MoveError};
@@ -65,6 +66,10 @@ pub(super) struct Waits<'m> {
     route: Option<Wait<'m, ()>>,
     /// Looked at until the decision.
     failure: Option<Wait<'m, MoveError>>,
+    /// Where the fence is going up.
+    fences: Option<&'m Fences>,
+    /// Who wrote behind it; looked at until the decision.
+    bypass: Option<Wait<'m, Vec<Bypass>>>,
     step: Option<(Step, Instant)>,
     patience_ends: Option<Instant>,
     stop_was_told: bool,
@@ -84,6 +89,8 @@ impl<'m> Waits<'m> {
             lowered: None,
             route: None,
             failure: None,
+            fences: None,
+            bypass: None,
             step: None,
             patience_ends: patience.map(|patience| Instant::now() + patience),
             stop_was_told: false,
@@ -96,6 +103,7 @@ impl<'m> Waits<'m> {
 
     pub(super) fn look_no_more(&mut self) {
         self.failure = None;
+        self.bypass = None;
     }
 
     /// The patience with a step ends with it.
@@ -116,6 +124,7 @@ impl<'m> Waits<'m> {
         cut: Cut<'m>,
         fences: Option<&'m Fences>,
     ) {
+        self.fences = fences;
         let heralds = fences.map(|fences| {
             self.is_fence_wanted.send_replace(true);
             let (heralds, raised) = fences.raise(&self.is_fence_wanted.subscribe());
@@ -165,6 +174,7 @@ impl<'m> Waits<'m> {
         self.applied = None;
         self.fence = None;
         self.failure = None;
+        self.bypass = None;
         self.deadline = None;
         self.soft_limit = None;
     }
@@ -188,9 +198,21 @@ impl<'m> Waits<'m> {
                     self.failure = None;
                     return Some(Event::MoverFailed(error.to_string()));
                 }
+                writers = until_done(&mut self.bypass) => {
+                    self.bypass = None;
+                    if let Some(writer) = writers.first() {
+                        let why = format!("somebody writes round the proxies: {writer}");
+                        return Some(Event::GiveUp(why));
+                    }
+                }
                 event = fleet.next() => return Some(event),
                 raised = until_done(&mut self.fence) => {
                     self.fence = None;
+                    // While the marker is on its way. Nobody waits for it: an answer
+                    // that comes too late is asked for again after the switch.
+                    self.bypass = self.fences.map(|fences| -> Wait<'m, _> {
+                        Box::pin(fences.bypassing(BEHIND_THE_FENCE_S))
+                    });
                     return Some(match raised {
                         Ok(()) => Event::Fenced,
                         Err(error) => Event::FenceFailed(error.to_string()),

@@ -19,13 +19,24 @@ use crate::router::spec::EarlierSpec;
 #[derive(Debug)]
 pub(super) struct Earlier {
     layout: Layout,
+    /// Names of its shards whose keys moved.
+    moved: Vec<String>,
+    /// How many shards are the new layout's own; the others were added.
+    later_shards: usize,
+    /// Fingerprint of the new layout alone.
+    later: u64,
     /// By its own index: where its keys are, or `None` if they moved.
     unmoved: Vec<Option<ShardIndex>>,
 }
 
 impl Earlier {
     /// Adds what shards are needed for it to those of the new layout.
-    pub(super) fn new(spec: &EarlierSpec, shards: &mut Vec<Shard>) -> Result<Self, LayoutError> {
+    /// `later` is the fingerprint of the new one alone.
+    pub(super) fn new(
+        spec: &EarlierSpec,
+        later: u64,
+        shards: &mut Vec<Shard>,
+    ) -> Result<Self, LayoutError> {
         let fault = |fault| LayoutError {
             place: Place::Layout { field: "earlier" },
             fault,
@@ -39,12 +50,19 @@ impl Earlier {
             let shard = shard.clone();
             return Err(fault(LayoutFault::MovedShard { shard }));
         }
+        let later_shards = shards.len();
         let mut unmoved = Vec::with_capacity(layout.shards().len());
         for shard in layout.shards() {
             let is_moved = spec.moved.contains(&shard.name);
             unmoved.push((!is_moved).then(|| place(shard, shards)));
         }
-        Ok(Self { layout, unmoved })
+        Ok(Self {
+            layout,
+            moved: spec.moved.clone(),
+            later_shards,
+            later,
+            unmoved,
+        })
     }
 
     /// The owner of a key that has not moved.
@@ -53,8 +71,9 @@ impl Earlier {
         self.unmoved.get(earlier.as_usize()).copied().flatten()
     }
 
-    /// The fingerprint of both: `later` is that of the new layout alone.
-    pub(super) fn fingerprint(&self, later: u64) -> u64 {
+    /// The fingerprint of both.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let later = self.later;
         let unmoved: Vec<Option<u16>> = (self.unmoved.iter())
             .map(|at| at.map(|shard| shard.0))
             .collect();
@@ -62,6 +81,32 @@ impl Earlier {
         let text = format!("earlier v1 {later:016x} {earlier:016x} {unmoved:?}");
         let [a, b, c, d, e, f, g, h, ..] = md5::compute(text).0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// What a layout on the way leads from and to.
+#[derive(Debug, Clone, Copy)]
+pub struct OnTheWay<'a> {
+    /// The earlier layout.
+    pub earlier: &'a Layout,
+    /// Names of its shards whose keys moved.
+    pub moved: &'a [String],
+    /// The shards of the new layout.
+    pub later_shards: &'a [Shard],
+    /// The fingerprint of the new layout alone.
+    pub later_fingerprint: u64,
+}
+
+impl Layout {
+    /// Where it leads from and to, if it is a layout on the way.
+    pub fn on_the_way(&self) -> Option<OnTheWay<'_>> {
+        let earlier = self.earlier.as_ref()?;
+        Some(OnTheWay {
+            earlier: &earlier.layout,
+            moved: &earlier.moved,
+            later_shards: self.shards().get(..earlier.later_shards)?,
+            later_fingerprint: earlier.later,
+        })
     }
 }
 

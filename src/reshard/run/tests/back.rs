@@ -192,7 +192,10 @@ async fn keepers_that_cannot_attach_cost_no_switch() {
 fn died_going_back(world: &World, decided: bool) {
     world.died_switched(Vec::new());
     let mut records = vec![
-        Record::CopyingBegan { at_ms: 9 },
+        Record::CopyingBegan {
+            at_ms: 9,
+            beside_others: false,
+        },
         Record::FollowingBegan {
             at_ms: 10,
             copied: Copied::default(),
