@@ -198,6 +198,19 @@ impl Matrix<'_> {
         is_made
     }
 
+    /// Nobody goes round the proxies here: who writes to the server that left with
+    /// other logins than the epoch's is a proxy that the fence does not stop.
+    fn check_logins(&mut self) {
+        let status = status_of(&self.job);
+        let left = format!(" on {}: ", self.world.server_links[0].address());
+        let bypass = status["bypass"].as_array().cloned().unwrap_or_default();
+        let wrote = |one: &serde_json::Value| one.as_str().is_some_and(|one| one.contains(&left));
+        for one in bypass.iter().filter(|one| wrote(one)) {
+            let text = format!("a proxy wrote with other logins at the switch: {one}");
+            find(&mut self.world.findings, "bypass", text);
+        }
+    }
+
     fn wait_epoch(&mut self, epoch: u64) {
         wait_until("every proxy has the route", JOB_LIMIT, || {
             std::thread::sleep(POLL);
@@ -234,6 +247,7 @@ fn run(plan: &Plan) -> (World, Duration) {
     };
     matrix.go(Way::There, plan.there);
     matrix.wait_epoch(epoch + 1);
+    matrix.check_logins();
     matrix.world.let_work(REPLIES);
     if plan.back.is_some() {
         matrix.go(Way::Back, plan.back);
@@ -261,7 +275,7 @@ fn work(plans: &Mutex<VecDeque<Plan>>, wrong: &Mutex<Vec<String>>, longest: &Mut
         let result = catch_unwind(AssertUnwindSafe(|| run(&plan)));
         let took = start.elapsed().as_secs_f32();
         let text = match result {
-            Ok((world, unrest)) => {
+            Ok((mut world, unrest)) => {
                 let names = world.caught_by();
                 let mut longest = longest.lock().expect("nobody panics with it");
                 *longest = unrest.max(*longest);
@@ -274,7 +288,12 @@ fn work(plans: &Mutex<VecDeque<Plan>>, wrong: &Mutex<Vec<String>>, longest: &Mut
                         );
                         continue;
                     }
-                    false => format!("{names:?}"),
+                    false => {
+                        for (at, proxy) in world.stage.proxies.iter_mut().enumerate() {
+                            println!("proxy {at}: {}", proxy.process().stderr());
+                        }
+                        format!("{names:?}")
+                    }
                 }
             }
             Err(panic) => {
