@@ -165,6 +165,8 @@ fn switch_without_the_second(world: &mut World, job: &mut Job) {
     if made {
         world.wait_state(job, &["switched"]);
     }
+    // The length of the fault: longer than a commit that is under way is tried.
+    std::thread::sleep(Duration::from_secs(3));
     world.links[1].admit();
     // Of the time before.
     world.links[1].release_all();

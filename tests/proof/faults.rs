@@ -29,6 +29,9 @@ const AT_ONCE: usize = 2;
 /// Switches that a job is asked for after the fault, at most.
 const SWITCHES_MAX: usize = 20;
 
+/// Tries to meet a step with its fault, at most.
+const TRIES_MAX: usize = 3;
+
 /// Replies before and after the steps.
 const REPLIES: u64 = 2_000;
 
@@ -105,22 +108,8 @@ impl Matrix<'_> {
             Way::Back => "rollback",
         };
         if let Some(cell) = cell {
-            if cell.step == Step::Copy {
-                self.wait_copying();
-            } else {
-                self.wait_ready(way);
-            }
-            cell.prepare(self.world);
-            let during = matches!(cell.step, Step::Copy | Step::Follow);
-            let switch = (!during).then(|| self.job.verb_in_background(verb, &["--yes"]));
-            let came = cell.reach(self.world, &self.job);
-            cell.fail(self.world, &mut self.job);
-            let healed = Instant::now();
-            if let Some(mut switch) = switch {
-                switch.wait(JOB_LIMIT);
-            }
-            self.wait_rest();
-            self.unrest = self.unrest.max(healed.elapsed());
+            // On a busy machine a switch may be taken back before it comes to the step.
+            let came = (0..TRIES_MAX).any(|_| self.meet(cell, verb));
             if !came {
                 let text = format!("{cell}: the step never came: {}", status_of(&self.job));
                 find(&mut self.world.findings, "harness", text);
@@ -138,6 +127,27 @@ impl Matrix<'_> {
             status_of(&self.job)
         );
         find(&mut self.world.findings, "job", text);
+    }
+
+    /// Brings the job to the cell's step and makes its fault; whether it came there.
+    fn meet(&mut self, cell: Cell, verb: &str) -> bool {
+        if cell.step == Step::Copy {
+            self.wait_copying();
+        } else if self.wait_ready(cell.way) {
+            return false;
+        }
+        cell.prepare(self.world);
+        let during = matches!(cell.step, Step::Copy | Step::Follow);
+        let switch = (!during).then(|| self.job.verb_in_background(verb, &["--yes"]));
+        let came = cell.reach(self.world, &self.job);
+        cell.fail(self.world, &mut self.job);
+        let healed = Instant::now();
+        if let Some(mut switch) = switch {
+            switch.wait(JOB_LIMIT);
+        }
+        self.wait_rest();
+        self.unrest = self.unrest.max(healed.elapsed());
+        came
     }
 
     /// Not before something is copied, or it is over already.
