@@ -208,6 +208,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if refusing {
             continue;
         }
+        // A thread that has ended keeps its stack until nobody can join it.
+        pumps.retain(|pump: &JoinHandle<()>| !pump.is_finished());
         let Ok(proxy) = TcpStream::connect(&shared.target) else {
             continue;
         };
