@@ -17,6 +17,7 @@ use keyferry::router::spec::LayoutSpec;
 use serde_json::json;
 use support::keyferry::LayoutText;
 use support::load::{Load, LoadConfig};
+use support::servers::{ServerKind, Skipped};
 use support::{Client, Keyferry, RedisServer, Signal, Value, http_post, seeded, wait_until};
 
 const JOB: &str = "j1";
@@ -35,7 +36,10 @@ struct World {
 impl World {
     /// As many servers; the proxy routes to the first ones.
     fn new(servers: usize, of_proxy: usize) -> World {
-        let servers = RedisServer::start_many(servers, &[]);
+        World::of(RedisServer::start_many(servers, &[]), of_proxy)
+    }
+
+    fn of(servers: Vec<RedisServer>, of_proxy: usize) -> World {
         let addresses: Vec<String> = servers.iter().map(RedisServer::address).collect();
         let layout = LayoutText::new("fnv1a_64", "modula", &addresses[..of_proxy]);
         let proxy = Keyferry::start(&layout);
@@ -54,6 +58,23 @@ impl World {
         serde_json::from_value(spec).expect("a layout")
     }
 
+    /// A key that the layout of the first `shards` servers gives to this one.
+    fn key_on(&self, server: usize, shards: usize) -> String {
+        let servers: Vec<usize> = (0..shards).collect();
+        let layout = Layout::new(self.layout(&servers)).expect("a layout");
+        let mut keys = (0..).map(|number| format!("key:{number}"));
+        let is_there = |key: &String| layout.owner(key.as_bytes()).as_usize() == server;
+        keys.find(is_there).expect("a key of each server")
+    }
+
+    /// A server that has lost its users and its keys.
+    fn forget_all(&self, server: usize) {
+        let mut client = self.servers[server].client();
+        let gone = client.call(&["ACL", "DELUSER", &World::user(1)]);
+        assert_eq!(gone, Value::Int(1));
+        assert_eq!(client.call(&["FLUSHALL"]), Value::ok());
+    }
+
     fn user(epoch: u64) -> String {
         format!("keyferry-cache-e{epoch}")
     }
@@ -63,9 +84,12 @@ impl World {
         let user = World::user(epoch);
         let logins = servers.iter().map(|&at| {
             let password = format!("secret-{epoch}-{at}");
-            let rules =
-                ["reset", "on", &format!(">{password}"), "~*", "&*", "+@all"].map(str::to_owned);
+            let mut rules = ["reset", "on", &format!(">{password}"), "~*", "+@all"]
+                .map(str::to_owned)
+                .to_vec();
             let made = self.acl(at, &user, &rules);
+            rules.push("&*".into());
+            self.acl(at, &user, &rules); // Redis 6.0 knows no channels
             assert_eq!(made, Value::ok());
             json!({ "addr": self.servers[at].address(), "user": user, "password": password })
         });
@@ -153,7 +177,11 @@ impl World {
 
     /// Leaves the decision on servers.
     fn record(&self, on: &[usize], to: &[usize]) {
-        let record = RouteRecord::new("cache", JOB, 2, self.layout(to));
+        self.record_of(2, on, to);
+    }
+
+    fn record_of(&self, epoch: u64, on: &[usize], to: &[usize]) {
+        let record = RouteRecord::new("cache", JOB, epoch, self.layout(to));
         let (key, text) = (RouteRecord::key("cache"), record.to_json());
         for &at in on {
             let set = self.servers[at].client().call(&["SET", &key, &text]);
@@ -452,6 +480,29 @@ fn a_restart_with_a_pending_switch_finds_the_decision_by_itself() {
 }
 
 #[test]
+fn a_restart_with_a_pending_switch_finds_that_it_was_taken_back() {
+    let mut world = World::new(2, 1);
+    world.announce(&world.make_users(1, &[0]));
+    let mut client = world.proxy.client();
+    assert_eq!(client.call(&["SET", "k", "1"]), Value::ok());
+    world.stage(&[1], &world.make_users(2, &[1]));
+    world.proxy.process().kill();
+    world.proxy.launch();
+    assert_eq!(world.proxy.epoch_and_gate(), (1, "fenced".to_owned()));
+    world.record_of(1, &[0, 1], &[0]);
+    world.wait_for_epoch(1);
+    let gone = world.servers[0]
+        .client()
+        .call(&["ACL", "DELUSER", &World::user(1)]);
+    assert_eq!(gone, Value::Int(1));
+    assert_eq!(
+        call_again(&mut world.proxy.client(), &["INCR", "k"]),
+        Value::Int(2)
+    );
+    assert!(world.proxy.pools()["pools"][0]["pending"].is_null());
+}
+
+#[test]
 fn a_proxy_that_was_down_until_the_job_was_over_serves_the_new_route() {
     let mut world = World::new(2, 1);
     world.announce(&world.make_users(1, &[0]));
@@ -495,6 +546,182 @@ fn a_user_that_is_gone_with_its_job_is_the_configured_one_again() {
         Value::Int(2)
     );
     world.wait_for_users(0, "default");
+}
+
+#[test]
+fn a_server_without_memory_is_not_believed_alone() {
+    let mut world = World::new(3, 2);
+    world.announce(&world.make_users(1, &[0, 1]));
+    let key = world.key_on(0, 2);
+    world.proxy.process().kill();
+    world.fence(1, 1);
+    world.record(&[1], &[2]);
+    world.forget_all(0);
+    for (server, value) in [(0, "old"), (2, "new")] {
+        let set = world.servers[server].client().call(&["SET", &key, value]);
+        assert_eq!(set, Value::ok());
+    }
+    world.proxy.launch();
+    assert_eq!(
+        call_again(&mut world.proxy.client(), &["GET", &key]),
+        Value::bulk("new")
+    );
+    world.wait_for_epoch(2);
+}
+
+#[test]
+fn a_login_is_kept_while_a_server_knows_its_user_or_does_not_answer() {
+    let mut world = World::new(2, 2);
+    world.announce(&world.make_users(1, &[0, 1]));
+    let key = world.key_on(0, 2);
+    world.proxy.process().kill();
+    world.forget_all(0);
+    world.proxy.launch();
+    let mut client = world.proxy.client();
+    let refused = client.call(&["INCR", &key]);
+    assert!(error_of(&refused).starts_with("TRYAGAIN"), "{refused:?}");
+    world.proxy.process().kill(); // it would find that nobody knows them any more
+    world.forget_all(1);
+    world.servers[1].pause();
+    world.proxy.launch();
+    let mut client = world.proxy.client();
+    let refused = client.call(&["INCR", &key]);
+    assert!(error_of(&refused).starts_with("TRYAGAIN"), "{refused:?}");
+    world.servers[1].resume();
+    assert_eq!(call_again(&mut client, &["INCR", &key]), Value::Int(1));
+    world.wait_for_users(0, "default");
+}
+
+#[test]
+fn a_login_is_kept_while_a_job_may_have_changed_its_password() {
+    let mut world = World::new(1, 1);
+    world.announce(&world.make_users(1, &[0]));
+    world.proxy.process().kill();
+    let again = ["resetpass".to_owned(), ">another".into()];
+    assert_eq!(world.acl(0, &World::user(1), &again), Value::ok());
+    world.proxy.launch();
+    let refused = world.proxy.client().call(&["INCR", "k"]);
+    assert!(error_of(&refused).starts_with("TRYAGAIN"), "{refused:?}");
+}
+
+#[test]
+fn a_server_that_hangs_keeps_no_other_from_being_asked() {
+    let mut world = World::new(3, 2);
+    world.announce(&world.make_users(1, &[0, 1]));
+    let (hanging, moved) = (world.key_on(0, 2), world.key_on(1, 2));
+    let (mut first, mut second) = (world.proxy.client(), world.proxy.client());
+    assert_eq!(second.call(&["SET", &moved, "old"]), Value::ok());
+    world.fence(0, 1);
+    first.send(&["GET", &hanging]);
+    wait_until("it is refused", LIMIT, || {
+        let refused = world.servers[0].client().call(&["ACL", "LOG"]);
+        !refused.items().is_empty()
+    });
+    world.servers[0].pause();
+    world.fence(1, 1);
+    let set = world.servers[2].client().call(&["SET", &moved, "new"]);
+    assert_eq!(set, Value::ok());
+    world.record(&[1], &[2]);
+    assert_eq!(second.call(&["GET", &moved]), Value::bulk("new"));
+    world.wait_for_epoch(2);
+    world.servers[0].resume();
+}
+
+/// Every server there is, with an epoch's user on it.
+fn on_every_kind(what: &str, servers: usize, of_proxy: usize, test: impl Fn(World)) {
+    let mut skipped = Skipped::default();
+    for kind in ServerKind::ALL {
+        if skipped.unless_here(&format!("{what} on {kind}"), &[kind]) {
+            let servers = (0..servers).map(|_| RedisServer::start_kind(kind, &[]));
+            let world = World::of(servers.collect(), of_proxy);
+            eprintln!("{what} on {kind}");
+            test(world);
+        }
+    }
+    skipped.finish();
+}
+
+#[test]
+fn a_script_that_wrote_is_not_run_twice_whatever_it_answers() {
+    on_every_kind("scripts that are refused", 1, 1, |world| {
+        world.announce(&world.make_users(1, &[0]));
+        let mut client = world.proxy.client();
+        let write = "redis.call('INCR', KEYS[1]) return ";
+        let count = || world.servers[0].client().call(&["GET", "k"]);
+        let raised = format!("{write} redis.error_reply('NOPERM x')");
+        let answer = client.call(&["EVAL", &raised, "1", "k"]);
+        assert!(error_of(&answer).starts_with("NOPERM x"), "{answer:?}");
+        assert_eq!(count(), Value::bulk("1"));
+        world.acl(0, &World::user(1), &["-append".to_owned()]);
+        for call in ["call", "pcall"] {
+            let refused = format!("{write} redis.{call}('APPEND', KEYS[1], '0')");
+            let answer = client.call(&["EVAL", &refused, "1", "k"]);
+            assert!(answer.is_error(), "{answer:?}");
+        }
+        assert_eq!(count(), Value::bulk("3"));
+        world.fence(0, 1);
+        let answer = client.call(&["EVAL", &raised, "1", "k"]);
+        assert!(error_of(&answer).starts_with("TRYAGAIN"), "{answer:?}");
+        assert_eq!(count(), Value::bulk("3"), "the fence refused it as a whole");
+    });
+}
+
+#[test]
+fn who_waits_for_a_key_that_stays_is_served_after_a_fenced_switch() {
+    on_every_kind("waiting through a fence", 3, 2, |world| {
+        world.announce(&world.make_users(1, &[0, 1]));
+        let to = Layout::new(world.layout(&[0, 1, 2])).expect("a layout");
+        let from = Layout::new(world.layout(&[0, 1])).expect("a layout");
+        let mut keys = (0..).map(|number| format!("list:{number}"));
+        let stays = |key: &String| {
+            let owners = [&from, &to].map(|layout| layout.owner(key.as_bytes()).as_usize());
+            owners == [0, 0]
+        };
+        let key = keys.find(stays).expect("a key that stays");
+        let mut waiter = world.proxy.client();
+        waiter.send(&["BLPOP", &key, "60"]);
+        let blocked = || world.servers[0].info_field("clients", "blocked_clients");
+        wait_until("it waits", LIMIT, || blocked().as_deref() == Some("1"));
+        world.stage(&[0, 1, 2], &world.make_users(2, &[0, 1, 2]));
+        world.fence(0, 1);
+        world.fence(1, 1);
+        let ask = json!({ "job": JOB, "epoch": 2, "incarnation": 1, "fenced": true });
+        world.post("switch/commit", &ask);
+        let mut client = world.proxy.client();
+        assert_eq!(
+            call_again(&mut client, &["RPUSH", &key, "x"]),
+            Value::Int(1)
+        );
+        assert_eq!(
+            waiter.read(),
+            Value::Array(vec![Value::bulk(&key), Value::bulk("x")])
+        );
+    });
+}
+
+#[test]
+fn a_status_tells_what_a_hold_costs() {
+    let world = World::new(3, 2);
+    world.stage(&[0, 1, 2], &json!([]));
+    let status = || world.proxy.pools()["pools"][0].clone();
+    assert_eq!(status().get("hold"), None);
+    let ask = json!({ "job": JOB, "epoch": 2, "incarnation": 1, "lease_ms": 10_000 });
+    world.post("switch/hold", &ask);
+    let to = Layout::new(world.layout(&[0, 1, 2])).expect("a layout");
+    let mut keys = (0..).map(|number| format!("key:{number}"));
+    let moving = keys.find(|key| to.owner(key.as_bytes()).as_usize() == 2);
+    let mut client = world.proxy.client();
+    client.send(&["INCR", &moving.expect("a key that moves")]);
+    wait_until("it is held for longer than a switch takes", LIMIT, || {
+        let hold = status()["hold"].clone();
+        hold["requests"] == 1 && hold["bytes"].as_u64() > Some(0) && hold["limit"] == "soft"
+    });
+    world.post(
+        "switch/abort",
+        &json!({ "job": JOB, "epoch": 2, "incarnation": 1 }),
+    );
+    assert_eq!(client.read(), Value::Int(1));
+    assert_eq!(status().get("hold"), None);
 }
 
 #[test]

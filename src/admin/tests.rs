@@ -50,6 +50,7 @@ impl SwitchTarget for FakePool {
             job: None,
             workers: 2,
             ejected: Vec::new(),
+            hold: None,
         }
     }
 

@@ -294,6 +294,7 @@ fn limits(section: Option<&Section<'_, '_>>) -> PoolLimits {
     let large = section
         .take("large_bytes_per_second")
         .and_then(|item| item.size(LARGE_BYTES_PER_SECOND.0, LARGE_BYTES_PER_SECOND.1));
+    let hold = section.take("max_hold").and_then(|item| item.duration());
     section.close();
     PoolLimits {
         // "512MB" is meant as Redis means it, a value of that size.
@@ -307,6 +308,7 @@ fn limits(section: Option<&Section<'_, '_>>) -> PoolLimits {
             Some(bytes) => Some(bytes as u64),
             None => default.large_bytes_per_second,
         },
+        held_max: hold.unwrap_or(default.held_max),
     }
 }
 

@@ -90,7 +90,7 @@ fn every_key_means_what_was_typed() {
         timeout = { connect = "250ms", request = "2s", idle = "1m 30s" }
         eject = { enabled = true, failures = 3, retry_after = "5s" }
         upstream = { connections = 4, preconnect = true, tcp_keepalive = false, username = "u", password = "p" }
-        limits = { max_request = "1MB", max_client_buffer = "2MB", large_bytes_per_second = "5MB" }
+        limits = { max_request = "1MB", max_client_buffer = "2MB", large_bytes_per_second = "5MB", max_hold = "2s" }
         compat = "redis"
         [[pool.b.shard]]
         name = "s1"
@@ -127,6 +127,8 @@ fn every_key_means_what_was_typed() {
     assert_eq!(b.limits.request_bytes_max, (1 << 20) + (64 << 10));
     assert_eq!(b.limits.client_buffer_bytes_max, 2 << 20);
     assert_eq!(b.limits.large_bytes_per_second, Some(5 << 20));
+    assert_eq!(b.limits.held_max, Duration::from_secs(2));
+    assert_eq!(a.limits.held_max, Duration::from_millis(250));
     assert_eq!(a.layout.shards.first().map(|shard| shard.weight), Some(2));
     assert_eq!(a.listen.len(), 2);
     let printed = format!("{config:?}");

@@ -61,6 +61,19 @@ pub struct PoolTotals {
     pub bytes_out: u64,
 }
 
+/// What a switch holds in the workers of one pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolHeld {
+    /// Requests, all workers together.
+    pub requests: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Requests of the worker that has most.
+    pub worker_requests_max: u64,
+    /// Bytes of the worker that has most.
+    pub worker_bytes_max: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct PoolSeries {
     pub(super) state: Arc<PoolState>,
@@ -173,6 +186,20 @@ impl Registry {
             .flatten()
             .map(|(shard, blocks)| ShardLatencySummary::of(shard, blocks))
             .collect()
+    }
+
+    /// What the workers of `pool` hold now for a switch.
+    pub fn pool_held(&self, pool: &str) -> PoolHeld {
+        let pools = self.swept();
+        let mut held = PoolHeld::default();
+        for counters in pools.get(pool).iter().flat_map(|s| s.clients.live.iter()) {
+            let (requests, bytes) = (counters.held_requests.value(), counters.held_bytes.value());
+            held.requests += requests;
+            held.bytes += bytes;
+            held.worker_requests_max = held.worker_requests_max.max(requests);
+            held.worker_bytes_max = held.worker_bytes_max.max(bytes);
+        }
+        held
     }
 
     /// Everything in the text format of OpenMetrics 1.0, names with the

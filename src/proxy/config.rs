@@ -31,6 +31,9 @@ pub const CLIENT_BUFFER_BYTES_DEFAULT: usize = 64 * MIB;
 /// `limits.large_bytes_per_second` when none is written: what a gigabit link brings.
 pub const LARGE_BYTES_PER_SECOND_DEFAULT: u64 = 100 * MIB as u64;
 
+/// `limits.max_hold` when none is written.
+pub const HELD_DEFAULT: Duration = Duration::from_millis(250);
+
 /// One pool: where clients connect, which shards own which keys, and bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolConfig {
@@ -116,6 +119,8 @@ pub struct PoolLimits {
     /// What very large values may take together in each worker while other
     /// clients are busy; `None`: as much as they get.
     pub large_bytes_per_second: Option<u64>,
+    /// Longest time that a switch holds requests; then they get `-TRYAGAIN`.
+    pub held_max: Duration,
 }
 
 impl Default for PoolLimits {
@@ -125,6 +130,7 @@ impl Default for PoolLimits {
             client_buffer_bytes_max: CLIENT_BUFFER_BYTES_DEFAULT,
             clients_max: None,
             large_bytes_per_second: Some(LARGE_BYTES_PER_SECOND_DEFAULT),
+            held_max: HELD_DEFAULT,
         }
     }
 }

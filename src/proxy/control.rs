@@ -211,7 +211,39 @@ pub struct PoolStatus {
     pub workers: usize,
     /// Shards that failed too often, until a probe lets them in again.
     pub ejected: Vec<EjectedShard>,
+    /// What a hold costs, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldStatus>,
 }
+
+/// A hold that lasts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// For how long, in milliseconds.
+    pub ms: u64,
+    /// Requests that wait, of all workers.
+    pub requests: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Which limits it has reached.
+    pub limit: HoldLimit,
+}
+
+/// Limits of a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldLimit {
+    /// None.
+    Below,
+    /// It lasts for [`HOLD_SOFT_MS`], or a worker holds half of what it may: a job
+    /// whose sources are not fenced does well to abort.
+    Soft,
+    /// Requests are answered by `-TRYAGAIN`.
+    Hard,
+}
+
+/// A hold of this length is longer than a switch takes.
+pub const HOLD_SOFT_MS: u64 = 50;
 
 /// A shard that is not in the ring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,7 +34,7 @@ pub use super::chores::{Chores, FULL_BYTES, Full};
 use super::client::{Client, Ending, Pause};
 use super::config::PoolConfig;
 use super::failures::Failures;
-use super::gate::Drain;
+use super::gate::{Drain, HoldTime};
 use super::hub::Hub;
 use super::lanes::{Lane, PipePlace};
 use super::merge::{Merges, Owner};
@@ -95,6 +95,7 @@ pub struct PoolCore {
     pub(super) drain: Option<Drain>,
     pub(super) logins: LoginState,
     pub(super) refused: RefusedRequests,
+    pub(super) hold_time: Option<HoldTime>,
     pub(super) held_us_max: u64,
     pub(super) held_requests: u64,
     pub(super) held_bytes: usize,
@@ -149,6 +150,7 @@ impl PoolCore {
             drain: None,
             logins: LoginState::default(),
             refused: RefusedRequests::default(),
+            hold_time: None,
             held_us_max: 0,
             held_requests: 0,
             held_bytes: 0,

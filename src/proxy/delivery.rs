@@ -132,36 +132,48 @@ impl Delivery<'_> {
         let Some(merge) = self.merges.get_mut(of.merge) else {
             return;
         };
+        let whole_of = merge.whole();
         let client = client_of(self.clients, ticket).filter(|client| !client.overrun);
-        let is_whole = if let Some(client) = client {
-            let before = merge.bytes();
-            let is_whole = merge.add(of.part, reply);
-            client.collect(merge.bytes() - before);
-            if client.kept() > self.kept_bytes_max.saturating_add(reply.len()) {
-                client.overrun = true;
-                mark(self.chores, client, ticket.client);
+        let Some(client) = client else {
+            if merge.skip(of.part) {
+                self.merges.end(of.merge);
+                if let Some(whole_of) = whole_of {
+                    self.part(ticket, whole_of, &[]);
+                }
             }
-            if is_whole {
-                client.collected(merge.bytes());
-                let mut whole = self.spare_outputs.take();
-                merge.finish(&mut whole);
+            return;
+        };
+        let before = merge.bytes();
+        let is_whole = merge.add(of.part, reply);
+        client.collect(merge.bytes() - before);
+        if client.kept() > self.kept_bytes_max.saturating_add(reply.len()) {
+            client.overrun = true;
+            mark(self.chores, client, ticket.client);
+        }
+        if !is_whole {
+            return;
+        }
+        client.collected(merge.bytes());
+        let mut whole = self.spare_outputs.take();
+        merge.finish(&mut whole);
+        match whole_of {
+            None => {
                 client.prepare_output(self.spare_outputs);
                 client.prepare_parking(ticket.sequence, self.spare_parkings);
                 client.reply(ticket.sequence, 1, &whole);
                 client.return_parking(self.spare_parkings);
-                self.spare_outputs.give(whole);
                 if merge.ends_client() && client.ending == Ending::Open {
                     client.ending = Ending::Finishing;
                 }
                 mark(self.chores, client, ticket.client);
+                self.merges.end(of.merge);
             }
-            is_whole
-        } else {
-            merge.skip(of.part)
-        };
-        if is_whole {
-            self.merges.end(of.merge);
+            Some(whole_of) => {
+                self.merges.end(of.merge);
+                self.part(ticket, whole_of, &whole);
+            }
         }
+        self.spare_outputs.give(whole);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::router::layout::ShardIndex;
 
 use super::client::{Client, Pause};
 use super::core::{FULL_BYTES, Full, PoolCore, Ticket};
-use super::intake::{HELD_BYTES_MAX, HELD_REQUESTS_MAX, is_http};
+use super::intake::is_http;
 use super::lanes::PIPE_UNWRITTEN_BYTES_MAX;
 use super::memcached::write_failure;
 use super::reader::{Meant, Read, Simple};
@@ -328,10 +328,7 @@ impl PoolCore {
     pub(super) fn stop_at_gate(&mut self, key: u32, route: Route) -> Verdict {
         let kind = match route {
             Route::Reserved => return self.answer_error(key, &ErrorReply::reserved_key()),
-            Route::Wait
-                if self.held_bytes < HELD_BYTES_MAX
-                    && self.held_requests < HELD_REQUESTS_MAX as u64 =>
-            {
+            Route::Wait if self.may_hold() => {
                 return Verdict::Wait(Pause::Held {
                     since_us: self.now_us,
                 });

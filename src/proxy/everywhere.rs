@@ -107,13 +107,14 @@ impl PoolCore {
         let Some(client) = self.clients.get_mut(seat.key as usize) else {
             return Verdict::End;
         };
-        let sequence = client.next_sequence();
+        let (sequence, protocol) = (client.next_sequence(), client.protocol);
         client.expect(1);
         let Places { parts, homes } = places;
         let gathered = Gathered {
             kind,
             parts: parts.iter().map(|(shard, _)| *shard).collect(),
             census: Census::new(Arc::clone(&self.routing.layout), homes),
+            protocol,
             seed: self.now_us ^ u64::from(sequence).rotate_left(32),
             flush,
         };

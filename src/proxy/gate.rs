@@ -10,6 +10,11 @@
 //!                    '---------> Fenced: moving keys get -TRYAGAIN
 //! ```
 //!
+//! A gate that is shut for longer than `limits.max_hold`, or while more than
+//! `HELD_BYTES_MAX` or `HELD_REQUESTS_MAX` wait in this worker, holds no more:
+//! requests for moving keys get `-TRYAGAIN` until it opens. Nothing of a client is read
+//! while one of its requests is held, so that it holds one read's bytes at most.
+//!
 //! Draining needs no mark on requests: when the gate shuts, each pipe notes
 //! how many requests it has taken; when it has answered that many, whatever
 //! it took before the gate shut is answered.
@@ -17,12 +22,14 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use crate::planted::{self, Planted};
 use crate::router::epoch::{Gate, Routing};
 
 use super::client::Pause;
 use super::core::PoolCore;
+use super::intake::{HELD_BYTES_MAX, HELD_REQUESTS_MAX};
 use super::private_pipes::Role;
 
 /// What a worker saw while its gate was shut.
@@ -32,6 +39,14 @@ pub struct HoldReport {
     pub held_requests: u64,
     /// Longest wait of one of them, in microseconds.
     pub held_us_max: u64,
+}
+
+/// Since when a gate is shut.
+#[derive(Debug, Clone, Copy)]
+pub struct HoldTime {
+    since_us: u64,
+    /// It was too long: nothing is held any more.
+    is_over: bool,
 }
 
 /// Waits until every request sent before the gate shut is answered.
@@ -52,14 +67,20 @@ impl PoolCore {
         let layout_changed = !Arc::ptr_eq(&self.routing.layout, &routing.layout);
         let before = std::mem::replace(&mut self.routing, routing);
         if layout_changed {
+            let is_switch = before.epoch != self.routing.epoch;
             self.settle_undrained();
+            if is_switch {
+                self.wake_misplaced();
+            }
             self.fill_lanes();
             self.follow_ejections(&before.layout);
             self.move_subscriptions();
-            self.unblock_misplaced();
+            if !is_switch {
+                self.unblock_misplaced();
+            }
         }
         if !matches!(self.routing.gate, Gate::Held(_)) {
-            self.drain = None;
+            (self.drain, self.hold_time) = (None, None);
             if !layout_changed {
                 self.fill_lanes(); // pipes prepared for a layout that did not come
             }
@@ -109,6 +130,11 @@ impl PoolCore {
             return;
         }
         self.routing = routing;
+        self.hold_time = Some(HoldTime {
+            since_us: self.now_us,
+            is_over: false,
+        });
+        self.chores.clock = true;
         self.unblock_moving();
         let marks = self
             .pipes
@@ -144,6 +170,36 @@ impl PoolCore {
             // A caller that stopped waiting has released the gate, or will.
             let _ = drain.done.send(self.logins.refusal());
         }
+    }
+
+    /// Time passes: a hold that takes too long answers what it holds.
+    pub(super) fn look_at_hold_time(&mut self) {
+        let held_max_us = self.config.limits.held_max.as_micros() as u64;
+        if let Some(time) = &mut self.hold_time
+            && !time.is_over
+            && self.now_us.saturating_sub(time.since_us) >= held_max_us
+        {
+            time.is_over = true;
+            warn!(
+                pool = %self.config.name,
+                requests = self.held_requests,
+                "the switch takes longer than limits.max_hold: requests for moving keys get \
+                 -TRYAGAIN until it is decided"
+            );
+            self.release();
+        }
+    }
+
+    /// Whether a time runs after which nothing is held any more.
+    pub(super) fn is_hold_timed(&self) -> bool {
+        self.hold_time.is_some_and(|time| !time.is_over)
+    }
+
+    /// Whether one more request may be held.
+    pub(super) fn may_hold(&self) -> bool {
+        self.held_bytes < HELD_BYTES_MAX
+            && self.held_requests < HELD_REQUESTS_MAX as u64
+            && self.hold_time.is_none_or(|time| !time.is_over)
     }
 
     /// Lets clients go on that wait for another reason than a held gate.

@@ -22,6 +22,7 @@ use crate::router::RESERVED_PREFIX;
 use crate::router::commands::FanOut;
 use crate::router::layout::{Layout, SHARDS_MAX};
 
+use super::describe;
 use super::script_store::FlushUnderWay;
 
 /// Low bits of a SCAN cursor that say the shard.
@@ -105,6 +106,8 @@ pub struct Gathered {
     pub parts: Vec<u16>,
     /// Which keys count.
     pub census: Census,
+    /// Of the client who asked.
+    pub protocol: u8,
     /// Chooses where any answer is as good as another.
     pub seed: u64,
     /// Scripts are forgotten meanwhile.
@@ -166,23 +169,27 @@ impl Gathered {
         Some(count)
     }
 
-    /// A copy that does not count is better than none: its key is somewhere.
+    /// A copy that does not count is better than none: its key is somewhere. Keys of
+    /// our own are none.
     fn random_key(&self, replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
         let mut found: Vec<(&[u8], bool)> = Vec::new();
         for (&reply, &home) in replies.iter().zip(&self.parts) {
-            if !is_null(reply) {
-                found.push((reply, self.census.counts(bulk(reply)?, home)));
+            if is_null(reply) {
+                continue;
+            }
+            let key = bulk(reply)?;
+            if !key.starts_with(RESERVED_PREFIX) {
+                found.push((reply, self.census.counts(key, home)));
             }
         }
         if found.iter().any(|(_, counts)| *counts) {
             found.retain(|(_, counts)| *counts);
         }
         let chosen = mixed(self.seed).checked_rem(found.len() as u64);
-        let reply = match chosen.and_then(|at| found.get(at as usize)) {
-            Some((reply, _)) => reply,
-            None => replies.first()?,
-        };
-        out.extend_from_slice(reply);
+        match chosen.and_then(|at| found.get(at as usize)) {
+            Some((reply, _)) => out.extend_from_slice(reply),
+            None => describe::null(self.protocol, out),
+        }
         Some(())
     }
 
@@ -323,6 +330,7 @@ mod tests {
             kind,
             parts: parts.to_vec(),
             census: Census::new(layout(homes.len() as u16), homes.to_vec()),
+            protocol: 2,
             seed: 1,
             flush: None,
         }
@@ -428,6 +436,10 @@ mod tests {
                 ..gathered(FanOut::RandomKey, &[0, 1, 2], &[0, 1, 2])
             };
             seen.insert(whole(&ask, &[&a, &b, b"$-1\r\n"]).unwrap());
+            let ours = b"$12\r\n__keyferry:x\r\n";
+            assert_eq!(whole(&ask, &[b"$-1\r\n", ours, ours]).unwrap(), "$-1\r\n");
+            assert_eq!(whole(&ask, &[&a, ours, ours]).unwrap().as_bytes(), a);
+            let ask = Gathered { protocol: 3, ..ask };
             assert_eq!(
                 whole(&ask, &[b"_\r\n", b"_\r\n", b"_\r\n"]).unwrap(),
                 "_\r\n"

@@ -22,6 +22,9 @@ use super::server_facts;
 /// The version told to clients: the commands of the table are at least its.
 pub const REDIS_VERSION: &str = "7.2.0";
 
+/// What PING says.
+const PONG: &[u8] = b"+PONG\r\n";
+
 impl PoolCore {
     pub(super) fn answer_locally(
         &mut self,
@@ -46,7 +49,7 @@ impl PoolCore {
         out.clear();
         match local {
             LocalCommand::Ping => match args.len() {
-                1 => write_simple(&mut out, "PONG"),
+                1 => out.extend_from_slice(PONG),
                 2 => write_bulk(&mut out, args.arg(1)),
                 _ => return self.answer_error(key, &ErrorReply::wrong_arity(command)),
             },

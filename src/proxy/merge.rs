@@ -22,6 +22,7 @@ use crate::resp::{
 };
 use crate::router::errors::NO_SUCH_CLIENT;
 
+use super::core::PartOf;
 use super::describe;
 use super::gathered::Gathered;
 use super::memcached::{all_done, write_values};
@@ -79,6 +80,8 @@ struct Part {
 pub struct Merge {
     kind: MergeKind,
     owner: Owner,
+    /// Its reply is a part of another one's.
+    whole: Option<PartOf>,
     /// Of each key, in request order; `Values` and `TextValues` only.
     order: Vec<u16>,
     /// The keys, each behind a byte with its length; `TextValues` only.
@@ -118,7 +121,7 @@ impl Merges {
         order: impl Iterator<Item = u16>,
     ) -> u32 {
         let mut merge = self.take_spare().unwrap_or_else(|| Merge::new(owner, kind));
-        (merge.owner, merge.kind) = (owner, kind);
+        (merge.owner, merge.kind, merge.whole) = (owner, kind, None);
         merge.order.clear();
         merge.keys.clear();
         if matches!(kind, MergeKind::Values | MergeKind::TextValues) {
@@ -196,6 +199,7 @@ impl Merge {
         Self {
             kind,
             owner,
+            whole: None,
             order: Vec::new(),
             keys: Vec::new(),
             parts: Vec::new(),
@@ -206,6 +210,16 @@ impl Merge {
             failed: false,
             ends_on_failure: false,
         }
+    }
+
+    /// Its reply will be this part of another one's.
+    pub fn be_part_of(&mut self, whole: Option<PartOf>) {
+        self.whole = whole;
+    }
+
+    /// The part of another one's that its reply is.
+    pub fn whole(&self) -> Option<PartOf> {
+        self.whole
     }
 
     /// If a shard fails, the client's connection ends after the reply.

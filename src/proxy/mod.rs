@@ -46,6 +46,7 @@ mod publishing;
 mod reader;
 mod refused;
 pub mod reload;
+mod resending;
 mod resolver;
 mod roll_call;
 mod route_watch;

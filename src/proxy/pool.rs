@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{SendError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use mio::Waker;
@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
-use crate::metrics::registry::PoolState;
+use crate::metrics::registry::{PoolState, Registry};
 use crate::router::epoch::{Gate, Routing};
 use crate::router::layout::Layout;
 use crate::router::moves::Moves;
@@ -22,12 +22,14 @@ use crate::router::moves::Moves;
 use super::announcing::Announced;
 use super::config::PoolConfig;
 use super::control::{
-    CommitReport, JobAnnounce, PoolStatus, RefusalReason, SwitchAbort, SwitchArm, SwitchCommit,
-    SwitchHold, SwitchRefusal, SwitchStage, SwitchTarget,
+    CommitReport, GateStatus, HOLD_SOFT_MS, HoldLimit, HoldStatus, JobAnnounce, PoolStatus,
+    RefusalReason, SwitchAbort, SwitchArm, SwitchCommit, SwitchHold, SwitchRefusal, SwitchStage,
+    SwitchTarget,
 };
 use super::ejecting::Ejections;
 use super::epochs::{EpochFile, EpochFileError, EpochRecord, StagedSwitch};
 use super::gate::HoldReport;
+use super::intake::{HELD_BYTES_MAX, HELD_REQUESTS_MAX};
 use super::orders::Order;
 use super::shard_logins::Logins;
 use super::switching::{Heard, LeaseEnd, Switching};
@@ -72,6 +74,15 @@ pub(super) struct PoolCoreState {
     pub(super) announced: Option<Announced>,
     lease: Option<JoinHandle<()>>,
     pub(super) turn: u64,
+    /// Since when requests are held.
+    held_since: Option<Instant>,
+}
+
+impl PoolCoreState {
+    /// From now on requests are held.
+    pub(super) fn hold_begins(&mut self) {
+        self.held_since = Some(Instant::now());
+    }
 }
 
 pub(super) struct PoolShared {
@@ -88,6 +99,7 @@ pub(super) struct PoolShared {
     pub(super) rerouted: Notify,
     file: EpochFile,
     pub(super) gauge: Arc<PoolState>,
+    registry: Arc<Registry>,
 }
 
 /// One pool; cheap to clone.
@@ -103,8 +115,9 @@ impl PoolHandle {
         config: Arc<PoolConfig>,
         (file, record): (EpochFile, EpochRecord),
         (routing, logins): (Routing, Arc<Logins>),
-        gauge: Arc<PoolState>,
+        registry: Arc<Registry>,
     ) -> Self {
+        let gauge = registry.pool_state(&config.name);
         gauge.epoch.set(routing.epoch.0);
         gauge.ejections.all_back();
         let switching = match (&routing.gate, &record.pending) {
@@ -128,11 +141,13 @@ impl PoolHandle {
                     announced: None,
                     lease: None,
                     turn: 0,
+                    held_since: None,
                 }),
                 eject_changed: Notify::new(),
                 rerouted: Notify::new(),
                 file,
                 gauge,
+                registry,
             }),
         }
     }
@@ -192,6 +207,30 @@ impl PoolHandle {
         let from = Arc::clone(&self.routing().layout);
         let moves = Moves::between(from, Arc::new(to)).map_err(|error| bad(error.to_string()))?;
         Ok(Arc::new(moves))
+    }
+
+    fn hold_status(&self, state: &PoolCoreState) -> Option<HoldStatus> {
+        let is_held = matches!(state.switching.gate(), GateStatus::Held | GateStatus::Armed);
+        let since = state.held_since.filter(|_| is_held)?;
+        let ms = since.elapsed().as_millis() as u64;
+        let held = self.shared.registry.pool_held(&self.shared.name);
+        let reaches = |share: u64| {
+            held.worker_requests_max >= HELD_REQUESTS_MAX as u64 / share
+                || held.worker_bytes_max >= HELD_BYTES_MAX as u64 / share
+        };
+        let limit = if ms >= state.config.limits.held_max.as_millis() as u64 || reaches(1) {
+            HoldLimit::Hard
+        } else if ms >= HOLD_SOFT_MS || reaches(2) {
+            HoldLimit::Soft
+        } else {
+            HoldLimit::Below
+        };
+        Some(HoldStatus {
+            ms,
+            requests: held.requests,
+            bytes: held.bytes,
+            limit,
+        })
     }
 
     /// Starts the clock of a lease; the one before stops.
@@ -268,6 +307,7 @@ impl SwitchTarget for PoolHandle {
             job: state.job().map(str::to_owned),
             workers: self.shared.workers.len(),
             ejected: state.ejections.status(&routing.layout),
+            hold: self.hold_status(&state),
         }
     }
 

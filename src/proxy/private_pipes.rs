@@ -214,6 +214,7 @@ impl PoolCore {
         });
         let layout = &self.routing.layout;
         let has_use = place.pipe.is_at_rest()
+            && !place.is_woken
             && layout
                 .shards()
                 .iter()

@@ -183,7 +183,6 @@ impl Proxy {
         let config = Arc::new(config);
         let place = self.next_place.fetch_add(1, Ordering::Relaxed);
         let registry = &self.settings.registry;
-        let gauge = registry.pool_state(&name);
         let shared = Arc::new(routing.clone());
         let workers_share = SharedByWorkers::default();
         let balance = Balance::new(Arc::clone(&self.clients), Arc::clone(&self.ports));
@@ -219,7 +218,7 @@ impl Proxy {
             config,
             (file, record),
             (routing, logins),
-            gauge,
+            Arc::clone(registry),
         );
         let listen = config_listen.into_iter().zip(sockets.bound).collect();
         let entry = PoolEntry {

@@ -15,12 +15,15 @@
 //! is kept also where its requests go to other connections now.
 //!
 //! Sent again: requests of one key, or of keys that are together on the new
-//! route; parts of split commands likewise; scripts and publications.
+//! route; split commands and parts of them, which the new route may part
+//! further; scripts and publications; those that wait (BLPOP), with the rest of
+//! their time. A WATCH that was refused watches nothing: it is answered by OK, and
+//! its EXEC will be by null.
 //! Answered by `-TRYAGAIN`, which is as safe, because nothing was executed: what
-//! was not kept (large requests, more than `RETAINED_BYTES_MAX` on a connection),
-//! commands that ask every shard, those that wait (BLPOP) or follow a WATCH, and
-//! keys that the new route parts. A transaction's EXEC is answered by the shard
-//! itself, with EXECABORT.
+//! was not kept (more than `RETAINED_LARGE_BYTES_MAX` of one request,
+//! `RETAINED_BYTES_MAX` of a connection), commands that ask every shard, and other
+//! commands whose keys the new route parts. A transaction's EXEC is answered by the
+//! shard itself, with EXECABORT.
 //!
 //! Invariants
 //! - A request whose connection broke after it was sent is not among them.
@@ -34,18 +37,15 @@ use tracing::warn;
 use crate::metrics::latency::CommandClass;
 use crate::metrics::pool::ErrorKind;
 use crate::planted::{self, Planted};
-use crate::resp::{Request, write_error};
+use crate::resp::write_error;
 use crate::router::address::ShardAddress;
-use crate::router::commands::{Command, Handling, SessionCommand};
-use crate::router::epoch::Route;
-use crate::router::layout::ShardIndex;
 use crate::upstream::pipe::{PipeError, Refused, Replies};
 
 use super::core::{PoolCore, Ticket};
 use super::dispatch::TRYAGAIN;
 use super::intake::{HELD_BYTES_MAX, HELD_REQUESTS_MAX};
 use super::private_pipes::Role;
-use super::reader::Meant;
+use super::resending::Target;
 
 /// Longest time a refused request waits for its route.
 pub const REFUSED_MS_MAX: u64 = 250;
@@ -53,6 +53,17 @@ pub const REFUSED_MS_MAX: u64 = 250;
 const TELL_MS: u64 = 50;
 /// What a shard says of a user it does not know.
 const NO_SUCH_USER: &str = "WRONGPASS";
+
+/// What becomes of a request when it is known where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It is sent.
+    Plain,
+    /// Its client waits at a shard: it is taken anew, with the rest of its time.
+    Waits,
+    /// A WATCH.
+    Watch,
+}
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -69,13 +80,14 @@ pub struct RefusedRequests {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
+pub(super) struct Waiting {
+    pub(super) ticket: Ticket,
     /// Where it was refused.
     address: ShardAddress,
     pipe: u32,
-    lane: u32,
-    request: Vec<u8>,
+    pub(super) lane: u32,
+    kind: Kind,
+    pub(super) request: Vec<u8>,
     /// Empty: it never left.
     reply: Vec<u8>,
     since_ms: u64,
@@ -83,14 +95,6 @@ struct Waiting {
     is_old: bool,
     /// A later request of its client on the same connection was executed.
     is_overtaken: bool,
-}
-
-/// Where a refused request goes now.
-enum Target {
-    Pipe(u32),
-    /// The gate is held.
-    Later,
-    Nowhere,
 }
 
 impl PoolCore {
@@ -185,15 +189,19 @@ impl PoolCore {
             return;
         };
         let ticket = refused.ticket.after(refused.index);
-        let is_watching = matches!(place.role, Role::Watching { .. });
-        let of_transaction = ticket.class == CommandClass::Transaction && !is_watching;
+        let (kind, is_whole) = match place.role {
+            Role::Watching { .. } => (Kind::Watch, true),
+            Role::Waiting { .. } => (Kind::Waits, true),
+            Role::Private { arriving, .. } => (Kind::Plain, !arriving),
+            _ => (Kind::Plain, true),
+        };
+        let of_transaction = ticket.class == CommandClass::Transaction && kind != Kind::Watch;
         if ticket.is_of_nobody() || (of_transaction && !refused.reply.is_empty()) {
             return self.answer_late(ticket, &refused.reply);
         }
-        let is_kept = !is_watching && !matches!(place.role, Role::Waiting { .. });
         let waiting = &self.refused;
         let request = refused.request.filter(|request| {
-            is_kept
+            is_whole
                 && waiting.queue.len() < HELD_REQUESTS_MAX
                 && waiting.bytes + self.held_bytes + request.len() <= HELD_BYTES_MAX
         });
@@ -213,6 +221,7 @@ impl PoolCore {
             address: place.address.clone(),
             pipe: key,
             lane: place.lane,
+            kind,
             request,
             reply: refused.reply,
             since_ms: self.now_ms(),
@@ -292,6 +301,18 @@ impl PoolCore {
         if waiting.is_overtaken {
             return self.answer_try_again(ticket);
         }
+        match waiting.kind {
+            Kind::Plain => {}
+            Kind::Waits => {
+                let is_meant = is_doubtful && !waiting.reply.is_empty();
+                return self.wait_anew(ticket, is_meant);
+            }
+            Kind::Watch if is_doubtful => return self.answer_late(ticket, &waiting.reply),
+            Kind::Watch => {
+                self.lose_watch(ticket, waiting.pipe);
+                return self.answer_late(ticket, b"+OK\r\n");
+            }
+        }
         match self.target_of(&waiting) {
             Target::Pipe(pipe) if self.open_pipe(pipe) => {
                 let now_us = self.now_us;
@@ -304,6 +325,7 @@ impl PoolCore {
                 self.mark_pipe(pipe);
             }
             Target::Pipe(pipe) => self.refuse_part(pipe, ticket),
+            Target::Parts(kind) => self.send_in_parts(&waiting, kind),
             Target::Later => {
                 let waiting = Waiting {
                     is_old: false, // it goes when the gate opens
@@ -314,69 +336,6 @@ impl PoolCore {
             }
             Target::Nowhere => self.answer_try_again(ticket),
         }
-    }
-
-    /// Where a request goes by the routing of now.
-    fn target_of(&mut self, waiting: &Waiting) -> Target {
-        let mut reader = self.take_reader();
-        let route = match reader.read(&waiting.request) {
-            Ok(Some(read)) => match read.meant {
-                Ok(Meant::Simple(simple)) => {
-                    Some((self.routing.route(read.request.arg(simple.key)), None))
-                }
-                Ok(Meant::Other(command, handling)) => self
-                    .route_of_keys(command, handling, &read.request)
-                    .map(|route| (route, Some((command, read.request)))),
-                Ok(Meant::Original(_)) | Err(_) => None,
-            },
-            Ok(None) | Err(_) => None,
-        };
-        let target = match route {
-            Some((Route::To(shard), script)) => {
-                let pipe = self.pipe_of_lane(waiting.lane, waiting.ticket.client, shard);
-                if let (Some(pipe), Some((command, request))) = (pipe, script) {
-                    self.load_script_of(pipe, command, &request);
-                }
-                pipe.map_or(Target::Nowhere, Target::Pipe)
-            }
-            Some((Route::Wait, _)) => Target::Later,
-            Some((Route::TryAgain | Route::Reserved, _)) | None => Target::Nowhere,
-        };
-        self.forget(reader);
-        target
-    }
-
-    fn route_of_keys(
-        &mut self,
-        command: &'static Command,
-        handling: Handling,
-        request: &Request<'_>,
-    ) -> Option<Route> {
-        match handling {
-            Handling::Session(SessionCommand::Publish) => {
-                return Some(self.routing.place(request.arg(1)));
-            }
-            Handling::Forward | Handling::Split(_) => {}
-            _ => return None,
-        }
-        command.keys(request, &mut self.key_args).ok()?;
-        let mut first = None;
-        for arg in &self.key_args {
-            let route = self.routing.route(request.arg(arg.index as usize));
-            match first {
-                None => first = Some(route),
-                Some(first) if first == route => {}
-                Some(_) => return None,
-            }
-        }
-        first
-    }
-
-    fn pipe_of_lane(&self, lane: u32, client: u32, shard: ShardIndex) -> Option<u32> {
-        let lane = self.lanes.get(lane as usize)?;
-        let of_shard = usize::from(shard.0) * lane.connections;
-        let index = of_shard + client as usize % lane.connections.max(1);
-        lane.pipes.get(index).copied()
     }
 
     /// Time passes: who waited too long is told to try again.

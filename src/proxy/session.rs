@@ -39,6 +39,8 @@ pub struct Session {
     pub waits_on: Option<u32>,
     /// That request.
     pub wait: Option<Wait>,
+    /// It was refused by a shard that is not fenced: if it is again, that is its reply.
+    pub refusal_is_meant: bool,
     /// What it listens to.
     pub subscriptions: Subscriptions,
     /// Messages that wait for the end of a large reply.
@@ -52,6 +54,7 @@ impl Session {
         self.transaction.is_none()
             && self.watch.is_none()
             && self.waits_on.is_none()
+            && !self.refusal_is_meant
             && self.subscriptions.is_empty()
             && self.deferred.is_empty()
             && !self.must_log_in
@@ -207,8 +210,12 @@ impl PoolCore {
         if let Some(client) = self.clients.get_mut(seat.key as usize) {
             let session = client.session();
             (session.waits_on, session.wait) = (Some(pipe), Some(wait));
+            let is_meant = std::mem::take(&mut session.refusal_is_meant);
+            self.send_alone(seat, pipe, CommandClass::Waiting, request.bytes);
+            if is_meant && let Some(place) = self.pipes.get_mut(pipe as usize) {
+                place.pipe.pass_on_refusal_of_last();
+            }
         }
-        self.send_alone(seat, pipe, CommandClass::Waiting, request.bytes);
         Verdict::Taken
     }
 

@@ -12,8 +12,11 @@
 //! | shared, detached, watching | AUTH between two requests |
 //! | spare | closed |
 //! | a large request is arriving | closed when it is answered, and waited for |
-//! | a client waits on it (BLPOP) | closed when it is answered, not waited for: its shard reads nothing from it until then |
+//! | a client waits on it (BLPOP) | its client is woken, to wait on a new one (`unblocking.rs`); closed when it is answered, not waited for |
 //! | of the hub | stays as configured: one that subscribed in RESP2 cannot AUTH, making it anew would lose messages, and it never writes |
+//!
+//! A connection whose AUTH was refused takes no more requests, and is closed when it
+//! has answered those that it has: they are the old user's.
 //!
 //! Invariant: what is sent as an epoch's user is kept until it is answered
 //! (`upstream::pipe`), so that it can be sent elsewhere if it was refused.
@@ -28,6 +31,7 @@ use crate::planted::{self, Planted};
 use crate::router::address::ShardAddress;
 use crate::router::layout::Layout;
 use crate::upstream::config::{Credentials, Secret};
+use crate::upstream::pipe::PipeError;
 
 use super::control::{RefusalReason, ShardLogin, SwitchRefusal};
 use super::core::{PoolCore, Ticket};
@@ -179,7 +183,10 @@ impl PoolCore {
         match place.role {
             Role::Hub => return,
             Role::Spare { .. } => return self.abandon(key),
-            Role::Waiting { .. } => return self.close_when_answered(key),
+            Role::Waiting { .. } => {
+                self.close_when_answered(key);
+                return self.unblock(key);
+            }
             Role::Private { arriving: true, .. } => {
                 self.logins.marks.push((key, place.pipe.sent()));
                 return self.close_when_answered(key);
@@ -203,6 +210,22 @@ impl PoolCore {
         }
     }
 
+    /// An AUTH was refused: the connection still is its old user's.
+    fn leave_old_user(&mut self, key: u32, words: String) {
+        self.detach(key);
+        match self.pipes.get(key as usize).map(|place| place.role) {
+            Some(Role::Detached | Role::Private { .. }) => {
+                self.close_when_answered(key);
+                self.drop_if_retired(key);
+            }
+            // There are too many others, or it watches as the old user.
+            Some(Role::Shared | Role::Watching { .. } | Role::Spare { .. }) => {
+                self.pipe_failed(key, PipeError::Refused(words));
+            }
+            Some(Role::Waiting { .. } | Role::Hub) | None => {}
+        }
+    }
+
     fn close_when_answered(&mut self, key: u32) {
         if let Some(place) = self.pipes.get_mut(key as usize) {
             place.retired = true;
@@ -215,6 +238,7 @@ impl PoolCore {
             let shard = self.pipes.get(pipe as usize);
             let shard = shard.map_or("?", |place| place.shard.as_str());
             self.logins.refused = Some(format!("shard {shard}: {words}"));
+            self.leave_old_user(pipe, words);
         }
         if self.logins.marks.is_empty() && self.logins.done.is_none() {
             return;

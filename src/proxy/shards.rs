@@ -101,7 +101,7 @@ impl PoolCore {
     #[inline(never)]
     fn receive_during_job(&mut self, key: u32, bytes: Option<&[u8]>) -> Result<(), PipeError> {
         let place = self.pipes.get(key as usize);
-        if place.is_some_and(|place| place.is_woken) {
+        if place.is_some_and(|place| place.is_woken || matches!(place.role, Role::Waiting { .. })) {
             return self.receive_woken(key, bytes);
         }
         self.receive_retained(key, bytes, self.config.compat == Compat::Twemproxy)
@@ -262,6 +262,7 @@ impl PoolCore {
         self.excuse_stopped();
         self.look_at_uploads();
         self.look_at_refused_time();
+        self.look_at_hold_time();
         self.close_spares();
         let mut overdue: Vec<(u32, PipeError)> = Vec::new();
         for (key, place) in &mut self.pipes {
@@ -315,6 +316,7 @@ impl PoolCore {
             })
             || self.has_waiters_for_private()
             || self.is_refused_somewhere()
+            || self.is_hold_timed()
             || self.has_waiting_uploads()
     }
 }

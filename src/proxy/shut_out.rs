@@ -64,11 +64,36 @@ impl PoolCore {
         pipe
     }
 
-    /// Ends the waiting of clients whose key is looked for elsewhere now.
+    /// Ends the waiting of clients whose key is looked for elsewhere now. After a
+    /// switch they are woken, to wait on there; those that were woken already are left
+    /// to it. Their connections to the old servers must still be in their lanes.
+    pub(super) fn wake_misplaced(&mut self) {
+        for key in self.misplaced() {
+            let place = self.pipes.get(key as usize);
+            let (Some(woken), Some(_)) = (
+                place.map(|place| place.is_woken),
+                place.and_then(|place| place.id_at_shard),
+            ) else {
+                self.pipe_failed(key, PipeError::Misplaced);
+                continue;
+            };
+            if !woken {
+                self.unblock(key);
+            }
+        }
+    }
+
+    /// After an ejection they are told: the shard may not answer.
     pub(super) fn unblock_misplaced(&mut self) {
+        for key in self.misplaced() {
+            self.pipe_failed(key, PipeError::Misplaced);
+        }
+    }
+
+    fn misplaced(&self) -> Vec<u32> {
         let layout = Arc::clone(&self.routing.layout);
         if !layout.is_deterministic() {
-            return; // no key has a place of its own
+            return Vec::new(); // no key has a place of its own
         }
         let is_misplaced = |client: u32, address: &ShardAddress| {
             let client = self.clients.get(client as usize);
@@ -77,17 +102,13 @@ impl PoolCore {
             let name = wait.and_then(|wait| wait.keys.first());
             name.is_some_and(|name| layout.shard(layout.owner(name)).address != *address)
         };
-        let misplaced: Vec<u32> = self
-            .pipes
+        self.pipes
             .iter()
             .filter(|(_, place)| {
                 matches!(place.role, Role::Waiting { client } if is_misplaced(client, &place.address))
                     && place.pipe.in_flight() > 0
             })
             .map(|(key, _)| key as u32)
-            .collect();
-        for key in misplaced {
-            self.pipe_failed(key, PipeError::Misplaced);
-        }
+            .collect()
     }
 }

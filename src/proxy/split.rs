@@ -83,7 +83,7 @@ impl Split {
 }
 
 /// Arguments of one key: itself, and its value in MSET.
-fn stride(kind: SplitKind) -> usize {
+pub(super) fn stride(kind: SplitKind) -> usize {
     if kind == SplitKind::Mset { 2 } else { 1 }
 }
 
@@ -138,8 +138,31 @@ impl PoolCore {
                 return Verdict::Wait(pause);
             }
         }
+        let Some(client) = self.clients.get_mut(seat.key as usize) else {
+            return Verdict::End;
+        };
+        let ticket = Ticket {
+            client: seat.key,
+            generation: seat.generation,
+            sequence: client.next_sequence(),
+            class: CommandClass::Part,
+            part: None,
+        };
+        client.expect(1);
+        self.send_parts(ticket, kind, request, split);
+        Verdict::Taken
+    }
+
+    /// Sends a request part by part; their replies become that of `whole`.
+    pub(super) fn send_parts(
+        &mut self,
+        whole: Ticket,
+        kind: SplitKind,
+        request: &Request<'_>,
+        split: &mut Split,
+    ) {
         let merge = self.merges.begin(
-            (seat.key, seat.generation),
+            (whole.client, whole.generation),
             merge_kind(kind),
             split.parts.len(),
             split.part_of_key.iter().copied(),
@@ -147,17 +170,13 @@ impl PoolCore {
         if self.config.compat == Compat::Twemproxy {
             self.follow_original(merge, kind);
         }
-        let Some(client) = self.clients.get_mut(seat.key as usize) else {
-            return Verdict::End;
-        };
-        let sequence = client.next_sequence();
-        client.expect(1);
+        if let Some(merge) = self.merges.get_mut(merge) {
+            merge.be_part_of(whole.part);
+        }
         let ticket = |part| Ticket {
-            client: seat.key,
-            generation: seat.generation,
-            sequence,
             class: CommandClass::Part,
             part: Some(PartOf { merge, part }),
+            ..whole
         };
         for part in &mut split.parts {
             part.refused = !self.begin_part(*part, kind, request);
@@ -172,7 +191,6 @@ impl PoolCore {
                 self.mark_pipe(part.pipe);
             }
         }
-        Verdict::Taken
     }
 
     /// Writes a part's header; false if its connection is down.

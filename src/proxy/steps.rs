@@ -73,6 +73,7 @@ impl PoolHandle {
         state.turn += 1;
         let turn = state.turn;
         let switch = state.switching.hold(&ask, turn)?;
+        state.hold_begins();
         let routing = self.routing();
         let gate = Gate::Held(self.moves_to(&switch)?);
         let held = Arc::new(Routing {
@@ -222,18 +223,7 @@ impl PoolHandle {
             .check_abort(&ask, routing.epoch, decided_by.as_deref())?;
         state.heard.aborted();
         if pending {
-            state.switching.settle();
-            state.record.pending = None;
-            state.unsaved = true;
-            self.log_in_as(&state.record.logins);
-            let open = Routing::open(routing.epoch, Arc::clone(&routing.layout));
-            let held = self.publish(open).await;
-            info!(
-                pool = self.shared.name,
-                held_requests = held.held_requests,
-                held_us_max = held.held_us_max,
-                "switch aborted: the old layout stays"
-            );
+            self.take_back(&mut state).await;
         }
         // Also when nothing is pending here: a stage or an abort before this one
         // may have failed on the disk and left the switch there.
@@ -241,5 +231,22 @@ impl PoolHandle {
             self.save(&mut state).await?;
         }
         Ok(())
+    }
+
+    /// The pending switch does not come; the caller saves.
+    pub(super) async fn take_back(&self, state: &mut PoolCoreState) {
+        let routing = self.routing();
+        state.switching.settle();
+        state.record.pending = None;
+        state.unsaved = true;
+        self.log_in_as(&state.record.logins);
+        let open = Routing::open(routing.epoch, Arc::clone(&routing.layout));
+        let held = self.publish(open).await;
+        info!(
+            pool = self.shared.name,
+            held_requests = held.held_requests,
+            held_us_max = held.held_us_max,
+            "switch aborted: the old layout stays"
+        );
     }
 }

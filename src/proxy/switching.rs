@@ -341,6 +341,23 @@ impl Switching {
         })
     }
 
+    /// Whether a record says that the pending switch was taken back: its job left the
+    /// route that stayed in force, for proxies that it could not tell. One that this
+    /// job's own decision left looks alike where the pending switch is its way back, and
+    /// says nothing.
+    pub fn is_taken_back(
+        &self,
+        found: &RouteRecord,
+        epoch: Epoch,
+        decided_by: Option<&str>,
+    ) -> bool {
+        let pending = match self {
+            Self::Staged(switch) | Self::Held { switch, .. } | Self::Fenced(switch) => switch,
+            Self::Calm | Self::Armed { .. } => return false,
+        };
+        found.epoch == epoch.0 && found.job == pending.job && decided_by != Some(&found.job)
+    }
+
     /// Checks an abort: `false` if there is nothing to abort.
     ///
     /// # Errors
@@ -682,6 +699,31 @@ mod tests {
         assert_eq!(after_its_abort.reason, RefusalReason::StaleIncarnation);
         heard.hear_stage(JOB, 3).unwrap();
         heard.hear_stage("j2", 1).unwrap();
+    }
+
+    #[test]
+    fn a_record_of_the_route_that_stayed_takes_a_switch_of_its_job_back() {
+        let record = |job, epoch| RouteRecord::new("p", job, epoch, LayoutSpec::default());
+        let mut state = staged();
+        for (job, epoch, decided_by, is_taken_back) in [
+            (JOB, 1, None, true),
+            (JOB, 1, Some("earlier"), true),
+            (JOB, 1, Some(JOB), false),
+            (JOB, 0, None, false),
+            ("j2", 1, None, false),
+        ] {
+            let found = record(job, epoch);
+            assert_eq!(
+                state.is_taken_back(&found, Epoch(1), decided_by),
+                is_taken_back,
+                "{found:?} {decided_by:?}"
+            );
+        }
+        state.hold(&hold(1), 5).unwrap();
+        assert!(state.is_taken_back(&record(JOB, 1), Epoch(1), None));
+        state.arm(&arm(), 6).unwrap();
+        assert!(!state.is_taken_back(&record(JOB, 1), Epoch(1), None));
+        assert!(!Switching::Calm.is_taken_back(&record(JOB, 1), Epoch(1), None));
     }
 
     #[test]

@@ -442,6 +442,20 @@ impl PoolCore {
         }
     }
 
+    /// A WATCH watches nothing: EXEC will be answered by null.
+    pub(super) fn lose_watch(&mut self, ticket: Ticket, pipe: u32) {
+        let client = self.clients.get_mut(ticket.client as usize);
+        let watch = client
+            .filter(|client| client.generation == ticket.generation)
+            .and_then(|client| client.session.as_mut()?.watch.as_mut());
+        if let Some(watch) = watch
+            && watch.pipe == Some(pipe)
+        {
+            watch.pipe = None; // else it was lost already, and the number is another's
+            self.abandon(pipe);
+        }
+    }
+
     /// Stops watching: the connection is closed, which is the shortest way to say so.
     pub(super) fn end_watch(&mut self, key: u32) {
         let watch = self

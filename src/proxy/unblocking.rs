@@ -6,6 +6,9 @@
 //!             -UNBLOCKED --> its request is held with the rest of its time,
 //!                            and goes out on the route that is decided
 //! ```
+//! When the logins change, everybody who waits is woken so: a fenced shard would refuse
+//! what comes for them, and a user that is deleted takes its connections with it.
+//!
 //! Without this a client that waits for ever would keep the switch from ever
 //! being drained, and after it would be served by what is pushed to the old shard.
 //! A connection that is simply closed may have been given a value already, which
@@ -15,11 +18,15 @@
 //! that may wait there. Where it is not known (a server that forbids CLIENT ID),
 //! the hold waits, and fails if nothing comes.
 //!
-//! Invariant: a request that is held again was answered by `-UNBLOCKED`, so it took
-//! nothing.
+//! Invariants
+//! - A request that is taken anew was answered by `-UNBLOCKED`, or refused, so it took
+//!   nothing.
+//! - A connection whose client was woken is not used again: a CLIENT UNBLOCK that comes
+//!   late must not wake the next one.
 
 use crate::metrics::latency::CommandClass;
 use crate::resp::{Request, RequestLimits, RequestScanner, write_command};
+use crate::router::epoch::Gate;
 use crate::router::moves::Move;
 use crate::upstream::pipe::{PipeError, Replies};
 
@@ -34,6 +41,9 @@ const CLIENT_ID: u32 = 2;
 const UNBLOCK: u32 = 3;
 /// What a shard says to a client that was unblocked so.
 const UNBLOCKED: &[u8] = b"-UNBLOCKED";
+/// The same to one that was woken by a command; the job wakes clients of proxies that
+/// it can't tell.
+const UNBLOCKED_BY_COMMAND: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK";
 /// The least rest of a wait: 0 would be for ever.
 const REST_MS_MIN: u64 = 1;
 
@@ -90,7 +100,7 @@ impl PoolCore {
             .pipes
             .iter()
             .filter_map(|(key, place)| match place.role {
-                Role::Waiting { client } if place.pipe.in_flight() > 0 => {
+                Role::Waiting { client } if place.pipe.in_flight() > 0 && !place.is_woken => {
                     Some((key as u32, client))
                 }
                 _ => None,
@@ -119,7 +129,7 @@ impl PoolCore {
         })
     }
 
-    fn unblock(&mut self, key: u32) {
+    pub(super) fn unblock(&mut self, key: u32) {
         let Some(place) = self.pipes.get_mut(key as usize) else {
             return;
         };
@@ -144,21 +154,28 @@ impl PoolCore {
         }
     }
 
-    /// As [`PoolCore::receive`], on a pipe whose client was woken.
+    /// As [`PoolCore::receive`], on a pipe whose client was woken, or may be while a job is
+    /// at work.
     pub(super) fn receive_woken(
         &mut self,
         key: u32,
         bytes: Option<&[u8]>,
     ) -> Result<(), PipeError> {
+        let is_woken = self.pipes.get(key as usize).is_some_and(|p| p.is_woken);
+        let words = if is_woken {
+            UNBLOCKED
+        } else {
+            UNBLOCKED_BY_COMMAND
+        };
         let received = self.receive_for(key, bytes, |to, replies: Replies<'_, Ticket>| {
-            if replies.bytes.starts_with(UNBLOCKED) && !replies.ticket.is_of_nobody() {
+            if replies.bytes.starts_with(words) && !replies.ticket.is_of_nobody() {
                 to.chores.woken.push(replies.ticket);
             } else {
                 to.many(replies);
             }
         });
         while let Some(ticket) = self.chores.woken.pop() {
-            self.wait_again(ticket);
+            self.wait_anew(ticket, false);
         }
         self.look_at_refused(key);
         received
@@ -177,8 +194,9 @@ impl PoolCore {
         }
     }
 
-    /// A request that was woken is held with the rest of its time.
-    fn wait_again(&mut self, ticket: Ticket) {
+    /// A request that waited and took nothing is taken anew with the rest of its time,
+    /// at once or when the gate opens.
+    pub(super) fn wait_anew(&mut self, ticket: Ticket, refusal_is_meant: bool) {
         let (now_us, reader) = (self.now_us, self.take_reader());
         let Some(client) = self
             .clients
@@ -189,6 +207,7 @@ impl PoolCore {
         };
         let wait = client.session.as_mut().and_then(|session| {
             session.waits_on = None;
+            session.refusal_is_meant = refusal_is_meant;
             session.wait.take()
         });
         client.forget_last();
@@ -204,8 +223,14 @@ impl PoolCore {
             reader,
             upload: None,
         }));
-        self.pause(ticket.client, Some(Pause::Held { since_us: now_us }));
-        self.release_if_open();
+        if matches!(self.routing.gate, Gate::Held(_)) {
+            self.pause(ticket.client, Some(Pause::Held { since_us: now_us }));
+            return;
+        }
+        self.go_on(ticket.client);
+        if self.may_read(ticket.client) {
+            self.chores.read_clients.push(ticket.client);
+        }
     }
 }
 

@@ -68,7 +68,7 @@ pub async fn clear(
     let fences = Fences::at(mission, way, upstream, &sights, users);
     if !left.is_empty() {
         if came_to_stay < planned.epoch && history.was_tried() {
-            let said = fences.say(&last_word(history)).await;
+            let said = fences.say(Some(&last_word(history))).await;
             left.extend(said.err().map(|error| error.to_string()));
         }
         return Ok(left);

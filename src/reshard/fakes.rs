@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::mover::{
     Begin, Herald, KeeperConfig, Keepers, MarkerReport, MoveError, MoverConfig, MoverProgress,
-    PreflightReport, Verified, VerifyOptions, VerifyReport,
+    PreflightReport, SourceProgress, Verified, VerifyOptions, VerifyReport,
 };
 use super::moving::{DataPath, Moving};
 use super::proxies::{GateView, ProxyUrl};
@@ -254,6 +254,8 @@ pub struct FakeMoves {
     pub marker_is_lost: AtomicBool,
     /// The mover fails as soon as a marker came through.
     pub fails_after_cut: AtomicBool,
+    /// Keys that each mover reads again, for as many RENAMEs.
+    pub refreshes: AtomicU64,
     /// It fails since a target has lost what it had.
     pub forgets: AtomicBool,
     /// `check_targets` never ends.
@@ -280,6 +282,21 @@ pub struct FakeMoves {
 impl FakeData {
     pub fn seen(&self) -> &FakeMoves {
         &self.0
+    }
+}
+
+impl FakeMoves {
+    fn progress(&self) -> MoverProgress {
+        let keys = self.refreshes.load(Ordering::SeqCst);
+        let mut progress = MoverProgress::default();
+        if keys > 0 {
+            progress.sources.push(SourceProgress {
+                keys_refreshed: keys,
+                spanning_commands: [("rename", keys)].into(),
+                ..SourceProgress::idle("127.0.0.1:1".parse().unwrap())
+            });
+        }
+        progress
     }
 }
 
@@ -337,7 +354,7 @@ impl DataPath for FakeData {
         Ok(FakeMoving {
             losses: *self.0.losses.borrow(),
             moves: Arc::clone(&self.0),
-            progress: watch::Sender::new(MoverProgress::default()),
+            progress: watch::Sender::new(self.0.progress()),
             failure: watch::Sender::new(false),
         })
     }

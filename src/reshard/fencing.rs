@@ -377,16 +377,16 @@ impl Fences {
         }
     }
 
-    /// Writes the route record where it can be within a few seconds.
+    /// Writes the route record where it can be within a few seconds, or removes it.
     ///
     /// # Errors
     /// The first server that has not taken it.
-    pub async fn say(&self, record: &str) -> Result<(), PostError> {
+    pub async fn say(&self, record: Option<&str>) -> Result<(), PostError> {
         let deadline = Instant::now() + DISCHARGE_WAIT;
         let asked = self.stands.iter().map(|stand| {
             let mut wanted = Wanted::default();
             let key = RouteRecord::key(&self.mission.pool);
-            wanted.keys.insert(key, Some(record.to_owned()));
+            wanted.keys.insert(key, record.map(str::to_owned));
             stand.post.keep(wanted, Patience::For(MAN_PATIENCE))
         });
         all_by(asked.collect(), deadline).await

@@ -239,37 +239,16 @@ pub(super) fn with_pass_hint(why: String, progress: &MoverProgress, hold: Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reshard::mover::{CanaryFigures, Phase, Shortfalls, SourceProgress, WalkFigures};
+    use crate::reshard::mover::{SourceProgress, WalkFigures};
 
     #[test]
     fn a_hold_that_is_shorter_than_a_pass_is_told() {
         let row = SourceProgress {
-            source: "10.0.0.1:6379".parse().unwrap(),
-            phase: Phase::Following,
-            keys_scanned: 0,
-            keys_sent: 0,
-            keys_acked: 0,
-            bytes_sent: 0,
-            keys_hint: 0,
-            snapshot_bytes: 0,
-            snapshot_bytes_total: None,
-            commands_sent: 0,
-            times_unguarded: 0,
-            restarts: 0,
-            flushes: 0,
-            keys_refreshed: 0,
-            spanning_commands: std::collections::BTreeMap::new(),
-            keys_expired: 0,
-            keys_by_commands: 0,
-            shortfalls: Shortfalls::default(),
-            tap: None,
             walk: Some(WalkFigures {
                 pass_ms: Some(700),
                 ..WalkFigures::default()
             }),
-            canary: CanaryFigures::default(),
-            offset_read: 0,
-            offset_applied: 0,
+            ..SourceProgress::idle("10.0.0.1:6379".parse().unwrap())
         };
         let progress = MoverProgress {
             sources: vec![row],

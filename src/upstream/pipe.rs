@@ -182,8 +182,22 @@ impl<T: Copy> Pipe<T> {
     /// Queues a batch of `count` requests.
     #[inline]
     pub fn send(&mut self, bytes: &[u8], ticket: T, count: u32, now_us: u64) {
-        self.out_mut().extend_from_slice(bytes);
-        self.expect(ticket, count, now_us);
+        if self.retained.is_some() {
+            return self.send_retained(bytes, ticket, count, now_us);
+        }
+        self.out.extend_from_slice(bytes);
+        self.note_sent(ticket, count, now_us);
+    }
+
+    #[inline]
+    fn note_sent(&mut self, ticket: T, count: u32, now_us: u64) {
+        self.sent += u64::from(count);
+        self.in_flight.push_back(Sent {
+            ticket,
+            at_us: now_us,
+            count,
+            answered: 0,
+        });
     }
 
     /// Lets the caller build requests in place; follow with [`Pipe::expect`].
@@ -198,13 +212,7 @@ impl<T: Copy> Pipe<T> {
     /// Registers the batch of requests written through [`Pipe::out_mut`].
     #[inline]
     pub fn expect(&mut self, ticket: T, count: u32, now_us: u64) {
-        self.sent += u64::from(count);
-        self.in_flight.push_back(Sent {
-            ticket,
-            at_us: now_us,
-            count,
-            answered: 0,
-        });
+        self.note_sent(ticket, count, now_us);
         if let Some(retained) = &mut self.retained {
             retained.keep_last(&self.out);
         }

@@ -535,10 +535,11 @@ async fn a_run_that_is_left_while_keys_are_pending_is_gone_on_with() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_renewed_while_nobody_follows_are_kept() {
     let world = World::ketama(1, 2);
-    let [text, count, forever, list, fresh] = ["text", "count", "forever", "list", "fresh"]
-        .map(|name| world.find(name, |key| world.moves(key)));
+    let [text, count, forever, list, fresh, kept] =
+        ["text", "count", "forever", "list", "fresh", "kept"]
+            .map(|name| world.find(name, |key| world.moves(key)));
     let mut source = in_db(&world.servers[0], 3);
-    for key in [&text, &count, &forever] {
+    for key in [&text, &count, &forever, &kept] {
         source.call(&["SET", key, "41", "PX", "6000"]);
     }
     source.call(&["RPUSH", &list, "a"]);
@@ -556,9 +557,11 @@ async fn keys_renewed_while_nobody_follows_are_kept() {
     source.call(&["PERSIST", &list]);
     source.call(&["INCR", &fresh]);
     source.call(&["INCR", &fresh]);
+    source.call(&["PEXPIRE", &kept, "900000"]);
+    source.call(&["SET", &kept, "v", "KEEPTTL"]);
     let mut target = in_db(&world.servers[1], 3);
     wait_until("the target has ended them", SOON, || {
-        target.call(&["EXISTS", &text, &count, &forever, &list]) == Value::Int(0)
+        target.call(&["EXISTS", &text, &count, &forever, &list, &kept]) == Value::Int(0)
     });
     let mut config = world.config();
     (config.begin, config.resumed) = (Begin::Resume, true);
@@ -566,6 +569,7 @@ async fn keys_renewed_while_nobody_follows_are_kept() {
     mover.wait_following().await.unwrap();
     assert_eq!(full_syncs(&world.servers[0]), 1);
     assert_clean(&mover).await;
+    assert!(target.call(&["PTTL", &kept]).int() > 0);
     for (key, value) in [
         (&text, "41"),
         (&count, "42"),

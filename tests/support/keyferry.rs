@@ -124,11 +124,16 @@ impl Keyferry {
     /// Writes the config file anew; the process does not know until it is told.
     pub fn write_config(&self, layout: &LayoutText, workers: u32, pool_extra: &str) {
         let listen = self.address();
+        // Machines that test have more to do than a switch.
+        let patient = match pool_extra.contains("limits") {
+            true => "",
+            false => "limits = { max_hold = \"10s\" }\n",
+        };
         let text = format!(
             "[server]\nworkers = {workers}\nstate_dir = \"{}\"\n\n[admin]\nhttp = \"{}\"\n\n{}",
             self.dir.path().join("state").display(),
             self.admin(),
-            layout.to_pool(Keyferry::POOL, &listen, pool_extra),
+            layout.to_pool(Keyferry::POOL, &listen, &format!("{patient}{pool_extra}")),
         );
         fs::write(self.config(), text).expect("the config file");
     }

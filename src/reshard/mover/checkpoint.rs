@@ -9,7 +9,8 @@
 //! The run is a random number, in hex, that a copy begins with; the history
 //! grows when its source begins anew. `at` says that the batch of that sequence
 //! number ends the snapshot and the source's stream up to this byte, for this
-//! target, and that nothing after it was sent.
+//! target, but for keys that are noted there as pending (`source/noting`), and that
+//! nothing after it was sent.
 //!
 //! Invariant: a checkpoint becomes visible together with what it tells of, or
 //! after it.

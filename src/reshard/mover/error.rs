@@ -420,8 +420,9 @@ impl MoveError {
 }
 
 /// Error replies that go away by themselves or by giving the server what it lacks.
-const PASSING: [&str; 7] = [
+const PASSING: [&str; 8] = [
     "OOM",
+    "MISCONF",
     "LOADING",
     "READONLY",
     "MASTERDOWN",
@@ -432,6 +433,9 @@ const PASSING: [&str; 7] = [
 
 /// True for error replies that say "not now".
 pub(super) fn is_passing(reply: &str) -> bool {
+    // What EXEC itself is refused for.
+    const DISCARDED: &str = "EXECABORT Transaction discarded because of: ";
+    let reply = reply.strip_prefix(DISCARDED).unwrap_or(reply);
     PASSING.iter().any(|word| reply.starts_with(word))
 }
 
@@ -531,6 +535,7 @@ mod tests {
     fn replies_that_pass_are_told_from_those_that_stay() {
         for passing in [
             "OOM command not allowed",
+            "EXECABORT Transaction discarded because of: OOM command not allowed",
             "LOADING Redis is loading",
             "READONLY You can't",
         ] {
@@ -539,6 +544,7 @@ mod tests {
         for lasting in [
             "BUSYKEY Target key name already exists.",
             "NOPERM this user",
+            "EXECABORT Transaction discarded because of previous errors.",
             "ERR x",
         ] {
             assert!(!is_passing(lasting), "{lasting}");

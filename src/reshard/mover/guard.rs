@@ -11,6 +11,9 @@
 //!                               not sent, the key is read again (`pending`)
 //! ```
 //!
+//! While a stream is taken up that was left, keys that targets were not found to
+//! have count as such, too (`present`).
+//!
 //! The horizon is longer than a command can be under way, and shrinks:
 //!
 //! ```text

@@ -116,6 +116,15 @@ impl SourceProgress {
         }
     }
 
+    /// That of a source which is followed, and of which nothing was done.
+    #[cfg(test)]
+    pub fn idle(source: ShardAddress) -> SourceProgress {
+        SourceProgress {
+            phase: Phase::Following,
+            ..SourceProgress::new(source, 0)
+        }
+    }
+
     /// Stream bytes read but not applied.
     pub fn lag_bytes(&self) -> u64 {
         self.offset_read.saturating_sub(self.offset_applied)

@@ -159,11 +159,12 @@ pub(super) fn copy_db(args: Args<'_>) -> Option<u32> {
 }
 
 /// Whether a command leaves nothing of what its key was.
-pub(super) fn replaces(name: &str) -> bool {
-    matches!(
-        name,
-        "set" | "setex" | "psetex" | "restore" | "restore-asking" | "getdel"
-    )
+pub(super) fn replaces(name: &str, args: Args<'_>) -> bool {
+    match name {
+        "set" => !(3..args.len()).any(|at| args.arg(at).eq_ignore_ascii_case(b"keepttl")),
+        "setex" | "psetex" | "restore" | "restore-asking" | "getdel" => true,
+        _ => false,
+    }
 }
 
 /// A command as messages show it: its name and keys. Other arguments may be
@@ -239,7 +240,7 @@ impl<D: Fn(u32, &[u8]) -> Doubt> Origin<'_, D> {
         let in_doubt = |doubt| match doubt {
             Doubt::None => false,
             Doubt::Pending => true,
-            Doubt::Ending => !replaces(name),
+            Doubt::Ending => !replaces(name, self.args),
         };
         if doubts.into_iter().any(in_doubt) {
             return refresh(Because::Doubt);
@@ -503,6 +504,9 @@ mod tests {
         let set: [&[u8]; 3] = [b"SET", &one.0, b"v"];
         assert_eq!(told(&set, 0, Doubt::Pending), refresh("set", &[(0, 1)]));
         assert_eq!(told(&set, 0, Doubt::Ending), to, "nothing of it is left");
+        let kept: [&[u8]; 4] = [b"SET", &one.0, b"v", b"KEEPTTL"];
+        let its_time_is = refresh("set", &[(0, 1)]);
+        assert_eq!(told(&kept, 0, Doubt::Ending), its_time_is);
         let moved: [&[u8]; 3] = [b"MOVE", &one.0, b"4"];
         assert_eq!(
             told(&moved, 4, Doubt::Pending),

@@ -382,7 +382,7 @@ impl Runner {
         for error in &left {
             tracing::warn!(%error, "this proxy may not know that the switch was taken back");
         }
-        if let Err(error) = self.fences.say(&last_word(self.log.history())).await {
+        if let Err(error) = self.fences.say(Some(&last_word(self.log.history()))).await {
             tracing::warn!(%error, "nor does this server tell it");
         }
     }

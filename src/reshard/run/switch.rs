@@ -3,17 +3,18 @@
 use super::Runner;
 use super::follow::Due;
 use crate::planted::{self, Planted};
-use crate::reshard::bypass::{BEHIND_THE_FENCE_S, RECENT_S};
+use crate::reshard::bypass::{BEHIND_THE_FENCE_S, Bypass, RECENT_S};
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::Reply;
 use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
 use crate::reshard::ending::Ending;
 use crate::reshard::fence::FenceLevel;
+use crate::reshard::fencing::places;
 use crate::reshard::history::History;
 use crate::reshard::job_error::JobError;
 use crate::reshard::moving::{CleanVerify, DataPath, Moving, with_pass_hint};
 use crate::reshard::prepare::{AUTO_TRIES_MAX, check_proxies};
-use crate::reshard::proxies::SwitchTerms;
+use crate::reshard::proxies::{Disagreement, SwitchTerms};
 use crate::reshard::record::{Direction, ProxyPause, Record};
 use crate::reshard::recovery::recover;
 use crate::reshard::reminders::Reminders;
@@ -91,6 +92,20 @@ impl Runner {
             return Ok(Some(Due::Wait));
         }
         self.man_for_rollback().await?;
+        if self.direction.is_forward()
+            && self.log.history().was_tried()
+            && let Err(error) = self.fences.say(None).await
+        {
+            // A stage would be taken for one that is over.
+            tracing::warn!(%error, "an earlier end of this job may still be written there");
+        }
+        if let Err(error) = self.check_everybody_answers().await {
+            let Some(reply) = reply else {
+                return Err(error);
+            };
+            reply.send(error.ending(), error.to_string());
+            return Ok(Some(Due::Wait));
+        }
         let terms = SwitchTerms {
             incarnation: self.log.history().incarnation + 1,
             ..self.terms()
@@ -195,6 +210,20 @@ impl Runner {
         Ok(self.due_by_itself())
     }
 
+    /// A proxy may be away for long since the switch. Where a switch back takes every
+    /// proxy it would not only fail, its abort would wait for that one.
+    async fn check_everybody_answers(&mut self) -> Result<(), JobError> {
+        if self.direction.is_forward() || self.fence_level() == FenceLevel::Acl {
+            return Ok(());
+        }
+        let views = self.fleet.views().await;
+        let silent: Vec<_> = views.into_iter().filter_map(Result::err).collect();
+        match silent.is_empty() {
+            true => Ok(()),
+            false => Err(Disagreement::Unanswered(silent).into()),
+        }
+    }
+
     async fn check_nobody_goes_round(&self) -> Result<(), JobError> {
         if self.fence_level() < FenceLevel::Acl {
             // Proxies are logged in as anybody else.
@@ -250,6 +279,7 @@ impl Runner {
     /// None had written for a while before the switch: who has now, did since.
     async fn look_behind_the_fence(&mut self) -> Result<(), JobError> {
         let writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
+        let writers = self.without_late(writers);
         if self.log.state().is_over() {
             for writer in &writers {
                 tracing::error!(%writer, "wrote to a shard that keys left, round the proxies");
@@ -257,6 +287,27 @@ impl Runner {
             return Ok(());
         }
         self.record_bypass(&writers)
+    }
+
+    /// A late proxy may have found the route by itself: as whom its config says
+    /// it writes, rightly, to servers that stay.
+    pub(super) fn without_late(&self, mut writers: Vec<Bypass>) -> Vec<Bypass> {
+        if !self.commits.asked_nobody() {
+            let places = places(&self.moves);
+            let switched_back = self.log.state().is_over();
+            let is_turned = self.direction == Direction::Back && !switched_back;
+            writers.retain(|bypass| {
+                let mut places = places.iter();
+                places.any(|place| {
+                    let leaves = match is_turned {
+                        true => place.is_to && !place.is_from,
+                        false => place.leaves(),
+                    };
+                    place.server == bypass.server && leaves
+                })
+            });
+        }
+        writers
     }
 
     /// Clients of those proxies wait for it, or are refused.

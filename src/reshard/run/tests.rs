@@ -67,6 +67,7 @@ impl World {
 
     fn request(&self) -> StartRequest {
         StartRequest {
+            from: None,
             pool: "cache".to_owned(),
             config_layout: layout(2),
             to: layout(3),
@@ -325,6 +326,17 @@ async fn a_target_that_dies_after_the_marker_leaves_everything_on_the_old_route(
     let begun = world.data.seen().begun.lock().unwrap().clone();
     let begun: Vec<Begin> = begun.into_iter().map(|(begin, ..)| begin).collect();
     assert_eq!(begun, [Begin::Copy, Begin::Resume]);
+}
+
+#[tokio::test]
+async fn what_was_read_again_is_in_the_report_of_a_job_that_is_over() {
+    let world = World::new(SwitchMode::Auto).await;
+    world.data.seen().refreshes.store(3, SeqCst);
+    let report = world.run().await.unwrap();
+    let [of_source] = report.refreshes.as_slice() else {
+        panic!("{report}")
+    };
+    assert_eq!((of_source.keys, of_source.spanning["rename"]), (3, 3));
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ impl<T: Copy> Pipe<T> {
     /// Queues more bytes of the last request, which came without its end.
     pub fn send_more(&mut self, bytes: &[u8], now_us: u64) {
         if let Some(retained) = &mut self.retained {
-            retained.unkeep_last();
+            retained.keep_more(bytes);
         }
         self.out.extend_from_slice(bytes);
         self.progress_us = now_us;

@@ -11,6 +11,8 @@
 //! - A password is never kept.
 //! - While nothing is to be kept there is no `Retained`, and replies are taken as
 //!   many at once as come.
+//! - What a script says is never taken for the server's own refusal of the script,
+//!   unless it says that word by word: it may have written before.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -25,10 +27,21 @@ use crate::resp::write_command;
 /// Bytes kept for one connection. A request beyond them is answered by an error
 /// if the shard refuses it.
 pub const RETAINED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes kept of one request that came in pieces.
+pub const RETAINED_LARGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that were answered and stand before those that are kept.
 const COMPACT_BYTES_MIN: usize = 64 * 1024;
 /// What a shard says that did not execute a request because of who asked.
 const NOPERM: &[u8] = b"-NOPERM";
+/// Commands that run others, of which one may be refused after another was executed.
+const RUNNING_OTHERS: [&[u8]; 6] = [
+    b"eval",
+    b"evalsha",
+    b"eval_ro",
+    b"evalsha_ro",
+    b"fcall",
+    b"fcall_ro",
+];
 
 /// Whose bytes there are of a batch in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +62,8 @@ pub(super) struct Retained<T> {
     start: usize,
     /// Whether what is sent now is kept.
     keeps: bool,
+    /// Batches that are not somebody else's.
+    kept: usize,
     /// Where in the output the request begins that is being built.
     begins_at: Option<usize>,
     refused: Vec<Refused<T>>,
@@ -78,6 +93,7 @@ impl<T: Copy> Retained<T> {
             bytes: Vec::new(),
             start: 0,
             keeps: true,
+            kept: 0,
             begins_at: None,
             refused: Vec::new(),
             passed_on: VecDeque::new(),
@@ -101,16 +117,24 @@ impl<T: Copy> Retained<T> {
             self.bytes.extend_from_slice(bytes);
             Kept::Bytes(bytes.len())
         };
+        self.kept += usize::from(kept != Kept::NotOurs);
         self.batches.push_back(kept);
     }
 
-    /// The last request is not whole.
-    pub(super) fn unkeep_last(&mut self) {
+    /// More of the last request came.
+    pub(super) fn keep_more(&mut self, bytes: &[u8]) {
+        let has_room = self.bytes.len() - self.start + bytes.len() <= RETAINED_BYTES_MAX;
         if let Some(last) = self.batches.back_mut()
             && let Kept::Bytes(len) = *last
         {
-            self.bytes.truncate(self.bytes.len() - len);
-            *last = Kept::No;
+            let whole = len + bytes.len();
+            if has_room && whole <= RETAINED_LARGE_BYTES_MAX {
+                self.bytes.extend_from_slice(bytes);
+                *last = Kept::Bytes(whole);
+            } else {
+                self.bytes.truncate(self.bytes.len() - len);
+                *last = Kept::No;
+            }
         }
     }
 
@@ -119,7 +143,9 @@ impl<T: Copy> Retained<T> {
         if in_flight != self.batches.len() {
             return; // it was sent before anything was kept
         }
-        if let Some(Kept::Bytes(len)) = self.batches.pop_front() {
+        let front = self.batches.pop_front().unwrap_or(Kept::NotOurs);
+        self.kept -= usize::from(front != Kept::NotOurs);
+        if let Kept::Bytes(len) = front {
             self.start += len;
         }
         if self.start == self.bytes.len() {
@@ -170,6 +196,45 @@ fn header(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
     (bytes.first() == Some(&kind)).then_some((number, end + 1))
 }
 
+/// Whether the server itself refused to begin a request. What a script answers may
+/// look alike: `redis.error_reply`, or the error of a command that it ran.
+fn is_servers_own(reply: &[u8], request: Option<&[u8]>) -> bool {
+    let name = request.and_then(command_name);
+    match name {
+        Some(name) if !is_running_others(name) => true,
+        name => refused_command(reply)
+            .is_some_and(|refused| name.is_none_or(|name| name.eq_ignore_ascii_case(refused))),
+    }
+}
+
+fn is_running_others(name: &[u8]) -> bool {
+    let mut all = RUNNING_OTHERS.iter();
+    all.any(|other| other.eq_ignore_ascii_case(name))
+}
+
+/// The first argument of a request, or of its beginning.
+fn command_name(request: &[u8]) -> Option<&[u8]> {
+    let (_, at) = header(request, b'*')?;
+    let rest = request.get(at..)?;
+    let (len, header) = header(rest, b'$')?;
+    rest.get(header..header + len)
+}
+
+/// Which command the server says that it refuses to the user, in the words of
+/// Redis 6 and 7.0 (`this user`), and of later ones and Valkey (`User NAME`).
+fn refused_command(reply: &[u8]) -> Option<&[u8]> {
+    let text = std::str::from_utf8(reply).ok()?;
+    let text = text.strip_prefix("-NOPERM ")?.strip_suffix("\r\n")?;
+    let (who, rest) = text.split_once(" has no permissions to run the '")?;
+    let is_user = who == "this user"
+        || who
+            .strip_prefix("User ")
+            .is_some_and(|name| !name.is_empty() && !name.contains(' '));
+    let (name, tail) = rest.split_once('\'')?;
+    let is_whole = matches!(tail, " command" | " command or its subcommand");
+    (is_user && is_whole).then_some(name.as_bytes())
+}
+
 impl<T: Copy> Pipe<T> {
     /// Whether what is sent from now on is kept until it is answered.
     pub fn retain(&mut self, keeps: bool) {
@@ -178,7 +243,15 @@ impl<T: Copy> Pipe<T> {
             (None, true) => self.retained = Some(Box::new(Retained::new())),
             (None, false) => {}
         }
-        self.let_go_if_idle();
+        self.let_go_if_useless();
+    }
+
+    /// As [`Pipe::send`] does it, and keeps it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn send_retained(&mut self, bytes: &[u8], ticket: T, count: u32, now_us: u64) {
+        self.out_mut().extend_from_slice(bytes);
+        self.expect(ticket, count, now_us);
     }
 
     /// Logs in as somebody else between two requests; the reply belongs to
@@ -207,7 +280,7 @@ impl<T: Copy> Pipe<T> {
     pub fn take_refused(&mut self) -> Vec<Refused<T>> {
         let retained = self.retained.as_mut();
         let refused = retained.map(|retained| mem::take(&mut retained.refused));
-        self.let_go_if_idle();
+        self.let_go_if_useless();
         refused.unwrap_or_default()
     }
 
@@ -308,7 +381,7 @@ impl<T: Copy> Pipe<T> {
             }
             taken = batch.end + batch.push_bytes;
         }
-        self.let_go_if_idle();
+        self.let_go_if_useless();
         Ok(taken)
     }
 
@@ -334,6 +407,9 @@ impl<T: Copy> Pipe<T> {
             Kept::No => None,
             Kept::NotOurs => return false,
         };
+        if !is_servers_own(reply, request.as_deref()) {
+            return false;
+        }
         retained.refused.push(Refused {
             ticket,
             index,
@@ -358,15 +434,16 @@ impl<T: Copy> Pipe<T> {
             retained.batches.clear();
             retained.bytes.clear();
             retained.passed_on.clear();
-            (retained.start, retained.begins_at) = (0, None);
+            (retained.start, retained.kept, retained.begins_at) = (0, 0, None);
         }
-        self.let_go_if_idle();
+        self.let_go_if_useless();
     }
 
-    fn let_go_if_idle(&mut self) {
-        let in_flight = self.in_flight.is_empty();
-        self.retained
-            .take_if(|retained| !retained.keeps && in_flight && retained.refused.is_empty());
+    /// What is in flight as somebody else does not need it.
+    fn let_go_if_useless(&mut self) {
+        self.retained.take_if(|retained| {
+            !retained.keeps && retained.kept == 0 && retained.refused.is_empty()
+        });
     }
 }
 

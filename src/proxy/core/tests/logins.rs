@@ -99,6 +99,56 @@ fn without_logins_it_is_the_configured_credentials_or_anybody() {
 }
 
 #[test]
+fn a_connection_whose_login_was_refused_gets_no_more_requests() {
+    let mut world = World::new(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["GET", &a]]);
+    world.log_in(&[(1, "e1")]);
+    world.say(client, &[&["GET", &a]]);
+    let old = world.pipe_to(1);
+    world.reply(1, b"$1\r\nx\r\n-WRONGPASS no\r\n");
+    let new =
+        world.core.lanes[0].pipes[usize::from(world.core.routing.layout.owner(a.as_bytes()).0)];
+    assert_ne!(old, new);
+    world.core.pipe_bytes(old, b"$1\r\ny\r\n");
+    world.turn();
+    assert_eq!(world.got(client), "$1\r\nx\r\n$1\r\ny\r\n");
+    assert!(
+        !world.core.pipes.contains(old as usize),
+        "it is the old user's"
+    );
+    let sent = String::from_utf8(world.sent.remove(&new).unwrap_or_default()).unwrap();
+    assert_eq!(sent, auth("e1"));
+}
+
+#[test]
+fn who_waits_is_woken_to_wait_as_the_new_user() {
+    let mut world = World::new(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["BLPOP", &a, "0"]]);
+    let waits_on = |world: &mut World| world.core.clients[client as usize].session().waits_on;
+    let pipe = waits_on(&mut world).unwrap();
+    world.core.pipe_bytes(pipe, b":7\r\n");
+    world.turn();
+    world.log_in(&[(1, "e1")]);
+    let sent: Vec<u8> = world.sent.values().flatten().copied().collect();
+    let sent = String::from_utf8_lossy(&sent);
+    assert!(sent.contains("UNBLOCK\r\n$1\r\n7\r\n"), "{sent}");
+    world
+        .core
+        .pipe_bytes(pipe, b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n");
+    world.turn();
+    let again = waits_on(&mut world).unwrap();
+    assert_ne!(again, pipe);
+    assert_eq!(world.got(client), "");
+    let sent = String::from_utf8(world.sent.remove(&again).unwrap()).unwrap();
+    assert_eq!(sent, auth("e1"));
+    assert!(!world.core.pipes.contains(pipe as usize));
+}
+
+#[test]
 fn a_connection_that_is_gone_needs_no_confirmation() {
     let mut world = World::new(&[1, 2]);
     let a = world.key_on(1);

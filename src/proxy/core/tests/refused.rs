@@ -80,6 +80,173 @@ fn parts_of_a_split_command_are_sent_again_alone() {
     assert_eq!(world.got(client), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
 }
 
+/// A key of a port, and another that this layout gives to the second of `apart`.
+fn parted(world: &World, port: u16, apart: &[u16]) -> [String; 2] {
+    let to = layout(apart);
+    let owner = |key: &str| usize::from(to.owner(key.as_bytes()).0);
+    [0, 1].map(|shard| {
+        let mut keys = (0..).map(|number| format!("p{number}"));
+        let fits = |key: &String| world.owner(key) == port && owner(key) == shard;
+        keys.find(fits).unwrap()
+    })
+}
+
+#[test]
+fn what_the_new_route_parts_is_sent_part_by_part_and_put_together() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let [a, b] = parted(&world, 1, &[3, 4]);
+    let c = world.key_on(2);
+    let client = world.client();
+    world.say(
+        client,
+        &[
+            &["MGET", &b, &a, &b],
+            &["MGET", &a, &c, &b],
+            &["DEL", &a, &b],
+        ],
+    );
+    world.reply(1, &NOPERM.repeat(3));
+    world.reply(2, b"*1\r\n$1\r\nC\r\n");
+    assert_eq!(world.got(client), "");
+    world.route_to(&[3, 4]);
+    assert_eq!(world.sent_to(3).matches("MGET").count(), 2);
+    world.reply(4, b"*2\r\n$1\r\nB\r\n$1\r\nB\r\n*1\r\n$1\r\nb\r\n:1\r\n");
+    world.reply(3, b"*1\r\n$1\r\nA\r\n*1\r\n$1\r\na\r\n:1\r\n");
+    let bulk = |text: &str| format!("$1\r\n{text}\r\n");
+    let [first, second] = [["B", "A", "B"], ["a", "C", "b"]]
+        .map(|values| format!("*3\r\n{}", values.map(bulk).concat()));
+    assert_eq!(world.got(client), format!("{first}{second}:2\r\n"));
+    assert!(world.core.merges.is_empty());
+}
+
+#[test]
+fn parts_of_a_client_that_left_come_to_their_end() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let [a, b] = parted(&world, 1, &[3, 4]);
+    let c = world.key_on(2);
+    let client = world.client();
+    world.say(client, &[&["MSET", &a, "1", &b, "2", &c, "3"]]);
+    world.reply(1, NOPERM);
+    world.route_to(&[3, 4]);
+    world.core.client_gone(client);
+    world.turn();
+    world.reply(3, b"+OK\r\n");
+    world.reply(2, b"+OK\r\n");
+    world.reply(4, b"+OK\r\n");
+    assert!(world.core.merges.is_empty());
+}
+
+#[test]
+fn a_large_request_is_sent_again_if_it_was_kept() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let refused = b"-NOPERM User e1 has no permissions to run the 'set' command\r\n";
+    for (len, is_kept) in [(200 * 1024, true), (2 * 1024 * 1024, false)] {
+        let client = world.client();
+        let mut bytes = Vec::new();
+        let value = vec![b'v'; len];
+        write_command(&mut bytes, &[b"SET", a.as_bytes(), &value]);
+        for piece in bytes.chunks(50 * 1024) {
+            world.core.client_bytes(client, piece);
+            world.turn();
+        }
+        let private = world.core.pipes.iter().find(
+            |(_, place)| matches!(place.role, Role::Private { client: of, .. } if of == client),
+        );
+        let private = private.unwrap().0 as u32;
+        if world.core.pipes[private as usize].pipe.unwritten() > 0 {
+            world.core.pipe_bytes(private, b"+OK\r\n");
+            world.turn();
+        }
+        world.core.pipe_bytes(private, refused);
+        world.turn();
+        if is_kept {
+            assert_eq!(world.got(client), "");
+            world.core.not_fenced(&"h:1".parse().unwrap());
+            world.turn();
+            assert!(
+                world
+                    .sent_to(1)
+                    .contains(std::str::from_utf8(&value).unwrap())
+            );
+            world.reply(1, b"+OK\r\n");
+            assert_eq!(world.got(client), "+OK\r\n");
+        } else {
+            assert_eq!(world.got(client), format!("-{TRYAGAIN}\r\n"));
+        }
+    }
+}
+
+#[test]
+fn who_waits_and_is_refused_waits_on_the_new_route_with_the_rest_of_its_time() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["BLPOP", &a, "10"]]);
+    let waits_on = |world: &mut World| world.core.clients[client as usize].session().waits_on;
+    let pipe = waits_on(&mut world).unwrap();
+    world.core.pipe_bytes(pipe, b"+OK\r\n:7\r\n");
+    world.turn();
+    world.core.set_clock(4_000_000);
+    world.core.pipe_bytes(pipe, NOPERM);
+    world.turn();
+    assert_eq!(world.got(client), "");
+    world.route_to(&[3]);
+    let again = waits_on(&mut world).unwrap();
+    let sent = String::from_utf8(world.sent.remove(&again).unwrap()).unwrap();
+    assert!(
+        sent.contains("BLPOP") && sent.contains("$5\r\n6.000\r\n"),
+        "{sent}"
+    );
+    world.core.pipe_bytes(again, b":8\r\n*-1\r\n");
+    world.turn();
+    assert_eq!(world.got(client), "*-1\r\n");
+}
+
+#[test]
+fn who_may_not_wait_is_told() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["BLPOP", &a, "0"]]);
+    for greeting in [&b"+OK\r\n:7\r\n"[..], b""] {
+        let pipe = world.core.clients[client as usize]
+            .session()
+            .waits_on
+            .unwrap();
+        world.core.pipe_bytes(pipe, greeting);
+        world.turn();
+        world.core.pipe_bytes(pipe, NOPERM);
+        world.turn();
+        world.core.not_fenced(&"h:1".parse().unwrap());
+        world.turn();
+    }
+    assert_eq!(world.got(client), "-NOPERM no\r\n");
+}
+
+#[test]
+fn a_watch_that_is_refused_watches_nothing() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["WATCH", &a]]);
+    let watching = world
+        .core
+        .pipes
+        .iter()
+        .find(|(_, place)| matches!(place.role, Role::Watching { .. }));
+    let pipe = watching.unwrap().0 as u32;
+    world.core.pipe_bytes(pipe, b"+OK\r\n");
+    world.core.pipe_bytes(pipe, NOPERM);
+    world.turn();
+    assert_eq!(world.got(client), "");
+    world.route_to(&[3]);
+    assert_eq!(world.got(client), "+OK\r\n");
+    world.say(client, &[&["MULTI"], &["INCR", &a], &["EXEC"]]);
+    assert_eq!(world.got(client), "+OK\r\n+QUEUED\r\n*-1\r\n");
+    assert!(!world.core.pipes.contains(pipe as usize));
+}
+
 #[test]
 fn nothing_for_too_long_is_answered_as_try_again() {
     let mut world = World::as_epoch(&[1, 2]);
@@ -232,4 +399,27 @@ fn what_is_refused_after_the_layout_changed_goes_on_at_once_and_first() {
     world.reply(3, b"+OK\r\n");
     assert_eq!(world.got(client), "+OK\r\n");
     assert!(world.core.may_read(client));
+}
+
+#[test]
+fn who_is_woken_by_the_job_itself_waits_on() {
+    let mut world = World::as_epoch(&[1, 2]);
+    let a = world.key_on(1);
+    let client = world.client();
+    world.say(client, &[&["BLPOP", &a, "0"]]);
+    let waits_on = |world: &mut World| world.core.clients[client as usize].session().waits_on;
+    let pipe = waits_on(&mut world).unwrap();
+    world.core.pipe_bytes(pipe, b"+OK\r\n:7\r\n");
+    let words = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+    world.core.pipe_bytes(pipe, words);
+    world.turn();
+    assert_eq!(world.got(client), "");
+    let again = waits_on(&mut world).unwrap();
+    world.core.pipe_bytes(again, b"+OK\r\n:8\r\n");
+    world.core.pipe_bytes(again, NOPERM);
+    world.turn();
+    world.route_to(&[3]);
+    let last = waits_on(&mut world).unwrap();
+    assert_eq!(world.core.pipes[last as usize].address.to_string(), "h:3");
+    assert_eq!(world.got(client), "");
 }

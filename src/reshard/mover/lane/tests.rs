@@ -344,7 +344,12 @@ async fn refusals_inside_a_transaction_are_told_by_their_command() {
             ["too few replies", "EXEC", "s:1"],
         ),
     ] {
-        let mut world = world(MoverLimits::default()).await;
+        // Nobody answers when it is asked how far it is.
+        let limits = MoverLimits {
+            target_patience_ms: 0,
+            ..MoverLimits::default()
+        };
+        let mut world = world(limits).await;
         let ops = vec![command("incr"), command("rpush"), Op::Checkpoint];
         world.carry(Carriage::Once(1), b"x", ops, 7).await;
         world.hears(b"x").await;

@@ -38,7 +38,7 @@ fn replies(pipe: &mut Pipe<u32>, bytes: &[u8]) -> Vec<(u32, u32, Vec<u8>)> {
     got
 }
 
-const REFUSED: &[u8] = b"-NOPERM no\r\n";
+const REFUSED: &[u8] = b"-NOPERM this user has no permissions to run the 'set' command\r\n";
 
 #[test]
 fn only_what_was_sent_as_the_new_user_comes_back() {
@@ -120,6 +120,89 @@ fn too_much_is_not_kept_and_so_is_what_is_not_whole() {
     let kept: Vec<_> = refused.iter().map(|r| r.request.is_some()).collect();
     assert_eq!(kept, [true, false, false, true]);
     assert_eq!(refused[3].request, Some(request(&["GET", "k"])));
+}
+
+#[test]
+fn what_came_in_pieces_is_kept_as_far_as_the_bound_lets() {
+    let mut pipe = pipe();
+    pipe.retain(true);
+    for (ticket, len) in [
+        (1, RETAINED_LARGE_BYTES_MAX / 2),
+        (2, RETAINED_LARGE_BYTES_MAX),
+    ] {
+        let large = request(&["SET", "k", &"x".repeat(len)]);
+        let (beginning, rest) = large.split_at(100);
+        let (middle, end) = rest.split_at(len / 2);
+        pipe.send(beginning, ticket, 1, 0);
+        pipe.send_more(middle, 0);
+        pipe.send_more(end, 0);
+        assert!(replies(&mut pipe, REFUSED).is_empty());
+        let kept = pipe.take_refused().remove(0).request;
+        assert_eq!(kept, (ticket == 1).then_some(large));
+    }
+}
+
+#[test]
+fn keeping_ends_with_the_last_request_that_is_kept_whatever_else_is_in_flight() {
+    let mut pipe = pipe();
+    pipe.retain(true);
+    let get = request(&["GET", "k"]);
+    pipe.send(&get, 1, 1, 0);
+    pipe.retain(false);
+    assert!(pipe.log_in(&login(), 99, 0));
+    pipe.send(&get, 2, 1, 0);
+    assert_eq!(replies(&mut pipe, b"$-1\r\n").len(), 1);
+    assert!(!pipe.is_retaining(), "the rest is somebody else's");
+    assert_eq!(replies(&mut pipe, b"+OK\r\n$-1\r\n").len(), 2);
+}
+
+/// What servers say to a user without rights: Redis 6.0 and 6.2, 7.0, 8.0 and Valkey.
+const SERVERS_OWN: [&str; 3] = [
+    "-NOPERM this user has no permissions to run the 'eval' command or its subcommand\r\n",
+    "-NOPERM this user has no permissions to run the 'eval' command\r\n",
+    "-NOPERM User keyferry-cache-e1 has no permissions to run the 'eval' command\r\n",
+];
+
+#[test]
+fn an_error_that_a_script_raised_is_its_answer() {
+    let script = request(&[
+        "EVAL",
+        "redis.call('INCR', KEYS[1]) return redis.error_reply('NOPERM x')",
+        "1",
+        "k",
+    ]);
+    let raised = [
+        "-NOPERM x\r\n",
+        "-NOPERM \r\n",
+        "-NOPERM No permissions to access a key\r\n",
+        "-NOPERM this user has no permissions to access one of the keys used as arguments\r\n",
+        "-NOPERM ACL failure in script: User a has no permissions to run the 'set' command\r\n",
+        "-NOPERM User a has no permissions to run the 'set' command\r\n",
+        "-NOPERM User a b has no permissions to run the 'eval' command\r\n",
+        "-NOPERM User a has no permissions to run the 'eval' command script: 0, on @user_script:1.\r\n",
+    ];
+    let refused = |request: &[u8], reply: &str| {
+        let mut pipe = pipe();
+        pipe.retain(true);
+        pipe.send(request, 1, 1, 0);
+        let passed_on = replies(&mut pipe, reply.as_bytes());
+        let refused = pipe.take_refused();
+        assert_eq!(passed_on.len() + refused.len(), 1, "{reply}");
+        refused.len() == 1
+    };
+    for reply in raised {
+        assert!(!refused(&script, reply), "{reply}");
+    }
+    for reply in SERVERS_OWN {
+        assert!(refused(&script, reply), "{reply}");
+        let function = request(&["fcall", "f", "0"]);
+        assert!(!refused(&function, reply), "{reply}");
+        assert!(
+            refused(&function, &reply.replace("eval", "fcall")),
+            "{reply}"
+        );
+    }
+    assert!(refused(&request(&["GET", "k"]), raised[2]));
 }
 
 #[test]
