@@ -225,7 +225,8 @@ fn from_on_the_way_a_job_goes_all_the_way_back() {
     assert_eq!(job.finish(JOB_LIMIT).0, 5);
     stage.assert_epoch(epoch + 1);
 
-    words.extend(["--switch", "auto"].map(str::to_owned));
+    // The first shard still holds what it had before its step.
+    words.extend(["--switch", "auto", "--on-conflict", "replace"].map(str::to_owned));
     let mut back = Job::start(&stage.state_dir(), &stage.path(""), &words);
     let (code, stdout, stderr) = back.finish(JOB_LIMIT);
     assert_eq!(code, 0, "{stdout}\n{stderr}");

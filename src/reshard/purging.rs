@@ -158,6 +158,7 @@ mod tests {
                 incarnation: 2,
                 fence: FenceLevel::ProxiesOnly,
                 direction: Direction::Forward,
+                settings: Vec::new(),
             },
             Record::SwitchDecided {
                 at_ms: 1,

@@ -327,11 +327,17 @@ mod tests {
         let records = vec![
             Record::Planned { at_ms: 0, job },
             started(1),
-            Record::CopyingBegan { at_ms: 2 },
+            Record::CopyingBegan {
+                at_ms: 2,
+                beside_others: false,
+            },
             refreshed(3, &[("rename", 2)]),
             refreshed(5, &[("rename", 3), ("smove", 1)]),
             started(2),
-            Record::CopyingBegan { at_ms: 3 },
+            Record::CopyingBegan {
+                at_ms: 3,
+                beside_others: false,
+            },
             refreshed(10, &[("rename", 10)]),
         ];
         let history = History::replay(records).unwrap().unwrap();

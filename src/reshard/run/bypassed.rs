@@ -44,6 +44,7 @@ impl Runner {
             return Ok(());
         };
         let writers = self.lookout.writers(at_ms / 1_000);
+        let writers = self.without_late(writers);
         self.record_bypass(&writers)
     }
 

@@ -3,7 +3,7 @@
 use super::Runner;
 use super::follow::Due;
 use crate::planted::{self, Planted};
-use crate::reshard::bypass::{BEHIND_THE_FENCE_S, RECENT_S};
+use crate::reshard::bypass::{BEHIND_THE_FENCE_S, Bypass, RECENT_S};
 use crate::reshard::clock::now_ms;
 use crate::reshard::control::Reply;
 use crate::reshard::cutover::{Call, Crew, Cutover, Proxies, ProxyIndex};
@@ -23,7 +23,6 @@ use crate::reshard::serve::Stage;
 use crate::reshard::state::JobState;
 use crate::reshard::stop::Stop;
 use crate::reshard::switching::{SwitchEnd, Switching, Taking};
-use crate::router::address::ShardAddress;
 use crate::router::route_record::RouteRecord;
 
 impl Runner {
@@ -279,17 +278,8 @@ impl Runner {
 
     /// None had written for a while before the switch: who has now, did since.
     async fn look_behind_the_fence(&mut self) -> Result<(), JobError> {
-        let mut writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
-        if !self.commits.asked_nobody() {
-            // A late proxy may have found the route by itself: as whom its config says
-            // it writes, rightly, to servers that stay.
-            let places = places(&self.moves);
-            let leaves = |server: &ShardAddress| {
-                let mut places = places.iter();
-                places.any(|place| place.server == *server && place.leaves())
-            };
-            writers.retain(|bypass| leaves(&bypass.server));
-        }
+        let writers = self.fences.bypassing(BEHIND_THE_FENCE_S).await;
+        let writers = self.without_late(writers);
         if self.log.state().is_over() {
             for writer in &writers {
                 tracing::error!(%writer, "wrote to a shard that keys left, round the proxies");
@@ -297,6 +287,27 @@ impl Runner {
             return Ok(());
         }
         self.record_bypass(&writers)
+    }
+
+    /// A late proxy may have found the route by itself: as whom its config says
+    /// it writes, rightly, to servers that stay.
+    pub(super) fn without_late(&self, mut writers: Vec<Bypass>) -> Vec<Bypass> {
+        if !self.commits.asked_nobody() {
+            let places = places(&self.moves);
+            let switched_back = self.log.state().is_over();
+            let is_turned = self.direction == Direction::Back && !switched_back;
+            writers.retain(|bypass| {
+                let mut places = places.iter();
+                places.any(|place| {
+                    let leaves = match is_turned {
+                        true => place.is_to && !place.is_from,
+                        false => place.leaves(),
+                    };
+                    place.server == bypass.server && leaves
+                })
+            });
+        }
+        writers
     }
 
     /// Clients of those proxies wait for it, or are refused.

@@ -67,6 +67,7 @@ impl World {
 
     fn request(&self) -> StartRequest {
         StartRequest {
+            from: None,
             pool: "cache".to_owned(),
             config_layout: layout(2),
             to: layout(3),
