@@ -208,6 +208,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if refusing {
             continue;
         }
+        // A thread that has ended keeps its stack until nobody can join it.
+        pumps.retain(|pump: &JoinHandle<()>| !pump.is_finished());
         let Ok(proxy) = TcpStream::connect(&shared.target) else {
             continue;
         };
@@ -220,6 +222,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let lose = Arc::new(Mutex::new(false));
         let (losing, up) = (Arc::clone(&lose), Arc::clone(shared));
         pumps.push(thread::spawn(move || {
+            // A proxy may drop a request whose sender is gone, and a step that was
+            // stalled is to reach it: the job's end is not handed on.
             pump(job, proxy, |bytes| {
                 if up.pass(bytes) {
                     *losing.lock().expect("no panic while it was held") = true;
@@ -228,9 +232,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             });
         }));
         pumps.push(thread::spawn(move || {
+            let job = copy(&to);
             pump(from, to, |_| {
                 !*lose.lock().expect("no panic while it was held")
             });
+            let _ = job.shutdown(Shutdown::Both);
         }));
     }
     for pump in pumps {
@@ -238,9 +244,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Copies until an end, or until `goes_on` says no. The end of what came is not
-/// handed on: a proxy may drop a request whose sender is gone, and a step that was
-/// stalled is to reach it.
+/// Copies until an end, which is not handed on, or until `goes_on` says no.
 fn pump(mut from: TcpStream, mut to: TcpStream, mut goes_on: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; READ_BYTES];
     loop {

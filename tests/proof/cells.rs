@@ -181,8 +181,7 @@ impl Cell {
             Step::Fence => (sources[1], 1),
             _ => (self.way.target(), 2),
         };
-        // Without a fence of logins, as on the way back, a source that sleeps keeps the
-        // proxies from draining.
+        // A source that sleeps may keep the proxies from draining.
         let states = match (self.step, self.way) {
             (Step::Fence, Way::Back) => &AT_CUT[..],
             _ => &AT_CUT[states..],

@@ -106,3 +106,9 @@ fn an_idle_proxy_that_was_cut_off_is_told_of_the_route() {
     let name = "an_idle_proxy_that_was_cut_off_is_told_of_the_route";
     is_clean(name, disturbed::idle_proxy_cut_off_over_the_switch);
 }
+
+#[test]
+fn a_proxy_that_is_cut_off_over_the_rollback_serves_no_new_route() {
+    let name = "a_proxy_that_is_cut_off_over_the_rollback_serves_no_new_route";
+    is_clean(name, disturbed::proxy_cut_off_over_the_rollback);
+}

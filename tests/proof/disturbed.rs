@@ -165,9 +165,33 @@ fn switch_without_the_second(world: &mut World, job: &mut Job) {
     if made {
         world.wait_state(job, &["switched"]);
     }
+    // The length of the fault: longer than a commit that is under way is tried.
+    std::thread::sleep(Duration::from_secs(3));
     world.links[1].admit();
     // Of the time before.
     world.links[1].release_all();
+}
+
+/// The job cannot reach one proxy while it goes back; that proxy's clients go on, on
+/// the new route as long as the new servers let them.
+pub fn proxy_cut_off_over_the_rollback(rng: &mut Rng, planted: Planted) -> World {
+    let (mut world, mut job) = ready(rng, planted, dense(), &["--hold", "10s"]);
+    let epoch = world.stage.proxies[0].epoch_and_gate().0;
+    world.switch(&job);
+    wait_way_back(&mut world, &mut job);
+    world.links[1].cut();
+    let mut rollback = job.verb_in_background("rollback", &["--yes"]);
+    if !rollback.wait(JOB_LIMIT).success() {
+        let text = format!("no rollback: {}", rollback.stderr());
+        find(&mut world.findings, "job", text);
+    }
+    world.let_work(REPLIES / 2);
+    world.links[1].admit();
+    wait_for_the_epoch(&mut world, epoch + 2);
+    world.let_work(REPLIES);
+    world.check(false);
+    job.kill();
+    world
 }
 
 /// Every proxy gets there by itself or by the job.
@@ -211,7 +235,8 @@ pub fn old_servers_asleep_at_the_rollback(rng: &mut Rng, planted: Planted) -> Wo
     world
 }
 
-fn roll_back(world: &mut World, job: &mut Job, asleep: bool) {
+/// Until the job could go back; losing the way for a while is a finding.
+fn wait_way_back(world: &mut World, job: &mut Job) {
     world.let_work(REPLIES);
     let mut lost = None;
     wait_until("it can be rolled back, or ended", JOB_LIMIT, || {
@@ -230,6 +255,10 @@ fn roll_back(world: &mut World, job: &mut Job, asleep: bool) {
         find(&mut world.findings, "way back", text);
     }
     world.let_work(REPLIES);
+}
+
+fn roll_back(world: &mut World, job: &mut Job, asleep: bool) {
+    wait_way_back(world, job);
     let mut rollback = if asleep {
         for server in [0, 1] {
             world.stage.servers[server].pause();

@@ -228,6 +228,18 @@ fn fence_skipped() {
 
 #[test]
 #[ignore = "minutes long: scripts/proof runs it"]
+fn fence_skipped_on_the_way_back() {
+    let scenario = disturbed::proxy_cut_off_over_the_rollback;
+    is_caught(
+        "FenceSkipped",
+        Where::Job,
+        "proxy cut off over the rollback",
+        scenario,
+    );
+}
+
+#[test]
+#[ignore = "minutes long: scripts/proof runs it"]
 fn login_kept_old() {
     let scenario = disturbed::proxy_cut_off_over_the_switch;
     is_caught(

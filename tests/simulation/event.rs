@@ -61,10 +61,10 @@ pub struct Batch {
 /// What the job's post at a server is told, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Fence and marker in one transaction, of this cut.
-    Raise { marker: u64 },
-    /// The old logins' rights back.
-    Lower,
+    /// Fence and marker in one transaction: this epoch's logins have no rights.
+    Raise { epoch: u64, marker: u64 },
+    /// Its rights back.
+    Lower { epoch: u64 },
     /// The route record, and the fence with it.
     KeepRoute { epoch: u64 },
 }

@@ -2,6 +2,7 @@
 //! of its journal, its calls, its posts, and the part that applies the streams.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 
 use keyferry::reshard::cutover::{
     Action, Call, Crew, Cutover, Event as Told, Misstep, Proxies, ProxyIndex, Step,
@@ -11,6 +12,7 @@ use keyferry::reshard::mover::MarkerReport;
 use keyferry::reshard::moving::MarkerApplied;
 
 use super::event::{Batch, Order, Us};
+use super::world::{SOURCES, TARGETS};
 
 /// What survives the job's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,22 @@ pub enum Way {
 }
 
 impl Way {
+    /// The way that leads to an epoch.
+    pub fn to(epoch: u64) -> Way {
+        match epoch {
+            3 => Way::Back,
+            _ => Way::There,
+        }
+    }
+
+    /// Servers whose keys go.
+    pub fn sources(self) -> Range<usize> {
+        match self {
+            Way::There => 0..SOURCES,
+            Way::Back => SOURCES..SOURCES + TARGETS,
+        }
+    }
+
     /// The epoch that a switch this way brings.
     pub fn epoch(self) -> u64 {
         match self {
@@ -85,7 +103,7 @@ pub struct Job {
     pub is_up: bool,
     pub journal: Journaled,
     pub way: Way,
-    /// What the old servers allow.
+    /// What keeps the epoch before off the servers.
     pub level: FenceLevel,
     /// Whether the operator wants to go back after the switch.
     pub wants_back: bool,
@@ -151,14 +169,6 @@ impl Job {
         }
     }
 
-    /// The way back has no fence: nobody may write to the old servers.
-    pub fn fence(&self) -> FenceLevel {
-        match self.way {
-            Way::There => self.level,
-            Way::Back => FenceLevel::ProxiesOnly,
-        }
-    }
-
     /// A new switch.
     pub fn begin(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -166,7 +176,7 @@ impl Job {
         self.switches_tried += 1;
         self.reminded.clear();
         self.reminders.clear();
-        let crew = Crew::new(Proxies(self.proxies), self.fence());
+        let crew = Crew::new(Proxies(self.proxies), self.level);
         self.machine = Some(Cutover::begin(crew, &mut actions));
         actions
     }

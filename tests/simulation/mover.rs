@@ -97,7 +97,7 @@ impl World {
             };
             self.queue.put(at, event);
         }
-        if self.mistake == Mistake::MarkerIgnored && self.job.fence() < FenceLevel::Acl {
+        if self.mistake == Mistake::MarkerIgnored && self.job.level < FenceLevel::Acl {
             self.job.cut = None;
             self.take_positions();
             self.tell(Job::applied());

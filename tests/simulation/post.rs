@@ -16,7 +16,7 @@ impl World {
     pub fn order(&mut self, order: Order) {
         let servers = match order {
             Order::KeepRoute { .. } => 0..SOURCES + TARGETS,
-            Order::Raise { .. } | Order::Lower => 0..SOURCES,
+            Order::Raise { .. } | Order::Lower { .. } => self.job.way.sources(),
         };
         self.job.done_at.clear();
         for server in servers {
@@ -96,7 +96,7 @@ impl World {
     /// A fence that nobody wants any more.
     fn is_given_up(&self, server: usize) -> bool {
         match self.job.posts[server].orders.front() {
-            Some(Order::Raise { marker }) => self.job.wanted != Some(*marker),
+            Some(Order::Raise { marker, .. }) => self.job.wanted != Some(*marker),
             _ => false,
         }
     }
@@ -118,24 +118,23 @@ impl World {
         if is_dialled && !lingers.contains(&self.mistake) {
             return;
         }
-        let old_epoch = Way::There.epoch() - 1;
         let is_watched = self.mistake != Mistake::FenceNotWatched;
         let at = &mut self.servers[server];
         let answer = match order {
             Order::Raise { .. } if watched.is_none() => PostAnswer::Watched(at.fence_version),
-            Order::Raise { marker } => {
-                match at.raise(old_epoch, marker, watched.filter(|_| is_watched)) {
+            Order::Raise { epoch, marker } => {
+                match at.raise(epoch, marker, watched.filter(|_| is_watched)) {
                     true => PostAnswer::Done,
                     false => PostAnswer::Nothing,
                 }
             }
-            Order::Lower => {
-                at.lower(old_epoch);
+            Order::Lower { epoch } => {
+                at.lower(epoch);
                 PostAnswer::Done
             }
             Order::KeepRoute { epoch } => {
-                let is_old = server < SOURCES && epoch == Way::There.epoch();
-                at.keep_route(epoch, is_old);
+                let is_source = Way::to(epoch).sources().contains(&server);
+                at.keep_route(epoch, is_source);
                 PostAnswer::Done
             }
         };
@@ -181,12 +180,12 @@ impl World {
 
     fn order_done(&mut self, server: usize, order: Order) {
         let told = match (order, &self.job.machine) {
-            (Order::Raise { marker }, Some(Cutover::Fencing(_)))
+            (Order::Raise { marker, .. }, Some(Cutover::Fencing(_)))
                 if self.job.wanted == Some(marker) =>
             {
                 Told::Fenced
             }
-            (Order::Lower, Some(Cutover::Unfencing { .. })) => Told::Unfenced,
+            (Order::Lower { .. }, Some(Cutover::Unfencing { .. })) => Told::Unfenced,
             (Order::KeepRoute { .. }, Some(Cutover::Publishing(_))) => {
                 return self.tell(Told::RouteKept);
             }

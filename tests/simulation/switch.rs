@@ -156,7 +156,8 @@ impl World {
                 Action::RaiseFence => {
                     let marker = self.cut();
                     self.job.wanted = Some(marker);
-                    self.order(Order::Raise { marker });
+                    let epoch = self.job.way.epoch() - 1;
+                    self.order(Order::Raise { epoch, marker });
                 }
                 Action::LowerFence if self.mistake == Mistake::FenceLeftUp => {
                     self.tell(Told::Unfenced);
@@ -164,13 +165,14 @@ impl World {
                 Action::LowerFence => {
                     self.job.wanted = None;
                     self.uncut();
-                    self.order(Order::Lower);
+                    let epoch = self.job.way.epoch() - 1;
+                    self.order(Order::Lower { epoch });
                 }
                 Action::KeepRoute => {
                     let epoch = self.job.way.epoch();
                     self.order(Order::KeepRoute { epoch });
                     if self.mistake == Mistake::UnfencedEarly {
-                        self.order(Order::Lower);
+                        self.order(Order::Lower { epoch: epoch - 1 });
                     }
                 }
             }
@@ -301,12 +303,11 @@ impl World {
             true if self.job.journal != Journaled::Ended => self.job.way.epoch() - 1,
             _ => self.job.way.epoch(),
         };
-        let is_fenced = epoch == Way::There.epoch() && self.job.level == FenceLevel::Acl;
         let asked = Asked {
             call,
             epoch,
             incarnation: self.job.incarnation,
-            is_fenced,
+            is_fenced: self.job.level == FenceLevel::Acl,
             life: self.job.life,
             attempt,
         };
@@ -341,9 +342,10 @@ impl World {
         match self.job.journal {
             Journaled::Ended => {}
             Journaled::Following => {
-                if self.job.way == Way::There && self.job.level == FenceLevel::Acl {
+                if self.job.level == FenceLevel::Acl {
                     // An earlier process may have ended before its fence was down.
-                    self.order(Order::Lower);
+                    let epoch = self.job.way.epoch() - 1;
+                    self.order(Order::Lower { epoch });
                 }
                 self.start_taps();
                 self.try_later();
@@ -357,7 +359,7 @@ impl World {
     /// Asks every proxy; nothing is decided before all have answered, but for those
     /// that a fence makes up for.
     fn recover(&mut self) {
-        let (now, goal, fence) = (self.now, self.job.way.epoch(), self.job.fence());
+        let (now, goal, fence) = (self.now, self.job.way.epoch(), self.job.level);
         let answers = |proxy: &Proxy| proxy.is_up && proxy.stopped_until <= now;
         if fence < FenceLevel::Acl && !self.proxies.iter().all(answers) {
             let life = self.job.life;
@@ -377,7 +379,7 @@ impl World {
         let decided = self.job.journal == Journaled::Decided;
         let remains = match fence {
             FenceLevel::Acl => Remains {
-                is_open: self.servers[..SOURCES]
+                is_open: self.servers[self.job.way.sources()]
                     .iter()
                     .any(|server| server.refuses < goal - 1),
                 has_route: self.servers.iter().any(|server| server.route == goal),
@@ -410,7 +412,7 @@ impl World {
     fn check_lowered(&mut self) {
         let epoch = self.job.way.epoch() - 1;
         let is_calm = self.job.machine.is_none();
-        for server in 0..SOURCES {
+        for server in self.job.way.sources() {
             let is_told_all = self.job.posts[server].orders.is_empty();
             if is_calm && is_told_all && self.servers[server].refuses >= epoch {
                 self.fault = Some(format!("I5: source {server} refuses epoch {epoch}"));

@@ -623,12 +623,13 @@ impl World {
             Journaled::Ended => way.epoch(),
             _ => way.epoch() - 1,
         };
-        let sources = &self.servers[..SOURCES];
-        let all_refuse = |epoch| sources.iter().all(|server| server.refuses >= epoch);
+        // Whose keys are where that epoch has them.
+        let owners = |epoch: u64| &self.servers[Way::to(epoch + 1).sources()];
+        let refuse = |epoch: u64| owners(epoch).iter().all(|server| server.refuses >= epoch);
         for (at, proxy) in self.proxies.iter().enumerate() {
             // One that nobody has asked for anything since may not know yet; it cannot
             // use its route.
-            let is_late = proxy.record.epoch == 1 && epoch == 2 && all_refuse(1);
+            let is_late = proxy.record.epoch < epoch && refuse(proxy.record.epoch);
             if proxy.record.epoch != epoch && !is_late {
                 let ended = proxy.record.epoch;
                 return Err(format!("proxy {at} ended at epoch {ended}, not {epoch}"));
@@ -641,8 +642,8 @@ impl World {
                 ));
             }
         }
-        if sources.iter().any(|server| server.refuses >= epoch) {
-            return Err(format!("a source refuses epoch {epoch}, which is in force"));
+        if owners(epoch).iter().any(|server| server.refuses >= epoch) {
+            return Err(format!("a server refuses epoch {epoch}, which is in force"));
         }
         for key in 0..KEYS {
             let list = self.servers[owner(key, epoch)].lists.get(&key);

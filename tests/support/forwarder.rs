@@ -190,6 +190,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let Ok((client, _)) = listener.accept() else {
             break;
         };
+        // A thread that has ended keeps its stack until nobody can join it.
+        pumps.retain(|pump: &JoinHandle<()>| !pump.is_finished());
         let target = {
             let mut state = shared.lock();
             if state.closed {
