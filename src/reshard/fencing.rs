@@ -88,7 +88,7 @@ impl Fences {
                 Direction::Back => ([ways[1], ways[0]], place.is_to, place.is_from),
             };
             Stand {
-                post: Post::at(place.server.clone(), upstream, means.clone()),
+                post: Post::at(&mission.job, place.server.clone(), upstream, means.clone()),
                 means,
                 server: place.server,
                 is_old,
@@ -97,10 +97,11 @@ impl Fences {
                 takes,
             }
         });
+        let stands = stands.collect();
         Self {
             mission,
             direction,
-            stands: stands.collect(),
+            stands,
             users,
         }
     }

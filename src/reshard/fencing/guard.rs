@@ -13,6 +13,9 @@
 //! is executed last, the fence is down after it was lowered. A server that is kept
 //! from writes takes no key: there the settings go first, and once more after it.
 //!
+//! What a lost connection was sent may lie in its socket and be executed behind what
+//! comes later. So a new one first ends those of its name, at the server.
+//!
 //! Invariant: while a fence is neither confirmed nor given up, nothing else is sent.
 
 use std::collections::BTreeMap;
@@ -41,6 +44,8 @@ const REDIAL_MS_MAX: u64 = 250;
 
 /// The task's state.
 pub(super) struct Guard {
+    /// What its connections are called.
+    name: String,
     server: ShardAddress,
     upstream: UpstreamConfig,
     means: Means,
@@ -49,8 +54,14 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(server: ShardAddress, upstream: UpstreamConfig, means: Means) -> Self {
+    pub(super) fn new(
+        job: &str,
+        server: ShardAddress,
+        upstream: UpstreamConfig,
+        means: Means,
+    ) -> Self {
         Self {
+            name: format!("{CONNECTION_NAME}:{job}"),
             server,
             upstream,
             means,
@@ -423,10 +434,45 @@ impl Guard {
     async fn dial(&self, doing: &'static str) -> Result<(SessionReader, SessionWriter), PostError> {
         tracing::debug!(server = %self.server, doing, "dialling");
         let mut session = Session::connect(&self.server, &self.upstream).await?;
+        self.end_older(&mut session).await?;
         // Older servers have no names; then ours cannot be told apart, which is all.
         session
-            .call(&[b"CLIENT", b"SETNAME", CONNECTION_NAME.as_bytes()])
+            .call(&[b"CLIENT", b"SETNAME", self.name.as_bytes()])
             .await?;
         Ok(session.split())
     }
+
+    /// Where users or settings are a fence, it is none if this is refused.
+    async fn end_older(&self, session: &mut Session) -> Result<(), PostError> {
+        const DOING: &str = "end older connections of the job (CLIENT LIST, CLIENT KILL)";
+        let list = session.call(&[b"CLIENT", b"LIST"]).await?;
+        let is_needed = !matches!(self.means, Means::Keys);
+        if is_needed && let Value::Error(text) = list {
+            return Err(self.refused(DOING, &String::from_utf8_lossy(&text)));
+        }
+        let list = String::from_utf8_lossy(list.as_bytes().unwrap_or_default()).into_owned();
+        for id in named(&list, &self.name) {
+            let killed = session
+                .call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()])
+                .await?;
+            if is_needed && let Value::Error(text) = killed {
+                return Err(self.refused(DOING, &String::from_utf8_lossy(&text)));
+            }
+            tracing::debug!(server = %self.server, id, "an older connection of the job was ended");
+        }
+        Ok(())
+    }
 }
+
+/// The ids of the connections of that name in a client list.
+fn named<'l>(list: &'l str, name: &str) -> Vec<&'l str> {
+    let field =
+        |line: &'l str, wanted: &str| line.split(' ').find_map(|field| field.strip_prefix(wanted));
+    list.lines()
+        .filter(|line| field(line, "name=") == Some(name))
+        .filter_map(|line| field(line, "id="))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,8 @@ const PASSING: [&str; 8] = [
     "TRYAGAIN",
 ];
 
-/// What our connections are called, to be told from those of others.
+/// What our connections are called, with the job's name behind it, to be told from
+/// those of others.
 pub const CONNECTION_NAME: &str = "keyferry:job";
 
 /// Why a server did not do what was asked.
@@ -215,10 +216,10 @@ impl Drop for Post {
 }
 
 impl Post {
-    /// A post at `server`, and what it has for a fence.
-    pub fn at(server: ShardAddress, upstream: &UpstreamConfig, means: Means) -> Self {
+    /// A post of `job` at `server`, and what that has for a fence.
+    pub fn at(job: &str, server: ShardAddress, upstream: &UpstreamConfig, means: Means) -> Self {
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        let guard = Guard::new(server.clone(), settings(upstream), means);
+        let guard = Guard::new(job, server.clone(), settings(upstream), means);
         Self {
             server,
             orders,

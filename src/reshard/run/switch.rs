@@ -318,7 +318,7 @@ impl Runner {
     /// A switched job that is taken up again: who is not on its route is told, as the
     /// process before had.
     pub(super) async fn remind_late(&mut self) {
-        if !self.commits.asked_nobody() {
+        if !self.commits.asked_nobody() || planted::is_on(Planted::LateProxyForgotten) {
             return;
         }
         let epoch = self.log.history().planned.epoch;
