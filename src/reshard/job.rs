@@ -154,8 +154,8 @@ impl Job {
             let_go: None,
             canaries_recorded: 0,
         };
-        let ended = runner.run(data, config, announced).await;
-        runner.remove_copies().await;
+        let ended = Box::pin(runner.run(data, config, announced)).await;
+        Box::pin(runner.remove_copies()).await;
         let report = Report::of(runner.log.history());
         if let Err(error) = self.dir.remove_spool(&self.lock) {
             tracing::warn!(%error, "bytes that no target needs any more stay on disk");

@@ -494,9 +494,9 @@ async fn a_run_that_is_left_while_keys_are_pending_is_gone_on_with() {
                 let mut batch = Vec::new();
                 for key in &moving {
                     let mark = round.to_string();
-                    batch.push(vec!["SET", &stays, &mark].join(" "));
-                    batch.push(vec!["RENAME", &stays, key].join(" "));
-                    batch.push(vec!["APPEND", key, "+"].join(" "));
+                    batch.push(["SET", &stays, &mark].join(" "));
+                    batch.push(["RENAME", &stays, key].join(" "));
+                    batch.push(["APPEND", key, "+"].join(" "));
                     round += 1;
                 }
                 let words = batch.iter().map(|line| line.split(' ').collect::<Vec<_>>());

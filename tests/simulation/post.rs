@@ -59,6 +59,10 @@ impl World {
         self.queue.put(at, event);
     }
 
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "as events go everywhere here"
+    )]
     pub fn post_happens(&mut self, event: Event) {
         match event {
             Event::PostReaches {
