@@ -28,7 +28,7 @@ pub enum Planted {
     CommitBeforeMarker,
     /// Commits go out though the journal does not hold the decision.
     DecisionNotRecorded,
-    /// The fence is taken off while the commits go out, with proxies late.
+    /// The fence is taken off as soon as it is up, with proxies late.
     UnfencedEarly,
     /// A proxy that missed the hold is never told of the commit.
     LateProxyForgotten,

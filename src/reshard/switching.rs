@@ -171,6 +171,9 @@ impl Switching<'_> {
                         moving.detach();
                     }
                 }
+                Cutover::Marking(_) if planted::is_on(Planted::UnfencedEarly) => {
+                    drop(self.fences.lower());
+                }
                 // Written keys are at their targets, and there is no way back.
                 Cutover::Deciding(_) | Cutover::Publishing(_) => waits.look_no_more(),
                 _ => {}
