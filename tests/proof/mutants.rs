@@ -11,7 +11,7 @@ use crate::proof::world::Where;
 use crate::support::seeded;
 
 /// Seeds that a mistake has to show itself.
-const SEEDS_MAX: u32 = 8;
+const SEEDS_MAX: u32 = 32;
 
 fn is_caught(mistake: &'static str, place: Where, name: &str, scenario: Scenario) {
     let _alone = alone();
