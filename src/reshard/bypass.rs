@@ -18,6 +18,7 @@ use crate::router::address::ShardAddress;
 use crate::router::commands::lookup;
 
 use super::fencing::OwnNames;
+use super::mover::client_field;
 
 /// A write this long ago does not count any more.
 pub const RECENT_S: u64 = 60;
@@ -60,10 +61,7 @@ impl fmt::Display for Bypass {
 /// within the last `recent_s` seconds.
 pub fn bypassing(server: &ShardAddress, list: &str, own: &OwnNames, recent_s: u64) -> Vec<Bypass> {
     let found = list.lines().filter_map(|line| {
-        let field = |name: &str| {
-            line.split(' ')
-                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-        };
+        let field = |name: &str| client_field(line, name);
         let command = field("cmd")?;
         let (user, idle_s) = (field("user")?, field("idle")?.parse().ok()?);
         let name = field("name").unwrap_or_default();

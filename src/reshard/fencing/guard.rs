@@ -28,6 +28,7 @@ use super::OwnNames;
 use super::post::{CONNECTION_NAME, Gone, Means, Order, Patience, PostError, Raise, Wanted};
 use super::waiters::{Waiters, waiting};
 use crate::reshard::fence::{EpochUser, Rights, Words, words};
+use crate::reshard::mover::client_ids;
 use crate::resp::Value;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
@@ -451,7 +452,7 @@ impl Guard {
             return Err(self.refused(DOING, &String::from_utf8_lossy(&text)));
         }
         let list = String::from_utf8_lossy(list.as_bytes().unwrap_or_default()).into_owned();
-        for id in named(&list, &self.name) {
+        for id in client_ids(&list, |name| name == self.name) {
             let killed = session
                 .call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()])
                 .await?;
@@ -462,16 +463,6 @@ impl Guard {
         }
         Ok(())
     }
-}
-
-/// The ids of the connections of that name in a client list.
-fn named<'l>(list: &'l str, name: &str) -> Vec<&'l str> {
-    let field =
-        |line: &'l str, wanted: &str| line.split(' ').find_map(|field| field.strip_prefix(wanted));
-    list.lines()
-        .filter(|line| field(line, "name=") == Some(name))
-        .filter_map(|line| field(line, "id="))
-        .collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! whoever pops it on the new route. So waits end before the way back writes.
 
 use super::OwnNames;
+use crate::reshard::mover::client_field;
 
 /// Whose waits are to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +21,7 @@ pub enum Waiters {
 /// Numbers of the connections in `list`, the text of CLIENT LIST, that wait.
 pub fn waiting(list: &str, whose: &Waiters, own: &OwnNames) -> Vec<String> {
     let found = list.lines().filter_map(|line| {
-        let field = |name: &str| {
-            line.split(' ')
-                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-        };
+        let field = |name: &str| client_field(line, name);
         let flags = field("flags")?;
         let is_ours = field("name").unwrap_or_default().starts_with(own.prefix);
         if is_ours || !flags.contains('b') || flags.contains(['S', 'M']) {

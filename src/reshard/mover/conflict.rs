@@ -14,6 +14,7 @@ use crate::resp::Value;
 use crate::restore::{Overwrite, TEMPORARY_PREFIX};
 
 use super::begin::Begin;
+use super::client_list::client_ids;
 use super::config::{EXAMPLES_MAX, MoverConfig, OnConflict, SKIPPED_KEYS_MAX};
 use super::error::{KeyAt, MoveError, Role};
 use super::keyspace::KeyWalk;
@@ -224,7 +225,7 @@ pub(super) async fn end_connections(
         return Ok(Ended::Unknown);
     };
     let mut ended = Ended::Surely;
-    for id in ids_named(&String::from_utf8_lossy(list), is_wanted) {
+    for id in client_ids(&String::from_utf8_lossy(list), is_wanted) {
         // One that is gone by now is as good.
         let kill: [&[u8]; 4] = [b"CLIENT", b"KILL", b"ID", id.as_bytes()];
         let killed = link.allowed(STEP, &kill).await?;
@@ -235,17 +236,6 @@ pub(super) async fn end_connections(
     Ok(ended)
 }
 
-fn ids_named(list: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
-    let field = |line: &str, wanted: &str| {
-        let found = line.split(' ').find_map(|field| field.strip_prefix(wanted));
-        found.map(str::to_owned)
-    };
-    list.lines()
-        .filter(|line| field(line, "name=").is_some_and(|name| is_wanted(&name)))
-        .filter_map(|line| field(line, "id="))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +244,6 @@ mod tests {
     fn only_connections_of_the_same_job_are_ended() {
         let list = "id=7 addr=a name=keyferry:j1:lane age=1\nid=8 addr=b name=keyferry:j2:lane age=1\nid=9 addr=c name= age=1\n";
         let name = lane_name("j1");
-        assert_eq!(ids_named(list, |found| found == name), ["7"]);
+        assert_eq!(client_ids(list, |found| found == name), ["7"]);
     }
 }

@@ -23,6 +23,7 @@
 mod begin;
 mod canary;
 mod checkpoint;
+mod client_list;
 mod clocks;
 mod compare;
 mod config;
@@ -66,6 +67,7 @@ mod walk;
 
 pub use begin::{Begin, Position};
 pub use canary::CanaryFigures;
+pub use client_list::{client_field, client_ids};
 pub use compare::{Difference, DifferenceKind, EXPIRY_SLACK_MS};
 pub use config::{
     Attach, MoverConfig, MoverLimits, OnConflict, Tapping, UnknownAttach, UnknownPolicy,
