@@ -108,7 +108,11 @@ impl Engine for MemoryEngine {
 
     fn stats(&self) -> EngineStats {
         let state = self.state();
-        let bytes = state.rows.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+        let bytes = state
+            .rows
+            .iter()
+            .map(|(k, v)| k.len() + v.len())
+            .sum::<usize>();
         EngineStats {
             memtable_bytes: bytes as u64,
             ..EngineStats::default()
@@ -166,7 +170,10 @@ impl Iterator for Walk {
 
 impl DoubleEndedIterator for Walk {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let (key, value) = self.left().next_back().map(|(k, v)| (k.clone(), v.clone()))?;
+        let (key, value) = self
+            .left()
+            .next_back()
+            .map(|(k, v)| (k.clone(), v.clone()))?;
         self.to = key.clone();
         Some(Ok((key, value)))
     }

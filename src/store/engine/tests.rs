@@ -14,7 +14,10 @@ fn small() -> EngineOptions {
     }
 }
 
-fn write(engine: &dyn Engine, changes: &[(&[u8], Option<&'static [u8]>)]) -> Result<(), EngineError> {
+fn write(
+    engine: &dyn Engine,
+    changes: &[(&[u8], Option<&'static [u8]>)],
+) -> Result<(), EngineError> {
     let changes: Vec<(&[u8], Option<Bytes>)> = changes
         .iter()
         .map(|(key, value)| (*key, value.map(Bytes::from_static)))
@@ -32,12 +35,22 @@ fn no_object(_: &[u8]) -> Option<u64> {
 
 /// Both engines must keep it.
 fn keeps_the_contract(engine: &dyn Engine) -> Outcome {
-    write(engine, &[(b"Sa", Some(b"1")), (b"Sb", Some(b"2")), (b"Sc", Some(b"3"))])?;
+    write(
+        engine,
+        &[
+            (b"Sa", Some(b"1")),
+            (b"Sb", Some(b"2")),
+            (b"Sc", Some(b"3")),
+        ],
+    )?;
     assert_eq!(engine.get(b"Sb")?.as_deref(), Some(&b"2"[..]));
     assert_eq!(engine.get(b"Sbb")?, None);
 
     let before = engine.snapshot()?;
-    write(engine, &[(b"Sb", None), (b"Sc", Some(b"4")), (b"Sd", Some(b""))])?;
+    write(
+        engine,
+        &[(b"Sb", None), (b"Sc", Some(b"4")), (b"Sd", Some(b""))],
+    )?;
     assert_eq!(engine.get(b"Sb")?, None);
     assert_eq!(engine.get(b"Sd")?.as_deref(), Some(&b""[..]));
     assert_eq!(before.get(b"Sb")?.as_deref(), Some(&b"2"[..]));
@@ -50,16 +63,26 @@ fn keeps_the_contract(engine: &dyn Engine) -> Outcome {
     assert_eq!(keys(engine.range(b"Sa", b"Sa"))?, [] as [&str; 0]);
     let mut both = before.range(b"S", b"T");
     assert_eq!(both.next().transpose()?.map(|row| row.0), Some("Sa".into()));
-    assert_eq!(both.next_back().transpose()?.map(|row| row.0), Some("Sc".into()));
+    assert_eq!(
+        both.next_back().transpose()?.map(|row| row.0),
+        Some("Sc".into())
+    );
     assert_eq!(both.next().transpose()?.map(|row| row.0), Some("Sb".into()));
     assert!(both.next().is_none() && both.next_back().is_none());
 
     let long = vec![b'S'; ROW_KEY_BYTES_MAX + 1];
     for key in [&long[..], b""] {
         let refused = write(engine, &[(b"Sz", Some(b"1")), (key, Some(b"1"))]);
-        assert!(matches!(refused, Err(EngineError::BadKey { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(EngineError::BadKey { .. })),
+            "{refused:?}"
+        );
     }
-    assert_eq!(engine.get(b"Sz")?, None, "nothing of a refused batch is there");
+    assert_eq!(
+        engine.get(b"Sz")?,
+        None,
+        "nothing of a refused batch is there"
+    );
     write(engine, &[(&long[1..], Some(b"1")), (&long[1..], None)])?;
     engine.persist()?;
     Ok(())
@@ -126,10 +149,18 @@ fn a_compaction_drops_rows_of_dead_ids_only() -> Outcome {
     let left: Vec<usize> = (0..rows.len())
         .filter(|at| engine.get(rows[*at].0).is_ok_and(|value| value.is_some()))
         .collect();
-    assert_eq!(left, [1, 2, 5, 7], "a meta row that refers to an object stays");
+    assert_eq!(
+        left,
+        [1, 2, 5, 7],
+        "a meta row that refers to an object stays"
+    );
     assert_eq!(engine.get(b"S\0\0\0\0\0\0\0\x01F3")?, None);
     for (key, _) in rows {
-        assert!(held.get(key)?.is_some(), "an older snapshot still has {}", key.escape_ascii());
+        assert!(
+            held.get(key)?.is_some(),
+            "an older snapshot still has {}",
+            key.escape_ascii()
+        );
     }
     Ok(())
 }
@@ -139,7 +170,10 @@ fn a_directory_of_somebody_else_is_refused() -> Outcome {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("dump.rdb"), b"REDIS0009")?;
     let refused = open_fjall(dir.path(), &small()).map(drop);
-    assert!(matches!(refused, Err(EngineError::Foreign { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(EngineError::Foreign { .. })),
+        "{refused:?}"
+    );
     assert!(dir.path().join("dump.rdb").exists());
 
     let dir = tempfile::tempdir()?;
@@ -147,7 +181,10 @@ fn a_directory_of_somebody_else_is_refused() -> Outcome {
     other.keyspace("theirs", fjall::KeyspaceCreateOptions::default)?;
     drop(other);
     let refused = open_fjall(dir.path(), &small()).map(drop);
-    assert!(matches!(refused, Err(EngineError::Foreign { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(EngineError::Foreign { .. })),
+        "{refused:?}"
+    );
     Ok(())
 }
 
@@ -156,7 +193,10 @@ fn an_open_directory_is_refused_until_it_is_closed() -> Outcome {
     let dir = tempfile::tempdir()?;
     let engine = open_fjall(dir.path(), &small())?;
     let refused = open_fjall(dir.path(), &small()).map(drop);
-    assert!(matches!(refused, Err(EngineError::Locked { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(EngineError::Locked { .. })),
+        "{refused:?}"
+    );
     drop(engine);
     open_fjall(dir.path(), &small())?;
     Ok(())
@@ -183,7 +223,12 @@ fn damaged_files_are_refused_or_harmless() -> Outcome {
     let engine = open_fjall(&sound, &small())?;
     for round in 0..3 {
         let rows: Vec<(Vec<u8>, Bytes)> = (0..200u32)
-            .map(|n| (format!("S{n:05}").into_bytes(), Bytes::from(format!("{n}.{round}"))))
+            .map(|n| {
+                (
+                    format!("S{n:05}").into_bytes(),
+                    Bytes::from(format!("{n}.{round}")),
+                )
+            })
             .collect();
         engine.write(&mut rows.iter().map(|(key, value)| (&key[..], Some(value))))?;
         if round < 2 {
@@ -214,7 +259,10 @@ fn damaged_files_are_refused_or_harmless() -> Outcome {
                 bytes[at as usize] ^= 1 << random.u8(..8);
             }
             std::fs::write(&path, bytes)?;
-            let what = format!("seed {seed}, {file:?} {} at {at}", if cut { "cut" } else { "flipped" });
+            let what = format!(
+                "seed {seed}, {file:?} {} at {at}",
+                if cut { "cut" } else { "flipped" }
+            );
             match open_fjall(&damaged, &small()).and_then(|engine| read_all(&engine)) {
                 Err(error) => {
                     assert!(!error.to_string().is_empty());

@@ -122,7 +122,7 @@ impl Applier {
             has_failed: AtomicBool::new(false),
             applied_generation: AtomicU64::new(0),
             applied_offset: AtomicU64::new(applied_offset),
-            // The engine syncs what it recovers.
+            // It was synced before it was read.
             durable_offset: AtomicU64::new(applied_offset),
             dead_left: AtomicUsize::new(sweeper.left()),
         });
@@ -345,8 +345,12 @@ impl Worker {
         let (_, bytes) = self.unpersisted.get_or_insert((Instant::now(), 0));
         *bytes += frozen.generation.bytes();
         let shared = &self.shared;
-        shared.applied_offset.store(frozen.offset, Ordering::Release);
-        shared.applied_generation.store(frozen.id, Ordering::Release);
+        shared
+            .applied_offset
+            .store(frozen.offset, Ordering::Release);
+        shared
+            .applied_generation
+            .store(frozen.id, Ordering::Release);
         if let Some((sender, rows)) = snapshot {
             let taken = rows.map(|rows| RowSnapshot::new(rows, frozen.offset));
             // A ticket that was dropped wants none.

@@ -21,7 +21,9 @@ pub enum StoreError {
         row: String,
     },
     /// A snapshot cannot be taken since as many generations wait to be applied.
-    #[error("{waiting} generations of rows wait to be written, no snapshot can be taken: try later")]
+    #[error(
+        "{waiting} generations of rows wait to be written, no snapshot can be taken: try later"
+    )]
     Behind {
         /// How many.
         waiting: usize,

@@ -56,7 +56,9 @@ impl Generation {
     }
 
     pub(super) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        self.rows.iter().map(|(row, value)| (&**row, value.as_ref()))
+        self.rows
+            .iter()
+            .map(|(row, value)| (&**row, value.as_ref()))
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -24,8 +24,6 @@ mod options;
 mod range;
 mod snapshot;
 mod sweeper;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -90,6 +88,8 @@ pub struct RowsStats {
 impl Rows {
     /// Over an engine that nobody else writes to; it goes on with what is in it.
     pub fn open(engine: Arc<dyn Engine>, options: RowsOptions) -> Result<Self, StoreError> {
+        // What is found below is taken for durable from here on.
+        engine.persist()?;
         let applied_offset = match engine.get(APPLIED_OFFSET_ROW)? {
             None => 0,
             Some(value) => {

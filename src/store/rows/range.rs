@@ -94,7 +94,9 @@ impl<'a> RowRange<'a> {
         let mut best: Option<usize> = None;
         for at in 0..self.sources.len() {
             let (before, rest) = self.sources.split_at_mut(at);
-            let Some(source) = rest.first_mut() else { break };
+            let Some(source) = rest.first_mut() else {
+                break;
+            };
             source.look(end)?;
             let Some(key) = source.key(end) else { continue };
             let is_next = match best.and_then(|best| before.get(best)?.key(end)) {

@@ -58,12 +58,8 @@ struct Round {
 }
 
 impl Sweeper {
-    /// Takes up what was not finished before the restart: the engine has recovered it, so
-    /// it survives.
-    pub(super) fn resume(
-        engine: Arc<dyn Engine>,
-        dead: Arc<DeadIds>,
-    ) -> Result<Self, StoreError> {
+    /// Takes up what was not finished before the restart. The engine has synced it.
+    pub(super) fn resume(engine: Arc<dyn Engine>, dead: Arc<DeadIds>) -> Result<Self, StoreError> {
         let (from, to) = rows_of(DEAD, &[]);
         let mut sweeper = Self {
             engine,
