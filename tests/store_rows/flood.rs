@@ -63,6 +63,11 @@ fn print(what: &str, times: &Histogram<u64>, rows: u64) {
     );
 }
 
+/// How many different keys there are.
+fn keys() -> u64 {
+    setting("KEYFERRY_STORE_FLOOD_KEYS", 400_000)
+}
+
 fn key(n: u64) -> [u8; 17] {
     let mut key = [b'M'; 17];
     let scattered = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -79,12 +84,12 @@ fn tight_commits_never_wait_for_ever() {
         let writer = scope.spawn(|| {
             let value = Bytes::from(vec![7; 128]);
             let mut times = Histogram::<u64>::new(3).unwrap();
-            let (mut busy, mut n) = (0u64, 0u64);
+            let (mut busy, mut n, keys) = (0u64, 0u64, keys());
             while !over.load(Ordering::Acquire) {
-                let keys: Vec<_> = (n..n + 16).map(|n| key(n % 400_000)).collect();
+                let batch: Vec<_> = (n..n + 16).map(|n| key(n % keys)).collect();
                 let began = Instant::now();
                 loop {
-                    let mut batch = keys.iter().map(|key| (&key[..], Some(&value)));
+                    let mut batch = batch.iter().map(|key| (&key[..], Some(&value)));
                     match engine.write(&mut batch) {
                         Ok(()) => break,
                         Err(EngineError::Busy { .. }) if !over.load(Ordering::Acquire) => {
@@ -130,13 +135,19 @@ fn a_flood_through_the_overlay_keeps_going() {
     thread::scope(|scope| {
         let writer = scope.spawn(move || {
             let mut times = Histogram::<u64>::new(3).unwrap();
-            let (mut full, mut n) = (0u64, 0u64);
+            let mut reads = Histogram::<u64>::new(3).unwrap();
+            let (mut full, mut n, keys) = (0u64, 0u64, keys());
             while !over.load(Ordering::Acquire) {
                 let began = Instant::now();
                 for n in n..n + 16 {
-                    rows.put(&key(n % 400_000), Bytes::from(vec![n as u8; 128]));
+                    rows.put(&key(n % keys), Bytes::from(vec![n as u8; 128]));
                 }
                 n += 16;
+                let began_reading = Instant::now();
+                rows.get(&key(n.wrapping_mul(31) % keys)).unwrap();
+                reads
+                    .record(began_reading.elapsed().as_micros() as u64)
+                    .unwrap();
                 rows.freeze_if_due(n);
                 applied.store(rows.applied_offset(), Ordering::Release);
                 times.record(began.elapsed().as_micros() as u64).unwrap();
@@ -152,6 +163,7 @@ fn a_flood_through_the_overlay_keeps_going() {
                 }
             }
             print("ticks of the executor", &times, n);
+            print("single reads among them", &reads, n);
             println!("full {full} times; {:?}", rows.stats());
             rows.close(n).unwrap();
         });

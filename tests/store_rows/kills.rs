@@ -22,7 +22,7 @@ fn tick(n: u64) -> impl Iterator<Item = (Vec<u8>, bool)> {
     (0..8).map(move |at| {
         let mixed = (n * 8 + at).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         let row = format!("S{:04}", mixed % 5_000).into_bytes();
-        (row, mixed % 3 > 0)
+        (row, mixed % 8 < 5)
     })
 }
 

@@ -65,6 +65,8 @@ enum Wish {
 struct Board {
     wish: Wish,
     orders: VecDeque<Order>,
+    /// Applied, and no longer looked at: at most as many as may wait to be applied.
+    disposed: Vec<Arc<Frozen>>,
     failure: Option<StoreError>,
     waits_for: Option<EngineError>,
 }
@@ -115,6 +117,7 @@ impl Applier {
             board: Mutex::new(Board {
                 wish: Wish::Apply,
                 orders: VecDeque::new(),
+                disposed: Vec::new(),
                 failure: None,
                 waits_for: None,
             }),
@@ -159,6 +162,12 @@ impl Applier {
                 self.shared.changed.notify_one();
             }
         }
+    }
+
+    /// Freeing a hundred thousand rows takes long: not the executor's time.
+    pub(super) fn dispose(&self, frozen: Arc<Frozen>) {
+        self.shared.board().disposed.push(frozen);
+        self.shared.changed.notify_one();
     }
 
     pub(super) fn applied_generation(&self) -> u64 {
@@ -231,6 +240,7 @@ struct Worker {
 
 enum Step {
     Apply(Order),
+    Free(Vec<Arc<Frozen>>),
     Persist,
     Sweep,
     End(Wish),
@@ -270,6 +280,7 @@ impl Worker {
                     self.persist_if_due()?;
                     self.sweep_if_due()?;
                 }
+                Step::Free(disposed) => drop(disposed),
                 Step::Persist => self.persist()?,
                 Step::Sweep => self.sweep()?,
                 Step::End(Wish::Finish) => return self.persist(),
@@ -283,6 +294,9 @@ impl Worker {
         loop {
             if board.wish == Wish::Stop {
                 return Step::End(Wish::Stop);
+            }
+            if !board.disposed.is_empty() {
+                return Step::Free(std::mem::take(&mut board.disposed));
             }
             if let Some(order) = board.orders.pop_front() {
                 return Step::Apply(order);

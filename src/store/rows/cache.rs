@@ -20,9 +20,11 @@ const ENTRY_BYTES_GUESSED: usize = 256;
 
 type Found = Option<Bytes>;
 
+type Table = Cache<Box<[u8]>, Found, Weight, RandomState>;
+
 /// Bounded in bytes. Keys come from clients, so the hash is seeded.
 pub(super) struct RowCache {
-    rows: Option<RefCell<Cache<Box<[u8]>, Found, Weight, RandomState>>>,
+    rows: Option<RefCell<Table>>,
 }
 
 #[derive(Clone)]

@@ -184,6 +184,7 @@ impl Rows {
         let bytes = self.active.bytes();
         let is_due = bytes >= self.options.freeze_bytes
             || is_far
+            || self.is_full()
             || since.elapsed() >= self.options.freeze_age;
         let is_free = self.frozen.is_empty() || bytes >= self.options.freeze_busy_bytes;
         let has_room = self.frozen.len() < GENERATIONS_MAX && !self.applier.has_failed();
@@ -293,6 +294,7 @@ impl Rows {
         let applied = self.applier.applied_generation();
         while let Some(frozen) = self.frozen.pop_front_if(|frozen| frozen.id <= applied) {
             self.frozen_bytes -= frozen.generation.bytes();
+            self.applier.dispose(frozen);
         }
     }
 }
