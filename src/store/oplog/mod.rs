@@ -450,4 +450,3 @@ impl Log {
         self.shared.needs_room.store(is_full, Ordering::Relaxed);
     }
 }
-

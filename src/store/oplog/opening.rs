@@ -262,7 +262,10 @@ fn take_spares(
     dropped: Vec<Arc<Segment>>,
 ) -> Result<Spares, LogError> {
     let next = names.iter().filter_map(|name| spare_number(name)).max();
-    let mut spares = Spares::new(options.segment_bytes, next.map_or(0, |number| number.saturating_add(1)));
+    let mut spares = Spares::new(
+        options.segment_bytes,
+        next.map_or(0, |number| number.saturating_add(1)),
+    );
     for name in names {
         let path = shared.dir.join(name);
         let is_old = segment_number(name).is_some_and(|number| number < manifest.first_sequence);
@@ -277,9 +280,7 @@ fn take_spares(
         }
     }
     for segment in dropped {
-        spares
-            .retire(shared, segment)
-            .map_err(|(_, error)| error)?;
+        spares.retire(shared, segment).map_err(|(_, error)| error)?;
     }
     Ok(spares)
 }

@@ -213,7 +213,6 @@ fn follow(
         db: 0,
         incarnation: 0,
     };
-    let mut window = Window::default();
     for (at, candidate) in candidates.iter().enumerate().skip(first) {
         let Some(header) = candidate.header else {
             break;
@@ -232,6 +231,7 @@ fn follow(
             db: header.db,
             incarnation: header.incarnation,
         };
+        let mut window = Window::default();
         // A clean log ends where it was closed, whatever stands behind that.
         while manifest.clean_end != Some(chain.end.offset) {
             let bytes = window.bytes(segment, chain.end.at, FRAME_HEADER_BYTES)?;

@@ -130,7 +130,7 @@ impl Segment {
     }
 }
 
-/// The bytes of a file that were read last.
+/// The bytes that were read last of one segment's file.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     buffer: Vec<u8>,

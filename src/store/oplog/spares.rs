@@ -104,10 +104,7 @@ impl Spares {
             Some(growing) => growing,
             None => self.create(shared, self.segment_bytes)?,
         };
-        let goal = growing
-            .zeroed
-            .saturating_add(bytes)
-            .min(self.segment_bytes);
+        let goal = growing.zeroed.saturating_add(bytes).min(self.segment_bytes);
         let grown = growing.grow_to(shared, goal);
         if growing.zeroed < self.segment_bytes {
             self.growing = Some(growing);
