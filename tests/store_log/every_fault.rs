@@ -93,10 +93,11 @@ fn one_life(operation: Operation, after: u64, fault: Fault) {
         let disk = disk.crashed(seed);
         let opened = open(&disk).unwrap();
         assert!(!opened.is_clean);
-        let mut model = if opened.log.identity() == later.identity {
-            later.clone()
-        } else {
+        // A change that failed may have happened nevertheless.
+        let mut model = if opened.log.identity() == model.identity {
             model.clone()
+        } else {
+            later.clone()
         };
         model.recovered(opened.log.end(), opened.log.selected_db());
         model.assert_equals(&opened.log);

@@ -12,7 +12,7 @@ use crate::world::{SEGMENT_BYTES, frame, open, open_at, read_all, read_from, seg
 fn from_every_offset_to_the_end() {
     let disk = FaultyFiles::new();
     let mut log = open(&disk).unwrap().log;
-    let mut whole = Vec::new();
+    let mut whole: Vec<u8> = Vec::new();
     for number in 0..40 {
         let bytes = frame(number, 20 * number as usize, None);
         log.append(&bytes, 0).unwrap();
@@ -85,7 +85,7 @@ fn beside_the_writer_in_another_thread() {
 fn a_reader_keeps_its_segment_and_is_told_that_the_next_is_gone() {
     let disk = FaultyFiles::new();
     let mut log = open(&disk).unwrap().log;
-    let mut whole = Vec::new();
+    let mut whole: Vec<u8> = Vec::new();
     for number in 0..100 {
         let bytes = frame(number, 700, None);
         log.append(&bytes, 0).unwrap();
@@ -202,7 +202,9 @@ fn a_frame_larger_than_a_segment_has_one_of_its_own() {
     drop(log);
     let mut log = open(&disk.crashed(1)).unwrap().log;
     assert_eq!(read_from(&log, 0), frames.concat());
-    log.append(&frame(4, 100, None), 0).unwrap();
+    for number in 4..20 {
+        log.append(&frame(number, 1000, None), 0).unwrap();
+    }
     log.syncer().sync().unwrap();
     log.retain_from(log.end());
     assert!(log.stats().disk_bytes < 100_000, "{:?}", log.stats());
