@@ -38,6 +38,8 @@ mod drawn;
 mod groups;
 #[path = "store_differential/judge.rs"]
 mod judge;
+#[path = "store_differential/lexical.rs"]
+mod lexical;
 #[path = "store_differential/liar.rs"]
 mod liar;
 #[path = "store_differential/line.rs"]
@@ -80,7 +82,7 @@ const COMMANDS: u64 = 50_000;
 const COMMANDS_FOR_A_LIE: u64 = 40_000;
 
 /// How long a report of a lie may be.
-const UNITS_OF_A_LIE: usize = 4;
+const UNITS_OF_A_LIE: usize = 7;
 
 fn setting(name: &str) -> Option<String> {
     env::var(name).ok().filter(|text| !text.is_empty())

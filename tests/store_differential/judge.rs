@@ -8,10 +8,13 @@
 //! | UnlessTable  | HGETALL, SMEMBERS, SORT BY nosort       | order, unless a hash table   |
 //! | About        | TTL, PEXPIRETIME, OBJECT IDLETIME       | within a tolerance           |
 //! | SameKind     | DUMP, TIME, OBJECT REFCOUNT             | both null, both strings ...  |
-//! | SameLength   | SORT BY nosort LIMIT of a hash table    | as many elements             |
+//! | SameLength   | SORT ALPHA BY weight:* LIMIT            | as many elements             |
+//! | TableLength  | SORT BY nosort LIMIT of a hash table    | as many elements             |
+//! | Lexical      | ZLEXCOUNT, ZRANGE BYLEX, ...            | see `lexical.rs`             |
 //! | Drawn        | SPOP, RANDOMKEY, ...                    | see `drawn.rs`               |
 //! | Scanned      | SCAN, HSCAN, ...                        | see `scanned.rs`             |
 
+use super::lexical;
 use super::line::{Line, upper};
 use super::reply::{elements, integer, is_aggregate, is_error, is_null, kind};
 
@@ -41,8 +44,12 @@ pub enum How {
     },
     /// Both of one kind.
     SameKind,
-    /// As many elements of a hash table; the same bytes of anything else.
+    /// As many elements.
     SameLength,
+    /// As many elements of a hash table; the same bytes of anything else.
+    TableLength,
+    /// The same bytes, where names have an order.
+    Lexical,
     /// Random elements.
     Drawn,
     /// A cursor is followed.
@@ -69,6 +76,7 @@ pub fn how(line: &Line) -> How {
         "SPOP" | "SRANDMEMBER" | "HRANDFIELD" | "ZRANDMEMBER" | "RANDOMKEY" => How::Drawn,
         "SCAN" | "HSCAN" | "SSCAN" | "ZSCAN" => How::Scanned,
         "SORT" | "SORT_RO" => how_sorted(line),
+        _ if lexical::is_lexical(line) => How::Lexical,
         _ => How::Exact,
     }
 }
@@ -89,7 +97,8 @@ fn how_sorted(line: &Line) -> How {
     };
     match (by.contains('*'), has("LIMIT")) {
         (true, _) if !has("ALPHA") => How::Exact,
-        (true, true) | (false, true) => How::SameLength,
+        (true, true) => How::SameLength,
+        (false, true) => How::TableLength,
         (true, false) => How::Unordered { width: 1 },
         (false, false) => How::UnlessTable { width: 1 },
     }
@@ -98,7 +107,12 @@ fn how_sorted(line: &Line) -> How {
 impl How {
     /// Whether the encoding of the key at `words[1]` has to be known.
     pub fn needs_encoding(self) -> bool {
-        matches!(self, How::UnlessTable { .. } | How::SameLength)
+        matches!(self, How::UnlessTable { .. } | How::TableLength)
+    }
+
+    /// Whether other commands have to be sent with it, whose replies say how it goes on.
+    pub fn is_alone(self) -> bool {
+        matches!(self, How::Drawn | How::Scanned | How::Lexical)
     }
 }
 
@@ -123,12 +137,15 @@ pub fn judge(how: How, is_table: Option<bool>, reference: &[u8], other: &[u8]) -
         How::UnlessTable { .. } if unordered(1, reference, other).is_none() => {
             Some("the elements are in another order, and the encoding is a compact one".into())
         }
-        How::SameLength if may_be_table && is_aggregate(reference) => {
-            let (wanted, found) = (elements(reference).len(), elements(other).len());
-            (wanted != found).then(|| format!("{found} elements instead of {wanted}"))
-        }
+        How::SameLength => same_length(reference, other),
+        How::TableLength if may_be_table => same_length(reference, other),
         _ => Some("the replies differ".into()),
     }
+}
+
+fn same_length(reference: &[u8], other: &[u8]) -> Option<String> {
+    let (wanted, found) = (elements(reference).len(), elements(other).len());
+    (wanted != found).then(|| format!("{found} elements instead of {wanted}"))
 }
 
 fn about(by: i64, reference: &[u8], other: &[u8]) -> Option<String> {
@@ -169,8 +186,8 @@ mod tests {
         assert!(judge(set, Some(true), ab, ba).is_none());
         assert!(judge(set, Some(false), ab, ba).is_some());
         assert!(judge(How::SameKind, None, b"$-1\r\n", b"$0\r\n\r\n").is_some());
-        assert!(judge(How::SameLength, Some(true), ab, aa).is_none());
-        assert!(judge(How::SameLength, Some(false), ab, aa).is_some());
+        assert!(judge(How::TableLength, Some(true), ab, aa).is_none());
+        assert!(judge(How::TableLength, Some(false), ab, aa).is_some());
         let about = How::About { by: 5 };
         assert!(judge(about, None, b":100\r\n", b":104\r\n").is_none());
         assert!(judge(about, None, b":100\r\n", b":106\r\n").is_some());
@@ -186,6 +203,7 @@ mod tests {
             how(&line("SORT k by w:* alpha")),
             How::Unordered { width: 1 }
         );
-        assert_eq!(how(&line("SORT k BY nosort LIMIT 0 3")), How::SameLength);
+        assert_eq!(how(&line("SORT k BY w:* ALPHA LIMIT 0 3")), How::SameLength);
+        assert_eq!(how(&line("SORT k BY nosort LIMIT 0 3")), How::TableLength);
     }
 }

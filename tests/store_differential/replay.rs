@@ -13,7 +13,7 @@ use super::line::{Line, Unit, Who};
 use super::reply::{self, Raw};
 use super::sides::{Broken, Protocol, Side};
 use super::tally::Tally;
-use super::{carried, digest, drawn, scanned};
+use super::{carried, digest, drawn, lexical, scanned};
 use crate::support::client::encode;
 
 /// Commands sent before replies are read, and their bytes.
@@ -156,7 +156,7 @@ impl Replay<'_> {
             lines.flat_map(|(unit, lines)| lines.iter().map(move |line| (unit, line)))
         {
             let how = how(line);
-            let is_alone = matches!(how, How::Drawn | How::Scanned) || carried::is_carried(line);
+            let is_alone = how.is_alone() || carried::is_carried(line);
             let turns = waiting.last().is_some_and(|last| last.line.who != line.who);
             if is_alone || turns || waiting.len() >= BATCH_LINES || bytes >= BATCH_BYTES {
                 self.exchange(&waiting)?;
@@ -186,6 +186,10 @@ impl Replay<'_> {
         let said = match how {
             How::Drawn => drawn::compare(self.pair, line)?,
             How::Scanned => scanned::compare(self.pair, line)?,
+            How::Lexical => match lexical::compare(self.pair, line)? {
+                Some(said) => said,
+                None => return Ok(()),
+            },
             _ => carried::compare(self.pair, line)?,
         };
         self.tally.count(line, &said);

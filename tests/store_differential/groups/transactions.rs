@@ -5,7 +5,7 @@ use super::generic::any_key;
 use super::{Group, Recipe};
 use crate::carried::is_carried;
 use crate::dice::Dice;
-use crate::judge::{How, how};
+use crate::judge::how;
 use crate::line::{Line, line};
 
 pub const GROUP: Group = Group {
@@ -69,7 +69,7 @@ fn inside(d: &mut Dice, begun: Line) -> Line {
 
 /// What needs replies to go on cannot be queued.
 fn is_alone(line: &Line) -> bool {
-    matches!(how(line), How::Drawn | How::Scanned) || is_carried(line)
+    how(line).is_alone() || is_carried(line)
 }
 
 fn one_inside(d: &mut Dice) -> Line {
