@@ -313,6 +313,16 @@ impl Object {
     }
 }
 
+/// Names the rows that a meta row's value refers to, if it does.
+pub fn id_of_row(row: &[u8]) -> Option<u64> {
+    let tag = *row.first()?;
+    let payload = row.get(if tag & EXPIRES == 0 { 1 } else { 9 }..)?;
+    match tag & IN_ROWS {
+        0 => None,
+        _ => number(payload, 0),
+    }
+}
+
 fn put_numbers(row: &mut BytesMut, numbers: &[u64]) {
     for number in numbers {
         row.put_u64(*number);
@@ -362,6 +372,7 @@ mod tests {
                 };
                 let row = object.encode();
                 assert_eq!(Object::decode(&row), Some(object.clone()));
+                assert_eq!(id_of_row(&row), object.value.id().map(|id| id.0));
                 if object.value.id().is_some() {
                     assert_eq!(Object::decode(&row.slice(..row.len() - 1)), None);
                 }

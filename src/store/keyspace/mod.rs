@@ -21,9 +21,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 
+use super::engine::DeadId;
 use super::format::object::{Object, Value};
 use super::format::row::{self, Namespace, ObjectId};
-use super::rows::{DeadId, Rows, StoreError};
+use super::rows::{Rows, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;

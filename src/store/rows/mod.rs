@@ -85,6 +85,15 @@ pub struct RowsStats {
     pub engine: EngineStats,
 }
 
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows")
+            .field("overlay_bytes", &self.overlay_bytes())
+            .field("applied_offset", &self.applied_offset())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Rows {
     /// Over an engine that nobody else writes to; it goes on with what is in it.
     pub fn open(engine: Arc<dyn Engine>, options: RowsOptions) -> Result<Self, StoreError> {

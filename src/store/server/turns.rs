@@ -119,7 +119,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         at: options.listen.clone(),
         cause,
     };
-    let keyspace = Keyspace::open(Rows::default(), CACHE_BYTES_DEFAULT)?;
+    let rows = Rows::open(Arc::new(crate::store::engine::MemoryEngine::new()), crate::store::rows::RowsOptions::new(crate::store::format::object::id_of_row))?;
+    let keyspace = Keyspace::open(rows, CACHE_BYTES_DEFAULT)?;
     let limits = ShardLimits {
         request: RequestLimits::default(),
     };

@@ -21,6 +21,10 @@ mod execute;
 mod shard;
 mod transactions;
 mod waiting;
+#[cfg(test)]
+pub(crate) mod world;
+#[cfg(test)]
+mod tests;
 
 
 pub use client::{Client, ClientId, CloseReason};
