@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::store::format::object::Object;
 use crate::store::format::row::KEY_BYTES_MAX;
-use crate::store::keyspace::Keyspace;
+use crate::store::keyspace::{Expiry, Keyspace};
 
 use super::args::{Args, OwnedRequest};
 use super::effects::Unit;
@@ -75,6 +75,25 @@ impl Context<'_> {
     /// What time it is, Unix ms.
     pub fn now_ms(&self) -> u64 {
         self.keyspace.now_ms()
+    }
+
+    /// Whether what is done here is a client's wish on a master: not what the log or a
+    /// master says, which is not asked again, nor a replica's own business.
+    pub fn is_master(&self) -> bool {
+        self.keyspace.expiry() == Expiry::Remove
+    }
+
+    /// Whether it is what the log or a master says: limits were seen to there.
+    pub fn obeys(&self) -> bool {
+        self.keyspace.expiry() == Expiry::Ignore
+    }
+
+    /// How the log is told of a key whose time was over.
+    pub fn word_of_end(&self) -> &'static [u8] {
+        match self.settings.lazyfree_lazy_expire {
+            true => b"UNLINK",
+            false => b"DEL",
+        }
     }
 
     /// The object of a key that a command reads; hits and misses are counted.
