@@ -21,6 +21,7 @@ mod run;
 mod server;
 mod signals;
 mod state_dir;
+mod store;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ enum Command {
     Route(route::RouteArgs),
     /// Run the proxy
     Run(run::RunArgs),
+    /// Run a built-in shard
+    Store(store::StoreArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Reshard(args) => reshard::run(&args),
         Command::Route(args) => route::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Store(args) => store::run(&args),
     };
     status.into()
 }

@@ -176,7 +176,7 @@ fn workers(args: &RunArgs, config: &Config) -> usize {
 }
 
 /// The soft limit is 1024 on most systems, whatever the hard one is.
-fn raise_descriptor_limit(max_clients: usize) {
+pub(super) fn raise_descriptor_limit(max_clients: usize) {
     let needed = max_clients as u64 + DESCRIPTORS_SPARE;
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < needed => warn!(

@@ -208,7 +208,7 @@ fn server(section: Option<&Section<'_, '_>>) -> ServerConfig {
     }
 }
 
-fn log(section: Option<&Section<'_, '_>>) -> LogConfig {
+pub(super) fn log(section: Option<&Section<'_, '_>>) -> LogConfig {
     let Some(section) = section else {
         return LogConfig::default();
     };

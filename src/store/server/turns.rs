@@ -163,7 +163,12 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     let settings = options.settings.clone();
     let opening::Opened { mut shard, log } =
         opening::open(&options.dir, memory, backlog, settings, wake, unix_ms())?;
-    shard.set_password(options.password.as_deref().map(|word| Box::from(word.as_bytes())));
+    shard.set_password(
+        options
+            .password
+            .as_deref()
+            .map(|word| Box::from(word.as_bytes())),
+    );
     let keeper = Keeper::new(log, options.durability, Arc::clone(&waker))?;
     poll.registry()
         .register(listener.source(), LISTENER, Interest::READABLE)
@@ -324,7 +329,10 @@ impl Turns {
                 Ok((mut connection, from, to)) => {
                     let key = self.shard.client_came(from, to);
                     let on = Interest::READABLE | Interest::WRITABLE;
-                    if let Err(error) = self.poll.registry().register(&mut connection, Token(key), on)
+                    if let Err(error) =
+                        self.poll
+                            .registry()
+                            .register(&mut connection, Token(key), on)
                     {
                         tracing::warn!(%error, "a client's socket cannot be polled");
                         self.shard.client_gone(key);
@@ -400,7 +408,9 @@ impl Turns {
     fn keep_effects(&mut self) {
         let effects = self.shard.effects();
         let db = effects.selected().unwrap_or(0);
-        let kept = self.keeper.keep(effects.bytes(), u16::try_from(db).unwrap_or(0));
+        let kept = self
+            .keeper
+            .keep(effects.bytes(), u16::try_from(db).unwrap_or(0));
         match kept {
             Kept::Yes => {
                 self.shard.effects().clear();
@@ -426,7 +436,9 @@ impl Turns {
         self.is_full = is_full;
         let reason = format!("Errors writing to the log, the outcome of this is not known: {why}");
         self.shard.revoke_turn(&reason);
-        self.shard.set_health(Health::NoWrites(format!("Errors writing to the log: {why}")));
+        self.shard.set_health(Health::NoWrites(format!(
+            "Errors writing to the log: {why}"
+        )));
     }
 
     fn write(&mut self, key: usize) {
@@ -471,7 +483,9 @@ impl Turns {
     /// Does what clients asked the process for. True if it is to end.
     fn carry_out(&mut self) -> bool {
         let orders = self.shard.take_orders();
-        orders.iter().any(|order| matches!(order, Order::Shutdown { .. }))
+        orders
+            .iter()
+            .any(|order| matches!(order, Order::Shutdown { .. }))
     }
 }
 
