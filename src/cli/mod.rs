@@ -7,6 +7,7 @@
 
 mod check;
 mod convert;
+mod demo;
 mod diff;
 mod exit;
 mod logging;
@@ -22,6 +23,7 @@ mod server;
 mod signals;
 mod state_dir;
 mod store;
+mod stores;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,8 @@ enum Command {
     /// Look into configs
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Show the main job on this machine, with nothing but this program
+    Demo(demo::DemoArgs),
     /// Look into an RDB file, or load it
     Rdb(rdb::RdbArgs),
     /// Move a pool's keys to another layout while clients keep working
@@ -91,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Config(ConfigCommand::Diff(args)) => diff::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Rdb(args) => rdb::run(&args),
         Command::Reshard(args) => reshard::run(&args),
         Command::Route(args) => route::run(&args),

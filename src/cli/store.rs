@@ -8,13 +8,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::config::{self, ConfigError, StoreConfig, parse_size};
+use crate::config::{
+    self, BACKLOG_BYTES_DEFAULT, ConfigError, MEMORY_BYTES_DEFAULT, StoreConfig, parse_size,
+};
 use crate::reuseport::address::ListenAddress;
+use crate::router::address::STORE_SOCKET;
 use crate::store::commands::Settings;
 use crate::store::server::{
     self, Durability, ListenAt, MEMORY_BYTES_MIN, Running, StartError, StoreOptions,
@@ -28,12 +31,10 @@ use super::signals::{Asked, Signals};
 
 /// Where clients connect when nothing is said.
 const LISTEN_DEFAULT: &str = "127.0.0.1:6379";
-/// Memory when nothing is said.
-const MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
-/// What is kept for replicas when nothing is said.
-const BACKLOG_BYTES_DEFAULT: u64 = 64 << 20;
 /// How often it is looked whether a client ended the shard.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Who may connect to a shard's own socket: this user and its group.
+const SOCKET_MODE: u32 = 0o660;
 /// Clients that descriptors are asked for.
 const CLIENTS: usize = 10_000;
 
@@ -124,13 +125,17 @@ fn options(args: &StoreArgs, config: &StoreConfig) -> Result<StoreOptions, Store
     let dir = args.dir.clone().or_else(|| config.dir.clone());
     let flag = args.durability.as_deref().and_then(Durability::parse);
     let listen = args.listen.clone().or_else(|| config.listen.clone());
+    let dir = dir.ok_or(StoreError::NoDirectory)?;
     Ok(StoreOptions {
-        dir: dir.ok_or(StoreError::NoDirectory)?,
-        listen: match listen {
-            Some(ListenAddress::Tcp(address)) => ListenAt::Tcp(address),
-            Some(ListenAddress::Unix { path, mode }) => ListenAt::Unix { path, mode },
-            None => ListenAt::Tcp(default_address()),
-        },
+        dir: dir.clone(),
+        listen: vec![
+            match listen {
+                Some(ListenAddress::Tcp(address)) => ListenAt::Tcp(address),
+                Some(ListenAddress::Unix { path, mode }) => ListenAt::Unix { path, mode },
+                None => ListenAt::Tcp(default_address()),
+            },
+            own_socket(&dir),
+        ],
         durability: flag
             .or(config.durability)
             .unwrap_or(Durability::EverySecond),
@@ -145,6 +150,14 @@ fn options(args: &StoreArgs, config: &StoreConfig) -> Result<StoreOptions, Store
             .map(|secret| secret.reveal().to_owned()),
         settings: Settings::default(),
     })
+}
+
+/// The socket by which `store:/dir` is reached.
+pub(super) fn own_socket(dir: &Path) -> ListenAt {
+    ListenAt::Unix {
+        path: dir.join(STORE_SOCKET),
+        mode: SOCKET_MODE,
+    }
 }
 
 fn default_address() -> SocketAddr {
@@ -168,7 +181,7 @@ async fn serve(options: &StoreOptions, log: &Log) -> Result<(), StoreError> {
     let mut signals = Signals::listen().map_err(StoreError::Signals)?;
     let running = server::start(options)?;
     info!(
-        listen = %running.listens_at(),
+        listen = %running.listens_at().first().map(ToString::to_string).unwrap_or_default(),
         dir = %options.dir.display(),
         durability = options.durability.name(),
         version = env!("CARGO_PKG_VERSION"),

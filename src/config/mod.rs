@@ -34,7 +34,7 @@ pub use process::{
     AdminConfig, Config, HTTP_DEFAULT, LogConfig, LogFormat, LogLevel, ServerConfig,
 };
 pub use secret::Environment;
-pub use store::StoreConfig;
+pub use store::{BACKLOG_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, StoreConfig, StoresConfig};
 pub use unit::parse_size;
 pub use written::{UnwritableConfig, to_toml};
 
