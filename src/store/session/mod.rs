@@ -14,19 +14,20 @@
 //! - What a client waits for is served in the order in which clients began to wait, before
 //!   the next request of anybody is run.
 
+mod applying;
 mod channels;
 mod client;
 mod connection;
 mod execute;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod transactions;
 mod waiting;
 #[cfg(test)]
 pub(crate) mod world;
-#[cfg(test)]
-mod tests;
 
-
+pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 

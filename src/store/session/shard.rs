@@ -123,6 +123,11 @@ impl Shard {
         self.health = health;
     }
 
+    /// Whether writes are refused.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Says what clients must say first; nothing lets all in.
     pub fn set_password(&mut self, password: Option<Box<[u8]>>) {
         self.password = password;
@@ -156,14 +161,16 @@ impl Shard {
 
     /// Whether a client has sent something that was not run.
     pub fn has_input(&self, key: usize) -> bool {
-        self.clients.get(key).is_some_and(|client| !client.input.is_empty())
+        self.clients
+            .get(key)
+            .is_some_and(|client| !client.input.is_empty())
     }
 
     /// Whether more may be read from a client: it takes what it is owed, and is not waiting.
     pub fn may_read(&self, key: usize) -> bool {
-        self.clients.get(key).is_some_and(|client| {
-            client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none()
-        })
+        self.clients
+            .get(key)
+            .is_some_and(|client| client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none())
     }
 
     /// Clients that are owed something or are to be closed, each once.
@@ -172,9 +179,24 @@ impl Shard {
         for key in &marked {
             if let Some(client) = self.clients.get_mut(*key) {
                 client.is_marked = false;
+                client.turn_from = None;
             }
         }
         marked
+    }
+
+    /// The turn's effects could not be kept: who was told something of it is told this
+    /// instead, and its connection ends.
+    pub fn revoke_turn(&mut self, reason: &str) {
+        for key in &self.marked {
+            if let Some(client) = self.clients.get_mut(*key)
+                && let Some(from) = client.turn_from.take()
+            {
+                client.reply.truncate(from);
+                client.reply.error(&format!("MISCONF {reason}"));
+                client.closing = Some(CloseReason::Revoked);
+            }
+        }
     }
 
     pub(super) fn mark(&mut self, key: usize) {
