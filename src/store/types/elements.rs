@@ -14,7 +14,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::fields;
-use super::{INLINE_BYTES_MAX, INLINE_ELEMENTS_MAX};
+use super::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::{Packed, PackedWriter};
@@ -159,7 +159,7 @@ pub(super) fn packed(elements: &[Element], shape: Shape) -> Packed {
 
 /// Whether packed elements may stand in a meta row.
 pub(super) fn fits_inline(bytes: usize, elements: usize) -> bool {
-    bytes <= INLINE_BYTES_MAX && elements <= INLINE_ELEMENTS_MAX
+    bytes <= INLINE_BYTES_MAX && elements <= INLINE_ITEMS_MAX
 }
 
 /// Gives elements rows of their own.

@@ -8,7 +8,7 @@
 //! hash, set  one kind each
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
-//! [`INLINE_ELEMENTS_MAX`]); then in rows, for good.
+//! [`INLINE_ITEMS_MAX`]); then in rows, for good.
 
 mod elements;
 pub mod fields;
@@ -20,4 +20,4 @@ pub use elements::{Drawn, Element, Elements, Scanned};
 /// Longest packed bytes of a collection in its meta row.
 pub const INLINE_BYTES_MAX: usize = 4096;
 /// Most elements of one.
-pub const INLINE_ELEMENTS_MAX: usize = 512;
+pub const INLINE_ITEMS_MAX: usize = 512;
