@@ -31,7 +31,13 @@ pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, strings};
+use crate::store::commands::{Command, generic, hashes, sets, strings};
 
 /// All commands.
-pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS, generic::COMMANDS, strings::COMMANDS];
+pub const FAMILIES: &[&[Command]] = &[
+    connection::COMMANDS,
+    generic::COMMANDS,
+    hashes::COMMANDS,
+    sets::COMMANDS,
+    strings::COMMANDS,
+];
