@@ -113,10 +113,18 @@ impl Context<'_> {
     /// # Errors
     /// [`Failure`] of the store, or if the key is too long for it.
     pub fn lookup(&mut self, key: &[u8]) -> Result<Option<Object>, Failure> {
+        self.lookup_in(self.db, key)
+    }
+
+    /// The same in another database.
+    ///
+    /// # Errors
+    /// As [`Context::lookup`].
+    pub fn lookup_in(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, Failure> {
         if key.len() > KEY_BYTES_MAX {
             return Err(Failure::LONG_KEY);
         }
-        Ok(self.keyspace.lookup(self.db, key)?)
+        Ok(self.keyspace.lookup(db, key)?)
     }
 
     /// Tells of something that happened to a key of the client's database.
@@ -137,10 +145,18 @@ impl Context<'_> {
     /// # Errors
     /// [`Failure`] of the store; nothing is changed then.
     pub fn put(&mut self, key: &[u8], object: Object) -> Outcome {
-        let keys = self.keyspace.key_count(self.db);
-        self.keyspace.put(self.db, key, object)?;
-        if self.keyspace.key_count(self.db) > keys {
-            self.event(EventClass::New, "new", key);
+        self.put_in(self.db, key, object)
+    }
+
+    /// The same in another database.
+    ///
+    /// # Errors
+    /// As [`Context::put`].
+    pub fn put_in(&mut self, db: usize, key: &[u8], object: Object) -> Outcome {
+        let keys = self.keyspace.key_count(db);
+        self.keyspace.put(db, key, object)?;
+        if self.keyspace.key_count(db) > keys {
+            self.event_in(db, EventClass::New, "new", key);
         }
         Ok(())
     }
