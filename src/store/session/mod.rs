@@ -31,10 +31,11 @@ pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, hashes, sets, strings};
+use crate::store::commands::{Command, bits, generic, hashes, sets, strings};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
+    bits::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
