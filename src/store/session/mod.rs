@@ -31,7 +31,7 @@ pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, bits, generic, hashes, sets, strings};
+use crate::store::commands::{Command, bits, generic, hashes, hyperloglog, sets, strings};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
@@ -39,6 +39,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
+    hyperloglog::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,
 ];

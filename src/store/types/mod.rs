@@ -6,6 +6,7 @@
 //! elements   what hashes and sets have in common: walks, scans, draws, spilling into rows
 //! fields     the rows of hashes and sets
 //! string, hash, set  one kind each
+//! hll        HyperLogLogs, which are strings
 //! walk       all elements of an object of any kind; copy, digest
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
@@ -16,6 +17,7 @@ pub mod digest;
 mod elements;
 pub mod fields;
 pub mod hash;
+pub mod hll;
 pub mod set;
 pub mod string;
 mod walk;
