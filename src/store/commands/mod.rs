@@ -10,6 +10,7 @@
 
 pub mod args;
 pub mod context;
+pub mod described;
 mod drawing;
 pub mod effects;
 pub mod failure;
