@@ -137,6 +137,10 @@ pub enum Run {
 pub enum Verb {
     /// AUTH.
     Auth,
+    /// CLIENT.
+    Client,
+    /// COMMAND.
+    Command,
     /// DISCARD.
     Discard,
     /// ECHO.
@@ -145,6 +149,12 @@ pub enum Verb {
     Exec,
     /// HELLO.
     Hello,
+    /// LASTSAVE.
+    Lastsave,
+    /// LATENCY.
+    Latency,
+    /// MEMORY.
+    Memory,
     /// MULTI.
     Multi,
     /// PING.
@@ -165,6 +175,8 @@ pub enum Verb {
     Select,
     /// SHUTDOWN.
     Shutdown,
+    /// SLOWLOG.
+    Slowlog,
     /// SPUBLISH.
     Spublish,
     /// SSUBSCRIBE.
@@ -173,6 +185,8 @@ pub enum Verb {
     Subscribe,
     /// SUNSUBSCRIBE.
     Sunsubscribe,
+    /// TIME.
+    Time,
     /// UNSUBSCRIBE.
     Unsubscribe,
     /// UNWATCH.

@@ -2,10 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -126,6 +126,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     };
     let table = Table::new(crate::store::session::FAMILIES);
     let mut shard = Shard::new(keyspace, table, options.settings.clone(), limits);
+    shard.set_stopwatch(monotonic_us);
+    shard.set_saved_at(unix_ms() / 1000);
     shard.set_password(options.password.as_deref().map(|word| Box::from(word.as_bytes())));
     let poll = Poll::new().map_err(StartError::Poll)?;
     let mut listener = Listener::bind(&options.listen).map_err(refused)?;
@@ -351,6 +353,13 @@ impl Turns {
         let orders = self.shard.take_orders();
         orders.iter().any(|order| matches!(order, Order::Shutdown { .. }))
     }
+}
+
+/// Microseconds since the first call.
+fn monotonic_us() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let began = BEGAN.get_or_init(Instant::now);
+    began.elapsed().as_micros().try_into().unwrap_or(u64::MAX)
 }
 
 fn unix_ms() -> u64 {

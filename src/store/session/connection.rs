@@ -22,10 +22,15 @@ const fn verb(name: &'static str, arity: i8, flags: &'static str, verb: Verb) ->
 /// The family.
 pub const COMMANDS: &[Command] = &[
     verb("auth", -2, "noscript loading stale fast no-auth", Verb::Auth),
+    verb("client", -2, "", Verb::Client),
+    verb("command", -1, "loading stale", Verb::Command),
     verb("discard", 1, "noscript loading stale fast", Verb::Discard),
     verb("echo", 2, "loading stale fast", Verb::Echo),
     verb("exec", 1, "noscript loading stale", Verb::Exec),
     verb("hello", -1, "noscript loading stale fast no-auth", Verb::Hello),
+    verb("lastsave", 1, "loading stale fast", Verb::Lastsave),
+    verb("latency", -2, "", Verb::Latency),
+    verb("memory", -2, "", Verb::Memory),
     verb("multi", 1, "noscript loading stale fast", Verb::Multi),
     verb("ping", -1, "fast pubsub-mode", Verb::Ping),
     verb("psubscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Psubscribe),
@@ -36,10 +41,12 @@ pub const COMMANDS: &[Command] = &[
     verb("reset", 1, "noscript loading stale fast no-auth pubsub-mode", Verb::Reset),
     verb("select", 2, "loading stale fast", Verb::Select),
     verb("shutdown", -1, "admin noscript loading stale no-multi", Verb::Shutdown),
+    verb("slowlog", -2, "", Verb::Slowlog),
     verb("spublish", 3, "pubsub loading stale fast", Verb::Spublish),
     verb("ssubscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Ssubscribe),
     verb("subscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Subscribe),
     verb("sunsubscribe", -1, "pubsub noscript loading stale pubsub-mode", Verb::Sunsubscribe),
+    verb("time", 1, "loading stale fast", Verb::Time),
     verb("unsubscribe", -1, "pubsub noscript loading stale pubsub-mode", Verb::Unsubscribe),
     verb("unwatch", 1, "noscript loading stale fast", Verb::Unwatch),
     Command {
@@ -62,10 +69,15 @@ impl Shard {
     ) -> Result<(), Failure> {
         match verb {
             Verb::Auth => self.auth(key, args)?,
+            Verb::Client => self.client_command(key, args)?,
+            Verb::Command => self.command_command(key, args)?,
             Verb::Discard => self.discard(key)?,
             Verb::Echo => self.clients[key].reply.bulk(args.at(1)),
             Verb::Exec => self.exec(key, unit)?,
             Verb::Hello => self.hello(key, args)?,
+            Verb::Lastsave => self.last_save(key),
+            Verb::Latency => self.latency(key, args)?,
+            Verb::Memory => self.memory(key, args)?,
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
             Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),
@@ -83,10 +95,12 @@ impl Shard {
                 self.clients[key].reply.ok();
             }
             Verb::Shutdown => self.shutdown(args)?,
+            Verb::Slowlog => self.slowlog(key, args)?,
             Verb::Spublish => self.publish_command(key, args, true, unit),
             Verb::Ssubscribe => self.subscribe(key, Kind::ShardChannel, args),
             Verb::Subscribe => self.subscribe(key, Kind::Channel, args),
             Verb::Sunsubscribe => self.unsubscribe(key, Kind::ShardChannel, args),
+            Verb::Time => self.time(key),
             Verb::Unsubscribe => self.unsubscribe(key, Kind::Channel, args),
             Verb::Unwatch => {
                 self.unwatch(key);
@@ -235,6 +249,7 @@ impl Shard {
         client.name = Box::default();
         client.is_authenticated = is_open;
         client.wanted = super::client::Wanted::All;
+        client.is_never_evicted = false;
         client.reply.set_resp3(false);
         client.reply.status("RESET");
     }
@@ -266,10 +281,13 @@ pub(super) fn client_name(name: &[u8]) -> Result<Box<[u8]>, Failure> {
     }
 }
 
-/// A subcommand that there is not, or that takes another number of arguments.
-pub(super) fn unknown_subcommand(command: &str, args: Args<'_>) -> Failure {
-    let name = String::from_utf8_lossy(args.at(1)).into_owned();
-    Failure::text(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP."
-    ))
+/// A subcommand that there is not.
+pub(super) fn unknown_subcommand(container: &str, args: Args<'_>) -> Failure {
+    let name = args.at(1);
+    let name = String::from_utf8_lossy(name.get(..SUBCOMMAND_BYTES_MAX).unwrap_or(name));
+    let container = container.to_ascii_uppercase();
+    Failure::text(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
 }
+
+/// So much of an unknown subcommand is told.
+const SUBCOMMAND_BYTES_MAX: usize = 128;

@@ -16,9 +16,14 @@
 
 mod channels;
 mod client;
+mod clients;
 mod connection;
+mod describing;
+mod diagnosis;
 mod execute;
+mod pausing;
 mod shard;
+mod slowlog;
 mod transactions;
 mod waiting;
 #[cfg(test)]

@@ -8,6 +8,8 @@ use crate::store::keyspace::Keyspace;
 
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
+use super::pausing::Pausing;
+use super::slowlog::SlowLog;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
 
@@ -75,6 +77,12 @@ pub struct Shard {
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
     pub(super) commands_run: u64,
+    pub(super) pausing: Pausing,
+    pub(super) slow: SlowLog,
+    /// Microseconds since some time.
+    pub(super) stopwatch_us: fn() -> u64,
+    /// When the data was last saved as a whole.
+    pub(super) saved_at_s: u64,
 }
 
 impl Shard {
@@ -99,6 +107,10 @@ impl Shard {
             health: Health::Good,
             password: None,
             commands_run: 0,
+            pausing: Pausing::default(),
+            slow: SlowLog::default(),
+            stopwatch_us: || 0,
+            saved_at_s: 0,
         }
     }
 
@@ -111,11 +123,18 @@ impl Shard {
     pub fn set_now_ms(&mut self, now_ms: u64) {
         self.keyspace.set_now_ms(now_ms);
         self.end_waits_due();
+        self.end_pause_if_due();
+    }
+
+    /// Gives it a clock to know how long commands take: microseconds since some time.
+    pub fn set_stopwatch(&mut self, stopwatch_us: fn() -> u64) {
+        self.stopwatch_us = stopwatch_us;
     }
 
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.waiting.next_due_ms()
+        let dues = [self.waiting.next_due_ms(), self.pausing.next_due_ms()];
+        dues.into_iter().flatten().min()
     }
 
     /// Whether writes are refused from now on.
