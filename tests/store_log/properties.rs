@@ -187,7 +187,7 @@ impl<P: Place> Run<P> {
                     ..self.model.clone()
                 };
                 let result = self.log().set_identity(identity);
-                self.changed(result, changed);
+                self.changed(&result, changed);
             }
             Step::RestartAt { offset } => {
                 let identity = Identity {
@@ -201,7 +201,7 @@ impl<P: Place> Run<P> {
                         assert!(matches!(read, Err(LogError::Gone { .. })), "{read:?}");
                     }
                 }
-                self.changed(result, Model::new(offset, identity));
+                self.changed(&result, Model::new(offset, identity));
             }
             Step::Read { percent } => {
                 let offset = self.at(percent).max(self.log().start());
@@ -252,7 +252,7 @@ impl<P: Place> Run<P> {
         }
     }
 
-    fn changed(&mut self, result: Result<(), LogError>, changed: Model) {
+    fn changed(&mut self, result: &Result<(), LogError>, changed: Model) {
         match result {
             Ok(()) => self.model = changed,
             Err(LogError::DiskFull { .. }) => {

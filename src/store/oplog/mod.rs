@@ -49,6 +49,7 @@ pub use layout::LogVersion;
 pub use manifest::{Identity, REPLID_BYTES, fresh_replid};
 pub use reader::LogReader;
 pub use recovery::LostTail;
+pub use selected::EachFrame;
 pub use sync::Syncer;
 
 use crate::store::disk::{DirLock, write_all_at};
