@@ -339,7 +339,8 @@ impl PoolCore {
     /// Time passes: who waited too long is told to try again.
     pub(super) fn look_at_refused_time(&mut self) {
         let now_ms = self.now_ms();
-        let held_ms_max = u64::try_from(self.config.limits.held_max.as_millis()).unwrap_or(u64::MAX);
+        let held_ms_max =
+            u64::try_from(self.config.limits.held_max.as_millis()).unwrap_or(u64::MAX);
         let is_late = |since_ms: u64| now_ms.saturating_sub(since_ms) >= held_ms_max;
         for waiting in self.take_queue(|waiting| is_late(waiting.since_ms)) {
             self.answer_try_again(waiting.ticket);

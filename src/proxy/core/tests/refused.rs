@@ -2,8 +2,8 @@
 
 use super::logins::logins;
 use super::*;
-use crate::proxy::dispatch::TRYAGAIN;
 use crate::proxy::config::HELD_DEFAULT;
+use crate::proxy::dispatch::TRYAGAIN;
 
 const NOPERM: &[u8] = b"-NOPERM no\r\n";
 
@@ -254,7 +254,9 @@ fn nothing_for_too_long_is_answered_as_try_again() {
     let client = world.client();
     world.say(client, &[&["INCR", &a]]);
     world.reply(1, NOPERM);
-    world.core.set_clock(HELD_DEFAULT.as_micros() as u64 - 1_000);
+    world
+        .core
+        .set_clock(HELD_DEFAULT.as_micros() as u64 - 1_000);
     world.core.tick();
     world.turn();
     assert_eq!(world.got(client), "");

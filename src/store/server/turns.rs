@@ -1,0 +1,359 @@
+//! The thread of a shard: a poll loop around the sans-I/O core.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::resp::RequestLimits;
+use crate::store::commands::{Settings, Table};
+use crate::store::keyspace::Keyspace;
+use crate::store::rows::{Rows, StoreError};
+use crate::store::session::{Order, Shard, ShardLimits};
+
+use super::sockets::{Connection, ListenAt, Listener};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+/// Read of one client at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Events of one turn.
+const EVENTS_MAX: usize = 1024;
+/// Longest wait of a turn: the cron's rhythm, ten times a second as Redis'.
+const CRON_MS: u64 = 100;
+/// Keys that are ended in one turn.
+const ENDED_KEYS_MAX: usize = 200;
+/// What decoded objects may take when nothing is said.
+const CACHE_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
+
+/// What a shard is started with.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Where its files are.
+    pub dir: PathBuf,
+    /// Where clients connect.
+    pub listen: ListenAt,
+    /// What clients must say first.
+    pub password: Option<String>,
+    /// What CONFIG SET may change later.
+    pub settings: Settings,
+}
+
+/// Why a shard does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot listen.
+    #[error("cannot listen on {at}: {cause}: choose another address, or end who listens there")]
+    Listen {
+        /// Where.
+        at: ListenAt,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The system refuses what a poll loop needs.
+    #[error("cannot poll: {0}")]
+    Poll(io::Error),
+    /// Its rows cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A shard that runs in a thread of its own.
+#[derive(Debug)]
+pub struct Running {
+    listens_at: ListenAt,
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<Result<(), StartError>>>,
+}
+
+impl Running {
+    /// Where clients connect, with the port the system chose.
+    pub fn listens_at(&self) -> &ListenAt {
+        &self.listens_at
+    }
+
+    /// Whether it runs no more: a client said SHUTDOWN, or it failed.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends it, and waits until it has ended.
+    ///
+    /// # Errors
+    /// What it failed of.
+    pub fn stop(mut self) -> Result<(), StartError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), StartError> {
+        self.stop.store(true, Ordering::Release);
+        // A thread that cannot be woken looks by itself at the cron's rhythm.
+        let _ = self.waker.wake();
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!(%error, "the shard ended");
+        }
+    }
+}
+
+/// Starts a shard; it listens when this returns.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
+    let refused = |cause| StartError::Listen {
+        at: options.listen.clone(),
+        cause,
+    };
+    let rows = Rows::open(Arc::new(crate::store::engine::MemoryEngine::new()), crate::store::rows::RowsOptions::new(crate::store::format::object::id_of_row))?;
+    let keyspace = Keyspace::open(rows, CACHE_BYTES_DEFAULT)?;
+    let limits = ShardLimits {
+        request: RequestLimits::default(),
+    };
+    let table = Table::new(crate::store::session::FAMILIES);
+    let mut shard = Shard::new(keyspace, table, options.settings.clone(), limits);
+    shard.set_password(options.password.as_deref().map(|word| Box::from(word.as_bytes())));
+    let poll = Poll::new().map_err(StartError::Poll)?;
+    let mut listener = Listener::bind(&options.listen).map_err(refused)?;
+    let listens_at = listener.address(&options.listen).map_err(refused)?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?;
+    poll.registry()
+        .register(listener.source(), LISTENER, Interest::READABLE)
+        .map_err(StartError::Poll)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let turns = Turns {
+        shard,
+        poll,
+        listener,
+        connections: Vec::new(),
+        stop: Arc::clone(&stop),
+        again: Vec::new(),
+        buffer: vec![0; READ_BYTES].into_boxed_slice(),
+    };
+    let thread = std::thread::Builder::new()
+        .name("shard".to_owned())
+        .spawn(move || turns.run())
+        .map_err(StartError::Poll)?;
+    Ok(Running {
+        listens_at,
+        stop,
+        waker: Arc::new(waker),
+        thread: Some(thread),
+    })
+}
+
+struct Turns {
+    shard: Shard,
+    poll: Poll,
+    listener: Listener,
+    /// By the client's key.
+    connections: Vec<Option<Peer>>,
+    stop: Arc<AtomicBool>,
+    /// Clients that may have whole requests that were not run.
+    again: Vec<usize>,
+    /// What is read goes through it.
+    buffer: Box<[u8]>,
+}
+
+struct Peer {
+    connection: Connection,
+    /// It takes no more bytes now.
+    is_full: bool,
+    /// There may be more to read than was read.
+    is_readable: bool,
+}
+
+impl Turns {
+    fn run(mut self) -> Result<(), StartError> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut has_more_due = false;
+        while !self.stop.load(Ordering::Acquire) {
+            let wait = match has_more_due || !self.again.is_empty() {
+                true => Duration::ZERO,
+                false => Duration::from_millis(self.wait_ms()),
+            };
+            if let Err(error) = self.poll.poll(&mut events, Some(wait))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(StartError::Poll(error));
+            }
+            self.shard.set_now_ms(unix_ms());
+            for key in std::mem::take(&mut self.again) {
+                self.read(key);
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    WAKER => {}
+                    Token(key) => {
+                        if event.is_writable()
+                            && let Some(Some(peer)) = self.connections.get_mut(key)
+                        {
+                            peer.is_full = false;
+                            self.write(key);
+                        }
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            if let Some(Some(peer)) = self.connections.get_mut(key) {
+                                peer.is_readable = true;
+                            }
+                            self.read(key);
+                        }
+                    }
+                }
+            }
+            has_more_due = self.shard.end_due_keys(ENDED_KEYS_MAX);
+            self.end_turn();
+            if self.carry_out() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_ms(&self) -> u64 {
+        let due = self.shard.next_due_ms();
+        due.map_or(CRON_MS, |at| at.saturating_sub(unix_ms()).min(CRON_MS))
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok((mut connection, from, to)) => {
+                    let key = self.shard.client_came(from, to);
+                    let on = Interest::READABLE | Interest::WRITABLE;
+                    if let Err(error) = self.poll.registry().register(&mut connection, Token(key), on)
+                    {
+                        tracing::warn!(%error, "a client's socket cannot be polled");
+                        self.shard.client_gone(key);
+                        continue;
+                    }
+                    if self.connections.len() <= key {
+                        self.connections.resize_with(key + 1, || None);
+                    }
+                    self.connections[key] = Some(Peer {
+                        connection,
+                        is_full: false,
+                        is_readable: false,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a client");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads what came and runs it.
+    fn read(&mut self, key: usize) {
+        let Some(Some(peer)) = self.connections.get_mut(key) else {
+            return;
+        };
+        if peer.is_readable && self.shard.may_read(key) {
+            let Some(input) = self.shard.input_of(key) else {
+                return;
+            };
+            match peer.connection.read(&mut self.buffer) {
+                Ok(0) => return self.close(key),
+                Ok(read) => {
+                    input.extend_from_slice(self.buffer.get(..read).unwrap_or(&[]));
+                    peer.is_readable = read == READ_BYTES;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    peer.is_readable = false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.close(key),
+            }
+        }
+        self.shard.run_requests(key);
+        if let Some(Some(peer)) = self.connections.get(key)
+            && peer.is_readable
+            && self.shard.may_read(key)
+        {
+            self.again.push(key);
+        }
+    }
+
+    /// Everything is in the log; replies may go out.
+    fn end_turn(&mut self) {
+        loop {
+            for key in self.shard.take_resumed() {
+                self.shard.run_requests(key);
+            }
+            self.shard.effects().clear();
+            let marked = self.shard.take_marked();
+            if marked.is_empty() {
+                return;
+            }
+            for key in marked {
+                self.write(key);
+            }
+        }
+    }
+
+    fn write(&mut self, key: usize) {
+        let Some(Some(peer)) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some((output, closing)) = self.shard.output_of(key) else {
+            return;
+        };
+        let was_owed = !output.is_empty();
+        let mut written = 0;
+        while !peer.is_full && written < output.len() {
+            match peer.connection.write(&output[written..]) {
+                Ok(0) => return self.close(key),
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => peer.is_full = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.close(key),
+            }
+        }
+        output.drain(..written);
+        let is_empty = output.is_empty();
+        if is_empty && closing.is_some() {
+            return self.close(key);
+        }
+        // It may have been stopped because it was owed too much.
+        if was_owed && is_empty && (peer.is_readable || self.shard.has_input(key)) {
+            self.again.push(key);
+        }
+    }
+
+    fn close(&mut self, key: usize) {
+        if let Some(place) = self.connections.get_mut(key)
+            && let Some(mut peer) = place.take()
+        {
+            // A socket that cannot be deregistered is closed by being dropped.
+            let _ = self.poll.registry().deregister(&mut peer.connection);
+        }
+        self.shard.client_gone(key);
+    }
+
+    /// Does what clients asked the process for. True if it is to end.
+    fn carry_out(&mut self) -> bool {
+        let orders = self.shard.take_orders();
+        orders.iter().any(|order| matches!(order, Order::Shutdown { .. }))
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis().try_into().unwrap_or(u64::MAX))
+}
