@@ -120,7 +120,9 @@ fn first_segment(
     manifest: &Manifest,
     bytes: u64,
 ) -> Result<Arc<Segment>, LogError> {
-    let path = shared.dir.join(segment_name(manifest.first_sequence));
+    let path = shared
+        .dir
+        .join(segment_name(manifest.first_sequence, manifest.incarnation));
     let failed = |doing| {
         let path = path.clone();
         move |source| shared.write_failed(&path, doing, source)
@@ -156,7 +158,7 @@ fn refuse_without_manifest(
     names: &[String],
 ) -> Result<(), LogError> {
     for name in names {
-        let Some(sequence) = segment_number(name) else {
+        let Some((sequence, _)) = segment_number(name) else {
             continue;
         };
         let path = dir.join(name);
@@ -252,8 +254,8 @@ fn reopen(
     })
 }
 
-/// Puts aside what is no segment of the log: spares, segments behind its end, segments of
-/// a history that ended, a manifest that was not finished.
+/// Puts aside what is no segment of the log: spares, segments behind its end, those of a
+/// history that ended or did not begin, a manifest that was not finished.
 fn take_spares(
     shared: &Shared,
     options: LogOptions,
@@ -268,10 +270,10 @@ fn take_spares(
     );
     for name in names {
         let path = shared.dir.join(name);
-        let is_old = segment_number(name).is_some_and(|number| number < manifest.first_sequence);
+        let is_foreign = segment_number(name).is_some_and(|number| !manifest.knows(number));
         if spare_number(name).is_some() {
             spares.adopt(shared, &path)?;
-        } else if is_old || Manifest::is_leftover(name) {
+        } else if is_foreign || Manifest::is_leftover(name) {
             shared
                 .files
                 .remove(&path)

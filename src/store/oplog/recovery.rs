@@ -14,7 +14,7 @@
 //! not read here: readers check every frame again.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::LogError;
@@ -30,8 +30,8 @@ use crate::store::disk::{Files, read_full_at};
 /// What was cut off the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostTail {
-    /// Name of the segment's file.
-    pub file: String,
+    /// The segment's file.
+    pub file: PathBuf,
     /// Byte of the file from which on nothing was kept.
     pub at: u64,
     /// Offset in the stream at which the log ends now.
@@ -86,7 +86,7 @@ pub(super) fn recover(
     let first = first_to_read(dir, &candidates, manifest, durable)?;
     let chain = follow(&candidates, first, manifest, seed)?;
     let Some(last) = candidates.get(chain.segment) else {
-        return Err(missing(dir, manifest.first_sequence, manifest.base));
+        return Err(missing(dir, manifest));
     };
     let mut beyond = Beyond::default();
     if manifest.clean_end.is_none() {
@@ -100,7 +100,7 @@ pub(super) fn recover(
         return Err(last.segment.damaged(chain.end, what));
     }
     let lost_tail = beyond.found_any.then(|| LostTail {
-        file: segment_name(last.sequence),
+        file: last.segment.path.clone(),
         at: chain.end.at,
         offset: chain.end.offset,
     });
@@ -128,13 +128,11 @@ fn candidates(
 ) -> Result<Vec<Candidate>, LogError> {
     let seed = manifest.seed();
     let numbers = names.iter().filter_map(|name| segment_number(name));
-    let mut numbers: Vec<u64> = numbers
-        .filter(|number| *number >= manifest.first_sequence)
-        .collect();
+    let mut numbers: Vec<_> = numbers.filter(|number| manifest.knows(*number)).collect();
     numbers.sort_unstable();
     let mut candidates = Vec::with_capacity(numbers.len());
-    for sequence in numbers {
-        let path = dir.join(segment_name(sequence));
+    for (sequence, incarnation) in numbers {
+        let path = dir.join(segment_name(sequence, incarnation));
         let failed = |doing| {
             let file = path.clone();
             move |source| LogError::Io {
@@ -149,10 +147,9 @@ fn candidates(
         let length = read_full_at(&*file, &mut block, 0).map_err(failed("read"))?;
         let block = block.get(..length).unwrap_or_default();
         let header = SegmentHeader::decode(block, seed);
-        // A later incarnation than the manifest's: a new beginning that was not finished.
-        let header = header.filter(|header| {
-            header.sequence == sequence && header.incarnation <= manifest.incarnation
-        });
+        // Another number: the file's header from before, in place of one that was lost.
+        let header = header
+            .filter(|header| (header.sequence, header.incarnation) == (sequence, incarnation));
         let mark = Mark::decode(block, seed);
         let base = header.map_or(0, |header| header.base);
         candidates.push(Candidate {
@@ -174,7 +171,7 @@ fn first_to_read(
     durable: u64,
 ) -> Result<usize, LogError> {
     let Some(oldest) = candidates.first() else {
-        return Err(missing(dir, manifest.first_sequence, manifest.base));
+        return Err(missing(dir, manifest));
     };
     let is_right = oldest.header.is_some_and(|header| {
         oldest.sequence != manifest.first_sequence || header.base == manifest.base
@@ -302,11 +299,11 @@ impl Beyond {
     }
 }
 
-fn missing(dir: &Path, sequence: u64, base: u64) -> LogError {
+fn missing(dir: &Path, manifest: &Manifest) -> LogError {
     LogError::Damaged {
-        file: dir.join(segment_name(sequence)),
+        file: dir.to_path_buf(),
         at: 0,
-        offset: base,
+        offset: manifest.base,
         what: "no segment of the log is there",
     }
 }
