@@ -35,6 +35,10 @@ enum Step {
         after: u64,
         fault: Fault,
     },
+    /// The system writes some of what was not synced.
+    WriteBack {
+        seed: u64,
+    },
     Kill,
     Crash {
         seed: u64,
@@ -68,6 +72,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..100_000_u64).prop_map(|offset| Step::RestartAt { offset }),
         3 => (0..=100_u64).prop_map(|percent| Step::Read { percent }),
         2 => fail,
+        2 => any::<u64>().prop_map(|seed| Step::WriteBack { seed }),
         1 => Just(Step::Kill),
         3 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
         1 => Just(Step::Close),
@@ -81,6 +86,7 @@ trait Place {
     fn dir(&self) -> &Path;
     fn fail(&mut self, operation: Operation, after: u64, fault: Fault);
     fn heal(&mut self);
+    fn write_back(&mut self, seed: u64);
     /// `None`: the process dies and the machine lives.
     fn crash(&mut self, seed: Option<u64>);
 }
@@ -99,6 +105,9 @@ impl Place for Faulty {
     }
     fn heal(&mut self) {
         self.0.heal();
+    }
+    fn write_back(&mut self, seed: u64) {
+        self.0.write_back(seed);
     }
     fn crash(&mut self, seed: Option<u64>) {
         self.0 = match seed {
@@ -119,6 +128,7 @@ impl Place for Real {
     }
     fn fail(&mut self, _: Operation, _: u64, _: Fault) {}
     fn heal(&mut self) {}
+    fn write_back(&mut self, _: u64) {}
     fn crash(&mut self, _: Option<u64>) {}
 }
 
@@ -213,6 +223,7 @@ impl<P: Place> Run<P> {
                 after,
                 fault,
             } => self.place.fail(operation, after, fault),
+            Step::WriteBack { seed } => self.place.write_back(seed),
             Step::Kill => self.reopen(None, false),
             Step::Crash { seed } => self.reopen(Some(seed), false),
             Step::Close => {
