@@ -9,12 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::resp::RequestLimits;
-use crate::store::commands::{Settings, Table};
-use crate::store::keyspace::Keyspace;
-use crate::store::rows::{Rows, StoreError};
-use crate::store::session::{Order, Shard, ShardLimits};
+use crate::store::commands::Settings;
+use crate::store::oplog::LogError;
+use crate::store::rows::StoreError;
+use crate::store::session::{ApplyError, Health, Order, Shard};
 
+use super::keeping::{Durability, Keeper, Kept};
+use super::opening::{self, Memory};
 use super::sockets::{Connection, ListenAt, Listener};
 
 const LISTENER: Token = Token(usize::MAX);
@@ -27,8 +28,6 @@ const EVENTS_MAX: usize = 1024;
 const CRON_MS: u64 = 100;
 /// Keys that are ended in one turn.
 const ENDED_KEYS_MAX: usize = 200;
-/// What decoded objects may take when nothing is said.
-const CACHE_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
@@ -37,6 +36,12 @@ pub struct StoreOptions {
     pub dir: PathBuf,
     /// Where clients connect.
     pub listen: ListenAt,
+    /// When effects are made to survive a power loss.
+    pub durability: Durability,
+    /// Memory for all that is kept in it, in bytes.
+    pub memory_bytes: u64,
+    /// How much of its stream is kept for replicas, in bytes.
+    pub backlog_bytes: u64,
     /// What clients must say first.
     pub password: Option<String>,
     /// What CONFIG SET may change later.
@@ -60,6 +65,29 @@ pub enum StartError {
     /// Its rows cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its log cannot be read or written.
+    #[error(transparent)]
+    Log(LogError),
+    /// The log has been shortened below what the engine has.
+    #[error(
+        "the log begins at offset {start}, and the rows end at {applied}: what is between is          gone; restore the shard from a backup or from a replica"
+    )]
+    LogBegins {
+        /// The log's oldest offset.
+        start: u64,
+        /// What the engine has.
+        applied: u64,
+    },
+    /// What the log says does not fit what the engine has.
+    #[error(
+        "the log's effects at offset {offset} cannot be applied: {cause}; restore the shard          from a backup or from a replica"
+    )]
+    Replay {
+        /// Where.
+        offset: u64,
+        /// Why.
+        cause: ApplyError,
+    },
 }
 
 /// A shard that runs in a thread of its own.
@@ -119,24 +147,33 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         at: options.listen.clone(),
         cause,
     };
-    let rows = Rows::open(Arc::new(crate::store::engine::MemoryEngine::new()), crate::store::rows::RowsOptions::new(crate::store::format::object::id_of_row))?;
-    let keyspace = Keyspace::open(rows, CACHE_BYTES_DEFAULT)?;
-    let limits = ShardLimits {
-        request: RequestLimits::default(),
-    };
-    let table = Table::new(crate::store::session::FAMILIES);
-    let mut shard = Shard::new(keyspace, table, options.settings.clone(), limits);
-    shard.set_password(options.password.as_deref().map(|word| Box::from(word.as_bytes())));
     let poll = Poll::new().map_err(StartError::Poll)?;
     let mut listener = Listener::bind(&options.listen).map_err(refused)?;
     let listens_at = listener.address(&options.listen).map_err(refused)?;
-    let waker = Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?);
+    let wake = {
+        let waker = Arc::clone(&waker);
+        // The cron comes round by itself.
+        Arc::new(move || drop(waker.wake()))
+    };
+    let memory = Memory {
+        bytes: options.memory_bytes.max(opening::MEMORY_BYTES_MIN),
+    };
+    let backlog = options.backlog_bytes;
+    let settings = options.settings.clone();
+    let opening::Opened { mut shard, log } =
+        opening::open(&options.dir, memory, backlog, settings, wake, unix_ms())?;
+    shard.set_password(options.password.as_deref().map(|word| Box::from(word.as_bytes())));
+    let keeper = Keeper::new(log, options.durability, Arc::clone(&waker))?;
     poll.registry()
         .register(listener.source(), LISTENER, Interest::READABLE)
         .map_err(StartError::Poll)?;
     let stop = Arc::new(AtomicBool::new(false));
     let turns = Turns {
         shard,
+        keeper,
+        is_full: false,
+        are_rows_refused: false,
         poll,
         listener,
         connections: Vec::new(),
@@ -151,13 +188,18 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     Ok(Running {
         listens_at,
         stop,
-        waker: Arc::new(waker),
+        waker,
         thread: Some(thread),
     })
 }
 
 struct Turns {
     shard: Shard,
+    keeper: Keeper,
+    /// Effects of a turn wait for room on the disk.
+    is_full: bool,
+    /// The engine cannot take rows.
+    are_rows_refused: bool,
     poll: Poll,
     listener: Listener,
     /// By the client's key.
@@ -182,9 +224,10 @@ impl Turns {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut has_more_due = false;
         while !self.stop.load(Ordering::Acquire) {
+            let is_stalled = self.is_stalled();
             let wait = match has_more_due || !self.again.is_empty() {
-                true => Duration::ZERO,
-                false => Duration::from_millis(self.wait_ms()),
+                true if !is_stalled => Duration::ZERO,
+                _ => Duration::from_millis(self.wait_ms()),
             };
             if let Err(error) = self.poll.poll(&mut events, Some(wait))
                 && error.kind() != io::ErrorKind::Interrupted
@@ -192,8 +235,10 @@ impl Turns {
                 return Err(StartError::Poll(error));
             }
             self.shard.set_now_ms(unix_ms());
-            for key in std::mem::take(&mut self.again) {
-                self.read(key);
+            if !is_stalled {
+                for key in std::mem::take(&mut self.again) {
+                    self.read(key);
+                }
             }
             for event in &events {
                 match event.token() {
@@ -210,7 +255,10 @@ impl Turns {
                             if let Some(Some(peer)) = self.connections.get_mut(key) {
                                 peer.is_readable = true;
                             }
-                            self.read(key);
+                            match is_stalled {
+                                true => self.again.push(key),
+                                false => self.read(key),
+                            }
                         }
                     }
                 }
@@ -221,7 +269,48 @@ impl Turns {
                 break;
             }
         }
-        Ok(())
+        self.close_all()
+    }
+
+    /// Everything into the engine, and both closed well.
+    fn close_all(self) -> Result<(), StartError> {
+        let end = self.keeper.end();
+        if self.keeper.poison().is_some() {
+            // What is in memory may be more than what was kept: the log decides, next time.
+            return Ok(());
+        }
+        self.shard.into_keyspace().close(end)?;
+        self.keeper.close().map_err(StartError::Log)
+    }
+
+    /// The overlay is full: nobody is served until the engine has taken some of it. If that
+    /// cannot be, writes are refused, and the others served.
+    fn is_stalled(&mut self) -> bool {
+        let rows = self.shard.keyspace().rows();
+        let why = match (rows.failure(), rows.waits_for().filter(|_| rows.is_full())) {
+            (Some(error), _) => Some(error.to_string()),
+            (None, Some(error)) => Some(error.to_string()),
+            (None, None) => None,
+        };
+        let is_full = rows.is_full();
+        match why {
+            Some(why) => {
+                if *self.shard.health() == Health::Good {
+                    tracing::error!(%why, "rows cannot be written: writes are refused");
+                }
+                let reason = format!("Errors writing rows to the disk: {why}");
+                self.shard.set_health(Health::NoWrites(reason));
+                self.are_rows_refused = true;
+                false
+            }
+            None => {
+                if std::mem::take(&mut self.are_rows_refused) && !self.is_full {
+                    tracing::info!("rows can be written again");
+                    self.shard.set_health(Health::Good);
+                }
+                is_full
+            }
+        }
     }
 
     fn wait_ms(&self) -> u64 {
@@ -296,7 +385,7 @@ impl Turns {
             for key in self.shard.take_resumed() {
                 self.shard.run_requests(key);
             }
-            self.shard.effects().clear();
+            self.keep_effects();
             let marked = self.shard.take_marked();
             if marked.is_empty() {
                 return;
@@ -305,6 +394,39 @@ impl Turns {
                 self.write(key);
             }
         }
+    }
+
+    /// The turn's effects into the log; without that, nobody is told that they were.
+    fn keep_effects(&mut self) {
+        let effects = self.shard.effects();
+        let db = effects.selected().unwrap_or(0);
+        let kept = self.keeper.keep(effects.bytes(), u16::try_from(db).unwrap_or(0));
+        match kept {
+            Kept::Yes => {
+                self.shard.effects().clear();
+                if self.is_full {
+                    tracing::info!("the log can be written again");
+                    self.is_full = false;
+                    self.shard.set_health(Health::Good);
+                }
+                let end = self.keeper.end();
+                self.shard.keyspace().freeze_if_due(end);
+                let durable = self.shard.keyspace().rows().durable_offset();
+                self.keeper.let_go_below(durable);
+            }
+            Kept::NotNow(why) => self.refuse_writes(why, true),
+            Kept::Never(why) => self.refuse_writes(why, false),
+        }
+    }
+
+    fn refuse_writes(&mut self, why: String, is_full: bool) {
+        if *self.shard.health() == Health::Good {
+            tracing::error!(%why, "writes are refused");
+        }
+        self.is_full = is_full;
+        let reason = format!("Errors writing to the log, the outcome of this is not known: {why}");
+        self.shard.revoke_turn(&reason);
+        self.shard.set_health(Health::NoWrites(format!("Errors writing to the log: {why}")));
     }
 
     fn write(&mut self, key: usize) {

@@ -2,7 +2,7 @@
 
 use crate::resp::RequestScanner;
 use crate::store::commands::{
-    Args, Command, Context, Effects, EventClass, Failure, Run, Unit, Wait,
+    Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
 };
 use crate::store::keyspace::Ended;
 use crate::store::rows::StoreError;
@@ -66,7 +66,9 @@ impl Shard {
 
     fn request(&mut self, key: usize, args: Args<'_>) {
         self.mark(key);
-        let before = self.clients[key].reply.len();
+        let client = &mut self.clients[key];
+        let before = client.reply.len();
+        client.turn_from.get_or_insert(before);
         self.call(key, args);
         let Some(client) = self.clients.get_mut(key) else {
             return;
@@ -163,7 +165,10 @@ impl Shard {
             }
             Run::Data(handler) => {
                 let db = self.clients[key].db;
-                if let Some(wait) = self.run_data(key, db, handler, args, unit, may_wait) {
+                let mut reply = std::mem::take(&mut self.clients[key].reply);
+                let wait = self.run_data(&mut reply, db, handler, args, unit, may_wait);
+                self.clients[key].reply = reply;
+                if let Some(wait) = wait {
                     self.wait(key, args, wait);
                 }
             }
@@ -172,20 +177,19 @@ impl Shard {
 
     pub(super) fn run_data(
         &mut self,
-        key: usize,
+        reply: &mut Reply,
         db: usize,
-        handler: fn(&mut Context<'_>, Args<'_>) -> Result<(), Failure>,
+        handler: fn(&mut Context<'_>, Args<'_>) -> Outcome,
         args: Args<'_>,
         unit: &mut Unit,
         may_wait: bool,
     ) -> Option<Wait> {
         let changes = self.keyspace.changes();
-        let mut reply = std::mem::take(&mut self.clients[key].reply);
         let before = reply.len();
         unit.begin_next();
         let mut context = Context {
             keyspace: &mut self.keyspace,
-            reply: &mut reply,
+            reply: &mut *reply,
             db,
             settings: &self.settings,
             unit,
@@ -212,7 +216,6 @@ impl Shard {
         if has_changed && !unit.is_named() {
             unit.add_request(db, args.request().to_vec());
         }
-        self.clients[key].reply = reply;
         wait
     }
 
@@ -292,11 +295,6 @@ impl Shard {
                 "The store failed inside a change, restart it to go on from its log: {error}"
             ));
         }
-    }
-
-    /// Effects of the turn, for tests and the driver.
-    pub fn turn_effects(&self) -> &Effects {
-        &self.effects
     }
 }
 

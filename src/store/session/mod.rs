@@ -14,6 +14,7 @@
 //! - What a client waits for is served in the order in which clients began to wait, before
 //!   the next request of anybody is run.
 
+mod applying;
 mod channels;
 mod client;
 mod connection;
@@ -27,6 +28,7 @@ pub(crate) mod world;
 mod tests;
 
 
+pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 

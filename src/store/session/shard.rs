@@ -123,6 +123,11 @@ impl Shard {
         self.health = health;
     }
 
+    /// Whether writes are refused.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Says what clients must say first; nothing lets all in.
     pub fn set_password(&mut self, password: Option<Box<[u8]>>) {
         self.password = password;
@@ -172,9 +177,24 @@ impl Shard {
         for key in &marked {
             if let Some(client) = self.clients.get_mut(*key) {
                 client.is_marked = false;
+                client.turn_from = None;
             }
         }
         marked
+    }
+
+    /// The turn's effects could not be kept: who was told something of it is told this
+    /// instead, and its connection ends.
+    pub fn revoke_turn(&mut self, reason: &str) {
+        for key in &self.marked {
+            if let Some(client) = self.clients.get_mut(*key)
+                && let Some(from) = client.turn_from.take()
+            {
+                client.reply.truncate(from);
+                client.reply.error(&format!("MISCONF {reason}"));
+                client.closing = Some(CloseReason::Revoked);
+            }
+        }
     }
 
     pub(super) fn mark(&mut self, key: usize) {
