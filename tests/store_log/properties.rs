@@ -365,8 +365,7 @@ proptest! {
 #[test]
 fn a_header_from_before_a_crash_is_not_taken_for_the_one_that_was_lost() {
     let append = |bytes| Step::Append { bytes, db: None };
-    let first = 750_127_181_904_040_292;
-    for seed in (0..300).chain([first]) {
+    for (seed, last) in (0..4000).map(|at| (at % 50, at / 50)) {
         let steps = [
             append(14_995),
             Step::Kill,
@@ -376,6 +375,7 @@ fn a_header_from_before_a_crash_is_not_taken_for_the_one_that_was_lost() {
             append(14),
             Step::Sync,
             append(1156),
+            Step::Crash { seed: last },
         ];
         Run::new(Faulty(FaultyFiles::new())).run(&steps);
     }

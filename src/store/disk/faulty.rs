@@ -145,45 +145,57 @@ impl FaultyFiles {
         Some(inode.content().now.clone())
     }
 
-    /// The disk after the process was killed: nothing is lost, all faults are over.
+    /// The disk after the process was killed: it reads the same and has lost nothing, but
+    /// what was not synced still is not. All faults are over.
     #[must_use]
     pub fn killed(&self) -> Self {
-        self.reborn(&mut |_| 0, false)
+        let disk = self.disk();
+        // Names that share a file share its copy.
+        let mut copies = BTreeMap::new();
+        let mut copy = |inode: &Arc<Inode>| -> Arc<Inode> {
+            let fresh = copies.entry(Arc::as_ptr(inode));
+            let fresh = fresh.or_insert_with(|| Arc::new(Inode::of(inode.content().clone())));
+            fresh.clone()
+        };
+        let mut names = |names: &Names| -> Names {
+            let names = names.iter();
+            names
+                .map(|(path, inode)| (path.clone(), copy(inode)))
+                .collect()
+        };
+        let (now, durable) = (names(&disk.now), names(&disk.durable));
+        let changes = disk.changes.iter().map(|change| match change {
+            Change::Link(path, inode) => Change::Link(path.clone(), copy(inode)),
+            other => other.clone(),
+        });
+        let changes = changes.collect();
+        Self(Arc::new(Mutex::new(Disk {
+            now,
+            durable,
+            changes,
+            ..Disk::default()
+        })))
     }
 
     /// The disk after a power loss; `seed` chooses what is lost.
     #[must_use]
     pub fn crashed(&self, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        self.reborn(&mut |below| random.usize(..=below), true)
-    }
-
-    fn reborn(&self, choose: &mut dyn FnMut(usize) -> usize, loses: bool) -> Self {
+        let mut choose = |below: usize| random.usize(..=below);
         let disk = self.disk();
         let mut names = disk.durable.clone();
-        let happened = if loses {
-            choose(disk.changes.len())
-        } else {
-            disk.changes.len()
-        };
+        let happened = choose(disk.changes.len());
         for change in disk.changes.iter().take(happened) {
             apply(&mut names, change);
         }
-        let fresh = names
-            .into_iter()
-            .map(|(path, inode)| {
-                let content = inode.content();
-                let bytes = if loses {
-                    content.after_power_loss(choose)
-                } else {
-                    content.now.clone()
-                };
-                (path, Arc::new(Inode(Mutex::new(Content::durable(bytes)))))
-            })
-            .collect::<Names>();
+        let found = names.into_iter().map(|(path, inode)| {
+            let bytes = inode.content().after_power_loss(&mut choose);
+            (path, Arc::new(Inode::of(Content::durable(bytes))))
+        });
+        let found: Names = found.collect();
         Self(Arc::new(Mutex::new(Disk {
-            now: fresh.clone(),
-            durable: fresh,
+            now: found.clone(),
+            durable: found,
             ..Disk::default()
         })))
     }
@@ -241,6 +253,10 @@ impl FaultyFiles {
 }
 
 impl Inode {
+    fn of(content: Content) -> Self {
+        Self(Mutex::new(content))
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 const BLOCK_BYTES: usize = 4096;
 
 /// See the head of the file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Content {
     pub(super) now: Vec<u8>,
     durable: Vec<u8>,
