@@ -44,7 +44,10 @@ impl<'a> Args<'a> {
     }
 
     /// All from one on.
-    pub fn from(self, first: usize) -> impl DoubleEndedIterator<Item = &'a [u8]> + ExactSizeIterator {
+    pub fn from(
+        self,
+        first: usize,
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> + ExactSizeIterator {
         let spans = self.spans.get(first..).unwrap_or(&[]);
         spans.iter().map(move |span| span.of(self.bytes))
     }

@@ -63,13 +63,16 @@ fn exists(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn kind(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let found = context.keyspace.lookup(context.db, args.at(1))?;
-    context.reply.status(found.map_or("none", |object| object.value.kind().name()));
+    context
+        .reply
+        .status(found.map_or("none", |object| object.value.kind().name()));
     Ok(())
 }
 
 fn dbsize(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let keys = context.keyspace.key_count(context.db);
-    context.reply.integer(i64::try_from(keys).unwrap_or(i64::MAX));
+    context
+        .reply
+        .integer(i64::try_from(keys).unwrap_or(i64::MAX));
     Ok(())
 }
-

@@ -33,7 +33,10 @@ pub const COMMANDS: &[Command] = &[
 fn get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     match context.read(args.at(1))? {
         None => context.reply.null(),
-        Some(Object { value: Value::String(string), .. }) => match &string.stored {
+        Some(Object {
+            value: Value::String(string),
+            ..
+        }) => match &string.stored {
             StringStored::Whole(bytes) => context.reply.bulk(bytes),
             StringStored::Chunks { .. } => return Err(Failure::WRONG_TYPE),
         },

@@ -32,7 +32,11 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     };
     if let [b'0', b'x' | b'X', digits @ ..] = unsigned {
         let value = parse_hex_float(digits)?;
-        return Some(if text.starts_with(b"-") { -value } else { value });
+        return Some(if text.starts_with(b"-") {
+            -value
+        } else {
+            value
+        });
     }
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     let is_word = unsigned.first().is_some_and(u8::is_ascii_alphabetic);
@@ -48,7 +52,10 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
 fn parse_hex_float(text: &[u8]) -> Option<f64> {
     let (digits, power) = match text.iter().position(|byte| matches!(byte, b'p' | b'P')) {
         Some(at) => {
-            let power = std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?;
+            let power = std::str::from_utf8(&text[at + 1..])
+                .ok()?
+                .parse::<i32>()
+                .ok()?;
             (&text[..at], power)
         }
         None => (text, 0),

@@ -349,7 +349,11 @@ mod tests {
                     stored: stored.clone(),
                     is_compact,
                 };
-                [Value::Hash(of(true)), Value::Set(of(false)), Value::Zset(of(true))]
+                [
+                    Value::Hash(of(true)),
+                    Value::Set(of(false)),
+                    Value::Zset(of(true)),
+                ]
             });
         let others = [
             Value::string(Bytes::from_static(b"text")),

@@ -314,11 +314,12 @@ impl Keyspace {
         }
         let mut due = Vec::new();
         let mut soonest_ms = u64::MAX;
-        let mut range = self.rows.range(&row::ttl_from(0), &row::ttl_from(u64::MAX))?;
+        let mut range = self
+            .rows
+            .range(&row::ttl_from(0), &row::ttl_from(u64::MAX))?;
         while let Some(next) = range.next() {
             let (key, _) = next?;
-            let (at, ns, user_key) =
-                row::split_ttl(&key).ok_or_else(|| bad_row(&key))?;
+            let (at, ns, user_key) = row::split_ttl(&key).ok_or_else(|| bad_row(&key))?;
             if at >= self.now_ms || due.len() == max {
                 soonest_ms = at;
                 break;
@@ -423,7 +424,14 @@ impl Keyspace {
         expires_at_ms: Option<u64>,
         value: Value,
     ) -> Result<(), StoreError> {
-        self.put(db, key, Object { expires_at_ms, value })
+        self.put(
+            db,
+            key,
+            Object {
+                expires_at_ms,
+                value,
+            },
+        )
     }
 }
 

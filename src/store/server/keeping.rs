@@ -74,7 +74,11 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(log: Log, durability: Durability, waker: Arc<Waker>) -> Result<Self, LogError> {
+    pub(super) fn new(
+        log: Log,
+        durability: Durability,
+        waker: Arc<Waker>,
+    ) -> Result<Self, LogError> {
         let syncer = log.syncer();
         let mut keeper = Self {
             log,

@@ -84,7 +84,8 @@ pub(super) fn open(
         memtable_bytes: memory.memtable(),
         ..EngineOptions::default()
     };
-    let engine = open_fjall(&dir.join("rows"), &engine_options).map_err(crate::store::rows::StoreError::from)?;
+    let engine = open_fjall(&dir.join("rows"), &engine_options)
+        .map_err(crate::store::rows::StoreError::from)?;
     let overlay = memory.overlay();
     let usual = RowsOptions::new(id_of_row);
     let rows_options = RowsOptions {
@@ -140,7 +141,10 @@ fn replay(shard: &mut Shard, log: &Log, from: u64) -> Result<(), StartError> {
         Ok::<(), StartError>(())
     })?;
     if replayed > 0 {
-        tracing::info!(bytes = replayed, "what the log has beyond the engine was applied");
+        tracing::info!(
+            bytes = replayed,
+            "what the log has beyond the engine was applied"
+        );
     }
     Ok(())
 }

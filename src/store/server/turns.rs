@@ -18,8 +18,11 @@ use super::keeping::{Durability, Keeper, Kept};
 use super::opening::{self, Memory};
 use super::sockets::{Connection, ListenAt, Listener};
 
-const LISTENER: Token = Token(usize::MAX);
-const WAKER: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX);
+/// Listeners have the numbers below, clients those from 0 on.
+const LISTENERS_FROM: usize = usize::MAX - 1 - LISTENERS_MAX;
+/// Places where one shard listens.
+const LISTENERS_MAX: usize = 16;
 /// Read of one client at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Events of one turn.
@@ -34,8 +37,8 @@ const ENDED_KEYS_MAX: usize = 200;
 pub struct StoreOptions {
     /// Where its files are.
     pub dir: PathBuf,
-    /// Where clients connect.
-    pub listen: ListenAt,
+    /// Where clients connect; at most 16 places.
+    pub listen: Vec<ListenAt>,
     /// When effects are made to survive a power loss.
     pub durability: Durability,
     /// Memory for all that is kept in it, in bytes.
@@ -93,15 +96,15 @@ pub enum StartError {
 /// A shard that runs in a thread of its own.
 #[derive(Debug)]
 pub struct Running {
-    listens_at: ListenAt,
+    listens_at: Vec<ListenAt>,
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<Result<(), StartError>>>,
 }
 
 impl Running {
-    /// Where clients connect, with the port the system chose.
-    pub fn listens_at(&self) -> &ListenAt {
+    /// Where clients connect, with ports that the system chose.
+    pub fn listens_at(&self) -> &[ListenAt] {
         &self.listens_at
     }
 
@@ -143,13 +146,7 @@ impl Drop for Running {
 /// # Errors
 /// [`StartError`].
 pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
-    let refused = |cause| StartError::Listen {
-        at: options.listen.clone(),
-        cause,
-    };
     let poll = Poll::new().map_err(StartError::Poll)?;
-    let mut listener = Listener::bind(&options.listen).map_err(refused)?;
-    let listens_at = listener.address(&options.listen).map_err(refused)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?);
     let wake = {
         let waker = Arc::clone(&waker);
@@ -163,11 +160,28 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     let settings = options.settings.clone();
     let opening::Opened { mut shard, log } =
         opening::open(&options.dir, memory, backlog, settings, wake, unix_ms())?;
-    shard.set_password(options.password.as_deref().map(|word| Box::from(word.as_bytes())));
+    shard.set_password(
+        options
+            .password
+            .as_deref()
+            .map(|word| Box::from(word.as_bytes())),
+    );
     let keeper = Keeper::new(log, options.durability, Arc::clone(&waker))?;
-    poll.registry()
-        .register(listener.source(), LISTENER, Interest::READABLE)
-        .map_err(StartError::Poll)?;
+    let mut listeners = Vec::new();
+    let mut listens_at = Vec::new();
+    for (number, at) in options.listen.iter().take(LISTENERS_MAX).enumerate() {
+        let refused = |cause| StartError::Listen {
+            at: at.clone(),
+            cause,
+        };
+        let mut listener = Listener::bind(at).map_err(refused)?;
+        listens_at.push(listener.address(at).map_err(refused)?);
+        let token = Token(LISTENERS_FROM + number);
+        poll.registry()
+            .register(listener.source(), token, Interest::READABLE)
+            .map_err(StartError::Poll)?;
+        listeners.push(listener);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let turns = Turns {
         shard,
@@ -175,7 +189,7 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         is_full: false,
         are_rows_refused: false,
         poll,
-        listener,
+        listeners,
         connections: Vec::new(),
         stop: Arc::clone(&stop),
         again: Vec::new(),
@@ -201,7 +215,7 @@ struct Turns {
     /// The engine cannot take rows.
     are_rows_refused: bool,
     poll: Poll,
-    listener: Listener,
+    listeners: Vec<Listener>,
     /// By the client's key.
     connections: Vec<Option<Peer>>,
     stop: Arc<AtomicBool>,
@@ -242,8 +256,8 @@ impl Turns {
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => self.accept(),
                     WAKER => {}
+                    Token(number @ LISTENERS_FROM..) => self.accept(number - LISTENERS_FROM),
                     Token(key) => {
                         if event.is_writable()
                             && let Some(Some(peer)) = self.connections.get_mut(key)
@@ -318,13 +332,16 @@ impl Turns {
         due.map_or(CRON_MS, |at| at.saturating_sub(unix_ms()).min(CRON_MS))
     }
 
-    fn accept(&mut self) {
-        loop {
-            match self.listener.accept() {
+    fn accept(&mut self, listener: usize) {
+        while let Some(listener) = self.listeners.get(listener) {
+            match listener.accept() {
                 Ok((mut connection, from, to)) => {
                     let key = self.shard.client_came(from, to);
                     let on = Interest::READABLE | Interest::WRITABLE;
-                    if let Err(error) = self.poll.registry().register(&mut connection, Token(key), on)
+                    if let Err(error) =
+                        self.poll
+                            .registry()
+                            .register(&mut connection, Token(key), on)
                     {
                         tracing::warn!(%error, "a client's socket cannot be polled");
                         self.shard.client_gone(key);
@@ -400,7 +417,9 @@ impl Turns {
     fn keep_effects(&mut self) {
         let effects = self.shard.effects();
         let db = effects.selected().unwrap_or(0);
-        let kept = self.keeper.keep(effects.bytes(), u16::try_from(db).unwrap_or(0));
+        let kept = self
+            .keeper
+            .keep(effects.bytes(), u16::try_from(db).unwrap_or(0));
         match kept {
             Kept::Yes => {
                 self.shard.effects().clear();
@@ -426,7 +445,9 @@ impl Turns {
         self.is_full = is_full;
         let reason = format!("Errors writing to the log, the outcome of this is not known: {why}");
         self.shard.revoke_turn(&reason);
-        self.shard.set_health(Health::NoWrites(format!("Errors writing to the log: {why}")));
+        self.shard.set_health(Health::NoWrites(format!(
+            "Errors writing to the log: {why}"
+        )));
     }
 
     fn write(&mut self, key: usize) {
@@ -471,7 +492,9 @@ impl Turns {
     /// Does what clients asked the process for. True if it is to end.
     fn carry_out(&mut self) -> bool {
         let orders = self.shard.take_orders();
-        orders.iter().any(|order| matches!(order, Order::Shutdown { .. }))
+        orders
+            .iter()
+            .any(|order| matches!(order, Order::Shutdown { .. }))
     }
 }
 

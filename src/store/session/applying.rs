@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use crate::resp::{ProtocolError, RequestLimits, RequestScanner};
-use crate::store::commands::{Args, Failure, Reply, Run, Unit};
 use crate::store::commands::table::Verb;
+use crate::store::commands::{Args, Failure, Reply, Run, Unit};
 use crate::store::keyspace::{DATABASES, Expiry};
 
 use super::shard::Shard;

@@ -195,7 +195,9 @@ impl Shard {
         };
         let counted = |of: &BTreeMap<Box<[u8]>, Vec<usize>>| -> Vec<(Box<[u8]>, usize)> {
             let count = |name: &[u8]| of.get(name).map_or(0, Vec::len);
-            args.from(2).map(|name| (Box::from(name), count(name))).collect()
+            args.from(2)
+                .map(|name| (Box::from(name), count(name)))
+                .collect()
         };
         let names = if args.is(1, "CHANNELS") && args.len() <= 3 {
             named(&self.channels.by_name)

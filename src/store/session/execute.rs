@@ -38,9 +38,8 @@ impl Shard {
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
-            let is_stopped = |client: &super::Client| {
-                client.waiting.is_some() || client.closing.is_some()
-            };
+            let is_stopped =
+                |client: &super::Client| client.waiting.is_some() || client.closing.is_some();
             if self.clients.get(key).is_none_or(is_stopped) || !self.may_read(key) {
                 break None;
             }

@@ -20,13 +20,12 @@ mod client;
 mod connection;
 mod execute;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod transactions;
 mod waiting;
 #[cfg(test)]
 pub(crate) mod world;
-#[cfg(test)]
-mod tests;
-
 
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};

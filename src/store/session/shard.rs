@@ -161,14 +161,16 @@ impl Shard {
 
     /// Whether a client has sent something that was not run.
     pub fn has_input(&self, key: usize) -> bool {
-        self.clients.get(key).is_some_and(|client| !client.input.is_empty())
+        self.clients
+            .get(key)
+            .is_some_and(|client| !client.input.is_empty())
     }
 
     /// Whether more may be read from a client: it takes what it is owed, and is not waiting.
     pub fn may_read(&self, key: usize) -> bool {
-        self.clients.get(key).is_some_and(|client| {
-            client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none()
-        })
+        self.clients
+            .get(key)
+            .is_some_and(|client| client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none())
     }
 
     /// Clients that are owed something or are to be closed, each once.
