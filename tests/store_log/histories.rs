@@ -125,6 +125,8 @@ fn a_new_beginning_that_was_not_finished_is_no_part_of_the_log() {
         let mut log = open(&disk).unwrap().log;
         log.append(&[b'o'; 2000], 0).unwrap();
         log.syncer().sync().unwrap();
+        // The mark says that all of it was durable.
+        log.syncer().sync().unwrap();
         let old = log.identity();
         disk.fail(Operation::SyncDir, after, Fault::Broken);
         let masters = Identity {

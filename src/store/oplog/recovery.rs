@@ -48,8 +48,8 @@ pub(super) struct Recovered {
     pub(super) lost_tail: Option<LostTail>,
     /// Segments behind the end.
     pub(super) dropped: Vec<Arc<Segment>>,
-    /// How many of `segments`, from the last one back, were read.
-    pub(super) scanned: usize,
+    /// Where the frames begin of which nothing says that they were synced.
+    pub(super) durable: u64,
 }
 
 /// A segment's file before it is known to belong to the log.
@@ -66,6 +66,8 @@ struct Chain {
     end: Place,
     db: u16,
     incarnation: u32,
+    /// What its frames say was durable.
+    durable: u64,
 }
 
 /// Finds the end of the log that `manifest` describes.
@@ -110,7 +112,7 @@ pub(super) fn recover(
         let _ = segment.sealed.set(next.base);
     }
     Ok(Recovered {
-        scanned: segments.len() - first,
+        durable: durable.max(chain.durable),
         segments,
         end: chain.end,
         db: chain.db,
@@ -209,6 +211,7 @@ fn follow(
         },
         db: 0,
         incarnation: 0,
+        durable: 0,
     };
     for (at, candidate) in candidates.iter().enumerate().skip(first) {
         let Some(header) = candidate.header else {
@@ -227,6 +230,7 @@ fn follow(
             end: segment.first(),
             db: header.db,
             incarnation: header.incarnation,
+            durable: chain.durable,
         };
         let mut window = Window::default();
         // A clean log ends where it was closed, whatever stands behind that.
@@ -244,6 +248,7 @@ fn follow(
             chain.end = chain.end.after(&frame);
             chain.db = frame.db_after;
             chain.incarnation = frame.incarnation;
+            chain.durable = chain.durable.max(frame.durable);
         }
     }
     Ok(chain)

@@ -82,7 +82,8 @@ impl Content {
     pub(super) fn after_power_loss(&self, choose: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         let grown = self.now.len().saturating_sub(bytes.len());
-        bytes.resize(bytes.len() + choose(grown), 0);
+        let grown = if choose(1) == 0 { grown } else { choose(grown) };
+        bytes.resize(bytes.len() + grown, 0);
         for &block in &self.dirty {
             let from = block * BLOCK_BYTES;
             let until = (from + BLOCK_BYTES).min(self.now.len());
