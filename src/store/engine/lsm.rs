@@ -10,6 +10,7 @@
 //! - fjall is poisoned for good by a full disk. So we look first, and answer `NoSpace`.
 //! - It panics on keys of more than 65,535 bytes and on some damaged files: the first are
 //!   refused, the second caught and told.
+//! - Its reads wait while it syncs a list of tables. Ours do not: see `view`.
 //! - A directory is made under another name and renamed when it is whole: fjall cannot
 //!   open one that a crash left half made.
 
@@ -28,6 +29,7 @@ use fjall::{
 
 use super::dead::DeadIds;
 use super::filter::{DeadRows, Told};
+use super::view::Views;
 use super::{Change, Engine, EngineError, EngineSnapshot, EngineStats, Row, RowIter, check_row};
 
 const KEYSPACE: &str = "rows";
@@ -81,6 +83,7 @@ pub struct FjallEngine {
     // Dropped first: it waits for its threads, which use the rows.
     db: Database,
     rows: Keyspace,
+    views: Views,
     told: Told,
     dir: PathBuf,
     options: EngineOptions,
@@ -108,14 +111,18 @@ impl FjallEngine {
             self.rows.rotate_memtable_and_wait()?;
             self.rows.major_compact()
         };
-        run().map_err(|e| self.told_error("compact", e))
+        run().map_err(|e| self.told_error("compact", e))?;
+        self.rest();
+        Ok(())
     }
 
     /// Flushes the memtable. Waits for it.
     pub fn flush(&self) -> Result<(), EngineError> {
         self.rows
             .rotate_memtable_and_wait()
-            .map_err(|e| self.told_error("flush", e))
+            .map_err(|e| self.told_error("flush", e))?;
+        self.rest();
+        Ok(())
     }
 
     /// Says why the next write would have to wait.
@@ -169,6 +176,7 @@ impl FjallEngine {
         let is_full = self.rows.tree.active_memtable().size() >= self.options.memtable_bytes;
         if is_full && self.rows.sealed_memtable_count() < SEALED_MEMTABLES_MAX {
             self.rows.rotate_memtable()?;
+            self.views.renew(&self.rows.tree);
         }
         Ok(())
     }
@@ -193,17 +201,25 @@ impl FjallEngine {
 
 impl Engine for FjallEngine {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        match self.rows.get(row) {
-            Ok(value) => Ok(value.map(Bytes::from)),
-            Err(error) => Err(self.told_error("read a row", error)),
-        }
+        let found = match self.views.current() {
+            Some(view) => view.get(row).map_err(fjall::Error::from),
+            None => self.rows.get(row).map(|value| value.map(Bytes::from)),
+        };
+        found.map_err(|e| self.told_error("read a row", e))
     }
 
     fn range(&self, from: &[u8], to: &[u8]) -> RowIter {
         if from >= to {
             return Box::new(std::iter::empty());
         }
-        rows_of_guards(self.rows.range(from..to), self.dir.clone())
+        let dir = self.dir.clone();
+        let Some(view) = self.views.current() else {
+            return rows_of_guards(self.rows.range(from..to), dir);
+        };
+        Box::new(view.range(from, to).map(move |row| match row {
+            Ok(row) => Ok((row.key.user_key.into(), row.value.into())),
+            Err(error) => Err(told("read rows", &dir, error.into())),
+        }))
     }
 
     fn snapshot(&self) -> Result<Box<dyn EngineSnapshot>, EngineError> {
@@ -236,7 +252,13 @@ impl Engine for FjallEngine {
     fn persist(&self) -> Result<(), EngineError> {
         self.db
             .persist(PersistMode::SyncData)
-            .map_err(|e| self.told_error("sync the journal", e))
+            .map_err(|e| self.told_error("sync the journal", e))?;
+        self.rest();
+        Ok(())
+    }
+
+    fn rest(&self) {
+        self.views.renew(&self.rows.tree);
     }
 
     fn mark_dead(&self, dead: Arc<DeadIds>) {
@@ -354,12 +376,16 @@ fn open_existing(dir: &Path, options: &EngineOptions) -> Result<FjallEngine, Eng
     let engine = FjallEngine {
         db,
         rows,
+        views: Views::default(),
         told: told_to_filter,
         dir: dir.to_owned(),
         options: options.clone(),
     };
     match engine.get(FORMAT_ROW)? {
-        Some(format) if format == FORMAT => Ok(engine),
+        Some(format) if format == FORMAT => {
+            engine.rest();
+            Ok(engine)
+        }
         Some(format) => Err(foreign(&format!(
             "its format is `{}`, this version reads `{}`",
             format.escape_ascii(),
@@ -376,6 +402,8 @@ fn builder(dir: &Path, options: &EngineOptions, told: Told) -> fjall::DatabaseBu
         .max_cached_files(Some(OPEN_FILES_MAX))
         .manual_journal_persist(true)
         .journal_compression(CompressionType::None)
+        // Above it, its workers would rotate memtables by themselves.
+        .max_journaling_size(u64::MAX)
         .with_compaction_filter_factories(Arc::new(move |_| {
             Some(Arc::new(DeadRows {
                 told: Arc::clone(&told),
