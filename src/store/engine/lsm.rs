@@ -47,9 +47,12 @@ const MEMTABLE_GROWTH_MAX: u64 = 2;
 /// Runs in level 0 at which nothing more is written. fjall stops its writer at 30.
 const L0_RUNS_MAX: usize = 18;
 
-/// What one byte of a batch may become before anything is freed: journal, table, and
-/// the table that a compaction makes of it.
-const SPACE_AMPLIFICATION: u64 = 3;
+/// What a byte in memory may become before anything is freed: journal, and table.
+const SPACE_AMPLIFICATION: u64 = 2;
+
+/// A compaction writes its tables anew before it frees the old ones: all of them, but
+/// hardly more than this at a time.
+const COMPACTION_BYTES_MAX: u64 = 1 << 30;
 
 /// Open files that fjall keeps at most.
 const OPEN_FILES_MAX: usize = 256;
@@ -63,7 +66,8 @@ pub struct EngineOptions {
     pub memtable_bytes: u64,
     /// Threads that flush and compact.
     pub worker_threads: usize,
-    /// Nothing is written unless as much stays free on the disk.
+    /// Nothing is written unless as much stays free on the disk, besides what flushes and
+    /// compactions need.
     pub free_bytes_min: u64,
 }
 
@@ -135,10 +139,7 @@ impl FjallEngine {
         if !is_memory_full && l0_runs < L0_RUNS_MAX {
             return Ok(());
         }
-        // If the workers have died, it would be so for ever.
-        self.db
-            .persist(PersistMode::Buffer)
-            .map_err(|e| self.told_error("write", e))?;
+        self.check_poison()?;
         // fjall looks for something to compact after a flush only, and may then have found
         // the tables busy. Without writes there is no flush, so we look ourselves.
         if l0_runs >= L0_RUNS_MAX && self.db.active_compactions() == 0 {
@@ -154,6 +155,13 @@ impl FjallEngine {
         })
     }
 
+    /// What we wait for never comes if a worker has died.
+    fn check_poison(&self) -> Result<(), EngineError> {
+        self.db
+            .persist(PersistMode::Buffer)
+            .map_err(|e| self.told_error("write rows", e))
+    }
+
     fn check_disk(&self, batch_bytes: u64) -> Result<(), EngineError> {
         let disk = rustix::fs::statvfs(&self.dir)
             .map_err(|e| EngineError::io("ask for the free space", &e.into()))?;
@@ -162,8 +170,10 @@ impl FjallEngine {
         let needed_bytes = batch_bytes
             .saturating_add(in_memory)
             .saturating_mul(SPACE_AMPLIFICATION)
+            .saturating_add(self.rows.disk_space().min(COMPACTION_BYTES_MAX))
             .saturating_add(self.options.free_bytes_min);
         if free_bytes < needed_bytes {
+            self.check_poison()?;
             return Err(EngineError::NoSpace {
                 free_bytes,
                 needed_bytes,
