@@ -4,8 +4,11 @@
 
 use super::dice::{Dice, ODD_INTEGERS};
 use super::groups::{Group, group};
-use super::line::{Line, Unit};
+use super::line::{Line, Unit, line};
 use super::sides::Protocol;
+
+/// Strings that stand under names of any type when a sequence begins.
+const STRINGS: usize = 4;
 
 /// Units of a sequence.
 const UNITS_MIN: i64 = 60;
@@ -65,6 +68,11 @@ impl Sequence {
         let groups: Vec<&Group> = groups.iter().map(|name| group(name)).collect();
         let focus: Vec<&Group> = (0..3).map(|_| dice.pick(&groups)).collect();
         let count = dice.between(UNITS_MIN, UNITS_MAX);
+        let strings = (0..STRINGS).map(|_| {
+            let made = line("SET").word(dice.any_key());
+            made.word(dice.value()).into_unit()
+        });
+        let strings: Vec<Unit> = strings.collect();
         let units = (0..count).map(|_| {
             let from = if dice.one_in(6) { &groups } else { &focus };
             let group = dice.pick(from);
@@ -74,7 +82,7 @@ impl Sequence {
         });
         Sequence {
             protocol,
-            units: units.collect(),
+            units: strings.into_iter().chain(units).collect(),
         }
     }
 }
@@ -91,9 +99,17 @@ fn one_of(dice: &mut Dice, group: &Group) -> Line {
     unreachable!("`at` is below the sum of all weights")
 }
 
+/// An id that is given by the clock when nothing lies ahead of it.
+fn has_clock(line: &Line) -> bool {
+    line.name() == "XADD" && line.words.iter().any(|word| word == b"*")
+}
+
 /// Makes one command wrong, or spells it otherwise.
 fn spoil(dice: &mut Dice, unit: &mut Unit) {
-    let stays = unit.iter().any(|line| line.words[0].starts_with(b"@"));
+    // What follows another line relies on it there.
+    let stays = unit
+        .iter()
+        .any(|line| line.words[0].starts_with(b"@") || has_clock(line));
     if stays || !dice.one_in(SPOILT_ONE_IN) {
         return;
     }

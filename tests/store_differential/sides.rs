@@ -168,6 +168,8 @@ impl Side {
         if flushed != b"+OK\r\n" {
             return Err(format!("FLUSHALL says {}", reply::shown(&flushed)));
         }
+        // Scripts outlive a flush. That a server has none is told by the sequences.
+        self.look(&["SCRIPT", "FLUSH"])?;
         if protocol == Protocol::Resp3 {
             for who in [Who::First, Who::Second] {
                 let greeted = self.ask(who, &["HELLO", "3"])?;
