@@ -3,6 +3,7 @@
 //! commands are spoilt afterwards: words missing, too many, swapped, out of range.
 
 use super::dice::{Dice, ODD_INTEGERS};
+use super::directions::is_direction;
 use super::groups::{Group, group};
 use super::line::{Line, Unit, line};
 use super::sides::Protocol;
@@ -57,8 +58,8 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Of this seed and these groups.
-    pub fn random(seed: u64, groups: &[&'static str]) -> Sequence {
+    /// Of this seed and these groups, each of which has its turn.
+    pub fn random(seed: u64, number: u64, groups: &[&'static str]) -> Sequence {
         let mut dice = Dice::new(seed);
         let protocol = if dice.one_in(4) {
             Protocol::Resp3
@@ -66,7 +67,8 @@ impl Sequence {
             Protocol::Resp2
         };
         let groups: Vec<&Group> = groups.iter().map(|name| group(name)).collect();
-        let focus: Vec<&Group> = (0..3).map(|_| dice.pick(&groups)).collect();
+        let turn = usize::try_from(number).unwrap_or(0) % groups.len();
+        let focus = [groups[turn], dice.pick(&groups), dice.pick(&groups)];
         let count = dice.between(UNITS_MIN, UNITS_MAX);
         let strings = (0..STRINGS).map(|_| {
             let made = line("SET").word(dice.any_key());
@@ -74,7 +76,11 @@ impl Sequence {
         });
         let strings: Vec<Unit> = strings.collect();
         let units = (0..count).map(|_| {
-            let from = if dice.one_in(6) { &groups } else { &focus };
+            let from = if dice.one_in(6) {
+                groups.as_slice()
+            } else {
+                &focus
+            };
             let group = dice.pick(from);
             let mut unit = one_of(&mut dice, group).into_unit();
             spoil(&mut dice, &mut unit);
@@ -109,7 +115,7 @@ fn spoil(dice: &mut Dice, unit: &mut Unit) {
     // What follows another line relies on it there.
     let stays = unit
         .iter()
-        .any(|line| line.words[0].starts_with(b"@") || has_clock(line));
+        .any(|line| is_direction(line) || has_clock(line));
     if stays || !dice.one_in(SPOILT_ONE_IN) {
         return;
     }
@@ -123,7 +129,8 @@ fn spoil(dice: &mut Dice, unit: &mut Unit) {
         0 | 1 if last > 0 => {
             words.pop();
         }
-        2 => words.push(dice.value()),
+        // No number: it may stand where a timeout is expected.
+        2 => words.push(b"spoilt".into()),
         3 if last > 0 => words.push(words[last].clone()),
         4 if last > 1 && is_odd => {
             let (one, other) = (dice.rng().usize(1..=last), dice.rng().usize(1..=last));

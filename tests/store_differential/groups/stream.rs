@@ -11,43 +11,73 @@ pub const GROUP: Group = Group {
     name: "stream",
     recipes: &[
         Recipe::new("XADD", 40, |d| {
-            let made = line("XADD").word(d.key(Stream));
+            let made = line("XADD").word(key(d));
             let made = added_to(d, made).word(new_id(d));
             fields(d, made)
         }),
         Recipe::new("XADD", 4, far_ahead),
         Recipe::new("XADD", 3, many),
-        Recipe::new("XLEN", 4, |d| line("XLEN").word(d.key(Stream))),
+        Recipe::new("XLEN", 4, |d| line("XLEN").word(key(d))),
         Recipe::new("XDEL", 8, |d| {
             let ids: Vec<_> = (0..d.between(1, 4)).map(|_| id(d)).collect();
-            line("XDEL").word(d.key(Stream)).words(ids)
+            line("XDEL").word(key(d)).words(ids)
         }),
         Recipe::new("XRANGE", 10, |d| {
-            let made = line("XRANGE").word(d.key(Stream)).word(from(d)).word(to(d));
+            let made = line("XRANGE").word(key(d)).word(from(d)).word(to(d));
             with_count(d, made)
         }),
         Recipe::new("XREVRANGE", 8, |d| {
-            let made = line("XREVRANGE")
-                .word(d.key(Stream))
-                .word(to(d))
-                .word(from(d));
+            let made = line("XREVRANGE").word(key(d)).word(to(d)).word(from(d));
             with_count(d, made)
         }),
         Recipe::new("XTRIM", 6, |d| {
-            let made = line("XTRIM").word(d.key(Stream));
+            let made = line("XTRIM").word(key(d));
             trim(d, made)
         }),
         Recipe::new("XREAD", 8, read),
         Recipe::new("XREADGROUP", 16, read_group),
+        Recipe::new("XREAD", 2, |d| {
+            let key = key(d);
+            // Nothing comes behind the largest of all ids: the last one has to be another.
+            let begun = line("DEL").word(&key).by_second();
+            let first = line("XADD").word(&key).word(format!("{}-0", d.next_ms()));
+            let begun = begun.then(first.words(["n", "1"]).by_second());
+            let blocked = line("@BLOCK XREAD BLOCK")
+                .word(block_ms(d))
+                .word("STREAMS")
+                .word(&key);
+            begun.then(woken(d, blocked.word("$"), &key))
+        }),
+        Recipe::new("XREAD", 1, |d| {
+            let key = key(d);
+            let blocked = line("@BLOCK XREAD BLOCK")
+                .word(block_ms(d))
+                .word("STREAMS")
+                .word(&key);
+            let blocked = blocked.word(d.pick(&["5", "0"]));
+            woken(d, blocked, &key)
+        }),
+        Recipe::new("XREADGROUP", 3, |d| {
+            let key = key(d);
+            let blocked = line("@BLOCK XREADGROUP GROUP")
+                .word(group(d))
+                .word(consumer(d));
+            let blocked = blocked
+                .word("BLOCK")
+                .word(block_ms(d))
+                .word("STREAMS")
+                .word(&key);
+            woken(d, blocked.word(">"), &key)
+        }),
         Recipe::new("XACK", 8, |d| {
             let ids: Vec<_> = (0..d.between(1, 4)).map(|_| id(d)).collect();
-            line("XACK").word(d.key(Stream)).word(group(d)).words(ids)
+            line("XACK").word(key(d)).word(group(d)).words(ids)
         }),
         Recipe::new("XPENDING", 5, |d| {
-            line("XPENDING").word(d.key(Stream)).word(group(d))
+            line("XPENDING").word(key(d)).word(group(d))
         }),
         Recipe::new("XPENDING", 8, |d| {
-            let mut made = line("XPENDING").word(d.key(Stream)).word(group(d));
+            let mut made = line("XPENDING").word(key(d)).word(group(d));
             if d.one_in(3) {
                 made = made.word("IDLE").word(idle(d));
             }
@@ -60,7 +90,7 @@ pub const GROUP: Group = Group {
         }),
         Recipe::new("XCLAIM", 10, claim),
         Recipe::new("XAUTOCLAIM", 8, |d| {
-            let made = line("XAUTOCLAIM").word(d.key(Stream)).word(group(d));
+            let made = line("XAUTOCLAIM").word(key(d)).word(group(d));
             let made = made.word(consumer(d)).word(idle(d)).word(from(d));
             let count = d.count();
             let options = vec![vec![b"COUNT".to_vec(), count], vec![b"JUSTID".to_vec()]];
@@ -68,15 +98,12 @@ pub const GROUP: Group = Group {
             made.words(options)
         }),
         Recipe::new("XGROUP|CREATE", 8, |d| {
-            let made = line("XGROUP CREATE")
-                .word(d.key(Stream))
-                .word(group(d))
-                .word("0");
+            let made = line("XGROUP CREATE").word(key(d)).word(group(d)).word("0");
             made.word("MKSTREAM")
         }),
         Recipe::new("XGROUP|CREATE", 8, |d| {
             let made = line("XGROUP CREATE")
-                .word(d.key(Stream))
+                .word(key(d))
                 .word(group(d))
                 .word(last_id(d));
             let read = d.integer();
@@ -89,7 +116,7 @@ pub const GROUP: Group = Group {
         }),
         Recipe::new("XGROUP|SETID", 4, |d| {
             let made = line("XGROUP SETID")
-                .word(d.key(Stream))
+                .word(key(d))
                 .word(group(d))
                 .word(last_id(d));
             if d.one_in(3) {
@@ -99,39 +126,54 @@ pub const GROUP: Group = Group {
             }
         }),
         Recipe::new("XGROUP|DESTROY", 2, |d| {
-            line("XGROUP DESTROY").word(d.key(Stream)).word(group(d))
+            line("XGROUP DESTROY").word(key(d)).word(group(d))
         }),
         Recipe::new("XGROUP|CREATECONSUMER", 4, |d| {
             line("XGROUP CREATECONSUMER")
-                .word(d.key(Stream))
+                .word(key(d))
                 .word(group(d))
                 .word(consumer(d))
         }),
         Recipe::new("XGROUP|DELCONSUMER", 3, |d| {
             line("XGROUP DELCONSUMER")
-                .word(d.key(Stream))
+                .word(key(d))
                 .word(group(d))
                 .word(consumer(d))
         }),
-        Recipe::new("XINFO|STREAM", 6, |d| {
-            line("XINFO STREAM").word(d.key(Stream))
-        }),
+        Recipe::new("XINFO|STREAM", 6, |d| line("XINFO STREAM").word(key(d))),
         Recipe::new("XINFO|STREAM", 8, |d| {
-            let made = line("XINFO STREAM").word(d.key(Stream)).word("FULL");
+            let made = line("XINFO STREAM").word(key(d)).word("FULL");
             if d.one_in(2) {
                 made.word("COUNT").word(d.count())
             } else {
                 made
             }
         }),
-        Recipe::new("XINFO|GROUPS", 6, |d| {
-            line("XINFO GROUPS").word(d.key(Stream))
-        }),
+        Recipe::new("XINFO|GROUPS", 6, |d| line("XINFO GROUPS").word(key(d))),
         Recipe::new("XINFO|CONSUMERS", 6, |d| {
-            line("XINFO CONSUMERS").word(d.key(Stream)).word(group(d))
+            line("XINFO CONSUMERS").word(key(d)).word(group(d))
+        }),
+        Recipe::new("XGROUP|SETID", 2, |d| of_group(d, "XGROUP SETID", &["5-0"])),
+        Recipe::new("XGROUP|CREATECONSUMER", 2, |d| {
+            of_group(d, "XGROUP CREATECONSUMER", &["bob"])
+        }),
+        Recipe::new("XGROUP|DELCONSUMER", 2, |d| {
+            of_group(d, "XGROUP DELCONSUMER", &["alice"])
+        }),
+        Recipe::new("XINFO|CONSUMERS", 2, |d| {
+            of_group(d, "XINFO CONSUMERS", &[])
+        }),
+        Recipe::new("XAUTOCLAIM", 2, |d| {
+            of_group(d, "XAUTOCLAIM", &["bob", "0", "0"])
+        }),
+        Recipe::new("XCLAIM", 2, |d| {
+            of_group(d, "XCLAIM", &["bob", "0", "5", "7", "9"])
+        }),
+        Recipe::new("XSETID", 2, |d| {
+            line("XSETID").word(key(d)).number(d.next_ms())
         }),
         Recipe::new("XSETID", 3, |d| {
-            let made = line("XSETID").word(d.key(Stream)).word(id(d));
+            let made = line("XSETID").word(key(d)).word(id(d));
             if d.one_in(3) {
                 return made
                     .word("ENTRIESADDED")
@@ -143,6 +185,24 @@ pub const GROUP: Group = Group {
         }),
     ],
 };
+
+/// Mostly one of two, so that they have groups and consumers.
+fn key(d: &mut Dice) -> Vec<u8> {
+    match d.between(0, 2) {
+        0 => d.key(Stream),
+        _ => d.pick(&["stream:0", "stream:1"]).into(),
+    }
+}
+
+/// A command of a group that is there.
+fn of_group(d: &mut Dice, name: &str, rest: &[&str]) -> Line {
+    let (key, group) = (key(d), group(d));
+    let made = line("XGROUP CREATE")
+        .word(&key)
+        .word(group)
+        .words(["0", "MKSTREAM"]);
+    made.then(line(name).word(&key).word(group).words(rest))
+}
 
 fn group(d: &mut Dice) -> &'static str {
     if d.one_in(20) {
@@ -261,7 +321,7 @@ fn added_to(d: &mut Dice, made: Line) -> Line {
 /// Behind an id that lies ahead of the clock the next one is its neighbour. The first
 /// must not fail unless the second does.
 fn far_ahead(d: &mut Dice) -> Line {
-    let key = d.key(Stream);
+    let key = key(d);
     let first = line("XADD")
         .word(&key)
         .word(format!("99999999999999-{}", d.between(0, 9)));
@@ -271,7 +331,7 @@ fn far_ahead(d: &mut Dice) -> Line {
 
 /// More than one node takes.
 fn many(d: &mut Dice) -> Line {
-    let key = d.key(Stream);
+    let key = key(d);
     let entry = |ms: i64| {
         let made = line("XADD").word(&key).word(ms.to_string());
         made.word("n").number(ms)
@@ -282,7 +342,7 @@ fn many(d: &mut Dice) -> Line {
 
 fn streams(d: &mut Dice, made: Line, read_id: fn(&mut Dice) -> Vec<u8>) -> Line {
     let most = if d.one_in(3) { 3 } else { 1 };
-    let keys = d.keys(Stream, most);
+    let keys: Vec<_> = (0..d.between(1, most)).map(|_| key(d)).collect();
     let ids: Vec<_> = keys.iter().map(|_| read_id(d)).collect();
     let ids = if d.one_in(25) { &ids[1..] } else { &ids };
     made.word("STREAMS").words(&keys).words(ids)
@@ -296,6 +356,27 @@ fn read(d: &mut Dice) -> Line {
     ];
     let options = d.some_of(4, options);
     streams(d, line("XREAD").words(options), last_id)
+}
+
+fn block_ms(d: &mut Dice) -> &'static str {
+    d.pick(&["0", "100000"])
+}
+
+/// What the first client does while the second one waits for `key`.
+fn woken(d: &mut Dice, blocked: Line, key: &[u8]) -> Line {
+    let mut made = blocked.by_second();
+    for _ in 0..d.between(0, 2) {
+        made = made.then(match d.between(0, 5) {
+            0..3 => {
+                let added = line("XADD").word(key).word(new_id(d));
+                fields(d, added)
+            }
+            3 => line("DEL").word(key),
+            4 => line("XGROUP DESTROY").word(key).word(group(d)),
+            _ => line("SET").word(key).word(d.value()),
+        });
+    }
+    made.then(line("@REPLY stream").word(key).by_second())
 }
 
 fn read_group(d: &mut Dice) -> Line {
@@ -316,7 +397,7 @@ fn read_group(d: &mut Dice) -> Line {
 
 fn claim(d: &mut Dice) -> Line {
     let made = line("XCLAIM")
-        .word(d.key(Stream))
+        .word(key(d))
         .word(group(d))
         .word(consumer(d))
         .word(idle(d));
