@@ -29,4 +29,5 @@ pub mod resp;
 pub mod restore;
 pub mod reuseport;
 pub mod router;
+pub mod store;
 pub mod upstream;

@@ -6,7 +6,7 @@
 //!   in flight ----------------------------> refused ----------------------------->
 //!                                              |  \ the shard is not fenced: sent again,
 //!                                              |   '  and a second -NOPERM is the reply
-//!                                              '- nothing for 250 ms: -TRYAGAIN
+//!                                              '- nothing for `limits.max_hold`: -TRYAGAIN
 //! ```
 //! A shard that answers `-NOPERM` did not execute the request, so it is no
 //! repetition. A user's rights are changed once, so what one connection sent is
@@ -47,8 +47,6 @@ use super::intake::{HELD_BYTES_MAX, HELD_REQUESTS_MAX};
 use super::private_pipes::Role;
 use super::resending::Target;
 
-/// Longest time a refused request waits for its route.
-pub const REFUSED_MS_MAX: u64 = 250;
 /// How often the control side is told that requests wait for a route.
 const TELL_MS: u64 = 50;
 /// What a shard says of a user it does not know.
@@ -341,7 +339,9 @@ impl PoolCore {
     /// Time passes: who waited too long is told to try again.
     pub(super) fn look_at_refused_time(&mut self) {
         let now_ms = self.now_ms();
-        let is_late = |since_ms: u64| now_ms.saturating_sub(since_ms) >= REFUSED_MS_MAX;
+        let held_ms_max =
+            u64::try_from(self.config.limits.held_max.as_millis()).unwrap_or(u64::MAX);
+        let is_late = |since_ms: u64| now_ms.saturating_sub(since_ms) >= held_ms_max;
         for waiting in self.take_queue(|waiting| is_late(waiting.since_ms)) {
             self.answer_try_again(waiting.ticket);
         }

@@ -2,8 +2,8 @@
 
 use super::logins::logins;
 use super::*;
+use crate::proxy::config::HELD_DEFAULT;
 use crate::proxy::dispatch::TRYAGAIN;
-use crate::proxy::refused::REFUSED_MS_MAX;
 
 const NOPERM: &[u8] = b"-NOPERM no\r\n";
 
@@ -254,13 +254,15 @@ fn nothing_for_too_long_is_answered_as_try_again() {
     let client = world.client();
     world.say(client, &[&["INCR", &a]]);
     world.reply(1, NOPERM);
-    world.core.set_clock((REFUSED_MS_MAX - 1) * 1_000);
+    world
+        .core
+        .set_clock(HELD_DEFAULT.as_micros() as u64 - 1_000);
     world.core.tick();
     world.turn();
     assert_eq!(world.got(client), "");
     assert!(world.core.needs_clock());
     assert_eq!(world.told(), ["h:1", "h:1"], "told again while it waits");
-    world.core.set_clock(REFUSED_MS_MAX * 1_000);
+    world.core.set_clock(HELD_DEFAULT.as_micros() as u64);
     world.core.tick();
     world.turn();
     assert_eq!(world.got(client), format!("-{TRYAGAIN}\r\n"));
@@ -374,7 +376,7 @@ fn clients_that_leave_are_not_waited_for() {
     world.core.client_gone(client);
     world.turn();
     world.reply(2, b"*1\r\n$1\r\nb\r\n");
-    world.core.set_clock(REFUSED_MS_MAX * 1_000);
+    world.core.set_clock(HELD_DEFAULT.as_micros() as u64);
     world.core.tick();
     world.turn();
     assert!(world.core.merges.is_empty());

@@ -1,0 +1,63 @@
+//! What a compaction asks of each row: does it belong to a dead id?
+//!
+//! A dropped row leaves no tombstone, so an older version of it may show up again. That
+//! is harmless here: nothing reads the rows of a dead id.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fjall::compaction::filter::{
+    CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
+};
+
+use super::dead::DeadIds;
+use super::spaces::Owner;
+
+/// The ids that are dead, once somebody has told.
+pub(super) type Told = Arc<RwLock<Option<Arc<DeadIds>>>>;
+
+/// Makes one filter for each compaction.
+pub(super) struct DeadRows {
+    pub(super) told: Told,
+}
+
+impl Factory for DeadRows {
+    fn name(&self) -> &str {
+        "dead-rows"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        let told = self.told.read().unwrap_or_else(PoisonError::into_inner);
+        Box::new(DropDead {
+            dead: told.clone(),
+            last: (Owner::Nobody, false),
+        })
+    }
+}
+
+struct DropDead {
+    dead: Option<Arc<DeadIds>>,
+    /// Rows of one object follow each other: it is looked up once for all of them.
+    last: (Owner, bool),
+}
+
+impl CompactionFilter for DropDead {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        let Some(dead) = self.dead.as_ref().filter(|dead| !dead.is_empty()) else {
+            return Ok(Verdict::Keep);
+        };
+        let owner = Owner::of(item.key());
+        let is_dead = match owner {
+            Owner::Nobody => false,
+            // Whether it may go depends on its value, too.
+            Owner::MetaOf(_) => dead.may_drop(owner, &item.value()?),
+            _ if owner == self.last.0 => self.last.1,
+            _ => dead.may_drop(owner, &[]),
+        };
+        self.last = (owner, is_dead);
+        Ok(if is_dead {
+            Verdict::Destroy
+        } else {
+            Verdict::Keep
+        })
+    }
+}

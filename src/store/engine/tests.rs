@@ -1,0 +1,357 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn small() -> EngineOptions {
+    EngineOptions {
+        cache_bytes: 1 << 20,
+        memtable_bytes: 64 << 10,
+        free_bytes_min: 1 << 20,
+        ..EngineOptions::default()
+    }
+}
+
+fn write(
+    engine: &dyn Engine,
+    changes: &[(&[u8], Option<&'static [u8]>)],
+) -> Result<(), EngineError> {
+    let changes: Vec<(&[u8], Option<Bytes>)> = changes
+        .iter()
+        .map(|(key, value)| (*key, value.map(Bytes::from_static)))
+        .collect();
+    engine.write(&mut changes.iter().map(|(key, value)| (*key, value.as_ref())))
+}
+
+fn keys(rows: impl Iterator<Item = Result<Row, EngineError>>) -> Result<Vec<Bytes>, EngineError> {
+    rows.map(|row| row.map(|(key, _)| key)).collect()
+}
+
+fn no_object(_: &[u8]) -> Option<u64> {
+    None
+}
+
+/// Both engines must keep it.
+fn keeps_the_contract(engine: &dyn Engine) -> Outcome {
+    write(
+        engine,
+        &[
+            (b"Sa", Some(b"1")),
+            (b"Sb", Some(b"2")),
+            (b"Sc", Some(b"3")),
+        ],
+    )?;
+    assert_eq!(engine.get(b"Sb")?.as_deref(), Some(&b"2"[..]));
+    assert_eq!(engine.get(b"Sbb")?, None);
+
+    let before = engine.snapshot()?;
+    write(
+        engine,
+        &[(b"Sb", None), (b"Sc", Some(b"4")), (b"Sd", Some(b""))],
+    )?;
+    assert_eq!(engine.get(b"Sb")?, None);
+    assert_eq!(engine.get(b"Sd")?.as_deref(), Some(&b""[..]));
+    assert_eq!(before.get(b"Sb")?.as_deref(), Some(&b"2"[..]));
+    assert_eq!(before.get(b"Sd")?, None);
+
+    assert_eq!(keys(engine.range(b"Sa", b"Sd"))?, ["Sa", "Sc"]);
+    assert_eq!(keys(engine.range(b"Sa", b"Sd").rev())?, ["Sc", "Sa"]);
+    assert_eq!(keys(before.range(b"S", b"T"))?, ["Sa", "Sb", "Sc"]);
+    assert_eq!(keys(engine.range(b"Sd", b"Sa"))?, [] as [&str; 0]);
+    assert_eq!(keys(engine.range(b"Sa", b"Sa"))?, [] as [&str; 0]);
+    let mut both = before.range(b"S", b"T");
+    assert_eq!(both.next().transpose()?.map(|row| row.0), Some("Sa".into()));
+    assert_eq!(
+        both.next_back().transpose()?.map(|row| row.0),
+        Some("Sc".into())
+    );
+    assert_eq!(both.next().transpose()?.map(|row| row.0), Some("Sb".into()));
+    assert!(both.next().is_none() && both.next_back().is_none());
+
+    let long = vec![b'S'; ROW_KEY_BYTES_MAX + 1];
+    for key in [&long[..], b""] {
+        let refused = write(engine, &[(b"Sz", Some(b"1")), (key, Some(b"1"))]);
+        assert!(
+            matches!(refused, Err(EngineError::BadKey { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(
+        engine.get(b"Sz")?,
+        None,
+        "nothing of a refused batch is there"
+    );
+    write(engine, &[(&long[1..], Some(b"1")), (&long[1..], None)])?;
+    engine.persist()?;
+    Ok(())
+}
+
+#[test]
+fn the_engine_in_memory_keeps_the_contract() -> Outcome {
+    keeps_the_contract(&MemoryEngine::new())
+}
+
+#[test]
+fn the_engine_on_disk_keeps_the_contract() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    keeps_the_contract(&open_fjall(dir.path(), &small())?)?;
+    // What was there is there again.
+    let engine = open_fjall(dir.path(), &small())?;
+    assert_eq!(keys(engine.range(b"S", b"T"))?, ["Sa", "Sc", "Sd"]);
+    Ok(())
+}
+
+#[test]
+fn a_snapshot_outlives_compactions_and_the_engine() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let engine = open_fjall(dir.path(), &small())?;
+    write(&engine, &[(b"Sa", Some(b"1")), (b"Sb", Some(b"1"))])?;
+    let held = engine.snapshot()?;
+    write(&engine, &[(b"Sa", Some(b"2")), (b"Sb", None)])?;
+    engine.compact_all()?;
+    write(&engine, &[(b"Sa", Some(b"3"))])?;
+    engine.compact_all()?;
+    assert_eq!(held.get(b"Sa")?.as_deref(), Some(&b"1"[..]));
+    drop(engine);
+    assert_eq!(held.get(b"Sb")?.as_deref(), Some(&b"1"[..]));
+    assert_eq!(keys(held.range(b"S", b"T"))?, ["Sa", "Sb"]);
+    Ok(())
+}
+
+#[test]
+fn a_compaction_drops_rows_of_dead_ids_only() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let engine = open_fjall(dir.path(), &small())?;
+    let dead = Arc::new(DeadIds::new(|value| (value == b"object").then_some(9)));
+    engine.mark_dead(Arc::clone(&dead));
+    let rows: [(&[u8], &'static [u8]); 8] = [
+        (b"M\0\0\0\x01hhhhhhhinline", b"value"),
+        (b"M\0\0\0\x01hhhhhhhlarge", b"object"),
+        (b"M\0\0\0\x02hhhhhhhinline", b"value"),
+        (b"S\0\0\0\0\0\0\0\x01F1", b""),
+        (b"S\0\0\0\0\0\0\0\x01F2", b""),
+        (b"S\0\0\0\0\0\0\0\x02F1", b""),
+        (b"T12345678\0\0\0\x01hhhhhhhinline", b""),
+        (b"T12345678\0\0\0\x02hhhhhhhinline", b""),
+    ];
+    for (key, value) in rows {
+        write(&engine, &[(key, Some(value))])?;
+    }
+    engine.flush()?;
+    let held = engine.snapshot()?;
+    dead.insert(DeadId::Object(1));
+    dead.insert(DeadId::Namespace(1));
+    // So that the compaction has something to merge.
+    write(&engine, &[(b"S\0\0\0\0\0\0\0\x01F3", Some(b""))])?;
+    engine.compact_all()?;
+    let left: Vec<usize> = (0..rows.len())
+        .filter(|at| engine.get(rows[*at].0).is_ok_and(|value| value.is_some()))
+        .collect();
+    assert_eq!(
+        left,
+        [1, 2, 5, 7],
+        "a meta row that refers to an object stays"
+    );
+    assert_eq!(engine.get(b"S\0\0\0\0\0\0\0\x01F3")?, None);
+    for (key, _) in rows {
+        assert!(
+            held.get(key)?.is_some(),
+            "an older snapshot still has {}",
+            key.escape_ascii()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_refused() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("dump.rdb"), b"REDIS0009")?;
+    let refused = open_fjall(dir.path(), &small()).map(drop);
+    assert!(
+        matches!(refused, Err(EngineError::Foreign { .. })),
+        "{refused:?}"
+    );
+    assert!(dir.path().join("dump.rdb").exists());
+
+    let dir = tempfile::tempdir()?;
+    let other = fjall::Database::builder(dir.path()).open()?;
+    other.keyspace("theirs", fjall::KeyspaceCreateOptions::default)?;
+    drop(other);
+    let refused = open_fjall(dir.path(), &small()).map(drop);
+    assert!(
+        matches!(refused, Err(EngineError::Foreign { .. })),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_open_directory_is_refused_until_it_is_closed() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let engine = open_fjall(dir.path(), &small())?;
+    let refused = open_fjall(dir.path(), &small()).map(drop);
+    assert!(
+        matches!(refused, Err(EngineError::Locked { .. })),
+        "{refused:?}"
+    );
+    drop(engine);
+    open_fjall(dir.path(), &small())?;
+    Ok(())
+}
+
+#[test]
+fn a_half_made_directory_is_made_again() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let rows = dir.path().join("rows");
+    std::fs::create_dir(dir.path().join("rows.new"))?;
+    std::fs::write(dir.path().join("rows.new/0.jnl"), b"")?;
+    open_fjall(&rows, &small())?;
+    assert!(!dir.path().join("rows.new").exists());
+    open_fjall(&rows, &small())?;
+    Ok(())
+}
+
+/// Whatever byte is flipped, and wherever a file is cut: it is refused, or what can be
+/// read is what was written.
+#[test]
+fn damaged_files_are_refused_or_harmless() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let sound = dir.path().join("sound");
+    let engine = open_fjall(&sound, &small())?;
+    for round in 0..3 {
+        let rows: Vec<(Vec<u8>, Bytes)> = (0..200u32)
+            .map(|n| {
+                (
+                    format!("S{n:05}").into_bytes(),
+                    Bytes::from(format!("{n}.{round}")),
+                )
+            })
+            .collect();
+        engine.write(&mut rows.iter().map(|(key, value)| (&key[..], Some(value))))?;
+        if round < 2 {
+            engine.flush()?;
+        }
+    }
+    drop(engine);
+    let mut refused = 0;
+    let mut files = Vec::new();
+    files_below(&sound, &mut files)?;
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for file in files {
+        // The journal is mostly the zeros of its preallocation.
+        let length = std::fs::metadata(sound.join(&file))?.len().min(16 << 10);
+        if length == 0 {
+            continue;
+        }
+        for cut in [false, true] {
+            let damaged = dir.path().join("damaged");
+            copy(&sound, &damaged)?;
+            let at = random.u64(..length);
+            let path = damaged.join(&file);
+            let mut bytes = std::fs::read(&path)?;
+            if cut {
+                bytes.truncate(at as usize);
+            } else {
+                bytes[at as usize] ^= 1 << random.u8(..8);
+            }
+            std::fs::write(&path, bytes)?;
+            let what = format!(
+                "seed {seed}, {file:?} {} at {at}",
+                if cut { "cut" } else { "flipped" }
+            );
+            match open_fjall(&damaged, &small()).and_then(|engine| read_all(&engine)) {
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+                Ok(rounds) => assert!(rounds.len() <= 1, "{what}: rows of rounds {rounds:?}"),
+            }
+            std::fs::remove_dir_all(&damaged)?;
+        }
+    }
+    assert!(refused > 0, "no damage was noticed: seed {seed}");
+    Ok(())
+}
+
+/// The rounds that the values are of; a row that was never written is an error.
+fn read_all(engine: &dyn Engine) -> Result<std::collections::BTreeSet<String>, EngineError> {
+    let mut rounds = std::collections::BTreeSet::new();
+    for row in engine.range(b"S", b"T") {
+        let (key, value) = row?;
+        let text = String::from_utf8_lossy(&value).into_owned();
+        let (number, round) = text.split_once('.').unwrap_or_default();
+        let number: u32 = number.parse().unwrap_or(u32::MAX);
+        assert_eq!(key, format!("S{number:05}"), "a wrong value");
+        rounds.insert(round.to_owned());
+    }
+    Ok(rounds)
+}
+
+fn files_below(dir: &Path, files: &mut Vec<std::path::PathBuf>) -> std::io::Result<()> {
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(next) = dirs.pop() {
+        for entry in std::fs::read_dir(next)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if let Ok(below) = path.strip_prefix(dir) {
+                files.push(below.to_owned());
+            }
+        }
+    }
+    files.sort();
+    Ok(())
+}
+
+/// Without the holes of the journal's preallocation.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut files = Vec::new();
+    files_below(from, &mut files)?;
+    for file in files {
+        let target = to.join(&file);
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut bytes = std::fs::read(from.join(&file))?;
+        if target.extension().is_some_and(|end| end == "jnl") {
+            bytes.truncate(64 << 10);
+        }
+        std::fs::write(target, bytes)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_is_noticed_before_anything_is_written() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let options = EngineOptions {
+        free_bytes_min: u64::MAX / 2,
+        ..small()
+    };
+    let engine = open_fjall(dir.path(), &options)?;
+    let refused = write(&engine, &[(b"Sa", Some(b"1"))]);
+    assert!(
+        refused.as_ref().is_err_and(EngineError::is_retryable),
+        "{refused:?}"
+    );
+    assert_eq!(engine.get(b"Sa")?, None);
+    drop(engine);
+    let engine = open_fjall(dir.path(), &small())?;
+    write(&engine, &[(b"Sa", Some(b"1"))])?;
+    Ok(())
+}
+
+#[test]
+fn nobody_is_dead_at_first() {
+    let dead = DeadIds::new(no_object);
+    assert!(dead.is_empty());
+    assert!(dead.insert(DeadId::Object(1)) && !dead.insert(DeadId::Object(1)));
+    assert!(dead.insert(DeadId::Namespace(1)));
+    assert_eq!(dead.len(), 2);
+    dead.remove(DeadId::Object(1));
+    assert!(!dead.contains(DeadId::Object(1)) && dead.contains(DeadId::Namespace(1)));
+}

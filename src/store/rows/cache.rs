@@ -1,0 +1,84 @@
+//! Rows of large values that were read from the engine lately, and that they are missing.
+//!
+//! A row is here only as the engine has it: a change takes it out, and until the change
+//! is in the engine, the overlay answers.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+
+use crate::store::engine::SUB;
+
+/// What an entry takes up besides its bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// A guess; the table grows.
+const ENTRY_BYTES_GUESSED: usize = 256;
+
+type Found = Option<Bytes>;
+
+type Table = Cache<Box<[u8]>, Found, Weight, RandomState>;
+
+/// Bounded in bytes. Keys come from clients, so the hash is seeded.
+pub(super) struct RowCache {
+    rows: Option<RefCell<Table>>,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Box<[u8]>, Found> for Weight {
+    fn weight(&self, row: &Box<[u8]>, value: &Found) -> u64 {
+        (row.len() + value.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD_BYTES) as u64
+    }
+}
+
+impl RowCache {
+    /// Keeps nothing if `bytes_max` is 0.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let options = OptionsBuilder::new()
+            .weight_capacity(bytes_max as u64)
+            .estimated_items_capacity(bytes_max / ENTRY_BYTES_GUESSED + 1)
+            .build();
+        let rows = options.ok().filter(|_| bytes_max > 0).map(|options| {
+            let (hash, life) = (RandomState::default(), DefaultLifecycle::default());
+            RefCell::new(Cache::with_options(options, Weight, hash, life))
+        });
+        Self { rows }
+    }
+
+    pub(super) fn get(&self, row: &[u8]) -> Option<Found> {
+        if row.first() != Some(&SUB) {
+            return None;
+        }
+        self.rows.as_ref()?.borrow().get(row).cloned()
+    }
+
+    /// Keeps what the engine said. The value is copied: the engine's may hold a whole
+    /// block of a table.
+    pub(super) fn keep(&self, row: &[u8], found: &Found) {
+        if row.first() != Some(&SUB) {
+            return;
+        }
+        if let Some(rows) = &self.rows {
+            let own = found.as_ref().map(|value| Bytes::copy_from_slice(value));
+            rows.borrow_mut().insert(row.into(), own);
+        }
+    }
+
+    pub(super) fn forget(&self, row: &[u8]) {
+        if row.first() != Some(&SUB) {
+            return;
+        }
+        if let Some(rows) = &self.rows {
+            rows.borrow_mut().remove(row);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.rows.as_ref().map_or(0, |rows| rows.borrow().weight())
+    }
+}
