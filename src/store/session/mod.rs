@@ -36,7 +36,13 @@ pub use client::{Client, ClientId, CloseReason};
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, strings};
+use crate::store::commands::{Command, generic, hashes, sets, strings};
 
 /// All commands.
-pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS, generic::COMMANDS, strings::COMMANDS];
+pub const FAMILIES: &[&[Command]] = &[
+    connection::COMMANDS,
+    generic::COMMANDS,
+    hashes::COMMANDS,
+    sets::COMMANDS,
+    strings::COMMANDS,
+];
