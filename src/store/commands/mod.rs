@@ -13,6 +13,7 @@ pub mod context;
 pub mod effects;
 pub mod failure;
 pub mod generic;
+pub mod lists;
 pub mod reply;
 pub mod settings;
 pub mod strings;

@@ -30,7 +30,12 @@ mod tests;
 pub use client::{Client, ClientId, CloseReason};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, strings};
+use crate::store::commands::{Command, generic, lists, strings};
 
 /// All commands.
-pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS, generic::COMMANDS, strings::COMMANDS];
+pub const FAMILIES: &[&[Command]] = &[
+    connection::COMMANDS,
+    generic::COMMANDS,
+    strings::COMMANDS,
+    lists::COMMANDS,
+];
