@@ -129,6 +129,11 @@ impl Keyspace {
         &mut self.rows
     }
 
+    /// The rows below, to be read.
+    pub fn rows_read(&self) -> &Rows {
+        &self.rows
+    }
+
     /// A name for the rows of a new large object.
     pub fn new_object_id(&mut self) -> ObjectId {
         self.counted.new_object_id()

@@ -36,7 +36,7 @@ pub use client::{Client, ClientId, CloseReason};
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, hashes, sets, strings};
+use crate::store::commands::{Command, generic, hashes, lists, sets, strings};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
@@ -45,4 +45,5 @@ pub const FAMILIES: &[&[Command]] = &[
     hashes::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,
+    lists::COMMANDS,
 ];

@@ -5,7 +5,8 @@
 //! ```text
 //! elements   what hashes and sets have in common: walks, scans, draws, spilling into rows
 //! fields     the rows of hashes and sets
-//! string, hash, set  one kind each
+//! source     rows to be read: of the shard now, or of a snapshot
+//! string, hash, set, list  one kind each
 //! walk       all elements of an object of any kind; copy, digest
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
@@ -16,7 +17,9 @@ pub mod digest;
 mod elements;
 pub mod fields;
 pub mod hash;
+pub mod list;
 pub mod set;
+pub mod source;
 pub mod string;
 mod walk;
 
