@@ -3,9 +3,25 @@
 //! Layers, lowest first; a module imports only from those above it:
 //!
 //! ```text
-//! engine  ordered rows, atomic batches, snapshots: what the LSM is trusted with
-//! rows    the overlay of rows not yet in the engine, and the thread that applies them
+//! disk      files as the log sees them; one that fails on purpose
+//! format    numbers, patterns, row keys, the bytes of meta rows. Pure
+//! engine    ordered rows, atomic batches, snapshots: what the LSM is trusted with
+//! oplog     the log of effects: redo log and replication backlog in one
+//! rows      the overlay of rows not yet in the engine, and the thread that applies them
+//! keyspace  databases of objects: lookup, expiry, counters
+//! types     operations on one object of each kind
+//! commands  what each command does to the keyspace
+//! session   what clients see: requests, MULTI, waiting, channels. No I/O
+//! server    the thread of a shard: sockets, turns, start and stop
 //! ```
 
+pub mod commands;
+pub mod disk;
 pub mod engine;
+pub mod format;
+pub mod keyspace;
+pub mod oplog;
 pub mod rows;
+pub mod server;
+pub mod session;
+pub mod types;

@@ -245,6 +245,16 @@ impl Client {
     }
 }
 
+/// The reply that these bytes are.
+pub fn parse(mut bytes: &[u8]) -> io::Result<Value> {
+    read(&mut bytes)
+}
+
+/// The next reply, or request, of `input`.
+pub fn read(input: &mut impl BufRead) -> io::Result<Value> {
+    read_value(input, &mut Vec::new())
+}
+
 fn read_line(input: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<String> {
     let from = raw.len();
     input.read_until(b'\n', raw)?;

@@ -1,0 +1,164 @@
+//! What a command did, as the log and replicas are told.
+//!
+//! ```text
+//! handler --> Unit (this command's effects) --> Effects (the turn's frame)
+//! ```
+//! A command that changed something is told as it came, unless it names other effects
+//! itself (SPOP: SREM). A unit of several effects is wrapped in MULTI and EXEC, so that
+//! nobody sees a part. A SELECT stands before the first effect in another database.
+
+use crate::resp::write_command;
+
+/// Effects of one command, or of one EXEC.
+#[derive(Debug, Default)]
+pub struct Unit {
+    effects: Vec<Effect>,
+    is_named: bool,
+    /// Where the effects of the command that runs now begin.
+    begin: usize,
+}
+
+#[derive(Debug)]
+struct Effect {
+    db: usize,
+    request: Vec<u8>,
+}
+
+impl Unit {
+    /// Names an effect: the command itself is not told then.
+    pub fn name(&mut self, db: usize, words: &[&[u8]]) {
+        self.is_named = true;
+        self.add(db, words);
+    }
+
+    /// The command is told by what was named, or not at all.
+    pub fn name_nothing(&mut self) {
+        self.is_named = true;
+    }
+
+    /// Whether the command named its effects.
+    pub fn is_named(&self) -> bool {
+        self.is_named
+    }
+
+    /// An effect beside what the command names.
+    pub fn add(&mut self, db: usize, words: &[&[u8]]) {
+        let mut request = Vec::new();
+        write_command(&mut request, words);
+        self.add_request(db, request);
+    }
+
+    /// The same, as RESP.
+    pub fn add_request(&mut self, db: usize, request: Vec<u8>) {
+        self.effects.push(Effect { db, request });
+    }
+
+    /// An effect that came before the command's others: a key that had expired.
+    pub fn put_first(&mut self, db: usize, words: &[&[u8]]) {
+        let mut request = Vec::new();
+        write_command(&mut request, words);
+        self.effects.insert(self.begin, Effect { db, request });
+    }
+
+    /// The next command of the same EXEC names its own.
+    pub fn begin_next(&mut self) {
+        self.is_named = false;
+        self.begin = self.effects.len();
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.effects.is_empty()
+    }
+}
+
+/// Effects of a turn, as RESP.
+#[derive(Debug, Default)]
+pub struct Effects {
+    bytes: Vec<u8>,
+    selected: Option<usize>,
+}
+
+impl Effects {
+    /// The next effect has a SELECT before it whatever its database is.
+    pub fn forget_selected(&mut self) {
+        self.selected = None;
+    }
+
+    /// The database that is selected behind the last effect.
+    pub fn selected(&self) -> Option<usize> {
+        self.selected
+    }
+
+    /// Says which database is selected: after the log was replayed.
+    pub fn set_selected(&mut self, selected: Option<usize>) {
+        self.selected = selected;
+    }
+
+    /// Adds a unit, whole.
+    pub fn push(&mut self, unit: Unit) {
+        let is_several = unit.effects.len() > 1;
+        for (number, effect) in unit.effects.iter().enumerate() {
+            if self.selected != Some(effect.db) {
+                self.selected = Some(effect.db);
+                let db = effect.db.to_string();
+                write_command(&mut self.bytes, &[b"SELECT", db.as_bytes()]);
+            }
+            if is_several && number == 0 {
+                write_command(&mut self.bytes, &[b"MULTI"]);
+            }
+            self.bytes.extend_from_slice(&effect.request);
+        }
+        if is_several {
+            write_command(&mut self.bytes, &[b"EXEC"]);
+        }
+    }
+
+    /// Adds what belongs to no database.
+    pub fn push_plain(&mut self, words: &[&[u8]]) {
+        write_command(&mut self.bytes, words);
+    }
+
+    /// The turn's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The turn is over.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(effects: &Effects) -> String {
+        let text = String::from_utf8_lossy(effects.bytes()).into_owned();
+        let words = text
+            .split("\r\n")
+            .filter(|line| !line.starts_with(['*', '$']));
+        words.collect::<Vec<_>>().join(" ").trim().to_owned()
+    }
+
+    #[test]
+    fn units_are_whole_and_databases_are_selected_once() {
+        let mut effects = Effects::default();
+        let mut one = Unit::default();
+        one.add(0, &[b"SET", b"a", b"1"]);
+        effects.push(one);
+        let mut several = Unit::default();
+        several.name(0, &[b"SREM", b"s", b"m"]);
+        several.put_first(0, &[b"DEL", b"k"]);
+        effects.push(several);
+        let mut elsewhere = Unit::default();
+        elsewhere.add(3, &[b"INCR", b"n"]);
+        effects.push(elsewhere);
+        effects.push(Unit::default());
+        assert_eq!(
+            text(&effects),
+            "SELECT 0 SET a 1 MULTI DEL k SREM s m EXEC SELECT 3 INCR n"
+        );
+    }
+}

@@ -1,0 +1,448 @@
+//! Databases of objects over rows: lookup, expiry, counters, object ids.
+//!
+//! ```text
+//! commands --> Keyspace --> object cache (decoded) --> Rows (overlay, engine)
+//!                 |- put / remove    meta row, ttl row, counters, what is to be swept
+//!                 |- changed         keys that somebody watches or waits for
+//!                 '- ended           keys that expired while they were looked at
+//! ```
+//! Invariants
+//! - The meta row, its ttl row and the counters change in the same generation.
+//! - An object id and a namespace are given out once, also over restarts: what they name
+//!   is dropped by burying them, never by walking rows.
+//! - The clock is what the executor set; nothing here reads one.
+
+mod counted;
+mod objects;
+mod scan;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+
+use super::engine::DeadId;
+use super::format::object::{Object, Value};
+use super::format::row::{self, Namespace, ObjectId};
+use super::rows::{Rows, SnapshotTicket, StoreError};
+
+use counted::Counted;
+pub use counted::DATABASES;
+use objects::Objects;
+
+/// What becomes of an object whose time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It is removed when it is looked at: masters.
+    Remove,
+    /// It is not seen, and stays until the master says so: replicas, for their clients.
+    Hide,
+    /// It is there: what a master or the log says is applied as it was meant.
+    Ignore,
+}
+
+/// A key that expired while it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its database.
+    pub db: usize,
+    /// The key.
+    pub key: Bytes,
+}
+
+/// All databases of a shard. Owned by the executor.
+#[derive(Debug)]
+pub struct Keyspace {
+    rows: Rows,
+    objects: Objects,
+    counted: Counted,
+    expiry: Expiry,
+    now_ms: u64,
+    /// No key expires before.
+    soonest_ms: u64,
+    /// Grows with each change.
+    changes: u64,
+    ended: Vec<Ended>,
+    /// How many watch or wait for a key.
+    interest: HashMap<(usize, Box<[u8]>), u32, RandomState>,
+    changed: Vec<(usize, Box<[u8]>)>,
+    /// Counters for INFO.
+    pub hits: u64,
+    /// Lookups that found nothing.
+    pub misses: u64,
+    /// Keys that expired.
+    pub expired: u64,
+}
+
+impl Keyspace {
+    /// Over rows as they were opened; `cache_bytes` bounds what is kept decoded.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the shard's own rows cannot be read.
+    pub fn open(mut rows: Rows, cache_bytes: usize) -> Result<Self, StoreError> {
+        let counted = Counted::read(&mut rows)?;
+        Ok(Self {
+            rows,
+            objects: Objects::new(cache_bytes),
+            counted,
+            expiry: Expiry::Remove,
+            now_ms: 0,
+            soonest_ms: 0,
+            changes: 0,
+            ended: Vec::new(),
+            interest: HashMap::default(),
+            changed: Vec::new(),
+            hits: 0,
+            misses: 0,
+            expired: 0,
+        })
+    }
+
+    /// What time it is, Unix ms.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Sets the clock.
+    pub fn set_now_ms(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Says what becomes of objects whose time is over.
+    pub fn set_expiry(&mut self, expiry: Expiry) {
+        self.expiry = expiry;
+    }
+
+    /// What becomes of objects whose time is over.
+    pub fn expiry(&self) -> Expiry {
+        self.expiry
+    }
+
+    /// Grows with each change of any key.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The rows below, for the parts of large objects. Who changes some without putting
+    /// the object anew says so by [`Keyspace::touch`].
+    pub fn rows(&mut self) -> &mut Rows {
+        &mut self.rows
+    }
+
+    /// The rows below, to be read.
+    pub fn rows_read(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// A name for the rows of a new large object.
+    pub fn new_object_id(&mut self) -> ObjectId {
+        self.counted.new_object_id()
+    }
+
+    /// Keys in a database, those that expired and were not looked at among them.
+    pub fn key_count(&self, db: usize) -> u64 {
+        self.counted.of(db).keys
+    }
+
+    /// Those of them that expire.
+    pub fn expiring_count(&self, db: usize) -> u64 {
+        self.counted.of(db).expiring
+    }
+
+    /// The object of a key; nothing if its time is over.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine.
+    pub fn lookup(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
+        let ns = self.counted.of(db).ns;
+        let Some(object) = self.objects.read(&mut self.rows, ns, key)? else {
+            return Ok(None);
+        };
+        let is_over = object.expires_at_ms.is_some_and(|at| at < self.now_ms);
+        if !is_over || self.expiry == Expiry::Ignore {
+            return Ok(Some(object));
+        }
+        if self.expiry == Expiry::Remove {
+            self.end(db, key)?;
+        }
+        Ok(None)
+    }
+
+    /// As [`Keyspace::lookup`], and counts a hit or a miss.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine.
+    pub fn read(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
+        let found = self.lookup(db, key)?;
+        match found {
+            Some(_) => self.hits += 1,
+            None => self.misses += 1,
+        }
+        Ok(found)
+    }
+
+    /// Removes a key whose time is over.
+    fn end(&mut self, db: usize, key: &[u8]) -> Result<(), StoreError> {
+        let changes = self.changes;
+        if self.remove(db, key)? {
+            self.changes = changes; // told by an effect of its own
+            self.expired += 1;
+            self.ended.push(Ended {
+                db,
+                key: Bytes::copy_from_slice(key),
+            });
+        }
+        Ok(())
+    }
+
+    /// Keys that expired since they were last taken.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Whether [`Keyspace::take_ended`] has something.
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// Gives a key an object, whatever it had before.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn put(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
+        let ns = self.counted.of(db).ns;
+        let old = self.objects.read(&mut self.rows, ns, key)?;
+        let counts = self.counted.of_mut(db);
+        if old.is_none() {
+            counts.keys += 1;
+        }
+        let (was, is) = (
+            old.as_ref().and_then(|old| old.expires_at_ms),
+            object.expires_at_ms,
+        );
+        if was != is {
+            counts.expiring += u64::from(is.is_some());
+            counts.expiring -= u64::from(was.is_some());
+            if let Some(at) = was {
+                self.rows.delete(&row::ttl(at, ns, key));
+            }
+            if let Some(at) = is {
+                self.rows.put(&row::ttl(at, ns, key), Bytes::new());
+                self.soonest_ms = self.soonest_ms.min(at);
+            }
+        }
+        if let Some(id) = old.and_then(|old| old.value.id())
+            && object.value.id() != Some(id)
+        {
+            self.rows.bury(DeadId::Object(id.0));
+        }
+        self.rows.put(&row::meta(ns, key), object.encode());
+        self.objects.put(ns, key, Some(object));
+        self.touch(db, key);
+        Ok(())
+    }
+
+    /// Removes a key, in a time that does not depend on its size.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn remove(&mut self, db: usize, key: &[u8]) -> Result<bool, StoreError> {
+        let Some(old) = self.take(db, key)? else {
+            return Ok(false);
+        };
+        if let Some(id) = old.value.id() {
+            self.rows.bury(DeadId::Object(id.0));
+        }
+        Ok(true)
+    }
+
+    /// Removes a key and gives its object, whose rows stay: it is put elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn take(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
+        let ns = self.counted.of(db).ns;
+        let Some(old) = self.objects.read(&mut self.rows, ns, key)? else {
+            return Ok(None);
+        };
+        let counts = self.counted.of_mut(db);
+        counts.keys -= 1;
+        if let Some(at) = old.expires_at_ms {
+            counts.expiring -= 1;
+            self.rows.delete(&row::ttl(at, ns, key));
+        }
+        self.rows.delete(&row::meta(ns, key));
+        self.objects.put(ns, key, None);
+        self.touch(db, key);
+        Ok(Some(old))
+    }
+
+    /// Says that a key changed whose meta row did not.
+    pub fn touch(&mut self, db: usize, key: &[u8]) {
+        self.changes += 1;
+        if !self.interest.is_empty() {
+            let at = (db, Box::from(key));
+            if self.interest.contains_key(&at) {
+                self.changed.push(at);
+            }
+        }
+    }
+
+    /// Somebody watches or waits for a key: its changes are told.
+    pub fn add_interest(&mut self, db: usize, key: &[u8]) {
+        *self.interest.entry((db, Box::from(key))).or_default() += 1;
+    }
+
+    /// The opposite of [`Keyspace::add_interest`].
+    pub fn drop_interest(&mut self, db: usize, key: &[u8]) {
+        let at = (db, Box::from(key));
+        if let Some(count) = self.interest.get_mut(&at) {
+            *count -= 1;
+            if *count == 0 {
+                self.interest.remove(&at);
+            }
+        }
+    }
+
+    /// Keys of interest that changed since they were last taken, in order, some twice.
+    pub fn take_changed(&mut self) -> Vec<(usize, Box<[u8]>)> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Removes up to `max` keys whose time is over; true if there are more.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine, or of a row that is none.
+    pub fn end_due(&mut self, max: usize) -> Result<bool, StoreError> {
+        if self.now_ms <= self.soonest_ms || self.expiry != Expiry::Remove {
+            return Ok(false);
+        }
+        let mut due = Vec::new();
+        let mut soonest_ms = u64::MAX;
+        let mut range = self
+            .rows
+            .range(&row::ttl_from(0), &row::ttl_from(u64::MAX))?;
+        while let Some(next) = range.next() {
+            let (key, _) = next?;
+            let (at, ns, user_key) = row::split_ttl(&key).ok_or_else(|| bad_row(&key))?;
+            if at >= self.now_ms || due.len() == max {
+                soonest_ms = at;
+                break;
+            }
+            due.push((ns, key.slice_ref(user_key), key.clone()));
+        }
+        drop(range);
+        let has_more = due.len() == max && soonest_ms < self.now_ms;
+        self.soonest_ms = soonest_ms;
+        for (ns, key, ttl_row) in due {
+            match self.counted.database_of(ns) {
+                Some(db) => self.end(db, &key)?,
+                // Of a database that was emptied.
+                None => self.rows.delete(&ttl_row),
+            }
+        }
+        Ok(has_more)
+    }
+
+    /// Empties a database, in a time that does not depend on its size. How many keys it had.
+    pub fn flush(&mut self, db: usize) -> u64 {
+        let (dead, keys) = self.counted.renew(db);
+        if keys > 0 {
+            self.rows.bury(DeadId::Namespace(dead.0));
+            self.objects.clear();
+        }
+        self.changes += 1;
+        let keys_of_interest = self.interest.keys().filter(|(of, _)| *of == db).cloned();
+        self.changed.extend(keys_of_interest);
+        keys
+    }
+
+    /// Lets two databases change places.
+    pub fn swap(&mut self, one: usize, other: usize) {
+        self.counted.swap(one, other);
+        self.changes += 1;
+        let is_one = |of: usize| of == one || of == other;
+        let keys_of_interest = self.interest.keys().filter(|(of, _)| is_one(*of)).cloned();
+        self.changed.extend(keys_of_interest);
+    }
+
+    /// At the end of a turn whose effects are in the log: what changed goes on its way into
+    /// the engine, if it is time.
+    pub fn freeze_if_due(&mut self, log_end: u64) {
+        if self.rows.is_freeze_due(log_end) {
+            self.counted.write(&mut self.rows);
+            self.rows.freeze_now(log_end);
+        }
+    }
+
+    /// Asks for a snapshot of all there is, at the end of a turn.
+    pub fn snapshot_at(&mut self, log_end: u64) -> SnapshotTicket {
+        self.counted.write(&mut self.rows);
+        self.rows.snapshot_at(log_end)
+    }
+
+    /// Ends the keyspace: everything is in the engine then, up to the end of the log.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the log has what the engine does not.
+    pub fn close(mut self, log_end: u64) -> Result<(), StoreError> {
+        self.counted.write(&mut self.rows);
+        self.rows.close(log_end)
+    }
+
+    /// Bytes that decoded objects take.
+    pub fn cached_bytes(&self) -> u64 {
+        self.objects.bytes()
+    }
+
+    /// The namespace of a database's keys.
+    pub fn namespace(&self, db: usize) -> Namespace {
+        self.counted.of(db).ns
+    }
+
+    /// Sets or takes away when a key ends. False if there is no such key.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine.
+    pub fn set_expiry_of(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        expires_at_ms: Option<u64>,
+    ) -> Result<bool, StoreError> {
+        let Some(mut object) = self.lookup(db, key)? else {
+            return Ok(false);
+        };
+        object.expires_at_ms = expires_at_ms;
+        self.put(db, key, object)?;
+        Ok(true)
+    }
+
+    /// Puts a new value, and keeps when the key ends.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine.
+    pub fn put_value(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        expires_at_ms: Option<u64>,
+        value: Value,
+    ) -> Result<(), StoreError> {
+        self.put(
+            db,
+            key,
+            Object {
+                expires_at_ms,
+                value,
+            },
+        )
+    }
+}
+
+/// A row that cannot be read.
+fn bad_row(key: &[u8]) -> StoreError {
+    StoreError::BadRow {
+        row: key.escape_ascii().to_string(),
+    }
+}

@@ -1,0 +1,18 @@
+//! A shard that runs: one thread that serves clients, and what it stands on.
+//!
+//! ```text
+//! turn:  wait for events -> read ready clients, run their requests -> effects to the log
+//!        -> (always: fdatasync) -> write to clients that are owed something
+//! ```
+//! Invariant: no reply goes out before the effects of its turn are in the log.
+
+mod keeping;
+mod knowing;
+mod opening;
+mod sockets;
+mod turns;
+
+pub use keeping::Durability;
+pub use opening::{MEMORY_BYTES_MIN, Memory};
+pub use sockets::ListenAt;
+pub use turns::{Running, StartError, StoreOptions, start};

@@ -1,0 +1,116 @@
+//! One client: what it sent, what it is owed, and what it is in the middle of.
+
+use std::collections::BTreeSet;
+
+use crate::resp::{RequestLimits, RequestScanner};
+use crate::store::commands::Reply;
+
+use super::transactions::Transaction;
+use super::waiting::Waiting;
+
+/// Number of a client, never given twice: what CLIENT ID tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+/// Which replies a client wants: CLIENT REPLY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    All,
+    /// All but that of the next request.
+    SkipNext,
+    /// None to this one.
+    Skip,
+    None,
+}
+
+/// Why a connection ends once what it is owed was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// QUIT.
+    Quit,
+    /// What it sent is no request.
+    Protocol,
+    /// CLIENT KILL, or it must not go on.
+    Killed,
+    /// What it was told of the last turn does not hold.
+    Revoked,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Client {
+    pub(super) id: ClientId,
+    pub(super) reply: Reply,
+    pub(super) input: Vec<u8>,
+    pub(super) scanner: RequestScanner,
+    pub(super) db: usize,
+    pub(super) name: Box<[u8]>,
+    /// Where it connected from.
+    pub(super) address: String,
+    /// Where it connected to.
+    pub(super) local_address: String,
+    pub(super) is_authenticated: bool,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) watched: Vec<(usize, Box<[u8]>)>,
+    /// A key that it watches changed.
+    pub(super) is_watch_lost: bool,
+    pub(super) channels: BTreeSet<Box<[u8]>>,
+    pub(super) patterns: BTreeSet<Box<[u8]>>,
+    pub(super) shard_channels: BTreeSet<Box<[u8]>>,
+    pub(super) waiting: Option<Waiting>,
+    pub(super) wanted: Wanted,
+    pub(super) closing: Option<CloseReason>,
+    /// Length of its replies before the first one of this turn.
+    pub(super) turn_from: Option<usize>,
+    /// It is among those whose replies are to be sent.
+    pub(super) is_marked: bool,
+    pub(super) connected_at_ms: u64,
+    pub(super) active_at_ms: u64,
+    pub(super) last_command: &'static str,
+}
+
+impl Client {
+    pub(super) fn new(
+        id: ClientId,
+        address: String,
+        local_address: String,
+        now_ms: u64,
+        limits: RequestLimits,
+    ) -> Self {
+        Self {
+            id,
+            reply: Reply::new(false),
+            input: Vec::new(),
+            scanner: RequestScanner::new(limits),
+            db: 0,
+            name: Box::default(),
+            address,
+            local_address,
+            is_authenticated: false,
+            transaction: None,
+            watched: Vec::new(),
+            is_watch_lost: false,
+            channels: BTreeSet::new(),
+            patterns: BTreeSet::new(),
+            shard_channels: BTreeSet::new(),
+            waiting: None,
+            wanted: Wanted::All,
+            closing: None,
+            turn_from: None,
+            is_marked: false,
+            connected_at_ms: now_ms,
+            active_at_ms: now_ms,
+            last_command: "NULL",
+        }
+    }
+
+    /// Channels and patterns it listens to, as SUBSCRIBE counts them.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.channels.len() + self.patterns.len()
+    }
+
+    /// In RESP2 it may do little else then.
+    pub(super) fn is_subscriber(&self) -> bool {
+        self.subscriptions() + self.shard_channels.len() > 0
+    }
+}

@@ -1,0 +1,337 @@
+//! Commands about the connection itself, and who runs which verb.
+
+use crate::store::commands::table::{Command, Keys, Run, Verb};
+use crate::store::commands::{Args, Failure, Unit};
+use crate::store::keyspace::DATABASES;
+
+use super::channels::Kind;
+use super::client::CloseReason;
+use super::shard::{Order, Shard};
+
+const fn verb(name: &'static str, arity: i8, flags: &'static str, verb: Verb) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        keys: Keys::None,
+        categories: "connection",
+        run: Run::Session(verb),
+    }
+}
+
+/// The family.
+pub const COMMANDS: &[Command] = &[
+    verb(
+        "auth",
+        -2,
+        "noscript loading stale fast no-auth",
+        Verb::Auth,
+    ),
+    verb("config", -2, "admin noscript loading stale", Verb::Config),
+    verb("discard", 1, "noscript loading stale fast", Verb::Discard),
+    verb("echo", 2, "loading stale fast", Verb::Echo),
+    verb("exec", 1, "noscript loading stale", Verb::Exec),
+    verb(
+        "hello",
+        -1,
+        "noscript loading stale fast no-auth",
+        Verb::Hello,
+    ),
+    verb("info", -1, "loading stale", Verb::Info),
+    verb("multi", 1, "noscript loading stale fast", Verb::Multi),
+    verb("ping", -1, "fast pubsub-mode", Verb::Ping),
+    verb(
+        "psubscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Psubscribe,
+    ),
+    verb("publish", 3, "pubsub loading stale fast", Verb::Publish),
+    verb("pubsub", -2, "pubsub loading stale", Verb::Pubsub),
+    verb(
+        "punsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Punsubscribe,
+    ),
+    verb(
+        "quit",
+        -1,
+        "noscript loading stale fast no-auth pubsub-mode",
+        Verb::Quit,
+    ),
+    verb(
+        "reset",
+        1,
+        "noscript loading stale fast no-auth pubsub-mode",
+        Verb::Reset,
+    ),
+    verb("select", 2, "loading stale fast", Verb::Select),
+    verb(
+        "shutdown",
+        -1,
+        "admin noscript loading stale no-multi",
+        Verb::Shutdown,
+    ),
+    verb("spublish", 3, "pubsub loading stale fast", Verb::Spublish),
+    verb(
+        "ssubscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Ssubscribe,
+    ),
+    verb(
+        "subscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Subscribe,
+    ),
+    verb(
+        "sunsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Sunsubscribe,
+    ),
+    verb(
+        "unsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Unsubscribe,
+    ),
+    verb("unwatch", 1, "noscript loading stale fast", Verb::Unwatch),
+    Command {
+        name: "watch",
+        arity: -2,
+        flags: "noscript loading stale fast",
+        keys: Keys::ALL,
+        categories: "transaction",
+        run: Run::Session(Verb::Watch),
+    },
+];
+
+impl Shard {
+    pub(super) fn run_verb(
+        &mut self,
+        key: usize,
+        verb: Verb,
+        args: Args<'_>,
+        unit: &mut Unit,
+    ) -> Result<(), Failure> {
+        match verb {
+            Verb::Auth => self.auth(key, args)?,
+            Verb::Config => self.config(key, args)?,
+            Verb::Discard => self.discard(key)?,
+            Verb::Echo => self.clients[key].reply.bulk(args.at(1)),
+            Verb::Exec => self.exec(key, unit)?,
+            Verb::Hello => self.hello(key, args)?,
+            Verb::Info => self.info(key, args)?,
+            Verb::Multi => self.multi(key)?,
+            Verb::Ping => self.ping(key, args)?,
+            Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),
+            Verb::Publish => self.publish_command(key, args, false, unit),
+            Verb::Pubsub => self.pubsub(key, args)?,
+            Verb::Punsubscribe => self.unsubscribe(key, Kind::Pattern, args),
+            Verb::Quit => {
+                self.clients[key].reply.ok();
+                self.clients[key].closing = Some(CloseReason::Quit);
+            }
+            Verb::Reset => self.reset(key),
+            Verb::Select => {
+                let db = self.database(args, 1)?;
+                self.clients[key].db = db;
+                self.clients[key].reply.ok();
+            }
+            Verb::Shutdown => self.shutdown(args)?,
+            Verb::Spublish => self.publish_command(key, args, true, unit),
+            Verb::Ssubscribe => self.subscribe(key, Kind::ShardChannel, args),
+            Verb::Subscribe => self.subscribe(key, Kind::Channel, args),
+            Verb::Sunsubscribe => self.unsubscribe(key, Kind::ShardChannel, args),
+            Verb::Unsubscribe => self.unsubscribe(key, Kind::Channel, args),
+            Verb::Unwatch => {
+                self.unwatch(key);
+                self.clients[key].reply.ok();
+            }
+            Verb::Watch => self.watch(key, args)?,
+        }
+        Ok(())
+    }
+
+    /// A database's number.
+    pub(super) fn database(&self, args: Args<'_>, number: usize) -> Result<usize, Failure> {
+        let db = args.integer(number)?;
+        let db = usize::try_from(db).map_err(|_| Failure::DATABASE)?;
+        if db >= DATABASES {
+            return Err(Failure::DATABASE);
+        }
+        Ok(db)
+    }
+
+    fn ping(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
+        if args.len() > 2 {
+            return Err(Failure::arity("ping"));
+        }
+        let client = &mut self.clients[key];
+        let reply_as_message = client.is_subscriber() && !client.reply.is_resp3();
+        match (reply_as_message, args.get(1)) {
+            (true, text) => {
+                client.reply.array(2);
+                client.reply.bulk(b"pong");
+                client.reply.bulk(text.unwrap_or(b""));
+            }
+            (false, Some(text)) => client.reply.bulk(text),
+            (false, None) => client.reply.status("PONG"),
+        }
+        Ok(())
+    }
+
+    fn auth(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
+        let (user, password): (&[u8], _) = match args.len() {
+            2 => (b"default", args.at(1)),
+            3 => (args.at(1), args.at(2)),
+            _ => return Err(Failure::SYNTAX),
+        };
+        if args.len() == 2 && self.password.is_none() {
+            return Err(Failure::words(
+                "ERR AUTH <password> called without any password configured for the default \
+                 user. Are you sure your configuration is correct?",
+            ));
+        }
+        self.log_in(key, user, password)?;
+        self.clients[key].reply.ok();
+        Ok(())
+    }
+
+    fn log_in(&mut self, key: usize, user: &[u8], password: &[u8]) -> Result<(), Failure> {
+        use subtle::ConstantTimeEq;
+        let is_right = match &self.password {
+            Some(wanted) => bool::from(wanted.ct_eq(password)),
+            None => true,
+        };
+        if user != b"default" || !is_right {
+            return Err(Failure::words(
+                "WRONGPASS invalid username-password pair or user is disabled.",
+            ));
+        }
+        self.clients[key].is_authenticated = true;
+        Ok(())
+    }
+
+    fn hello(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
+        let version = match args.get(1) {
+            None => None,
+            Some(_) => {
+                let version = args.integer(1).map_err(|_| {
+                    Failure::words("ERR Protocol version is not an integer or out of range")
+                })?;
+                if !(2..=3).contains(&version) {
+                    return Err(Failure::words("NOPROTO unsupported protocol version"));
+                }
+                Some(version)
+            }
+        };
+        let mut name = None;
+        let mut at = 2;
+        while at < args.len() {
+            if args.is(at, "AUTH") && at + 2 < args.len() {
+                self.log_in(key, args.at(at + 1), args.at(at + 2))?;
+                at += 3;
+            } else if args.is(at, "SETNAME") && at + 1 < args.len() {
+                name = Some(args.at(at + 1));
+                at += 2;
+            } else {
+                let option = String::from_utf8_lossy(args.at(at)).into_owned();
+                return Err(Failure::text(format!(
+                    "ERR Syntax error in HELLO option '{option}'"
+                )));
+            }
+        }
+        if !self.clients[key].is_authenticated {
+            return Err(Failure::words(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise \
+                 the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the \
+                 client and select the RESP protocol version at the same time",
+            ));
+        }
+        if let Some(name) = name {
+            self.clients[key].name = client_name(name)?;
+        }
+        let role = match self.role {
+            super::Role::Master => "master",
+            super::Role::Replica { .. } => "replica",
+        };
+        let client = &mut self.clients[key];
+        if let Some(version) = version {
+            client.reply.set_resp3(version == 3);
+        }
+        let is_resp3 = client.reply.is_resp3();
+        let id = i64::try_from(client.id.0).unwrap_or(i64::MAX);
+        let reply = &mut client.reply;
+        reply.map(7);
+        for (field, text) in [("server", "redis"), ("version", REDIS_VERSION)] {
+            reply.bulk(field.as_bytes());
+            reply.bulk(text.as_bytes());
+        }
+        reply.bulk(b"proto");
+        reply.integer(if is_resp3 { 3 } else { 2 });
+        reply.bulk(b"id");
+        reply.integer(id);
+        for (field, text) in [("mode", "standalone"), ("role", role)] {
+            reply.bulk(field.as_bytes());
+            reply.bulk(text.as_bytes());
+        }
+        reply.bulk(b"modules");
+        reply.array(0);
+        Ok(())
+    }
+
+    fn reset(&mut self, key: usize) {
+        self.clients[key].transaction = None;
+        self.unwatch(key);
+        self.leave_channels(key);
+        let is_open = self.password.is_none();
+        let client = &mut self.clients[key];
+        client.db = 0;
+        client.name = Box::default();
+        client.is_authenticated = is_open;
+        client.wanted = super::client::Wanted::All;
+        client.reply.set_resp3(false);
+        client.reply.status("RESET");
+    }
+
+    fn shutdown(&mut self, args: Args<'_>) -> Result<(), Failure> {
+        let mut without_saving = false;
+        for number in 1..args.len() {
+            if args.is(number, "NOSAVE") {
+                without_saving = true;
+            } else if !["SAVE", "NOW", "FORCE"]
+                .iter()
+                .any(|word| args.is(number, word))
+            {
+                return Err(Failure::SYNTAX);
+            }
+        }
+        self.orders.push(Order::Shutdown { without_saving });
+        Ok(())
+    }
+}
+
+/// What we say we are: clients choose by it what they send.
+pub const REDIS_VERSION: &str = "7.0.15";
+
+/// A name as CLIENT SETNAME takes one.
+pub(super) fn client_name(name: &[u8]) -> Result<Box<[u8]>, Failure> {
+    match name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        true => Ok(Box::from(name)),
+        false => Err(Failure::words(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        )),
+    }
+}
+
+/// A subcommand that there is not, or that takes another number of arguments.
+pub(super) fn unknown_subcommand(command: &str, args: Args<'_>) -> Failure {
+    let name = String::from_utf8_lossy(args.at(1)).into_owned();
+    Failure::text(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP."
+    ))
+}

@@ -1,0 +1,354 @@
+//! From a client's bytes to commands that are run.
+
+use std::time::Instant;
+
+use crate::resp::RequestScanner;
+use crate::store::commands::{
+    Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
+};
+use crate::store::keyspace::Ended;
+use crate::store::rows::StoreError;
+
+use super::client::{CloseReason, Wanted};
+use super::shard::{Health, Role, Shard};
+
+/// Of the arguments of an unknown command, this much is told.
+const TOLD_BYTES_MAX: usize = 128;
+
+impl Shard {
+    /// Runs what a client's input has in whole requests.
+    pub fn run_requests(&mut self, key: usize) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if client.waiting.is_some() || client.closing.is_some() {
+            return;
+        }
+        client.active_at_ms = self.keyspace.now_ms();
+        let mut input = std::mem::take(&mut client.input);
+        let fresh = RequestScanner::new(self.limits.request);
+        let mut scanner = std::mem::replace(&mut client.scanner, fresh);
+        let mut taken = 0;
+        let refused = loop {
+            match scanner.scan(input.get(taken..).unwrap_or(&[])) {
+                Ok(Some(request)) => {
+                    taken += request.consumed;
+                    if !request.is_empty() {
+                        self.request(key, Args::new(request.bytes, request.args));
+                    }
+                }
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+            let is_stopped =
+                |client: &super::Client| client.waiting.is_some() || client.closing.is_some();
+            if self.clients.get(key).is_none_or(is_stopped) || !self.may_read(key) {
+                break None;
+            }
+        };
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        input.drain(..taken);
+        if input.is_empty() && input.capacity() > KEPT_INPUT_BYTES_MAX {
+            input = Vec::new();
+        }
+        (client.input, client.scanner) = (input, scanner);
+        if let Some(error) = refused {
+            let words = [b"ERR Protocol error: ".as_slice(), &error.words()].concat();
+            let reply = client.reply.raw();
+            reply.push(b'-');
+            reply.extend_from_slice(&words);
+            reply.extend_from_slice(b"\r\n");
+            client.closing = Some(CloseReason::Protocol);
+            self.mark(key);
+        }
+    }
+
+    fn request(&mut self, key: usize, args: Args<'_>) {
+        self.mark(key);
+        let client = &mut self.clients[key];
+        let before = client.reply.len();
+        client.turn_from.get_or_insert(before);
+        self.call(key, args);
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        match client.wanted {
+            Wanted::All => {}
+            Wanted::SkipNext => client.wanted = Wanted::Skip,
+            Wanted::Skip => {
+                client.reply.truncate(before);
+                client.wanted = Wanted::All;
+            }
+            Wanted::None => client.reply.truncate(before),
+        }
+    }
+
+    fn call(&mut self, key: usize, args: Args<'_>) {
+        match self.admit(key, args) {
+            Ok(command) => {
+                self.run(key, command, args);
+                self.after_commands();
+            }
+            Err(failure) => {
+                if let Some(transaction) = &mut self.clients[key].transaction {
+                    transaction.is_broken = true;
+                }
+                if let Some(command) = self.table.find(args.at(0)) {
+                    self.stats
+                        .by_command
+                        .entry(command.name)
+                        .or_default()
+                        .rejected += 1;
+                }
+                if let Failure::Reply(words) = &failure {
+                    self.stats.note_error(words.as_bytes());
+                }
+                self.refuse(key, &failure);
+            }
+        }
+    }
+
+    /// What must be right about a request before it is run or queued.
+    fn admit(&mut self, key: usize, args: Args<'_>) -> Result<&'static Command, Failure> {
+        let Some(command) = self.table.find(args.at(0)) else {
+            return Err(unknown_command(args));
+        };
+        if !command.takes(args.len()) {
+            return Err(Failure::arity(command.name));
+        }
+        let client = &mut self.clients[key];
+        client.last_command = command.name;
+        if !client.is_authenticated && !command.has_flag("no-auth") {
+            return Err(Failure::words("NOAUTH Authentication required."));
+        }
+        if client.is_subscriber() && !client.reply.is_resp3() && !command.has_flag("pubsub-mode") {
+            return Err(Failure::text(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
+                 RESET are allowed in this context",
+                command.name
+            )));
+        }
+        if command.has_flag("write") {
+            self.admit_write()?;
+        }
+        Ok(command)
+    }
+
+    fn admit_write(&self) -> Result<(), Failure> {
+        if let Health::NoWrites(reason) = &self.health {
+            return Err(Failure::text(format!("MISCONF {reason}")));
+        }
+        match self.role {
+            Role::Replica { is_writable: false } => Err(Failure::words(
+                "READONLY You can't write against a read only replica.",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn run(&mut self, key: usize, command: &'static Command, args: Args<'_>) {
+        if self.is_queued(key, command) {
+            return self.queue(key, command, args);
+        }
+        let mut unit = Unit::default();
+        let may_wait = true;
+        self.run_in(key, command, args, &mut unit, may_wait);
+        self.effects.push(unit);
+    }
+
+    /// Runs a command whose effects go into a unit.
+    pub(super) fn run_in(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        args: Args<'_>,
+        unit: &mut Unit,
+        may_wait: bool,
+    ) {
+        let begun = Instant::now();
+        let before = self.clients[key].reply.len();
+        self.dispatch(key, command, args, unit, may_wait);
+        self.stats.commands += 1;
+        let of = self.stats.by_command.entry(command.name).or_default();
+        of.calls += 1;
+        of.us += u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
+            of.failed += 1;
+            self.stats.note_error(error);
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        args: Args<'_>,
+        unit: &mut Unit,
+        may_wait: bool,
+    ) {
+        match command.run {
+            Run::Session(verb) => {
+                if let Err(failure) = self.run_verb(key, verb, args, unit) {
+                    self.refuse(key, &failure);
+                }
+            }
+            Run::Data(handler) => {
+                let db = self.clients[key].db;
+                let mut reply = std::mem::take(&mut self.clients[key].reply);
+                let wait = self.run_data(&mut reply, db, handler, args, unit, may_wait);
+                self.clients[key].reply = reply;
+                if let Some(wait) = wait {
+                    self.wait(key, args, wait);
+                }
+            }
+        }
+    }
+
+    pub(super) fn run_data(
+        &mut self,
+        reply: &mut Reply,
+        db: usize,
+        handler: fn(&mut Context<'_>, Args<'_>) -> Outcome,
+        args: Args<'_>,
+        unit: &mut Unit,
+        may_wait: bool,
+    ) -> Option<Wait> {
+        let changes = self.keyspace.changes();
+        let before = reply.len();
+        unit.begin_next();
+        let mut context = Context {
+            keyspace: &mut self.keyspace,
+            reply: &mut *reply,
+            db,
+            settings: &self.settings,
+            unit,
+            events: &mut self.events,
+            may_wait,
+            wait: None,
+        };
+        let outcome = handler(&mut context, args);
+        let wait = context.wait.take();
+        self.tell_ended_in(unit);
+        let has_changed = self.keyspace.changes() != changes;
+        if let Err(failure) = outcome {
+            reply.truncate(before);
+            match failure {
+                Failure::Reply(words) => reply.error(&words),
+                Failure::Store(error) => {
+                    reply.error(&format!("ERR {error}"));
+                    if has_changed {
+                        self.fail(&error);
+                    }
+                }
+            }
+        }
+        if has_changed && !unit.is_named() {
+            unit.add_request(db, args.request().to_vec());
+        }
+        wait
+    }
+
+    /// Tells the log of keys that were found to be over, before what found them.
+    fn tell_ended_in(&mut self, unit: &mut Unit) {
+        if !self.keyspace.has_ended() {
+            return;
+        }
+        for ended in self.keyspace.take_ended().into_iter().rev() {
+            unit.put_first(ended.db, &[self.word_of_end(), &ended.key]);
+            self.note_ended(ended);
+        }
+    }
+
+    /// The same, for keys that nobody looked for.
+    pub(super) fn tell_ended(&mut self) {
+        for ended in self.keyspace.take_ended() {
+            let mut unit = Unit::default();
+            unit.add(ended.db, &[self.word_of_end(), &ended.key]);
+            self.effects.push(unit);
+            self.note_ended(ended);
+        }
+    }
+
+    fn word_of_end(&self) -> &'static [u8] {
+        match self.settings.lazyfree_lazy_expire {
+            true => b"UNLINK",
+            false => b"DEL",
+        }
+    }
+
+    fn note_ended(&mut self, ended: Ended) {
+        if self.settings.notify.wants(EventClass::Expired) {
+            let Ended { db, key } = ended;
+            let name = "expired";
+            self.events
+                .push(crate::store::commands::Event { db, name, key });
+        }
+    }
+
+    /// After each request: events are published, watched keys noted, those who wait served.
+    pub(super) fn after_commands(&mut self) {
+        if !self.events.is_empty() {
+            self.publish_events();
+        }
+        loop {
+            let changed = self.keyspace.take_changed();
+            if changed.is_empty() {
+                return;
+            }
+            for (db, key) in &changed {
+                self.lose_watches(*db, key);
+            }
+            for (db, key) in &changed {
+                self.serve(*db, key);
+            }
+        }
+    }
+
+    /// An error reply.
+    pub(super) fn refuse(&mut self, key: usize, failure: &Failure) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        match failure {
+            Failure::Reply(words) => client.reply.error(words),
+            Failure::Store(error) => client.reply.error(&format!("ERR {error}")),
+        }
+    }
+
+    /// The store failed in the middle of a change: what is in memory and what the log says
+    /// may differ, so nothing more is written.
+    pub(super) fn fail(&mut self, error: &StoreError) {
+        if self.health == Health::Good {
+            tracing::error!(%error, "the store failed inside a change: writes are refused");
+            self.health = Health::NoWrites(format!(
+                "The store failed inside a change, restart it to go on from its log: {error}"
+            ));
+        }
+    }
+}
+
+/// An input buffer larger than this is given back when it is empty.
+const KEPT_INPUT_BYTES_MAX: usize = 64 * 1024;
+
+fn unknown_command(args: Args<'_>) -> Failure {
+    let text = |bytes: &[u8], max: usize| {
+        String::from_utf8_lossy(bytes.get(..max).unwrap_or(bytes)).into_owned()
+    };
+    let mut told = String::new();
+    for argument in args.from(1) {
+        if told.len() >= TOLD_BYTES_MAX {
+            break;
+        }
+        let left = TOLD_BYTES_MAX - told.len();
+        told.push_str(&format!("'{}' ", text(argument, left)));
+    }
+    Failure::text(format!(
+        "ERR unknown command '{}', with args beginning with: {told}",
+        text(args.at(0), TOLD_BYTES_MAX)
+    ))
+}

@@ -1,0 +1,49 @@
+//! What clients see: their requests run one after the other, whoever sent them.
+//!
+//! ```text
+//! driver: bytes in --> Shard::receive --> table --> handler --> replies, effects
+//!                                            |-- queued by MULTI until EXEC
+//!                                            |-- waits for a key (BLPOP): run again later
+//!         Shard::end_turn <-- effects of the turn, for the log; then replies may go out
+//! ```
+//! No sockets, no files, no clock: a driver brings bytes and the time, and takes away
+//! replies, effects and [`Order`]s.
+//!
+//! Invariants
+//! - Replies of a turn are handed out only after its effects were taken.
+//! - What a client waits for is served in the order in which clients began to wait, before
+//!   the next request of anybody is run.
+
+mod applying;
+mod channels;
+mod client;
+mod configuring;
+mod connection;
+mod execute;
+mod info;
+mod parameters;
+mod shard;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod transactions;
+mod waiting;
+#[cfg(test)]
+pub(crate) mod world;
+
+pub use applying::ApplyError;
+pub use client::{Client, ClientId, CloseReason};
+pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use shard::{Health, Order, Role, Shard, ShardLimits};
+
+use crate::store::commands::{Command, generic, hashes, lists, sets, strings};
+
+/// All commands.
+pub const FAMILIES: &[&[Command]] = &[
+    connection::COMMANDS,
+    generic::COMMANDS,
+    hashes::COMMANDS,
+    sets::COMMANDS,
+    strings::COMMANDS,
+    lists::COMMANDS,
+];

@@ -1,0 +1,265 @@
+//! All of a shard but its disk and its sockets.
+
+use slab::Slab;
+
+use crate::resp::RequestLimits;
+use crate::store::commands::{Effects, Event, Settings, Table};
+use crate::store::keyspace::Keyspace;
+
+use super::channels::Channels;
+use super::client::{Client, ClientId, CloseReason};
+use super::info::Facts;
+use super::parameters::Parameters;
+use super::stats::Stats;
+use super::transactions::Watchers;
+use super::waiting::WaitingClients;
+
+/// A client that is owed more than this is not read from until it took some.
+const OWED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bounds on what clients may make a shard hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardLimits {
+    /// What one may send.
+    pub request: RequestLimits,
+}
+
+/// Who decides what is in the keyspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// This shard.
+    Master,
+    /// Its master: clients may only read.
+    Replica {
+        /// Whether clients may write all the same (`replica-read-only no`).
+        is_writable: bool,
+    },
+}
+
+/// Whether writes can be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// They can.
+    Good,
+    /// They are refused, with this reason.
+    NoWrites(String),
+}
+
+/// What a client asked for that the driver must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The process is to end.
+    Shutdown {
+        /// What was written is not kept on purpose.
+        without_saving: bool,
+    },
+    /// A parameter that the driver acts on was set.
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// Checked.
+        value: String,
+    },
+}
+
+/// See the head of this folder.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) keyspace: Keyspace,
+    pub(super) table: Table,
+    pub(super) settings: Settings,
+    pub(super) limits: ShardLimits,
+    pub(super) clients: Slab<Client>,
+    pub(super) next_client: u64,
+    pub(super) channels: Channels,
+    pub(super) waiting: WaitingClients,
+    pub(super) watchers: Watchers,
+    /// Clients whose waits ended.
+    pub(super) resumed: Vec<usize>,
+    pub(super) effects: Effects,
+    pub(super) events: Vec<Event>,
+    pub(super) orders: Vec<Order>,
+    pub(super) marked: Vec<usize>,
+    pub(super) role: Role,
+    pub(super) health: Health,
+    /// What clients must say first.
+    pub(super) password: Option<Box<[u8]>>,
+    pub(super) parameters: Parameters,
+    pub(super) stats: Stats,
+    pub(super) facts: Facts,
+}
+
+impl Shard {
+    /// Over an open keyspace, with the commands given.
+    pub fn new(keyspace: Keyspace, table: Table, settings: Settings, limits: ShardLimits) -> Self {
+        Self {
+            keyspace,
+            table,
+            settings,
+            limits,
+            clients: Slab::new(),
+            next_client: 1,
+            channels: Channels::default(),
+            waiting: WaitingClients::default(),
+            watchers: Watchers::default(),
+            resumed: Vec::new(),
+            effects: Effects::default(),
+            events: Vec::new(),
+            orders: Vec::new(),
+            marked: Vec::new(),
+            role: Role::Master,
+            health: Health::Good,
+            password: None,
+            parameters: Parameters::default(),
+            stats: Stats::default(),
+            facts: Facts::default(),
+        }
+    }
+
+    /// All databases.
+    pub fn keyspace(&mut self) -> &mut Keyspace {
+        &mut self.keyspace
+    }
+
+    /// Sets the clock; what is due at it is done.
+    pub fn set_now_ms(&mut self, now_ms: u64) {
+        self.keyspace.set_now_ms(now_ms);
+        self.end_waits_due();
+    }
+
+    /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.waiting.next_due_ms()
+    }
+
+    /// Whether writes are refused from now on.
+    pub fn set_health(&mut self, health: Health) {
+        self.health = health;
+    }
+
+    /// Whether writes are refused.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Says what clients must say first; nothing lets all in.
+    pub fn set_password(&mut self, password: Option<Box<[u8]>>) {
+        self.password = password;
+    }
+
+    /// A client came.
+    pub fn client_came(&mut self, address: String, local_address: String) -> usize {
+        self.stats.connections += 1;
+        let id = ClientId(self.next_client);
+        self.next_client += 1;
+        let now_ms = self.keyspace.now_ms();
+        let mut client = Client::new(id, address, local_address, now_ms, self.limits.request);
+        client.is_authenticated = self.password.is_none();
+        self.clients.insert(client)
+    }
+
+    /// A client's connection ended.
+    pub fn client_gone(&mut self, key: usize) {
+        self.stop_waiting(key);
+        self.unwatch(key);
+        self.leave_channels(key);
+        if self.clients.contains(key) {
+            self.clients.remove(key);
+        }
+        self.marked.retain(|of| *of != key);
+    }
+
+    /// Where a client's bytes are put before [`Shard::run_requests`].
+    pub fn input_of(&mut self, key: usize) -> Option<&mut Vec<u8>> {
+        self.clients.get_mut(key).map(|client| &mut client.input)
+    }
+
+    /// Whether a client has sent something that was not run.
+    pub fn has_input(&self, key: usize) -> bool {
+        self.clients
+            .get(key)
+            .is_some_and(|client| !client.input.is_empty())
+    }
+
+    /// Whether more may be read from a client: it takes what it is owed, and is not waiting.
+    pub fn may_read(&self, key: usize) -> bool {
+        self.clients
+            .get(key)
+            .is_some_and(|client| client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none())
+    }
+
+    /// Clients that are owed something or are to be closed, each once.
+    pub fn take_marked(&mut self) -> Vec<usize> {
+        let marked = std::mem::take(&mut self.marked);
+        for key in &marked {
+            if let Some(client) = self.clients.get_mut(*key) {
+                client.is_marked = false;
+                client.turn_from = None;
+            }
+        }
+        marked
+    }
+
+    /// The turn's effects could not be kept: who was told something of it is told this
+    /// instead, and its connection ends.
+    pub fn revoke_turn(&mut self, reason: &str) {
+        for key in &self.marked {
+            if let Some(client) = self.clients.get_mut(*key)
+                && let Some(from) = client.turn_from.take()
+            {
+                client.reply.truncate(from);
+                client.reply.error(&format!("MISCONF {reason}"));
+                client.closing = Some(CloseReason::Revoked);
+            }
+        }
+    }
+
+    pub(super) fn mark(&mut self, key: usize) {
+        if let Some(client) = self.clients.get_mut(key)
+            && !client.is_marked
+        {
+            client.is_marked = true;
+            self.marked.push(key);
+        }
+    }
+
+    /// What a client is owed, and whether its connection ends then. What was sent is
+    /// taken off the front by the driver.
+    pub fn output_of(&mut self, key: usize) -> Option<(&mut Vec<u8>, Option<CloseReason>)> {
+        let client = self.clients.get_mut(key)?;
+        Some((client.reply.raw(), client.closing))
+    }
+
+    /// Effects of the turn so far. They must be in the log before a reply goes out.
+    pub fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// What is for the driver to do.
+    pub fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// Removes keys whose time is over, at most `max`; true if there are more.
+    pub fn end_due_keys(&mut self, max: usize) -> bool {
+        if self.role != Role::Master {
+            return false;
+        }
+        match self.keyspace.end_due(max) {
+            Ok(has_more) => {
+                self.tell_ended();
+                self.after_commands();
+                has_more
+            }
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    /// Ends the shard; its keyspace goes on.
+    pub fn into_keyspace(self) -> Keyspace {
+        self.keyspace
+    }
+}
