@@ -16,6 +16,8 @@ mod counted;
 mod objects;
 mod scan;
 
+pub use scan::CURSOR_BITS;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
