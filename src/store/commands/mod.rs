@@ -16,6 +16,7 @@ pub mod effects;
 pub mod failure;
 pub mod generic;
 pub mod hashes;
+pub mod lists;
 pub mod reply;
 pub mod scanning;
 pub mod sets;

@@ -40,7 +40,8 @@ enum Size {
 }
 
 impl LongDouble {
-    const ZERO: LongDouble = LongDouble {
+    /// Nothing.
+    pub const ZERO: LongDouble = LongDouble {
         is_negative: false,
         size: Size::Finite {
             mantissa: 0,

@@ -21,33 +21,90 @@ const fn verb(name: &'static str, arity: i8, flags: &'static str, verb: Verb) ->
 
 /// The family.
 pub const COMMANDS: &[Command] = &[
-    verb("auth", -2, "noscript loading stale fast no-auth", Verb::Auth),
+    verb(
+        "auth",
+        -2,
+        "noscript loading stale fast no-auth",
+        Verb::Auth,
+    ),
     verb("client", -2, "", Verb::Client),
     verb("command", -1, "loading stale", Verb::Command),
+    verb("config", -2, "admin noscript loading stale", Verb::Config),
     verb("discard", 1, "noscript loading stale fast", Verb::Discard),
     verb("echo", 2, "loading stale fast", Verb::Echo),
     verb("exec", 1, "noscript loading stale", Verb::Exec),
-    verb("hello", -1, "noscript loading stale fast no-auth", Verb::Hello),
+    verb(
+        "hello",
+        -1,
+        "noscript loading stale fast no-auth",
+        Verb::Hello,
+    ),
+    verb("info", -1, "loading stale", Verb::Info),
     verb("lastsave", 1, "loading stale fast", Verb::Lastsave),
     verb("latency", -2, "", Verb::Latency),
     verb("memory", -2, "", Verb::Memory),
     verb("multi", 1, "noscript loading stale fast", Verb::Multi),
     verb("ping", -1, "fast pubsub-mode", Verb::Ping),
-    verb("psubscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Psubscribe),
+    verb(
+        "psubscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Psubscribe,
+    ),
     verb("publish", 3, "pubsub loading stale fast", Verb::Publish),
     verb("pubsub", -2, "pubsub loading stale", Verb::Pubsub),
-    verb("punsubscribe", -1, "pubsub noscript loading stale pubsub-mode", Verb::Punsubscribe),
-    verb("quit", -1, "noscript loading stale fast no-auth pubsub-mode", Verb::Quit),
-    verb("reset", 1, "noscript loading stale fast no-auth pubsub-mode", Verb::Reset),
+    verb(
+        "punsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Punsubscribe,
+    ),
+    verb(
+        "quit",
+        -1,
+        "noscript loading stale fast no-auth pubsub-mode",
+        Verb::Quit,
+    ),
+    verb(
+        "reset",
+        1,
+        "noscript loading stale fast no-auth pubsub-mode",
+        Verb::Reset,
+    ),
     verb("select", 2, "loading stale fast", Verb::Select),
-    verb("shutdown", -1, "admin noscript loading stale no-multi", Verb::Shutdown),
+    verb(
+        "shutdown",
+        -1,
+        "admin noscript loading stale no-multi",
+        Verb::Shutdown,
+    ),
     verb("slowlog", -2, "", Verb::Slowlog),
     verb("spublish", 3, "pubsub loading stale fast", Verb::Spublish),
-    verb("ssubscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Ssubscribe),
-    verb("subscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Subscribe),
-    verb("sunsubscribe", -1, "pubsub noscript loading stale pubsub-mode", Verb::Sunsubscribe),
+    verb(
+        "ssubscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Ssubscribe,
+    ),
+    verb(
+        "subscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Subscribe,
+    ),
+    verb(
+        "sunsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Sunsubscribe,
+    ),
     verb("time", 1, "loading stale fast", Verb::Time),
-    verb("unsubscribe", -1, "pubsub noscript loading stale pubsub-mode", Verb::Unsubscribe),
+    verb(
+        "unsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Unsubscribe,
+    ),
     verb("unwatch", 1, "noscript loading stale fast", Verb::Unwatch),
     Command {
         name: "watch",
@@ -71,10 +128,12 @@ impl Shard {
             Verb::Auth => self.auth(key, args)?,
             Verb::Client => self.client_command(key, args)?,
             Verb::Command => self.command_command(key, args)?,
+            Verb::Config => self.config(key, args)?,
             Verb::Discard => self.discard(key)?,
             Verb::Echo => self.clients[key].reply.bulk(args.at(1)),
             Verb::Exec => self.exec(key, unit)?,
             Verb::Hello => self.hello(key, args)?,
+            Verb::Info => self.info(key, args)?,
             Verb::Lastsave => self.last_save(key),
             Verb::Latency => self.latency(key, args)?,
             Verb::Memory => self.memory(key, args)?,
@@ -259,7 +318,10 @@ impl Shard {
         for number in 1..args.len() {
             if args.is(number, "NOSAVE") {
                 without_saving = true;
-            } else if !["SAVE", "NOW", "FORCE"].iter().any(|word| args.is(number, word)) {
+            } else if !["SAVE", "NOW", "FORCE"]
+                .iter()
+                .any(|word| args.is(number, word))
+            {
                 return Err(Failure::SYNTAX);
             }
         }

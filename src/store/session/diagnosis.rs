@@ -13,11 +13,6 @@ use super::shard::Shard;
 const SAMPLES_DEFAULT: usize = 5;
 
 impl Shard {
-    /// Says when the data was last saved as a whole, Unix time in seconds.
-    pub fn set_saved_at(&mut self, seconds: u64) {
-        self.saved_at_s = seconds;
-    }
-
     pub(super) fn time(&mut self, key: usize) {
         let now_ms = self.keyspace.now_ms();
         let reply = &mut self.clients[key].reply;
@@ -26,8 +21,9 @@ impl Shard {
         reply.bulk((now_ms % 1000 * 1000).to_string().as_bytes());
     }
 
+    /// Everything is saved all the time; as INFO, this tells since when.
     pub(super) fn last_save(&mut self, key: usize) {
-        let seconds = i64::try_from(self.saved_at_s).unwrap_or(i64::MAX);
+        let seconds = i64::try_from(self.facts.started_at_ms / 1000).unwrap_or(i64::MAX);
         self.clients[key].reply.integer(seconds);
     }
 

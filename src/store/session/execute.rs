@@ -1,9 +1,11 @@
 //! From a client's bytes to commands that are run.
 
+use std::time::Instant;
+
 use crate::resp::RequestScanner;
 use crate::store::commands::described::{self, Described};
 use crate::store::commands::{
-    Args, Command, Context, Effects, EventClass, Failure, Run, Unit, Wait,
+    Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
 };
 use crate::store::keyspace::Ended;
 use crate::store::rows::StoreError;
@@ -42,9 +44,8 @@ impl Shard {
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
-            let is_stopped = |client: &super::Client| {
-                client.waiting.is_some() || client.closing.is_some()
-            };
+            let is_stopped =
+                |client: &super::Client| client.waiting.is_some() || client.closing.is_some();
             if self.clients.get(key).is_none_or(is_stopped) || !self.may_read(key) {
                 break None;
             }
@@ -70,7 +71,9 @@ impl Shard {
 
     fn request(&mut self, key: usize, args: Args<'_>) -> Flow {
         self.mark(key);
-        let before = self.clients[key].reply.len();
+        let client = &mut self.clients[key];
+        let before = client.reply.len();
+        client.turn_from.get_or_insert(before);
         let flow = self.call(key, args);
         let Some(client) = self.clients.get_mut(key).filter(|_| flow == Flow::Done) else {
             return flow;
@@ -99,6 +102,16 @@ impl Shard {
             Err(failure) => {
                 if let Some(transaction) = &mut self.clients[key].transaction {
                     transaction.is_broken = true;
+                }
+                if let Some(command) = self.table.find(args.at(0)) {
+                    self.stats
+                        .by_command
+                        .entry(command.name)
+                        .or_default()
+                        .rejected += 1;
+                }
+                if let Failure::Reply(words) = &failure {
+                    self.stats.note_error(words.as_bytes());
                 }
                 self.refuse(key, &failure);
             }
@@ -160,7 +173,6 @@ impl Shard {
         if self.is_queued(key, command) {
             return self.queue(key, command, args);
         }
-        self.commands_run += 1;
         let mut unit = Unit::default();
         let may_wait = true;
         self.run_in(key, command, args, &mut unit, may_wait);
@@ -169,6 +181,34 @@ impl Shard {
 
     /// Runs a command whose effects go into a unit.
     pub(super) fn run_in(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        args: Args<'_>,
+        unit: &mut Unit,
+        may_wait: bool,
+    ) {
+        let begun = Instant::now();
+        let before = self.clients[key].reply.len();
+        self.dispatch(key, command, args, unit, may_wait);
+        self.stats.commands += 1;
+        let of = self.stats.by_command.entry(command.name).or_default();
+        of.calls += 1;
+        let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        of.us += took_us;
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
+            of.failed += 1;
+            self.stats.note_error(error);
+        }
+        if !is_never_slow(command) {
+            self.note_slow(key, took_us, args);
+        }
+    }
+
+    fn dispatch(
         &mut self,
         key: usize,
         command: &'static Command,
@@ -185,7 +225,6 @@ impl Shard {
             reply.array(lines.len());
             return lines.iter().for_each(|line| reply.status(line));
         }
-        let began_us = self.begin_slow();
         match command.run {
             Run::Session(verb) => {
                 if let Err(failure) = self.run_verb(key, verb, args, unit) {
@@ -194,34 +233,31 @@ impl Shard {
             }
             Run::Data(handler) => {
                 let db = self.clients[key].db;
-                if let Some(wait) = self.run_data(key, db, handler, args, unit, may_wait) {
+                let mut reply = std::mem::take(&mut self.clients[key].reply);
+                let wait = self.run_data(&mut reply, db, handler, args, unit, may_wait);
+                self.clients[key].reply = reply;
+                if let Some(wait) = wait {
                     self.wait(key, args, wait);
                 }
             }
-        }
-        if let Some(began_us) = began_us
-            && !is_never_slow(command)
-        {
-            self.note_slow(key, began_us, args);
         }
     }
 
     pub(super) fn run_data(
         &mut self,
-        key: usize,
+        reply: &mut Reply,
         db: usize,
-        handler: fn(&mut Context<'_>, Args<'_>) -> Result<(), Failure>,
+        handler: fn(&mut Context<'_>, Args<'_>) -> Outcome,
         args: Args<'_>,
         unit: &mut Unit,
         may_wait: bool,
     ) -> Option<Wait> {
         let changes = self.keyspace.changes();
-        let mut reply = std::mem::take(&mut self.clients[key].reply);
         let before = reply.len();
         unit.begin_next();
         let mut context = Context {
             keyspace: &mut self.keyspace,
-            reply: &mut reply,
+            reply: &mut *reply,
             db,
             settings: &self.settings,
             unit,
@@ -248,7 +284,6 @@ impl Shard {
         if has_changed && !unit.is_named() {
             unit.add_request(db, args.request().to_vec());
         }
-        self.clients[key].reply = reply;
         wait
     }
 
@@ -328,11 +363,6 @@ impl Shard {
                 "The store failed inside a change, restart it to go on from its log: {error}"
             ));
         }
-    }
-
-    /// Effects of the turn, for tests and the driver.
-    pub fn turn_effects(&self) -> &Effects {
-        &self.effects
     }
 }
 

@@ -14,28 +14,34 @@
 //! - What a client waits for is served in the order in which clients began to wait, before
 //!   the next request of anybody is run.
 
+mod applying;
 mod channels;
 mod client;
 mod clients;
+mod configuring;
 mod connection;
 mod describing;
 mod diagnosis;
 mod execute;
+mod info;
+mod parameters;
 mod pausing;
 mod shard;
 mod slowlog;
+mod stats;
+#[cfg(test)]
+mod tests;
 mod transactions;
 mod waiting;
 #[cfg(test)]
 pub(crate) mod world;
-#[cfg(test)]
-mod tests;
 
-
+pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, hashes, sets, strings};
+use crate::store::commands::{Command, generic, hashes, lists, sets, strings};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
@@ -44,4 +50,5 @@ pub const FAMILIES: &[&[Command]] = &[
     hashes::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,
+    lists::COMMANDS,
 ];

@@ -10,6 +10,9 @@ use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::pausing::Pausing;
 use super::slowlog::SlowLog;
+use super::info::Facts;
+use super::parameters::Parameters;
+use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
 
@@ -52,6 +55,13 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// A parameter that the driver acts on was set.
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// Checked.
+        value: String,
+    },
 }
 
 /// See the head of this folder.
@@ -76,13 +86,11 @@ pub struct Shard {
     pub(super) health: Health,
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
-    pub(super) commands_run: u64,
     pub(super) pausing: Pausing,
     pub(super) slow: SlowLog,
-    /// Microseconds since some time.
-    pub(super) stopwatch_us: fn() -> u64,
-    /// When the data was last saved as a whole.
-    pub(super) saved_at_s: u64,
+    pub(super) parameters: Parameters,
+    pub(super) stats: Stats,
+    pub(super) facts: Facts,
 }
 
 impl Shard {
@@ -106,11 +114,11 @@ impl Shard {
             role: Role::Master,
             health: Health::Good,
             password: None,
-            commands_run: 0,
             pausing: Pausing::default(),
             slow: SlowLog::default(),
-            stopwatch_us: || 0,
-            saved_at_s: 0,
+            parameters: Parameters::default(),
+            stats: Stats::default(),
+            facts: Facts::default(),
         }
     }
 
@@ -126,10 +134,6 @@ impl Shard {
         self.end_pause_if_due();
     }
 
-    /// Gives it a clock to know how long commands take: microseconds since some time.
-    pub fn set_stopwatch(&mut self, stopwatch_us: fn() -> u64) {
-        self.stopwatch_us = stopwatch_us;
-    }
 
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
     pub fn next_due_ms(&self) -> Option<u64> {
@@ -142,6 +146,11 @@ impl Shard {
         self.health = health;
     }
 
+    /// Whether writes are refused.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Says what clients must say first; nothing lets all in.
     pub fn set_password(&mut self, password: Option<Box<[u8]>>) {
         self.password = password;
@@ -149,6 +158,7 @@ impl Shard {
 
     /// A client came.
     pub fn client_came(&mut self, address: String, local_address: String) -> usize {
+        self.stats.connections += 1;
         let id = ClientId(self.next_client);
         self.next_client += 1;
         let now_ms = self.keyspace.now_ms();
@@ -175,14 +185,16 @@ impl Shard {
 
     /// Whether a client has sent something that was not run.
     pub fn has_input(&self, key: usize) -> bool {
-        self.clients.get(key).is_some_and(|client| !client.input.is_empty())
+        self.clients
+            .get(key)
+            .is_some_and(|client| !client.input.is_empty())
     }
 
     /// Whether more may be read from a client: it takes what it is owed, and is not waiting.
     pub fn may_read(&self, key: usize) -> bool {
-        self.clients.get(key).is_some_and(|client| {
-            client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none()
-        })
+        self.clients
+            .get(key)
+            .is_some_and(|client| client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none())
     }
 
     /// Clients that are owed something or are to be closed, each once.
@@ -191,9 +203,24 @@ impl Shard {
         for key in &marked {
             if let Some(client) = self.clients.get_mut(*key) {
                 client.is_marked = false;
+                client.turn_from = None;
             }
         }
         marked
+    }
+
+    /// The turn's effects could not be kept: who was told something of it is told this
+    /// instead, and its connection ends.
+    pub fn revoke_turn(&mut self, reason: &str) {
+        for key in &self.marked {
+            if let Some(client) = self.clients.get_mut(*key)
+                && let Some(from) = client.turn_from.take()
+            {
+                client.reply.truncate(from);
+                client.reply.error(&format!("MISCONF {reason}"));
+                client.closing = Some(CloseReason::Revoked);
+            }
+        }
     }
 
     pub(super) fn mark(&mut self, key: usize) {

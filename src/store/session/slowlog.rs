@@ -31,16 +31,8 @@ pub(super) struct SlowLog {
 }
 
 impl Shard {
-    /// When a command began, if it is to be told how long it took.
-    pub(super) fn begin_slow(&self) -> Option<u64> {
-        let is_wanted =
-            self.settings.slowlog_log_slower_than >= 0 && self.settings.slowlog_max_len > 0;
-        is_wanted.then(self.stopwatch_us)
-    }
-
-    /// A command is over that began then.
-    pub(super) fn note_slow(&mut self, key: usize, began_us: u64, args: Args<'_>) {
-        let took_us = (self.stopwatch_us)().saturating_sub(began_us);
+    /// A command took so long.
+    pub(super) fn note_slow(&mut self, key: usize, took_us: u64, args: Args<'_>) {
         let slower_than = u64::try_from(self.settings.slowlog_log_slower_than);
         if !slower_than.is_ok_and(|slower_than| took_us >= slower_than) {
             return;
