@@ -9,6 +9,7 @@
 //! of keyspace events as Redis does. It does not know who the client is.
 
 pub mod args;
+pub mod bits;
 pub mod context;
 pub mod described;
 mod drawing;

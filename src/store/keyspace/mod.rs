@@ -212,6 +212,17 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn put(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
+        self.put_untold(db, key, object)?;
+        self.touch(db, key);
+        Ok(())
+    }
+
+    /// The same for what is no change to clients: what encoding a value has, what it
+    /// remembers of being counted.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn put_untold(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
         let ns = self.counted.of(db).ns;
         let old = self.objects.read(&mut self.rows, ns, key)?;
         let counts = self.counted.of_mut(db);
@@ -240,7 +251,6 @@ impl Keyspace {
         }
         self.rows.put(&row::meta(ns, key), object.encode());
         self.objects.put(ns, key, Some(object));
-        self.touch(db, key);
         Ok(())
     }
 

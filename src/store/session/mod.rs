@@ -41,10 +41,11 @@ pub use client::{Client, ClientId, CloseReason};
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, hashes, lists, sets, strings};
+use crate::store::commands::{Command, bits, generic, hashes, lists, sets, strings};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
+    bits::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
