@@ -11,6 +11,7 @@
 
 pub mod list;
 pub mod source;
+pub mod zset;
 
 
 /// A collection of more bytes than this has rows.

@@ -1,0 +1,87 @@
+//! Bytes of a sorted set's elements.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::store::format::packed::{PackedWriter, split_item};
+use crate::store::format::row::{self, MEMBER_BYTES_MAX, Member};
+use crate::store::rows::StoreError;
+use crate::store::types::source::bad_row;
+
+use super::walk::Entry;
+
+/// The order of a sorted set; -0 and 0 are one score.
+pub(super) fn is_before(one: (f64, &[u8]), other: (f64, &[u8])) -> bool {
+    one.0 < other.0 || (one.0 == other.0 && one.1 < other.1)
+}
+
+/// A score in a meta row.
+pub(super) fn inline_score(bits: &[u8]) -> Result<f64, StoreError> {
+    match <[u8; 8]>::try_from(bits) {
+        Ok(bits) => Ok(f64::from_bits(u64::from_be_bytes(bits))),
+        Err(_) => Err(bad_row(bits)),
+    }
+}
+
+fn is_in_value(member: &[u8]) -> bool {
+    member.len() > MEMBER_BYTES_MAX
+}
+
+pub(super) fn field_value(member: &[u8], score: f64) -> Bytes {
+    let bits = score.to_bits().to_be_bytes();
+    if !is_in_value(member) {
+        return Bytes::copy_from_slice(&bits);
+    }
+    let mut writer = PackedWriter::with_capacity(member.len() + 13);
+    writer.push(member);
+    let mut value = BytesMut::from(&writer.finish().as_bytes()[..]);
+    value.put_slice(&bits);
+    value.freeze()
+}
+
+pub(super) fn score_of_field(key: &[u8], value: &[u8]) -> Result<f64, StoreError> {
+    let bits = value.last_chunk::<8>().ok_or_else(|| bad_row(key))?;
+    Ok(f64::from_bits(u64::from_be_bytes(*bits)))
+}
+
+/// The element of an F row, and its place.
+pub(super) fn entry_of_field(key: &Bytes, value: &Bytes) -> Result<(u32, Entry), StoreError> {
+    let (place, member) = row::split_field(key).ok_or_else(|| bad_row(key))?;
+    let member = match member {
+        Member::Whole(member) => key.slice_ref(member),
+        Member::InValue => {
+            let (member, _) = split_item(value).ok_or_else(|| bad_row(key))?;
+            value.slice_ref(member)
+        }
+    };
+    let score = score_of_field(key, value)?;
+    Ok((place, Entry { member, score }))
+}
+
+pub(super) fn score_value(member: &[u8], score: f64) -> Bytes {
+    let is_minus_zero = score == 0.0 && score.is_sign_negative();
+    let is_in_value = is_in_value(member);
+    if !is_in_value && !is_minus_zero {
+        return Bytes::new();
+    }
+    let mut value = BytesMut::new();
+    value.put_u8(u8::from(is_minus_zero));
+    if is_in_value {
+        value.put_slice(member);
+    }
+    value.freeze()
+}
+
+/// The element of a Z row.
+pub(super) fn entry_of_score(key: &Bytes, value: &Bytes) -> Result<Entry, StoreError> {
+    let (score, member) = row::split_score(key).ok_or_else(|| bad_row(key))?;
+    let score = match value.first() {
+        Some(1) => -0.0,
+        _ => score,
+    };
+    let member = match member {
+        Member::Whole(member) => key.slice_ref(member),
+        Member::InValue if value.is_empty() => return Err(bad_row(key)),
+        Member::InValue => value.slice(1..),
+    };
+    Ok(Entry { member, score })
+}
