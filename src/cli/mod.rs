@@ -7,6 +7,7 @@
 
 mod check;
 mod convert;
+mod demo;
 mod diff;
 mod exit;
 mod logging;
@@ -21,6 +22,8 @@ mod run;
 mod server;
 mod signals;
 mod state_dir;
+mod store;
+mod stores;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -48,6 +51,8 @@ enum Command {
     /// Look into configs
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Show the main job on this machine, with nothing but this program
+    Demo(demo::DemoArgs),
     /// Look into an RDB file, or load it
     Rdb(rdb::RdbArgs),
     /// Move a pool's keys to another layout while clients keep working
@@ -56,6 +61,8 @@ enum Command {
     Route(route::RouteArgs),
     /// Run the proxy
     Run(run::RunArgs),
+    /// Run a built-in shard
+    Store(store::StoreArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,10 +95,12 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Config(ConfigCommand::Diff(args)) => diff::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Rdb(args) => rdb::run(&args),
         Command::Reshard(args) => reshard::run(&args),
         Command::Route(args) => route::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Store(args) => store::run(&args),
     };
     status.into()
 }

@@ -27,6 +27,7 @@ use super::output::{fail, print_error};
 use super::server::{Server, ServerError};
 use super::signals::{Asked, Signals};
 use super::state_dir::{StateDir, StateDirError};
+use super::stores::{Stores, StoresError};
 
 /// Longest wait for replies that are owed when we are asked to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -91,6 +92,8 @@ enum RunError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
+    Stores(#[from] StoresError),
+    #[error(transparent)]
     Server(#[from] ServerError),
 }
 
@@ -100,6 +103,7 @@ impl RunError {
             Self::Log(_) => "name a file this user can write in [log] file, or leave it empty",
             Self::StateDir(error) => error.help(),
             Self::Runtime(_) | Self::Signals(_) => "check this user's limits on threads and files",
+            Self::Stores(_) => "what it says must be free or writable; then start again",
             Self::Server(error) => error.help(),
         }
     }
@@ -143,6 +147,8 @@ fn start(args: &RunArgs, config: Config) -> Result<(), RunError> {
 async fn serve(args: &RunArgs, config: Config, log: Log) -> Result<(), RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     let workers = workers(args, &config);
+    let mut stores = Stores::default();
+    stores.start_for(&config.pools, &config.stores)?;
     let server = Server::start(&config, workers).await?;
     info!(workers, version = env!("CARGO_PKG_VERSION"), "ready");
 
@@ -150,6 +156,7 @@ async fn serve(args: &RunArgs, config: Config, log: Log) -> Result<(), RunError>
         args,
         config,
         log,
+        stores,
         server,
     };
     loop {
@@ -163,6 +170,7 @@ async fn serve(args: &RunArgs, config: Config, log: Log) -> Result<(), RunError>
     running.server.is_going();
     running.drain(&mut signals).await;
     running.server.close_ports().await;
+    running.stores.stop();
     info!("ended");
     Ok(())
 }
@@ -176,7 +184,7 @@ fn workers(args: &RunArgs, config: &Config) -> usize {
 }
 
 /// The soft limit is 1024 on most systems, whatever the hard one is.
-fn raise_descriptor_limit(max_clients: usize) {
+pub(super) fn raise_descriptor_limit(max_clients: usize) {
     let needed = max_clients as u64 + DESCRIPTORS_SPARE;
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < needed => warn!(
@@ -194,6 +202,7 @@ struct Running<'a> {
     args: &'a RunArgs,
     config: Config,
     log: Log,
+    stores: Stores,
     server: Server,
 }
 
@@ -220,6 +229,11 @@ impl Running<'_> {
         if config == self.config {
             info!("the config has not changed");
             counters.config_reloads.inc();
+            return;
+        }
+        if let Err(error) = self.stores.start_for(&config.pools, &config.stores) {
+            counters.config_reload_failures.inc();
+            error!(%error, "config not reloaded");
             return;
         }
         let applied = self.server.proxy.reload(config.pools.clone()).await;
@@ -255,6 +269,7 @@ impl Running<'_> {
         let later = [
             ("[server]", config.server != self.config.server),
             ("[admin]", config.admin != self.config.admin),
+            ("[store]", config.stores != self.config.stores),
             ("[log] format", config.log.format != self.config.log.format),
         ];
         for (section, _) in later.iter().filter(|(_, changed)| *changed) {

@@ -226,7 +226,7 @@ fn shard_address(item: &Item<'_, '_>) -> Option<String> {
     let (what, help) = match error {
         AddressError::Form(_) => (
             "not an address of a shard",
-            "write \"host:port\" or \"unix:/path\"",
+            "write \"host:port\", \"unix:/path\" or \"store:/dir\"",
         ),
         AddressError::Host(_) => (
             "the address has no valid host",
@@ -240,9 +240,9 @@ fn shard_address(item: &Item<'_, '_>) -> Option<String> {
             "the path of a unix socket must be absolute",
             "start the path with `/`, as in \"unix:/run/redis.sock\"",
         ),
-        AddressError::Store(_) => (
-            "`store:` addresses are not in this build yet",
-            "use a redis-server at \"host:port\" or \"unix:/path\"",
+        AddressError::StorePath(_) => (
+            "the directory of a built-in shard must be absolute",
+            "start the path with `/`, as in \"store:/var/lib/keyferry/shard-1\"",
         ),
     };
     item.problem(what, help);

@@ -18,6 +18,7 @@ mod pool;
 mod problem;
 mod process;
 mod secret;
+mod store;
 mod unit;
 mod written;
 
@@ -33,6 +34,8 @@ pub use process::{
     AdminConfig, Config, HTTP_DEFAULT, LogConfig, LogFormat, LogLevel, ServerConfig,
 };
 pub use secret::Environment;
+pub use store::{BACKLOG_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, StoreConfig, StoresConfig};
+pub use unit::parse_size;
 pub use written::{UnwritableConfig, to_toml};
 
 use document::Document;
@@ -59,6 +62,15 @@ pub fn parse(file: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         return parse_nutcracker(file, text);
     }
     Document::read(file, text, |root| process::config(root, environment))
+}
+
+/// Reads the config of a built-in shard in `file`: [store] and [log].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_store(file: &Path) -> Result<StoreConfig, ConfigError> {
+    let text = read(file)?;
+    Document::read(file, &text, |root| store::store(root, &process_environment))
 }
 
 /// The meaning of `text`, the content of `file`, as a nutcracker.yml whatever

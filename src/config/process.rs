@@ -12,6 +12,7 @@ use super::document::{Item, Section};
 use super::layout::one_of;
 use super::pool::{PlacedPool, pool};
 use super::secret::{Environment, resolve};
+use super::store::{StoresConfig, stores};
 
 /// Most worker threads; more than any machine this was tried on has cores.
 const WORKERS_MAX: u64 = 512;
@@ -34,6 +35,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Its HTTP side.
     pub admin: AdminConfig,
+    /// Its built-in shards, if pools name some.
+    pub stores: StoresConfig,
     /// Its pools, in the order of the file; never empty.
     pub pools: Vec<PoolConfig>,
 }
@@ -123,6 +126,7 @@ pub fn config(root: &Section<'_, '_>, environment: Environment<'_>) -> Config {
     let server = server(root.section("server").as_ref());
     let log = log(root.section("log").as_ref());
     let (admin, admin_at) = admin(root.section("admin").as_ref(), environment);
+    let stores = stores(root.section("store").as_ref());
     let entries = root
         .section("pool")
         .map(|section| section.entries())
@@ -143,6 +147,7 @@ pub fn config(root: &Section<'_, '_>, environment: Environment<'_>) -> Config {
         server,
         log,
         admin,
+        stores,
         pools,
     }
 }
@@ -208,7 +213,7 @@ fn server(section: Option<&Section<'_, '_>>) -> ServerConfig {
     }
 }
 
-fn log(section: Option<&Section<'_, '_>>) -> LogConfig {
+pub(super) fn log(section: Option<&Section<'_, '_>>) -> LogConfig {
     let Some(section) = section else {
         return LogConfig::default();
     };

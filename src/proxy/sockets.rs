@@ -28,7 +28,8 @@ impl Worker {
         let keepalive = pool.config.upstream.tcp_keepalive;
         match pool.core.pipe_address(key).cloned() {
             None => {}
-            Some(ShardAddress::Unix(path)) => {
+            Some(address @ (ShardAddress::Unix(_) | ShardAddress::Store(_))) => {
+                let path = address.socket_path().unwrap_or_default();
                 self.dialled(pool_index, key, Stream::dial_unix(&path));
             }
             Some(ShardAddress::Tcp { host, port }) => match host.parse::<IpAddr>() {

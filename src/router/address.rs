@@ -1,4 +1,4 @@
-//! Where a shard is: `host:port` or `unix:/path`.
+//! Where a shard is: `host:port`, `unix:/path`, or `store:/dir` for a built-in one.
 //!
 //! The address is the server's identity when two layouts are compared (its
 //! name is only its place on the ring). Addresses are compared as text:
@@ -25,13 +25,18 @@ pub enum ShardAddress {
     },
     /// Written `unix:/path`.
     Unix(PathBuf),
+    /// Written `store:/dir`: the built-in shard whose files are there.
+    Store(PathBuf),
 }
+
+/// Name of the socket that a built-in shard listens at, in its directory.
+pub const STORE_SOCKET: &str = "shard.sock";
 
 /// Why a text is no shard address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Neither form.
-    #[error("\"{0}\" is not an address; write host:port or unix:/path")]
+    #[error("\"{0}\" is not an address; write host:port, unix:/path or store:/dir")]
     Form(String),
     /// The host is empty or holds what no host name holds.
     #[error("\"{0}\" has an invalid host; write host:port, an IPv6 host as [::1]:port")]
@@ -42,9 +47,20 @@ pub enum AddressError {
     /// A socket path must be absolute, since the working directory may change.
     #[error("\"{0}\" has no absolute path; write unix:/path/to/socket")]
     SocketPath(String),
-    /// `store:` addresses are reserved.
-    #[error("\"{0}\": the built-in store is not in this build yet; use host:port or unix:/path")]
-    Store(String),
+    /// A store's directory must be absolute, too.
+    #[error("\"{0}\" has no absolute path; write store:/path/to/directory")]
+    StorePath(String),
+}
+
+impl ShardAddress {
+    /// The unix socket to connect to, if it is one.
+    pub fn socket_path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Tcp { .. } => None,
+            Self::Unix(path) => Some(path.clone()),
+            Self::Store(dir) => Some(dir.join(STORE_SOCKET)),
+        }
+    }
 }
 
 impl FromStr for ShardAddress {
@@ -59,8 +75,13 @@ impl FromStr for ShardAddress {
                 Err(AddressError::SocketPath(text.to_owned()))
             };
         }
-        if text.starts_with("store:") {
-            return Err(AddressError::Store(text.to_owned()));
+        if let Some(path) = text.strip_prefix("store:") {
+            let sound = path.starts_with('/') && path.len() > 1 && !path.contains('\0');
+            return if sound {
+                Ok(Self::Store(path.into()))
+            } else {
+                Err(AddressError::StorePath(text.to_owned()))
+            };
         }
         let (host, port) = text
             .rsplit_once(':')
@@ -105,6 +126,7 @@ impl fmt::Display for ShardAddress {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Store(path) => write!(f, "store:{}", path.display()),
         }
     }
 }
@@ -134,6 +156,7 @@ mod tests {
             "redis-1.example:1",
             "[::1]:6379",
             "unix:/run/r.sock",
+            "store:/var/lib/shard-1",
             "[fe80::1%eth0]:7000",
         ] {
             assert_eq!(text.parse::<ShardAddress>().unwrap().to_string(), text);

@@ -356,7 +356,7 @@ fn ring_name(typed: &str, address: &ShardAddress) -> String {
             .rsplit_once(':')
             .map_or(typed, |(host, _)| host)
             .to_owned(),
-        ShardAddress::Tcp { .. } => typed.to_owned(),
+        ShardAddress::Tcp { .. } | ShardAddress::Store(_) => typed.to_owned(),
     }
 }
 

@@ -55,7 +55,8 @@ pub async fn dial(
             let (read, write) = stream.into_split();
             Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write)))
         }
-        ShardAddress::Unix(path) => {
+        ShardAddress::Unix(_) | ShardAddress::Store(_) => {
+            let path = address.socket_path().unwrap_or_default();
             let (read, write) = UnixStream::connect(path).await?.into_split();
             Ok((ReadHalf::Unix(read), WriteHalf::Unix(write)))
         }

@@ -17,6 +17,7 @@ use crate::upstream::config::{Credentials, Secret, UpstreamConfig};
 
 use super::super::pool::{CONNECTIONS_MAX, NAME_BYTES_MAX, is_pool_name};
 use super::super::process::{AdminConfig, Config, LogConfig, ServerConfig};
+use super::super::store::StoresConfig;
 use super::super::unit::DURATION_MAX;
 use super::Fault;
 use super::draft::{Draft, Placed};
@@ -55,6 +56,7 @@ pub fn config(name: &str, drafts: Vec<Draft>) -> Result<Config, Vec<Fault>> {
         server: ServerConfig::default(),
         log: LogConfig::default(),
         admin: AdminConfig::default(),
+        stores: StoresConfig::default(),
         pools: pools.into_iter().map(|(pool, _)| pool).collect(),
     })
 }

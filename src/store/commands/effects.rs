@@ -136,7 +136,9 @@ mod tests {
 
     fn text(effects: &Effects) -> String {
         let text = String::from_utf8_lossy(effects.bytes()).into_owned();
-        let words = text.split("\r\n").filter(|line| !line.starts_with(['*', '$']));
+        let words = text
+            .split("\r\n")
+            .filter(|line| !line.starts_with(['*', '$']));
         words.collect::<Vec<_>>().join(" ").trim().to_owned()
     }
 

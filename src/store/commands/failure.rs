@@ -15,9 +15,8 @@ pub enum Failure {
 
 impl Failure {
     /// A command for another kind of value.
-    pub const WRONG_TYPE: Failure = Failure::words(
-        "WRONGTYPE Operation against a key holding the wrong kind of value",
-    );
+    pub const WRONG_TYPE: Failure =
+        Failure::words("WRONGTYPE Operation against a key holding the wrong kind of value");
     /// A key that must be there is not.
     pub const NO_SUCH_KEY: Failure = Failure::words("ERR no such key");
     /// Options that do not go together, or are none.
@@ -29,8 +28,7 @@ impl Failure {
     /// No float.
     pub const NOT_FLOAT: Failure = Failure::words("ERR value is not a valid float");
     /// A count that must be positive.
-    pub const NOT_POSITIVE: Failure =
-        Failure::words("ERR value is out of range, must be positive");
+    pub const NOT_POSITIVE: Failure = Failure::words("ERR value is out of range, must be positive");
     /// A sum beyond 64 bits.
     pub const OVERFLOW: Failure = Failure::words("ERR increment or decrement would overflow");
     /// A cursor that is no number.
@@ -56,7 +54,9 @@ impl Failure {
 
     /// The wrong number of arguments for a command, named in lower case.
     pub fn arity(command: &str) -> Failure {
-        Failure::text(format!("ERR wrong number of arguments for '{command}' command"))
+        Failure::text(format!(
+            "ERR wrong number of arguments for '{command}' command"
+        ))
     }
 
     /// A time to live that cannot be.

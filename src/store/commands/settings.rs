@@ -117,9 +117,15 @@ impl NotifyFlags {
         if ALL.iter().all(has) {
             text.push('A');
         } else {
-            text.extend(ALL.iter().filter(|letter| has(letter)).map(|l| char::from(*l)));
+            text.extend(
+                ALL.iter()
+                    .filter(|letter| has(letter))
+                    .map(|l| char::from(*l)),
+            );
         }
-        let others = LETTERS.iter().filter(|letter| !ALL.contains(letter) && has(letter));
+        let others = LETTERS
+            .iter()
+            .filter(|letter| !ALL.contains(letter) && has(letter));
         text.extend(others.map(|letter| char::from(*letter)));
         text
     }
@@ -152,13 +158,23 @@ mod tests {
 
     #[test]
     fn letters_of_events_come_back_as_redis_tells_them() {
-        for (written, told) in [("", ""), ("KEA", "AKE"), ("g$lshzxetdK", "AK"), ("xE", "xE"), ("Kn$", "$Kn")] {
+        for (written, told) in [
+            ("", ""),
+            ("KEA", "AKE"),
+            ("g$lshzxetdK", "AK"),
+            ("xE", "xE"),
+            ("Kn$", "$Kn"),
+        ] {
             let flags = NotifyFlags::parse(written.as_bytes()).expect("letters");
             assert_eq!(flags.text(), told);
         }
         assert_eq!(NotifyFlags::parse(b"q"), None);
         let flags = NotifyFlags::parse(b"KEx").expect("letters");
         assert!(flags.wants(EventClass::Expired) && !flags.wants(EventClass::Generic));
-        assert!(!NotifyFlags::parse(b"x").expect("letters").wants(EventClass::Expired));
+        assert!(
+            !NotifyFlags::parse(b"x")
+                .expect("letters")
+                .wants(EventClass::Expired)
+        );
     }
 }

@@ -100,24 +100,40 @@ impl Keys {
                 };
                 let first = usize::from(first.unsigned_abs());
                 let step = usize::from(step.unsigned_abs()).max(1);
-                (first..=last.min(len.saturating_sub(1))).step_by(step).collect()
+                (first..=last.min(len.saturating_sub(1)))
+                    .step_by(step)
+                    .collect()
             }
             Keys::Counted { number, store } => {
                 let at = usize::from(number.unsigned_abs());
-                let count = args.integer(at).ok().and_then(|count| usize::try_from(count).ok());
-                let counted = count.filter(|count| *count < len.saturating_sub(at)).unwrap_or(0);
+                let count = args
+                    .integer(at)
+                    .ok()
+                    .and_then(|count| usize::try_from(count).ok());
+                let counted = count
+                    .filter(|count| *count < len.saturating_sub(at))
+                    .unwrap_or(0);
                 let store = usize::from(store.unsigned_abs());
                 let others = (at + 1)..(at + 1 + counted);
-                (store != 0).then_some(store).into_iter().chain(others).collect()
+                (store != 0)
+                    .then_some(store)
+                    .into_iter()
+                    .chain(others)
+                    .collect()
             }
             Keys::AfterStreams => {
                 let after = (1..len).find(|at| args.is(*at, "STREAMS")).map(|at| at + 1);
-                after.map_or_else(Vec::new, |after| (after..after + (len - after) / 2).collect())
+                after.map_or_else(Vec::new, |after| {
+                    (after..after + (len - after) / 2).collect()
+                })
             }
             Keys::FirstAndStore => {
                 let is_store = |at: &usize| args.is(*at, "STORE") || args.is(*at, "STOREDIST");
                 let stores = (2..len.saturating_sub(1)).filter(is_store).map(|at| at + 1);
-                std::iter::once(1).filter(|at| *at < len).chain(stores).collect()
+                std::iter::once(1)
+                    .filter(|at| *at < len)
+                    .chain(stores)
+                    .collect()
             }
         }
     }
@@ -137,6 +153,8 @@ pub enum Run {
 pub enum Verb {
     /// AUTH.
     Auth,
+    /// CONFIG.
+    Config,
     /// DISCARD.
     Discard,
     /// ECHO.
@@ -145,6 +163,8 @@ pub enum Verb {
     Exec,
     /// HELLO.
     Hello,
+    /// INFO.
+    Info,
     /// MULTI.
     Multi,
     /// PING.
@@ -211,7 +231,9 @@ impl Table {
     pub fn new(families: &[&'static [Command]]) -> Self {
         let commands = families.iter().flat_map(|family| family.iter());
         Self {
-            by_name: commands.map(|command| (command.name.as_bytes(), command)).collect(),
+            by_name: commands
+                .map(|command| (command.name.as_bytes(), command))
+                .collect(),
         }
     }
 

@@ -24,6 +24,7 @@ mod memory;
 mod spaces;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::sync::Arc;
 
@@ -65,6 +66,9 @@ pub trait Engine: Send + Sync {
 
     /// What was written survives a power loss.
     fn persist(&self) -> Result<(), EngineError>;
+
+    /// The writing thread has nothing to do; it calls this now and then.
+    fn rest(&self) {}
 
     /// From now on, compactions may leave out the rows of these ids.
     fn mark_dead(&self, dead: Arc<DeadIds>);

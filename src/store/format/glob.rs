@@ -101,9 +101,17 @@ mod tests {
             ("h\\*llo", "hello", false),
             ("[ab", "a", true),
             ("**a", "bba", true),
-            ("*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+            (
+                "*a*a*a*a*b",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                false,
+            ),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), is_match, "{pattern} {text}");
+            assert_eq!(
+                matches(pattern.as_bytes(), text.as_bytes()),
+                is_match,
+                "{pattern} {text}"
+            );
         }
         assert!(matches_ignoring_case(b"MAX*", b"maxmemory"));
     }

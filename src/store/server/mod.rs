@@ -6,8 +6,13 @@
 //! ```
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
+mod keeping;
+mod knowing;
+mod opening;
 mod sockets;
 mod turns;
 
+pub use keeping::Durability;
+pub use opening::{MEMORY_BYTES_MIN, Memory};
 pub use sockets::ListenAt;
 pub use turns::{Running, StartError, StoreOptions, start};

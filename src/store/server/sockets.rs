@@ -1,8 +1,11 @@
 //! Listening and connected sockets, TCP or Unix.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net;
 use std::path::PathBuf;
 
 use mio::event::Source;
@@ -15,14 +18,19 @@ pub enum ListenAt {
     /// Address and port; port 0 lets the system choose.
     Tcp(SocketAddr),
     /// A file.
-    Unix(PathBuf),
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// Permission bits it gets.
+        mode: u32,
+    },
 }
 
 impl fmt::Display for ListenAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ListenAt::Tcp(address) => write!(f, "{address}"),
-            ListenAt::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAt::Unix { path, .. } => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -45,12 +53,14 @@ impl Listener {
     pub(super) fn bind(at: &ListenAt) -> io::Result<Self> {
         match at {
             ListenAt::Tcp(address) => TcpListener::bind(*address).map(Listener::Tcp),
-            ListenAt::Unix(path) => {
-                let is_left = path.exists() && std::os::unix::net::UnixStream::connect(path).is_err();
+            ListenAt::Unix { path, mode } => {
+                let is_left = path.exists() && net::UnixStream::connect(path).is_err();
                 if is_left {
-                    std::fs::remove_file(path)?;
+                    fs::remove_file(path)?;
                 }
-                UnixListener::bind(path).map(Listener::Unix)
+                let listener = UnixListener::bind(path)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
+                Ok(Listener::Unix(listener))
             }
         }
     }
@@ -74,7 +84,9 @@ impl Listener {
             Listener::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
                 let path = listener.local_addr()?;
-                let path = path.as_pathname().map_or_else(String::new, |p| p.display().to_string());
+                let path = path
+                    .as_pathname()
+                    .map_or_else(String::new, |p| p.display().to_string());
                 let name = format!("{path}:0");
                 Ok((Connection::Unix(stream), name.clone(), name))
             }

@@ -5,20 +5,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::resp::RequestLimits;
-use crate::store::commands::{Settings, Table};
-use crate::store::keyspace::Keyspace;
-use crate::store::rows::{Rows, StoreError};
-use crate::store::session::{Order, Shard, ShardLimits};
+use crate::store::commands::Settings;
+use crate::store::oplog::LogError;
+use crate::store::rows::StoreError;
+use crate::store::session::{ApplyError, Health, Order, Shard};
 
+use super::keeping::{Durability, Keeper, Kept};
+use super::knowing::{self, unix_ms};
+use super::opening::{self, Memory};
 use super::sockets::{Connection, ListenAt, Listener};
 
-const LISTENER: Token = Token(usize::MAX);
-const WAKER: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX);
+/// Listeners have the numbers below, clients those from 0 on.
+const LISTENERS_FROM: usize = usize::MAX - 1 - LISTENERS_MAX;
+/// Places where one shard listens.
+const LISTENERS_MAX: usize = 16;
 /// Read of one client at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Events of one turn.
@@ -27,16 +32,20 @@ const EVENTS_MAX: usize = 1024;
 const CRON_MS: u64 = 100;
 /// Keys that are ended in one turn.
 const ENDED_KEYS_MAX: usize = 200;
-/// What decoded objects may take when nothing is said.
-const CACHE_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// Where its files are.
     pub dir: PathBuf,
-    /// Where clients connect.
-    pub listen: ListenAt,
+    /// Where clients connect; at most 16 places.
+    pub listen: Vec<ListenAt>,
+    /// When effects are made to survive a power loss.
+    pub durability: Durability,
+    /// Memory for all that is kept in it, in bytes.
+    pub memory_bytes: u64,
+    /// How much of its stream is kept for replicas, in bytes.
+    pub backlog_bytes: u64,
     /// What clients must say first.
     pub password: Option<String>,
     /// What CONFIG SET may change later.
@@ -60,20 +69,43 @@ pub enum StartError {
     /// Its rows cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its log cannot be read or written.
+    #[error(transparent)]
+    Log(LogError),
+    /// The log has been shortened below what the engine has.
+    #[error(
+        "the log begins at offset {start}, and the rows end at {applied}: what is between is          gone; restore the shard from a backup or from a replica"
+    )]
+    LogBegins {
+        /// The log's oldest offset.
+        start: u64,
+        /// What the engine has.
+        applied: u64,
+    },
+    /// What the log says does not fit what the engine has.
+    #[error(
+        "the log's effects at offset {offset} cannot be applied: {cause}; restore the shard          from a backup or from a replica"
+    )]
+    Replay {
+        /// Where.
+        offset: u64,
+        /// Why.
+        cause: ApplyError,
+    },
 }
 
 /// A shard that runs in a thread of its own.
 #[derive(Debug)]
 pub struct Running {
-    listens_at: ListenAt,
+    listens_at: Vec<ListenAt>,
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<Result<(), StartError>>>,
 }
 
 impl Running {
-    /// Where clients connect, with the port the system chose.
-    pub fn listens_at(&self) -> &ListenAt {
+    /// Where clients connect, with ports that the system chose.
+    pub fn listens_at(&self) -> &[ListenAt] {
         &self.listens_at
     }
 
@@ -115,30 +147,52 @@ impl Drop for Running {
 /// # Errors
 /// [`StartError`].
 pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
-    let refused = |cause| StartError::Listen {
-        at: options.listen.clone(),
-        cause,
-    };
-    let rows = Rows::open(Arc::new(crate::store::engine::MemoryEngine::new()), crate::store::rows::RowsOptions::new(crate::store::format::object::id_of_row))?;
-    let keyspace = Keyspace::open(rows, CACHE_BYTES_DEFAULT)?;
-    let limits = ShardLimits {
-        request: RequestLimits::default(),
-    };
-    let table = Table::new(crate::store::session::FAMILIES);
-    let mut shard = Shard::new(keyspace, table, options.settings.clone(), limits);
-    shard.set_password(options.password.as_deref().map(|word| Box::from(word.as_bytes())));
     let poll = Poll::new().map_err(StartError::Poll)?;
-    let mut listener = Listener::bind(&options.listen).map_err(refused)?;
-    let listens_at = listener.address(&options.listen).map_err(refused)?;
-    let waker = Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?;
-    poll.registry()
-        .register(listener.source(), LISTENER, Interest::READABLE)
-        .map_err(StartError::Poll)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?);
+    let wake = {
+        let waker = Arc::clone(&waker);
+        // The cron comes round by itself.
+        Arc::new(move || drop(waker.wake()))
+    };
+    let memory = Memory {
+        bytes: options.memory_bytes.max(opening::MEMORY_BYTES_MIN),
+    };
+    let backlog = options.backlog_bytes;
+    let settings = options.settings.clone();
+    let opening::Opened { mut shard, log } =
+        opening::open(&options.dir, memory, backlog, settings, wake, unix_ms())?;
+    shard.set_password(
+        options
+            .password
+            .as_deref()
+            .map(|word| Box::from(word.as_bytes())),
+    );
+    let keeper = Keeper::new(log, options.durability, Arc::clone(&waker))?;
+    let mut listeners = Vec::new();
+    let mut listens_at = Vec::new();
+    for (number, at) in options.listen.iter().take(LISTENERS_MAX).enumerate() {
+        let refused = |cause| StartError::Listen {
+            at: at.clone(),
+            cause,
+        };
+        let mut listener = Listener::bind(at).map_err(refused)?;
+        listens_at.push(listener.address(at).map_err(refused)?);
+        let token = Token(LISTENERS_FROM + number);
+        poll.registry()
+            .register(listener.source(), token, Interest::READABLE)
+            .map_err(StartError::Poll)?;
+        listeners.push(listener);
+    }
+    knowing::begin(&mut shard, options, &listens_at);
+    knowing::look(&mut shard, &keeper);
     let stop = Arc::new(AtomicBool::new(false));
     let turns = Turns {
         shard,
+        keeper,
+        is_full: false,
+        are_rows_refused: false,
         poll,
-        listener,
+        listeners,
         connections: Vec::new(),
         stop: Arc::clone(&stop),
         again: Vec::new(),
@@ -151,15 +205,20 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     Ok(Running {
         listens_at,
         stop,
-        waker: Arc::new(waker),
+        waker,
         thread: Some(thread),
     })
 }
 
 struct Turns {
     shard: Shard,
+    keeper: Keeper,
+    /// Effects of a turn wait for room on the disk.
+    is_full: bool,
+    /// The engine cannot take rows.
+    are_rows_refused: bool,
     poll: Poll,
-    listener: Listener,
+    listeners: Vec<Listener>,
     /// By the client's key.
     connections: Vec<Option<Peer>>,
     stop: Arc<AtomicBool>,
@@ -181,10 +240,12 @@ impl Turns {
     fn run(mut self) -> Result<(), StartError> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut has_more_due = false;
+        let mut looked = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
+            let is_stalled = self.is_stalled();
             let wait = match has_more_due || !self.again.is_empty() {
-                true => Duration::ZERO,
-                false => Duration::from_millis(self.wait_ms()),
+                true if !is_stalled => Duration::ZERO,
+                _ => Duration::from_millis(self.wait_ms()),
             };
             if let Err(error) = self.poll.poll(&mut events, Some(wait))
                 && error.kind() != io::ErrorKind::Interrupted
@@ -192,13 +253,15 @@ impl Turns {
                 return Err(StartError::Poll(error));
             }
             self.shard.set_now_ms(unix_ms());
-            for key in std::mem::take(&mut self.again) {
-                self.read(key);
+            if !is_stalled {
+                for key in std::mem::take(&mut self.again) {
+                    self.read(key);
+                }
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => self.accept(),
                     WAKER => {}
+                    Token(number @ LISTENERS_FROM..) => self.accept(number - LISTENERS_FROM),
                     Token(key) => {
                         if event.is_writable()
                             && let Some(Some(peer)) = self.connections.get_mut(key)
@@ -210,18 +273,67 @@ impl Turns {
                             if let Some(Some(peer)) = self.connections.get_mut(key) {
                                 peer.is_readable = true;
                             }
-                            self.read(key);
+                            match is_stalled {
+                                true => self.again.push(key),
+                                false => self.read(key),
+                            }
                         }
                     }
                 }
             }
             has_more_due = self.shard.end_due_keys(ENDED_KEYS_MAX);
             self.end_turn();
+            knowing::after_turn(&mut self.shard, &self.keeper);
+            if looked.elapsed() >= Duration::from_millis(CRON_MS) {
+                knowing::look(&mut self.shard, &self.keeper);
+                looked = Instant::now();
+            }
             if self.carry_out() {
                 break;
             }
         }
-        Ok(())
+        self.close_all()
+    }
+
+    /// Everything into the engine, and both closed well.
+    fn close_all(self) -> Result<(), StartError> {
+        let end = self.keeper.end();
+        if self.keeper.poison().is_some() {
+            // What is in memory may be more than what was kept: the log decides, next time.
+            return Ok(());
+        }
+        self.shard.into_keyspace().close(end)?;
+        self.keeper.close().map_err(StartError::Log)
+    }
+
+    /// The overlay is full: nobody is served until the engine has taken some of it. If that
+    /// cannot be, writes are refused, and the others served.
+    fn is_stalled(&mut self) -> bool {
+        let rows = self.shard.keyspace().rows();
+        let why = match (rows.failure(), rows.waits_for().filter(|_| rows.is_full())) {
+            (Some(error), _) => Some(error.to_string()),
+            (None, Some(error)) => Some(error.to_string()),
+            (None, None) => None,
+        };
+        let is_full = rows.is_full();
+        match why {
+            Some(why) => {
+                if *self.shard.health() == Health::Good {
+                    tracing::error!(%why, "rows cannot be written: writes are refused");
+                }
+                let reason = format!("Errors writing rows to the disk: {why}");
+                self.shard.set_health(Health::NoWrites(reason));
+                self.are_rows_refused = true;
+                false
+            }
+            None => {
+                if std::mem::take(&mut self.are_rows_refused) && !self.is_full {
+                    tracing::info!("rows can be written again");
+                    self.shard.set_health(Health::Good);
+                }
+                is_full
+            }
+        }
     }
 
     fn wait_ms(&self) -> u64 {
@@ -229,13 +341,16 @@ impl Turns {
         due.map_or(CRON_MS, |at| at.saturating_sub(unix_ms()).min(CRON_MS))
     }
 
-    fn accept(&mut self) {
-        loop {
-            match self.listener.accept() {
+    fn accept(&mut self, listener: usize) {
+        while let Some(listener) = self.listeners.get(listener) {
+            match listener.accept() {
                 Ok((mut connection, from, to)) => {
                     let key = self.shard.client_came(from, to);
                     let on = Interest::READABLE | Interest::WRITABLE;
-                    if let Err(error) = self.poll.registry().register(&mut connection, Token(key), on)
+                    if let Err(error) =
+                        self.poll
+                            .registry()
+                            .register(&mut connection, Token(key), on)
                     {
                         tracing::warn!(%error, "a client's socket cannot be polled");
                         self.shard.client_gone(key);
@@ -272,6 +387,7 @@ impl Turns {
                 Ok(0) => return self.close(key),
                 Ok(read) => {
                     input.extend_from_slice(self.buffer.get(..read).unwrap_or(&[]));
+                    self.shard.note_traffic(read, 0);
                     peer.is_readable = read == READ_BYTES;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -296,7 +412,7 @@ impl Turns {
             for key in self.shard.take_resumed() {
                 self.shard.run_requests(key);
             }
-            self.shard.effects().clear();
+            self.keep_effects();
             let marked = self.shard.take_marked();
             if marked.is_empty() {
                 return;
@@ -305,6 +421,43 @@ impl Turns {
                 self.write(key);
             }
         }
+    }
+
+    /// The turn's effects into the log; without that, nobody is told that they were.
+    fn keep_effects(&mut self) {
+        let effects = self.shard.effects();
+        let db = effects.selected().unwrap_or(0);
+        let kept = self
+            .keeper
+            .keep(effects.bytes(), u16::try_from(db).unwrap_or(0));
+        match kept {
+            Kept::Yes => {
+                self.shard.effects().clear();
+                if self.is_full {
+                    tracing::info!("the log can be written again");
+                    self.is_full = false;
+                    self.shard.set_health(Health::Good);
+                }
+                let end = self.keeper.end();
+                self.shard.keyspace().freeze_if_due(end);
+                let durable = self.shard.keyspace().rows().durable_offset();
+                self.keeper.let_go_below(durable);
+            }
+            Kept::NotNow(why) => self.refuse_writes(why, true),
+            Kept::Never(why) => self.refuse_writes(why, false),
+        }
+    }
+
+    fn refuse_writes(&mut self, why: String, is_full: bool) {
+        if *self.shard.health() == Health::Good {
+            tracing::error!(%why, "writes are refused");
+        }
+        self.is_full = is_full;
+        let reason = format!("Errors writing to the log, the outcome of this is not known: {why}");
+        self.shard.revoke_turn(&reason);
+        self.shard.set_health(Health::NoWrites(format!(
+            "Errors writing to the log: {why}"
+        )));
     }
 
     fn write(&mut self, key: usize) {
@@ -327,6 +480,7 @@ impl Turns {
         }
         output.drain(..written);
         let is_empty = output.is_empty();
+        self.shard.note_traffic(0, written);
         if is_empty && closing.is_some() {
             return self.close(key);
         }
@@ -348,12 +502,30 @@ impl Turns {
 
     /// Does what clients asked the process for. True if it is to end.
     fn carry_out(&mut self) -> bool {
-        let orders = self.shard.take_orders();
-        orders.iter().any(|order| matches!(order, Order::Shutdown { .. }))
+        let mut is_over = false;
+        for order in self.shard.take_orders() {
+            match order {
+                Order::Shutdown { .. } => is_over = true,
+                Order::Parameter { name, value } => self.set_parameter(name, &value),
+            }
+        }
+        is_over
     }
-}
 
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis().try_into().unwrap_or(u64::MAX))
+    fn set_parameter(&mut self, name: &str, value: &str) {
+        match name {
+            "appendfsync" => {
+                if let Some(durability) = Durability::parse(value) {
+                    self.keeper.set_durability(durability);
+                }
+            }
+            "repl-backlog-size" => {
+                if let Ok(bytes) = value.parse() {
+                    self.keeper.set_backlog_bytes(bytes);
+                    self.shard.facts().backlog_bytes = bytes;
+                }
+            }
+            _ => {}
+        }
+    }
 }

@@ -46,6 +46,17 @@ impl Channels {
     }
 }
 
+impl Channels {
+    /// Channels, patterns and shard channels that somebody listens to.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (
+            self.by_name.len(),
+            self.by_pattern.len(),
+            self.by_shard_name.len(),
+        )
+    }
+}
+
 impl Shard {
     pub(super) fn subscribe(&mut self, key: usize, kind: Kind, args: Args<'_>) {
         for name in args.from(1) {
@@ -195,7 +206,9 @@ impl Shard {
         };
         let counted = |of: &BTreeMap<Box<[u8]>, Vec<usize>>| -> Vec<(Box<[u8]>, usize)> {
             let count = |name: &[u8]| of.get(name).map_or(0, Vec::len);
-            args.from(2).map(|name| (Box::from(name), count(name))).collect()
+            args.from(2)
+                .map(|name| (Box::from(name), count(name)))
+                .collect()
         };
         let names = if args.is(1, "CHANNELS") && args.len() <= 3 {
             named(&self.channels.by_name)

@@ -32,6 +32,8 @@ pub enum CloseReason {
     Protocol,
     /// CLIENT KILL, or it must not go on.
     Killed,
+    /// What it was told of the last turn does not hold.
+    Revoked,
 }
 
 /// See the head of this file.
@@ -58,6 +60,8 @@ pub struct Client {
     pub(super) waiting: Option<Waiting>,
     pub(super) wanted: Wanted,
     pub(super) closing: Option<CloseReason>,
+    /// Length of its replies before the first one of this turn.
+    pub(super) turn_from: Option<usize>,
     /// It is among those whose replies are to be sent.
     pub(super) is_marked: bool,
     pub(super) connected_at_ms: u64,
@@ -92,6 +96,7 @@ impl Client {
             waiting: None,
             wanted: Wanted::All,
             closing: None,
+            turn_from: None,
             is_marked: false,
             connected_at_ms: now_ms,
             active_at_ms: now_ms,

@@ -21,26 +21,83 @@ const fn verb(name: &'static str, arity: i8, flags: &'static str, verb: Verb) ->
 
 /// The family.
 pub const COMMANDS: &[Command] = &[
-    verb("auth", -2, "noscript loading stale fast no-auth", Verb::Auth),
+    verb(
+        "auth",
+        -2,
+        "noscript loading stale fast no-auth",
+        Verb::Auth,
+    ),
+    verb("config", -2, "admin noscript loading stale", Verb::Config),
     verb("discard", 1, "noscript loading stale fast", Verb::Discard),
     verb("echo", 2, "loading stale fast", Verb::Echo),
     verb("exec", 1, "noscript loading stale", Verb::Exec),
-    verb("hello", -1, "noscript loading stale fast no-auth", Verb::Hello),
+    verb(
+        "hello",
+        -1,
+        "noscript loading stale fast no-auth",
+        Verb::Hello,
+    ),
+    verb("info", -1, "loading stale", Verb::Info),
     verb("multi", 1, "noscript loading stale fast", Verb::Multi),
     verb("ping", -1, "fast pubsub-mode", Verb::Ping),
-    verb("psubscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Psubscribe),
+    verb(
+        "psubscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Psubscribe,
+    ),
     verb("publish", 3, "pubsub loading stale fast", Verb::Publish),
     verb("pubsub", -2, "pubsub loading stale", Verb::Pubsub),
-    verb("punsubscribe", -1, "pubsub noscript loading stale pubsub-mode", Verb::Punsubscribe),
-    verb("quit", -1, "noscript loading stale fast no-auth pubsub-mode", Verb::Quit),
-    verb("reset", 1, "noscript loading stale fast no-auth pubsub-mode", Verb::Reset),
+    verb(
+        "punsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Punsubscribe,
+    ),
+    verb(
+        "quit",
+        -1,
+        "noscript loading stale fast no-auth pubsub-mode",
+        Verb::Quit,
+    ),
+    verb(
+        "reset",
+        1,
+        "noscript loading stale fast no-auth pubsub-mode",
+        Verb::Reset,
+    ),
     verb("select", 2, "loading stale fast", Verb::Select),
-    verb("shutdown", -1, "admin noscript loading stale no-multi", Verb::Shutdown),
+    verb(
+        "shutdown",
+        -1,
+        "admin noscript loading stale no-multi",
+        Verb::Shutdown,
+    ),
     verb("spublish", 3, "pubsub loading stale fast", Verb::Spublish),
-    verb("ssubscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Ssubscribe),
-    verb("subscribe", -2, "pubsub noscript loading stale pubsub-mode", Verb::Subscribe),
-    verb("sunsubscribe", -1, "pubsub noscript loading stale pubsub-mode", Verb::Sunsubscribe),
-    verb("unsubscribe", -1, "pubsub noscript loading stale pubsub-mode", Verb::Unsubscribe),
+    verb(
+        "ssubscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Ssubscribe,
+    ),
+    verb(
+        "subscribe",
+        -2,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Subscribe,
+    ),
+    verb(
+        "sunsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Sunsubscribe,
+    ),
+    verb(
+        "unsubscribe",
+        -1,
+        "pubsub noscript loading stale pubsub-mode",
+        Verb::Unsubscribe,
+    ),
     verb("unwatch", 1, "noscript loading stale fast", Verb::Unwatch),
     Command {
         name: "watch",
@@ -62,10 +119,12 @@ impl Shard {
     ) -> Result<(), Failure> {
         match verb {
             Verb::Auth => self.auth(key, args)?,
+            Verb::Config => self.config(key, args)?,
             Verb::Discard => self.discard(key)?,
             Verb::Echo => self.clients[key].reply.bulk(args.at(1)),
             Verb::Exec => self.exec(key, unit)?,
             Verb::Hello => self.hello(key, args)?,
+            Verb::Info => self.info(key, args)?,
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
             Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),
@@ -244,7 +303,10 @@ impl Shard {
         for number in 1..args.len() {
             if args.is(number, "NOSAVE") {
                 without_saving = true;
-            } else if !["SAVE", "NOW", "FORCE"].iter().any(|word| args.is(number, word)) {
+            } else if !["SAVE", "NOW", "FORCE"]
+                .iter()
+                .any(|word| args.is(number, word))
+            {
                 return Err(Failure::SYNTAX);
             }
         }

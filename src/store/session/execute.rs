@@ -1,8 +1,10 @@
 //! From a client's bytes to commands that are run.
 
+use std::time::Instant;
+
 use crate::resp::RequestScanner;
 use crate::store::commands::{
-    Args, Command, Context, Effects, EventClass, Failure, Run, Unit, Wait,
+    Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
 };
 use crate::store::keyspace::Ended;
 use crate::store::rows::StoreError;
@@ -38,9 +40,8 @@ impl Shard {
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
-            let is_stopped = |client: &super::Client| {
-                client.waiting.is_some() || client.closing.is_some()
-            };
+            let is_stopped =
+                |client: &super::Client| client.waiting.is_some() || client.closing.is_some();
             if self.clients.get(key).is_none_or(is_stopped) || !self.may_read(key) {
                 break None;
             }
@@ -66,7 +67,9 @@ impl Shard {
 
     fn request(&mut self, key: usize, args: Args<'_>) {
         self.mark(key);
-        let before = self.clients[key].reply.len();
+        let client = &mut self.clients[key];
+        let before = client.reply.len();
+        client.turn_from.get_or_insert(before);
         self.call(key, args);
         let Some(client) = self.clients.get_mut(key) else {
             return;
@@ -91,6 +94,16 @@ impl Shard {
             Err(failure) => {
                 if let Some(transaction) = &mut self.clients[key].transaction {
                     transaction.is_broken = true;
+                }
+                if let Some(command) = self.table.find(args.at(0)) {
+                    self.stats
+                        .by_command
+                        .entry(command.name)
+                        .or_default()
+                        .rejected += 1;
+                }
+                if let Failure::Reply(words) = &failure {
+                    self.stats.note_error(words.as_bytes());
                 }
                 self.refuse(key, &failure);
             }
@@ -139,7 +152,6 @@ impl Shard {
         if self.is_queued(key, command) {
             return self.queue(key, command, args);
         }
-        self.commands_run += 1;
         let mut unit = Unit::default();
         let may_wait = true;
         self.run_in(key, command, args, &mut unit, may_wait);
@@ -155,6 +167,30 @@ impl Shard {
         unit: &mut Unit,
         may_wait: bool,
     ) {
+        let begun = Instant::now();
+        let before = self.clients[key].reply.len();
+        self.dispatch(key, command, args, unit, may_wait);
+        self.stats.commands += 1;
+        let of = self.stats.by_command.entry(command.name).or_default();
+        of.calls += 1;
+        of.us += u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
+            of.failed += 1;
+            self.stats.note_error(error);
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        args: Args<'_>,
+        unit: &mut Unit,
+        may_wait: bool,
+    ) {
         match command.run {
             Run::Session(verb) => {
                 if let Err(failure) = self.run_verb(key, verb, args, unit) {
@@ -163,7 +199,10 @@ impl Shard {
             }
             Run::Data(handler) => {
                 let db = self.clients[key].db;
-                if let Some(wait) = self.run_data(key, db, handler, args, unit, may_wait) {
+                let mut reply = std::mem::take(&mut self.clients[key].reply);
+                let wait = self.run_data(&mut reply, db, handler, args, unit, may_wait);
+                self.clients[key].reply = reply;
+                if let Some(wait) = wait {
                     self.wait(key, args, wait);
                 }
             }
@@ -172,20 +211,19 @@ impl Shard {
 
     pub(super) fn run_data(
         &mut self,
-        key: usize,
+        reply: &mut Reply,
         db: usize,
-        handler: fn(&mut Context<'_>, Args<'_>) -> Result<(), Failure>,
+        handler: fn(&mut Context<'_>, Args<'_>) -> Outcome,
         args: Args<'_>,
         unit: &mut Unit,
         may_wait: bool,
     ) -> Option<Wait> {
         let changes = self.keyspace.changes();
-        let mut reply = std::mem::take(&mut self.clients[key].reply);
         let before = reply.len();
         unit.begin_next();
         let mut context = Context {
             keyspace: &mut self.keyspace,
-            reply: &mut reply,
+            reply: &mut *reply,
             db,
             settings: &self.settings,
             unit,
@@ -212,7 +250,6 @@ impl Shard {
         if has_changed && !unit.is_named() {
             unit.add_request(db, args.request().to_vec());
         }
-        self.clients[key].reply = reply;
         wait
     }
 
@@ -292,11 +329,6 @@ impl Shard {
                 "The store failed inside a change, restart it to go on from its log: {error}"
             ));
         }
-    }
-
-    /// Effects of the turn, for tests and the driver.
-    pub fn turn_effects(&self) -> &Effects {
-        &self.effects
     }
 }
 

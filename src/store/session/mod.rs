@@ -14,28 +14,36 @@
 //! - What a client waits for is served in the order in which clients began to wait, before
 //!   the next request of anybody is run.
 
+mod applying;
 mod channels;
 mod client;
+mod configuring;
 mod connection;
 mod execute;
+mod info;
+mod parameters;
 mod shard;
+mod stats;
+#[cfg(test)]
+mod tests;
 mod transactions;
 mod waiting;
 #[cfg(test)]
 pub(crate) mod world;
-#[cfg(test)]
-mod tests;
 
-
+pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, lists, strings};
+use crate::store::commands::{Command, generic, hashes, lists, sets, strings};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     generic::COMMANDS,
+    hashes::COMMANDS,
+    sets::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
 ];

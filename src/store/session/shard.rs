@@ -8,6 +8,9 @@ use crate::store::keyspace::Keyspace;
 
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
+use super::info::Facts;
+use super::parameters::Parameters;
+use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
 
@@ -50,6 +53,13 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// A parameter that the driver acts on was set.
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// Checked.
+        value: String,
+    },
 }
 
 /// See the head of this folder.
@@ -74,7 +84,9 @@ pub struct Shard {
     pub(super) health: Health,
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
-    pub(super) commands_run: u64,
+    pub(super) parameters: Parameters,
+    pub(super) stats: Stats,
+    pub(super) facts: Facts,
 }
 
 impl Shard {
@@ -98,7 +110,9 @@ impl Shard {
             role: Role::Master,
             health: Health::Good,
             password: None,
-            commands_run: 0,
+            parameters: Parameters::default(),
+            stats: Stats::default(),
+            facts: Facts::default(),
         }
     }
 
@@ -123,6 +137,11 @@ impl Shard {
         self.health = health;
     }
 
+    /// Whether writes are refused.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Says what clients must say first; nothing lets all in.
     pub fn set_password(&mut self, password: Option<Box<[u8]>>) {
         self.password = password;
@@ -130,6 +149,7 @@ impl Shard {
 
     /// A client came.
     pub fn client_came(&mut self, address: String, local_address: String) -> usize {
+        self.stats.connections += 1;
         let id = ClientId(self.next_client);
         self.next_client += 1;
         let now_ms = self.keyspace.now_ms();
@@ -156,14 +176,16 @@ impl Shard {
 
     /// Whether a client has sent something that was not run.
     pub fn has_input(&self, key: usize) -> bool {
-        self.clients.get(key).is_some_and(|client| !client.input.is_empty())
+        self.clients
+            .get(key)
+            .is_some_and(|client| !client.input.is_empty())
     }
 
     /// Whether more may be read from a client: it takes what it is owed, and is not waiting.
     pub fn may_read(&self, key: usize) -> bool {
-        self.clients.get(key).is_some_and(|client| {
-            client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none()
-        })
+        self.clients
+            .get(key)
+            .is_some_and(|client| client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none())
     }
 
     /// Clients that are owed something or are to be closed, each once.
@@ -172,9 +194,24 @@ impl Shard {
         for key in &marked {
             if let Some(client) = self.clients.get_mut(*key) {
                 client.is_marked = false;
+                client.turn_from = None;
             }
         }
         marked
+    }
+
+    /// The turn's effects could not be kept: who was told something of it is told this
+    /// instead, and its connection ends.
+    pub fn revoke_turn(&mut self, reason: &str) {
+        for key in &self.marked {
+            if let Some(client) = self.clients.get_mut(*key)
+                && let Some(from) = client.turn_from.take()
+            {
+                client.reply.truncate(from);
+                client.reply.error(&format!("MISCONF {reason}"));
+                client.closing = Some(CloseReason::Revoked);
+            }
+        }
     }
 
     pub(super) fn mark(&mut self, key: usize) {

@@ -40,7 +40,11 @@ fn channels_and_patterns_get_what_is_published() {
     assert_eq!(world.say(a, "PSUBSCRIBE c*"), "[psubscribe c* :2]");
     assert_eq!(world.say(b, "PUBLISH c hello"), ":2");
     assert_eq!(world.owed(a), "[message c hello] [pmessage c* c hello]");
-    assert!(world.say(a, "GET x").starts_with("-ERR Can't execute 'get'"));
+    assert!(
+        world
+            .say(a, "GET x")
+            .starts_with("-ERR Can't execute 'get'")
+    );
     world.shard.client_gone(a);
     assert_eq!(world.say(b, "PUBLISH c hello"), ":0");
 }
@@ -49,7 +53,11 @@ fn channels_and_patterns_get_what_is_published() {
 fn what_is_no_request_is_told_so_and_ends_the_connection() {
     let mut world = World::new();
     let a = world.client();
-    world.shard.input_of(a).expect("a client").extend(b"*1\r\n$x\r\n");
+    world
+        .shard
+        .input_of(a)
+        .expect("a client")
+        .extend(b"*1\r\n$x\r\n");
     world.shard.run_requests(a);
     assert_eq!(world.owed(a), "-ERR Protocol error: invalid bulk length");
     assert!(!world.shard.may_read(a));

@@ -107,12 +107,13 @@ impl Shard {
             return;
         };
         let before = client.reply.len();
+        let mut reply = std::mem::take(&mut client.reply);
         let mut unit = Unit::default();
-        let again = self.run_data(key, db, handler, request.args(), &mut unit, true);
+        let again = self.run_data(&mut reply, db, handler, request.args(), &mut unit, true);
         self.effects.push(unit);
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
+        let client = &mut self.clients[key];
+        client.reply = reply;
+        client.turn_from.get_or_insert(before);
         // Another kind of value than it waits for: it waits on.
         let is_other_kind = client.reply.bytes()[before..].starts_with(b"-WRONGTYPE");
         if again.is_some() || is_other_kind {

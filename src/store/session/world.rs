@@ -27,8 +27,13 @@ impl World {
         World { shard }
     }
 
+    pub(crate) fn settings(&mut self) -> &mut Settings {
+        &mut self.shard.settings
+    }
+
     pub(crate) fn client(&mut self) -> usize {
-        self.shard.client_came("1.2.3.4:5".into(), "1.2.3.4:6379".into())
+        self.shard
+            .client_came("1.2.3.4:5".into(), "1.2.3.4:6379".into())
     }
 
     /// Sends words split at blanks, and gives what the client is owed then, as text.
@@ -57,7 +62,9 @@ impl World {
         let mut scanner = crate::resp::ReplyScanner::new();
         let (mut at, mut texts) = (0, Vec::new());
         while let Some(reply) = scanner.scan(&bytes[at..]).expect("replies") {
-            texts.push(text(&parse_value(&bytes[at..at + reply.len]).expect("a reply")));
+            texts.push(text(
+                &parse_value(&bytes[at..at + reply.len]).expect("a reply"),
+            ));
             at += reply.len;
         }
         assert_eq!(at, bytes.len(), "half a reply");
@@ -69,7 +76,9 @@ impl World {
         let bytes = self.shard.effects().bytes().to_vec();
         self.shard.effects().clear();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let lines = text.split("\r\n").filter(|line| !line.starts_with(['*', '$']));
+        let lines = text
+            .split("\r\n")
+            .filter(|line| !line.starts_with(['*', '$']));
         lines.collect::<Vec<_>>().join(" ").trim().to_owned()
     }
 }

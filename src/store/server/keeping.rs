@@ -1,0 +1,212 @@
+//! The log as a turn sees it: effects in, durable or not, and what to say when it fails.
+//!
+//! ```text
+//!          append               ENOSPC: refused, tried again each turn
+//! Keeping --------> Keeping     ------------------------------------> Full ---> Keeping
+//!    '- any other failure: Poisoned, for good
+//! ```
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use crate::store::oplog::{Identity, Log, LogError, Syncer};
+
+/// When effects are made to survive a power loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Before they are acknowledged.
+    Always,
+    /// Once a second.
+    EverySecond,
+    /// When the system likes to.
+    No,
+}
+
+impl Durability {
+    /// As `appendfsync` and `--durability` spell it.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "always" => Some(Self::Always),
+            "everysec" => Some(Self::EverySecond),
+            "no" => Some(Self::No),
+            _ => None,
+        }
+    }
+
+    /// The same word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySecond => "everysec",
+            Self::No => "no",
+        }
+    }
+}
+
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// A sync that is late by so much is waited for: what a crash may lose stays bounded.
+const SYNC_LATE: Duration = Duration::from_secs(2);
+
+/// Whether the turn's effects are kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// They are, as durably as was asked for.
+    Yes,
+    /// The disk is full: they can be tried again.
+    NotNow(String),
+    /// They are not, and nothing will be.
+    Never(String),
+}
+
+pub(super) struct Keeper {
+    log: Log,
+    syncer: Syncer,
+    durability: Durability,
+    /// The thread of `everysec`; it ends when the sender is dropped.
+    second: Option<(SyncSender<()>, JoinHandle<()>)>,
+    waker: Arc<Waker>,
+    /// Since when something waits to be synced.
+    unsynced_since: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        log: Log,
+        durability: Durability,
+        waker: Arc<Waker>,
+    ) -> Result<Self, LogError> {
+        let syncer = log.syncer();
+        let mut keeper = Self {
+            log,
+            syncer,
+            durability: Durability::No,
+            second: None,
+            waker,
+            unsynced_since: None,
+        };
+        keeper.set_durability(durability);
+        Ok(keeper)
+    }
+
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(super) fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+        self.stop_second();
+        if durability == Durability::EverySecond {
+            let (stop, stopped) = sync_channel(0);
+            let syncer = self.syncer.clone();
+            let waker = Arc::clone(&self.waker);
+            let thread = std::thread::Builder::new()
+                .name("log sync".to_owned())
+                .spawn(move || sync_each_second(&syncer, &stopped, &waker));
+            match thread {
+                Ok(thread) => self.second = Some((stop, thread)),
+                // Slower, and as safe.
+                Err(error) => {
+                    tracing::error!(%error, "no thread to sync the log: each turn syncs it");
+                    self.durability = Durability::Always;
+                }
+            }
+        }
+    }
+
+    fn stop_second(&mut self) {
+        if let Some((stop, thread)) = self.second.take() {
+            drop(stop);
+            // It ends by itself; a panic in it has been told by then.
+            let _ = thread.join();
+        }
+    }
+
+    /// Appends the effects of a turn, after which `db` is selected, and syncs them if they
+    /// must be before they are acknowledged.
+    pub(super) fn keep(&mut self, frame: &[u8], db: u16) -> Kept {
+        if let Some(why) = self.log.is_poisoned() {
+            return Kept::Never(why);
+        }
+        if frame.is_empty() {
+            return Kept::Yes;
+        }
+        let kept = self.log.append(frame, db).and_then(|_| self.sync_if_due());
+        match kept {
+            Ok(()) => Kept::Yes,
+            Err(error @ LogError::DiskFull { .. }) => Kept::NotNow(error.to_string()),
+            Err(error) => Kept::Never(error.to_string()),
+        }
+    }
+
+    fn sync_if_due(&mut self) -> Result<(), LogError> {
+        match self.durability {
+            Durability::No => return Ok(()),
+            Durability::Always => {}
+            Durability::EverySecond => {
+                if !self.syncer.is_behind() {
+                    self.unsynced_since = None;
+                    return Ok(());
+                }
+                let since = *self.unsynced_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < SYNC_LATE {
+                    return Ok(());
+                }
+            }
+        }
+        self.syncer.sync()?;
+        self.unsynced_since = None;
+        Ok(())
+    }
+
+    /// What failed for good, whoever met it.
+    pub(super) fn poison(&self) -> Option<String> {
+        self.log.is_poisoned()
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.log.end()
+    }
+
+    pub(super) fn start(&self) -> u64 {
+        self.log.start()
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.log.stats().disk_bytes
+    }
+
+    pub(super) fn set_backlog_bytes(&mut self, bytes: u64) {
+        self.log.set_retain_bytes(bytes);
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.log.identity()
+    }
+
+    /// What is below the engine's durable offset is not needed to start again.
+    pub(super) fn let_go_below(&mut self, durable_offset: u64) {
+        self.log.retain_from(durable_offset);
+    }
+
+    /// Ends the log; what was appended is synced.
+    pub(super) fn close(mut self) -> Result<(), LogError> {
+        self.stop_second();
+        self.syncer.sync()?;
+        self.log.close()
+    }
+}
+
+fn sync_each_second(syncer: &Syncer, stopped: &Receiver<()>, waker: &Waker) {
+    while stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Timeout) {
+        if let Err(error) = syncer.sync() {
+            tracing::error!(%error, "the log cannot be synced");
+            // The executor looks at the log by itself if it cannot be woken.
+            let _ = waker.wake();
+            return;
+        }
+    }
+}

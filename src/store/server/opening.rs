@@ -1,0 +1,156 @@
+//! What a shard stands on, opened: the log, the engine, and what the log has beyond it.
+//!
+//! ```text
+//! DIR/log    segments and manifest        DIR/rows    the engine
+//!
+//!       applied offset of the engine     end of the log
+//!  -----------------|--------------------------|        replayed: what is between
+//! ```
+//! If the log ends before the applied offset (a power loss that the engine survived better),
+//! what the engine has is kept, and the log goes on from there under another name.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::resp::RequestLimits;
+use crate::store::commands::{Settings, Table};
+use crate::store::disk::RealFiles;
+use crate::store::engine::{EngineOptions, open_fjall};
+use crate::store::format::object::id_of_row;
+use crate::store::keyspace::Keyspace;
+use crate::store::oplog::{Identity, Log, LogError, LogOptions, fresh_replid};
+use crate::store::rows::{Rows, RowsOptions, Wake};
+use crate::store::session::{FAMILIES, Shard, ShardLimits};
+
+use super::turns::StartError;
+
+/// How a shard shares out the memory it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it, in bytes.
+    pub bytes: u64,
+}
+
+/// Least memory that a shard runs well in.
+pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+impl Memory {
+    fn objects(self) -> usize {
+        (self.bytes / 4) as usize
+    }
+
+    fn rows(self) -> usize {
+        (self.bytes / 8) as usize
+    }
+
+    fn blocks(self) -> u64 {
+        self.bytes / 8
+    }
+
+    fn overlay(self) -> usize {
+        (self.bytes / 4).min(256 << 20) as usize
+    }
+
+    /// Up to five are in memory.
+    fn memtable(self) -> u64 {
+        (self.bytes / 20).min(32 << 20)
+    }
+}
+
+pub(super) struct Opened {
+    pub(super) shard: Shard,
+    pub(super) log: Log,
+}
+
+pub(super) fn open(
+    dir: &Path,
+    memory: Memory,
+    backlog_bytes: u64,
+    settings: Settings,
+    wake: Wake,
+    now_ms: u64,
+) -> Result<Opened, StartError> {
+    let log_options = LogOptions {
+        retain_bytes: backlog_bytes,
+        ..LogOptions::default()
+    };
+    let opened = Log::open(Arc::new(RealFiles), &dir.join("log"), log_options)?;
+    let mut log = opened.log;
+    if let Some(lost) = &opened.lost_tail {
+        tracing::warn!(?lost, "the log's end was torn by a crash, and cut");
+    }
+    let engine_options = EngineOptions {
+        cache_bytes: memory.blocks(),
+        memtable_bytes: memory.memtable(),
+        ..EngineOptions::default()
+    };
+    let engine = open_fjall(&dir.join("rows"), &engine_options)
+        .map_err(crate::store::rows::StoreError::from)?;
+    let overlay = memory.overlay();
+    let usual = RowsOptions::new(id_of_row);
+    let rows_options = RowsOptions {
+        overlay_bytes_max: overlay,
+        freeze_bytes: usual.freeze_bytes.min(overlay / 8),
+        freeze_busy_bytes: usual.freeze_busy_bytes.min(overlay / 4),
+        cache_bytes: memory.rows(),
+        wake: Some(wake),
+        ..usual
+    };
+    let rows = Rows::open(Arc::new(engine), rows_options)?;
+    let applied = rows.applied_offset();
+    let keyspace = Keyspace::open(rows, memory.objects())?;
+    let limits = ShardLimits {
+        request: RequestLimits::default(),
+    };
+    let mut shard = Shard::new(keyspace, Table::new(FAMILIES), settings, limits);
+    shard.set_now_ms(now_ms);
+    if applied > log.end() {
+        tracing::warn!(
+            log_end = log.end(),
+            applied,
+            "the log lost what the engine kept: it goes on from there, with another replication id"
+        );
+        let identity = Identity {
+            replid: fresh_replid(),
+            replid2: Some((log.identity().replid, log.end())),
+        };
+        log.restart_at(applied, identity)?;
+    } else {
+        replay(&mut shard, &log, applied)?;
+        if !opened.is_clean {
+            log.begin_history()?;
+        }
+    }
+    Ok(Opened { shard, log })
+}
+
+fn replay(shard: &mut Shard, log: &Log, from: u64) -> Result<(), StartError> {
+    if from < log.start() {
+        return Err(StartError::LogBegins {
+            start: log.start(),
+            applied: from,
+        });
+    }
+    let mut replayed = 0;
+    log.replay(from, &mut |offset, frame, db_before| {
+        replayed += frame.len() as u64;
+        shard
+            .apply(frame, db_before.into())
+            .map_err(|cause| StartError::Replay { offset, cause })?;
+        shard.keyspace().freeze_if_due(offset + frame.len() as u64);
+        Ok::<(), StartError>(())
+    })?;
+    if replayed > 0 {
+        tracing::info!(
+            bytes = replayed,
+            "what the log has beyond the engine was applied"
+        );
+    }
+    Ok(())
+}
+
+impl From<LogError> for StartError {
+    fn from(error: LogError) -> Self {
+        StartError::Log(error)
+    }
+}
