@@ -84,8 +84,7 @@ impl<'a> PackedIter<'a> {
     }
 }
 
-/// The item that bytes begin with, and what is behind it.
-pub fn split_item(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_item(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut length = 0_usize;
     for (at, byte) in bytes.iter().take(VARINT_BYTES_MAX).enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * at);

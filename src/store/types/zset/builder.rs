@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{Entry, Limits, layout, owned, push_inline, put_rows};
+use super::{Entry, Limits, owned, push_inline, put_rows, sort};
 use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::PackedWriter;
-use crate::store::format::row::{self, ObjectId};
+use crate::store::format::row::ObjectId;
 use crate::store::keyspace::Keyspace;
 use crate::store::rows::StoreError;
-use crate::store::types::source::RowSource;
+use crate::store::types::fields;
 use crate::store::types::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 
 /// What an inline element takes besides its member, at most for short ones.
@@ -37,7 +37,7 @@ impl Builder {
     ) -> Result<bool, StoreError> {
         let is_known = match self.rows {
             None => self.held.iter().any(|entry| *entry.member == *member),
-            Some(id) => keyspace.rows_read().row(&row::field(id, member))?.is_some(),
+            Some(id) => fields::has(keyspace.rows_read(), id, member)?,
         };
         if is_known {
             return Ok(false);
@@ -82,12 +82,7 @@ impl Builder {
         let stored = match self.rows {
             Some(id) => Stored::Rows { id, count: self.count },
             None => {
-                self.held.sort_by(|one, other| {
-                    let is_less = |one: &Entry, other: &Entry| {
-                        layout::is_before((one.score, &one.member), (other.score, &other.member))
-                    };
-                    is_less(other, one).cmp(&is_less(one, other))
-                });
+                sort(&mut self.held);
                 let mut writer = PackedWriter::with_capacity(self.held_bytes);
                 for entry in &self.held {
                     push_inline(&mut writer, entry.score, &entry.member);

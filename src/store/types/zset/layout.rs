@@ -2,7 +2,6 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::store::format::packed::{PackedWriter, split_item};
 use crate::store::format::row::{self, MEMBER_BYTES_MAX, Member};
 use crate::store::rows::StoreError;
 use crate::store::types::source::bad_row;
@@ -14,8 +13,8 @@ pub(super) fn is_before(one: (f64, &[u8]), other: (f64, &[u8])) -> bool {
     one.0 < other.0 || (one.0 == other.0 && one.1 < other.1)
 }
 
-/// A score in a meta row.
-pub(super) fn inline_score(bits: &[u8]) -> Result<f64, StoreError> {
+/// A score in a meta row or in a field's.
+pub(super) fn score_of(bits: &[u8]) -> Result<f64, StoreError> {
     match <[u8; 8]>::try_from(bits) {
         Ok(bits) => Ok(f64::from_bits(u64::from_be_bytes(bits))),
         Err(_) => Err(bad_row(bits)),
@@ -24,37 +23,6 @@ pub(super) fn inline_score(bits: &[u8]) -> Result<f64, StoreError> {
 
 fn is_in_value(member: &[u8]) -> bool {
     member.len() > MEMBER_BYTES_MAX
-}
-
-pub(super) fn field_value(member: &[u8], score: f64) -> Bytes {
-    let bits = score.to_bits().to_be_bytes();
-    if !is_in_value(member) {
-        return Bytes::copy_from_slice(&bits);
-    }
-    let mut writer = PackedWriter::with_capacity(member.len() + 13);
-    writer.push(member);
-    let mut value = BytesMut::from(&writer.finish().as_bytes()[..]);
-    value.put_slice(&bits);
-    value.freeze()
-}
-
-pub(super) fn score_of_field(key: &[u8], value: &[u8]) -> Result<f64, StoreError> {
-    let bits = value.last_chunk::<8>().ok_or_else(|| bad_row(key))?;
-    Ok(f64::from_bits(u64::from_be_bytes(*bits)))
-}
-
-/// The element of an F row, and its place.
-pub(super) fn entry_of_field(key: &Bytes, value: &Bytes) -> Result<(u32, Entry), StoreError> {
-    let (place, member) = row::split_field(key).ok_or_else(|| bad_row(key))?;
-    let member = match member {
-        Member::Whole(member) => key.slice_ref(member),
-        Member::InValue => {
-            let (member, _) = split_item(value).ok_or_else(|| bad_row(key))?;
-            value.slice_ref(member)
-        }
-    };
-    let score = score_of_field(key, value)?;
-    Ok((place, Entry { member, score }))
 }
 
 pub(super) fn score_value(member: &[u8], score: f64) -> Bytes {

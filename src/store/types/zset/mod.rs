@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! inline   score 8, member, score 8, member ..    in their order, in the meta row
-//! rows     F | place, member -> score 8           what a member's score is
+//! rows     F | place, member -> score 8           what a member's score is, see `fields`
 //!          Z | score, member -> (empty)           their order
 //! ```
 //! Scores are the bits of a double, big-endian. A member that is too long for a row's key
-//! is whole in both values: F has `length varint | member | score`, Z has `minus 1 |
-//! member`. A score of -0 stands in the order as 0, and *minus* says that it is -0; where
+//! is whole in both values: of Z that is `minus 1 | member`. A score of -0 stands in the order as 0, and *minus* says that it is -0; where
 //! the value is empty, it is not.
 //!
 //! Invariant: each member has one row of either kind, of the same score.
 
 mod builder;
+mod draw;
 mod layout;
 mod walk;
 #[cfg(test)]
@@ -20,7 +20,7 @@ mod tests;
 
 use bytes::Bytes;
 
-use super::source::RowSource;
+use super::fields;
 use super::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::{Packed, PackedWriter};
@@ -29,10 +29,13 @@ use crate::store::keyspace::Keyspace;
 use crate::store::rows::{Rows, StoreError};
 
 pub use builder::Builder;
+pub use draw::{Scanned, draw, scan};
 pub use walk::{
-    Direction, Entry, LexBound, LexRange, Range, Scanned, ScoreRange, Walk, draw, rank, scan,
-    walk, walk_all,
+    Direction, Entry, LexBound, LexRange, Range, ScoreRange, Walk, rank, walk, walk_all,
 };
+
+/// Members have their order by their scores, not by when they came.
+const NO_TURN: u64 = 0;
 
 /// What Redis calls a listpack has at most so many and so long members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +67,7 @@ pub fn len(zset: &Collection) -> u64 {
 /// # Errors
 /// [`StoreError`] of the engine, or of a row that is none.
 pub fn score(
-    rows: &impl RowSource,
+    rows: &Rows,
     zset: &Collection,
     member: &[u8],
 ) -> Result<Option<f64>, StoreError> {
@@ -72,12 +75,11 @@ pub fn score(
         Stored::Inline(held) => {
             let mut pairs = held.iter().pairs();
             let found = pairs.find(|(_, of)| *of == member);
-            found.map(|(score, _)| layout::inline_score(score)).transpose()
+            found.map(|(score, _)| layout::score_of(score)).transpose()
         }
         Stored::Rows { id, .. } => {
-            let key = row::field(*id, member);
-            let value = rows.row(&key)?;
-            value.map(|value| layout::score_of_field(&key, &value)).transpose()
+            let found = fields::get(rows, *id, member)?;
+            found.map(|element| layout::score_of(&element.value)).transpose()
         }
     }
 }
@@ -122,7 +124,7 @@ fn put_rows(keyspace: &mut Keyspace, id: ObjectId, member: &[u8], score: f64) {
     let ordered = row::score(id, score, member);
     keyspace.live_ends().put(id, &ordered);
     let rows = keyspace.rows();
-    rows.put(&row::field(id, member), layout::field_value(member, score));
+    fields::put(rows, id, NO_TURN, member, &score.to_bits().to_be_bytes());
     rows.put(&ordered, layout::score_value(member, score));
 }
 
@@ -134,7 +136,7 @@ fn inline_with(held: &Packed, member: &[u8], score: f64) -> Result<Packed, Store
         if of == member {
             continue;
         }
-        let is_before = layout::is_before((score, member), (layout::inline_score(bits)?, of));
+        let is_before = layout::is_before((score, member), (layout::score_of(bits)?, of));
         if !is_written && is_before {
             is_written = true;
             push_inline(&mut writer, score, member);
@@ -157,7 +159,7 @@ fn in_rows(keyspace: &mut Keyspace, held: &Packed) -> Result<Stored, StoreError>
     let id = keyspace.new_object_id();
     let mut count = 0;
     for (bits, member) in held.iter().pairs() {
-        put_rows(keyspace, id, member, layout::inline_score(bits)?);
+        put_rows(keyspace, id, member, layout::score_of(bits)?);
         count += 1;
     }
     Ok(Stored::Rows { id, count })
@@ -183,7 +185,7 @@ pub fn remove(rows: &mut Rows, zset: &mut Collection, entries: &[Entry]) {
             }
             for Entry { member, score } in entries {
                 rows.delete(&row::score(*id, *score, member));
-                rows.delete(&row::field(*id, member));
+                fields::delete(rows, *id, member);
             }
         }
     }
@@ -209,6 +211,14 @@ pub fn pop(
     let taken: Vec<Entry> = walk(keyspace, zset, &range, direction)?.collect::<Result<_, _>>()?;
     remove(keyspace.rows(), zset, &taken);
     Ok(taken)
+}
+
+/// Puts elements into the order of a sorted set.
+pub fn sort(entries: &mut [Entry]) {
+    let is_less = |one: &Entry, other: &Entry| {
+        layout::is_before((one.score, &one.member), (other.score, &other.member))
+    };
+    entries.sort_by(|one, other| is_less(other, one).cmp(&is_less(one, other)));
 }
 
 /// Bytes that keep nothing else in memory.

@@ -1,5 +1,4 @@
-//! Walking a sorted set: by rank, by score, by name, in either direction; drawing from
-//! it, and scanning it.
+//! Walking a sorted set: by rank, by score, by name, in either direction.
 
 use std::cmp::Ordering;
 
@@ -173,9 +172,9 @@ fn behind_all(id: ObjectId) -> Vec<u8> {
     row::sub(id, kind::SCORE + 1)
 }
 
-fn decoded(held: &Packed) -> Result<Vec<Entry>, StoreError> {
+pub(super) fn decoded(held: &Packed) -> Result<Vec<Entry>, StoreError> {
     let decoded = held.iter().pairs().map(|(score, member)| {
-        let score = layout::inline_score(score)?;
+        let score = layout::score_of(score)?;
         let member = held.share(member);
         Ok(Entry { member, score })
     });
@@ -434,81 +433,4 @@ pub fn rank(
             _ => counted += 1,
         }
     }
-}
-
-/// The element at or behind a place, which may be any number, then from the beginning:
-/// for drawing one at random. `None` only if there is none at all.
-///
-/// # Errors
-/// [`StoreError`] of the engine, or of a row that is none.
-pub fn draw(
-    source: &impl RowSource,
-    zset: &Collection,
-    random: u64,
-) -> Result<Option<Entry>, StoreError> {
-    match &zset.stored {
-        Stored::Inline(held) => {
-            let count = len(zset).max(1);
-            let mut entries = decoded(held)?;
-            let at = usize::try_from(random % count).unwrap_or(0);
-            Ok((at < entries.len()).then(|| entries.swap_remove(at)))
-        }
-        Stored::Rows { id, .. } => {
-            let (begin, place) = (row::field_from(*id, 0), u64::from(random as u32));
-            let end = row::field_from(*id, 1 << 32);
-            for from in [row::field_from(*id, place), begin] {
-                if let Some(found) = source.rows_between(&from, &end)?.next() {
-                    let (key, value) = found?;
-                    return Ok(Some(layout::entry_of_field(&key, &value)?.1));
-                }
-            }
-            Ok(None)
-        }
-    }
-}
-
-/// Some elements, and the cursor of the next ones; 0 at the end.
-#[derive(Debug)]
-pub struct Scanned {
-    /// Elements.
-    pub entries: Vec<Entry>,
-    /// Where to go on.
-    pub next: u64,
-}
-
-/// About `count` elements from a cursor on; all of a short set. What is there all the time
-/// is given once by a whole walk.
-///
-/// # Errors
-/// [`StoreError`] of the engine, or of a row that is none.
-pub fn scan(
-    source: &impl RowSource,
-    zset: &Collection,
-    cursor: u64,
-    count: u64,
-) -> Result<Scanned, StoreError> {
-    let id = match &zset.stored {
-        Stored::Inline(held) => {
-            let entries = decoded(held)?;
-            return Ok(Scanned { entries, next: 0 });
-        }
-        Stored::Rows { id, .. } => *id,
-    };
-    let mut scanned = Scanned {
-        entries: Vec::new(),
-        next: 0,
-    };
-    let mut place_before = None;
-    let end = row::field_from(id, 1 << 32);
-    for found in source.rows_between(&row::field_from(id, cursor), &end)? {
-        let (key, value) = found?;
-        let (place, entry) = layout::entry_of_field(&key, &value)?;
-        if scanned.entries.len() as u64 >= count && place_before != Some(place) {
-            scanned.next = u64::from(place);
-            break;
-        }
-        place_before = Some(place);
-        scanned.entries.push(entry);
-    }
-    Ok(scanned)
 }
