@@ -108,13 +108,16 @@ impl<'a> Query<'a> {
         context: &Context<'_>,
         held: &Held,
     ) -> Result<impl Iterator<Item = Result<Entry, Failure>>, Failure> {
-        // A negative one passes over all, as Redis counts it down.
-        let skipped = usize::try_from(self.skipped).unwrap_or(usize::MAX);
+        // A negative one passes over all, as Redis counts it down; among ranks it says
+        // nothing.
+        let skipped = match self.bounds {
+            Bounds::Ranks(..) => 0,
+            _ => usize::try_from(self.skipped).unwrap_or(usize::MAX),
+        };
         let wanted = usize::try_from(self.wanted).unwrap_or(usize::MAX);
         let range = self.range(held.len());
         let entries = zset::walk(context.keyspace, &held.zset, &range, self.direction)?;
-        let passed = if self.skipped < 0 { usize::MAX } else { skipped };
-        Ok(entries.skip(passed).take(wanted).map(|entry| Ok(entry?)))
+        Ok(entries.skip(skipped).take(wanted).map(|entry| Ok(entry?)))
     }
 }
 

@@ -98,6 +98,40 @@ impl LexRange<'_> {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        match (self.min, self.max) {
+            (LexBound::Greatest, _) | (_, LexBound::Least) => true,
+            (LexBound::Least, _) | (_, LexBound::Greatest) => false,
+            (LexBound::Included(min), LexBound::Included(max)) => min > max,
+            (
+                LexBound::Included(min) | LexBound::Excluded(min),
+                LexBound::Included(max) | LexBound::Excluded(max),
+            ) => min >= max,
+        }
+    }
+
+    /// Of all elements those of the range, as Redis walks a listpack; that matters if
+    /// their scores are not all the same.
+    fn named(&self, entries: Vec<Entry>, direction: Direction) -> Vec<Entry> {
+        let reaches_min = |entry: &Entry| self.reaches_min(&entry.member);
+        let is_within_max = |entry: &Entry| self.is_within_max(&entry.member);
+        let can_have = !self.is_empty()
+            && entries.last().is_some_and(reaches_min)
+            && entries.first().is_some_and(is_within_max);
+        let entries = entries.into_iter();
+        match direction {
+            _ if !can_have => Vec::new(),
+            Direction::Forward => {
+                let found = entries.skip_while(|entry| !reaches_min(entry));
+                found.take_while(is_within_max).collect()
+            }
+            Direction::Backward => {
+                let found = entries.rev().skip_while(|entry| !is_within_max(entry));
+                found.take_while(reaches_min).collect()
+            }
+        }
+    }
+
     fn is_within_max(&self, member: &[u8]) -> bool {
         match self.max {
             LexBound::Least => false,
@@ -207,13 +241,7 @@ fn held_of(mut entries: Vec<Entry>, range: &Range<'_>, direction: Direction) -> 
             entries.drain(..from.min(to));
         }
         Range::Score(range) => entries.retain(|entry| range.has(entry.score)),
-        Range::Lex(range) => {
-            // As Redis walks it, whatever the scores are.
-            let from = entries.iter().position(|entry| range.reaches_min(&entry.member));
-            entries.drain(..from.unwrap_or(entries.len()));
-            let behind = entries.iter().position(|entry| !range.is_within_max(&entry.member));
-            entries.truncate(behind.unwrap_or(entries.len()));
-        }
+        Range::Lex(range) => return Source::Held(range.named(entries, direction).into_iter()),
     }
     if direction == Direction::Backward {
         entries.reverse();
