@@ -41,7 +41,7 @@ pub use client::{Client, ClientId, CloseReason};
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, bits, generic, hashes, lists, sets, strings};
+use crate::store::commands::{Command, bits, generic, hashes, lists, sets, strings, zsets};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
@@ -52,4 +52,5 @@ pub const FAMILIES: &[&[Command]] = &[
     sets::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
+    zsets::COMMANDS,
 ];
