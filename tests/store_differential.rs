@@ -12,6 +12,9 @@
 //! - `KEYFERRY_DIFF_GROUPS=hash,list` runs these groups instead of [`ENABLED`];
 //! - `KEYFERRY_DIFF_COMMANDS=1000000` is the long run;
 //! - `KEYFERRY_TEST_SEED` and `KEYFERRY_DIFF_SEQUENCE` bring a difference back;
+//! - `KEYFERRY_DIFF_DIFFERENCES=5` goes on until five commands were found to differ;
+//! - `KEYFERRY_DIFF_DIGEST=contents` reads all keys instead of asking for the digest, as
+//!   long as there is none;
 //! - `KEYFERRY_DIFF_AGAINST=127.0.0.1:7777` tests a server that runs already: it is
 //!   emptied.
 //!
@@ -26,12 +29,12 @@
 
 mod support;
 
-#[path = "store_differential/carried.rs"]
-mod carried;
 #[path = "store_differential/dice.rs"]
 mod dice;
 #[path = "store_differential/digest.rs"]
 mod digest;
+#[path = "store_differential/directions.rs"]
+mod directions;
 #[path = "store_differential/drawn.rs"]
 mod drawn;
 #[path = "store_differential/groups/mod.rs"]
@@ -66,9 +69,10 @@ mod tally;
 use std::collections::BTreeSet;
 use std::env;
 
+use digest::Holding;
 use liar::{Liar, Lie};
 use replay::Pair;
-use run::Plan;
+use run::{Plan, texts};
 use sides::{Host, Side, Store, has_store_command};
 use support::{RedisServer, seeded};
 
@@ -110,6 +114,7 @@ fn plan(test: &str, groups: &[&'static str]) -> Plan {
         commands: number_in("KEYFERRY_DIFF_COMMANDS").unwrap_or(COMMANDS),
         groups: chosen.unwrap_or_else(|| groups.to_vec()),
         only: number_in("KEYFERRY_DIFF_SEQUENCE"),
+        differences_max: number_in("KEYFERRY_DIFF_DIFFERENCES").map_or(1, |most| most as usize),
     }
 }
 
@@ -117,6 +122,11 @@ fn pair(other: Host) -> Pair {
     Pair {
         reference: Side::new("redis-server", Host::redis()),
         other: Side::new("the other", other),
+        holding: match setting("KEYFERRY_DIFF_DIGEST").as_deref() {
+            None => Holding::Digest,
+            Some("contents") => Holding::Contents,
+            Some(other) => panic!("KEYFERRY_DIFF_DIGEST may be `contents`, not {other:?}"),
+        },
     }
 }
 
@@ -134,9 +144,8 @@ fn the_built_in_shard_answers_as_redis_does() {
         Some(address) => Host::Running(address),
         None => Host::Store(Store::start()),
     };
-    let tally = plan
-        .run(&mut pair(other))
-        .unwrap_or_else(|report| panic!("{report}"));
+    let run = plan.run(&mut pair(other));
+    let tally = run.unwrap_or_else(|reports| panic!("{}", texts(&reports)));
     plan.assert_complete(&tally);
 }
 
@@ -144,7 +153,7 @@ fn the_built_in_shard_answers_as_redis_does() {
 fn two_redis_servers_never_differ() {
     let plan = plan("store_differential: redis and redis", &groups::names());
     let run = plan.run(&mut pair(Host::redis()));
-    let tally = run.unwrap_or_else(|report| panic!("{report}"));
+    let tally = run.unwrap_or_else(|reports| panic!("{}", texts(&reports)));
     plan.assert_complete(&tally);
 }
 
@@ -180,14 +189,15 @@ fn each_lie_is_found_and_shown_in_few_commands() {
             commands: COMMANDS_FOR_A_LIE,
             groups: groups.to_vec(),
             only: None,
+            differences_max: 1,
         };
         let mut pair = pair(Host::Lied(Liar::start(*lie)));
         match plan.run(&mut pair) {
             Ok(_) => faults.push(format!("{lie:?} is not found")),
-            Err(report) if report.units.len() > UNITS_OF_A_LIE => {
-                faults.push(format!("{lie:?} is not made short: {report}"));
+            Err(reports) if reports[0].units.len() > UNITS_OF_A_LIE => {
+                faults.push(format!("{lie:?} is not made short: {}", texts(&reports)));
             }
-            Err(report) => println!("{lie:?}: {report}\n"),
+            Err(reports) => println!("{lie:?}: {}\n", texts(&reports)),
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -213,6 +223,7 @@ fn the_table_has_every_command_of_redis() {
 
 #[test]
 fn each_command_of_a_group_has_a_recipe() {
+    assert_eq!(groups::names(), table::groups());
     for group in groups::GROUPS {
         let made: BTreeSet<&str> = group.recipes.iter().map(|recipe| recipe.name).collect();
         let wanted: BTreeSet<&str> = table::commands_of(&[group.name]).collect();

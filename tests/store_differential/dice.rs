@@ -131,6 +131,8 @@ const WORDS: &[&str] = &[
 /// Random choices.
 pub struct Dice {
     rng: Rng,
+    /// The largest id that was given to a stream.
+    stream_ms: i64,
 }
 
 impl Dice {
@@ -138,6 +140,7 @@ impl Dice {
     pub fn new(seed: u64) -> Dice {
         Dice {
             rng: Rng::with_seed(seed),
+            stream_ms: 10,
         }
     }
 
@@ -348,6 +351,18 @@ impl Dice {
             3..9 => self.small_integer(),
             _ => self.pick(FLOATS).into(),
         }
+    }
+
+    /// The first half of an id behind all that were given so far.
+    pub fn next_ms(&mut self) -> i64 {
+        self.stream_ms += 1;
+        self.stream_ms
+    }
+
+    /// The first half of an id that was given not long ago.
+    pub fn recent_ms(&mut self) -> i64 {
+        let most = self.stream_ms;
+        self.rng.i64((most - 60).max(0)..=most + 1)
     }
 
     /// A glob pattern.

@@ -10,21 +10,39 @@ const DATABASES: usize = 16;
 /// How many keys a report names.
 const SHOWN_KEYS: usize = 4;
 
-/// By DEBUG DIGEST.
+/// How it is seen whether two sides hold the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// By DEBUG DIGEST.
+    Digest,
+    /// By reading every key: for a server that has no DEBUG DIGEST yet.
+    Contents,
+}
+
+/// After a sequence.
 pub fn compare(pair: &mut Pair) -> Verdict {
-    let wanted = pair.reference.look(&["DEBUG", "DIGEST"])?;
-    let found = pair.other.look(&["DEBUG", "DIGEST"])?;
-    if wanted == found && !reply::is_error(&wanted) {
-        return Ok(());
-    }
-    let mut clash = Clash::of(&wanted, &found, "DEBUG DIGEST differs");
+    let mut clash = match pair.holding {
+        Holding::Contents => Clash::from("the keys differ".to_owned()),
+        Holding::Digest => {
+            let wanted = pair.reference.look(&["DEBUG", "DIGEST"])?;
+            let found = pair.other.look(&["DEBUG", "DIGEST"])?;
+            if wanted == found && !reply::is_error(&wanted) {
+                return Ok(());
+            }
+            Clash::of(&wanted, &found, "DEBUG DIGEST differs")
+        }
+    };
+    let mut differs = pair.holding == Holding::Digest;
     for db in 0..DATABASES {
-        clash.why.push_str(&of_database(pair, db)?);
+        let of_database = of_database(pair, db)?;
+        differs |= !of_database.is_empty();
+        clash.why.push_str(&of_database);
     }
-    Err(clash)
+    if differs { Err(clash) } else { Ok(()) }
 }
 
 fn of_database(pair: &mut Pair, db: usize) -> Result<String, Broken> {
+    let holding = pair.holding;
     let mut keys = Vec::new();
     for side in [&mut pair.reference, &mut pair.other] {
         side.look(&["SELECT", &db.to_string()])?;
@@ -41,10 +59,8 @@ fn of_database(pair: &mut Pair, db: usize) -> Result<String, Broken> {
     let mut text = String::new();
     let mut shown = 0;
     for key in keys {
-        let (wanted, found) = (
-            told(&mut pair.reference, &key)?,
-            told(&mut pair.other, &key)?,
-        );
+        let wanted = told(holding, &mut pair.reference, &key)?;
+        let found = told(holding, &mut pair.other, &key)?;
         if wanted != found {
             shown += 1;
             if shown <= SHOWN_KEYS {
@@ -62,9 +78,14 @@ fn of_database(pair: &mut Pair, db: usize) -> Result<String, Broken> {
 }
 
 /// Type, digest, whether it expires, and what is in it.
-fn told(side: &mut Side, key: &[u8]) -> Result<String, Broken> {
+fn told(holding: Holding, side: &mut Side, key: &[u8]) -> Result<String, Broken> {
     let kind = side.look(&[b"TYPE", key])?;
-    let digest = side.look(&[b"DEBUG", b"DIGEST-VALUE".as_slice(), key])?;
+    let digest = match holding {
+        Holding::Digest => {
+            reply::shown(&side.look(&[b"DEBUG", b"DIGEST-VALUE".as_slice(), key])?)
+        }
+        Holding::Contents => "not asked for".into(),
+    };
     let expires = reply::integer(&side.look(&[b"PTTL", key])?).unwrap_or(0) >= 0;
     let read: &[&[u8]] = match reply::text(&kind) {
         Some(b"string") => &[b"GET", key],
@@ -89,8 +110,5 @@ fn told(side: &mut Side, key: &[u8]) -> Result<String, Broken> {
         _ => reply::shown(&held),
     };
     let ttl = if expires { ", expires" } else { "" };
-    Ok(format!(
-        "{kind}{ttl}, digest {}, {parts}",
-        reply::shown(&digest)
-    ))
+    Ok(format!("{kind}{ttl}, digest {}, {parts}", digest))
 }

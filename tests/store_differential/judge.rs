@@ -7,6 +7,7 @@
 //! | Unordered    | SINTER, KEYS, ...                       | the same elements, any order |
 //! | UnlessTable  | HGETALL, SMEMBERS, SORT BY nosort       | order, unless a hash table   |
 //! | About        | TTL, PEXPIRETIME, OBJECT IDLETIME       | within a tolerance           |
+//! | Moments      | XPENDING, XINFO                         | times within a tolerance     |
 //! | SameKind     | DUMP, TIME, OBJECT REFCOUNT             | both null, both strings ...  |
 //! | SameLength   | SORT ALPHA BY weight:* LIMIT            | as many elements             |
 //! | TableLength  | SORT BY nosort LIMIT of a hash table    | as many elements             |
@@ -16,7 +17,7 @@
 
 use super::lexical;
 use super::line::{Line, upper};
-use super::reply::{elements, integer, is_aggregate, is_error, is_null, kind};
+use super::reply::{elements, integer, is_aggregate, is_error, is_null, kind, leaves, text};
 
 /// How far two times of one key may be apart: each side had the command at a time of
 /// its own. Keys have far longer to live.
@@ -42,6 +43,13 @@ pub enum How {
         /// How far apart they may be.
         by: i64,
     },
+    /// The same, except for times, which are nearly the same, and for how a stream is
+    /// packed.
+    Moments {
+        /// Whether it is XPENDING's list: id, consumer, how long it waits, how often it
+        /// was given.
+        is_pending: bool,
+    },
     /// Both of one kind.
     SameKind,
     /// As many elements.
@@ -65,6 +73,13 @@ pub fn how(line: &Line) -> How {
         "SINTER" | "SUNION" | "SDIFF" | "KEYS" | "PUBSUB" => How::Unordered { width: 1 },
         "SMEMBERS" | "HKEYS" | "HVALS" => How::UnlessTable { width: 1 },
         "HGETALL" => How::UnlessTable { width: 2 },
+        "XPENDING" if line.words.len() > 3 => How::Moments { is_pending: true },
+        "XINFO" => How::Moments { is_pending: false },
+        "GEOSEARCH"
+        | "GEORADIUS"
+        | "GEORADIUS_RO"
+        | "GEORADIUSBYMEMBER"
+        | "GEORADIUSBYMEMBER_RO" => how_found(line),
         "TTL" | "EXPIRETIME" => by_seconds,
         "PTTL" | "PEXPIRETIME" => How::About { by: TOLERANCE_MS },
         "OBJECT" => match upper(line.words.get(1)).as_str() {
@@ -104,6 +119,17 @@ fn how_sorted(line: &Line) -> How {
     }
 }
 
+/// Without ASC, DESC or COUNT, which sorts, places come as they are found; with ANY
+/// those that are found first.
+fn how_found(line: &Line) -> How {
+    let has = |name: &str| line.words.iter().any(|word| upper(Some(word)) == name);
+    match (has("ANY"), has("ASC") || has("DESC") || has("COUNT")) {
+        (true, _) => How::SameLength,
+        (false, true) => How::Exact,
+        (false, false) => How::Unordered { width: 1 },
+    }
+}
+
 impl How {
     /// Whether the encoding of the key at `words[1]` has to be known.
     pub fn needs_encoding(self) -> bool {
@@ -131,6 +157,7 @@ pub fn judge(how: How, is_table: Option<bool>, reference: &[u8], other: &[u8]) -
     let may_be_table = is_table != Some(false);
     match how {
         How::SameKind => None,
+        How::Moments { is_pending } => moments(is_pending, reference, other),
         How::About { by } => about(by, reference, other),
         How::Unordered { width } => unordered(width, reference, other),
         How::UnlessTable { width } if may_be_table => unordered(width, reference, other),
@@ -141,6 +168,38 @@ pub fn judge(how: How, is_table: Option<bool>, reference: &[u8], other: &[u8]) -
         How::TableLength if may_be_table => same_length(reference, other),
         _ => Some("the replies differ".into()),
     }
+}
+
+/// Integers behind these names are not compared.
+const PACKED: &[&[u8]] = &[b"radix-tree-keys", b"radix-tree-nodes"];
+
+/// More is a time of the clock, in milliseconds.
+const CLOCK_FROM: i64 = 1_000_000_000_000;
+
+fn moments(is_pending: bool, reference: &[u8], other: &[u8]) -> Option<String> {
+    let (wanted, found) = (leaves(reference), leaves(other));
+    if wanted.len() != found.len() {
+        return Some("the replies are not as long".into());
+    }
+    for (at, (wanted_leaf, found_leaf)) in wanted.iter().zip(&found).enumerate() {
+        let before = at.checked_sub(1).and_then(|at| text(wanted[at]));
+        let (one, two) = (integer(wanted_leaf), integer(found_leaf));
+        let is_time = before == Some(b"idle")
+            || one
+                .zip(two)
+                .is_some_and(|(one, two)| one.min(two) > CLOCK_FROM)
+            || (is_pending && at % 4 == 2);
+        let is_packed = before.is_some_and(|name| PACKED.contains(&name));
+        let fits = match one.zip(two) {
+            Some(_) if is_packed => true,
+            Some((one, two)) if is_time => one.abs_diff(two) <= TOLERANCE_MS.unsigned_abs(),
+            _ => wanted_leaf == found_leaf,
+        };
+        if !fits {
+            return Some(format!("part {} of the replies differs", at + 1));
+        }
+    }
+    None
 }
 
 fn same_length(reference: &[u8], other: &[u8]) -> Option<String> {
@@ -188,6 +247,14 @@ mod tests {
         assert!(judge(How::SameKind, None, b"$-1\r\n", b"$0\r\n\r\n").is_some());
         assert!(judge(How::TableLength, Some(true), ab, aa).is_none());
         assert!(judge(How::TableLength, Some(false), ab, aa).is_some());
+        let pending: [&[u8]; 3] = [
+            b"*1\r\n*4\r\n+1-1\r\n+c\r\n:10\r\n:2\r\n",
+            b"*1\r\n*4\r\n+1-1\r\n+c\r\n:90\r\n:2\r\n",
+            b"*1\r\n*4\r\n+1-1\r\n+c\r\n:10\r\n:3\r\n",
+        ];
+        let waiting = How::Moments { is_pending: true };
+        assert!(judge(waiting, None, pending[0], pending[1]).is_none());
+        assert!(judge(waiting, None, pending[0], pending[2]).is_some());
         let about = How::About { by: 5 };
         assert!(judge(about, None, b":100\r\n", b":104\r\n").is_none());
         assert!(judge(about, None, b":100\r\n", b":106\r\n").is_some());

@@ -2,18 +2,19 @@
 //!
 //! ```text
 //!   units --> lines --> pipeline of up to BATCH_LINES --> both sides --> judge
-//!                `----> alone: drawn, scanned, carried (they need replies to go on)
+//!                `----> alone: drawn, scanned, directed (they need replies to go on)
 //! ```
 //!
 //! The reference is also asked for the encoding of keys whose order of elements
 //! depends on it, right before the command that shows it.
 
+use super::digest::Holding;
 use super::judge::{How, how, judge};
 use super::line::{Line, Unit, Who};
 use super::reply::{self, Raw};
 use super::sides::{Broken, Protocol, Side};
 use super::tally::Tally;
-use super::{carried, digest, drawn, lexical, scanned};
+use super::{digest, directions, drawn, lexical, scanned};
 use crate::support::client::encode;
 
 /// Commands sent before replies are read, and their bytes.
@@ -26,6 +27,8 @@ pub struct Pair {
     pub reference: Side,
     /// Who is tested.
     pub other: Side,
+    /// How it is seen whether they hold the same.
+    pub holding: Holding,
 }
 
 /// Where they differ.
@@ -156,7 +159,7 @@ impl Replay<'_> {
             lines.flat_map(|(unit, lines)| lines.iter().map(move |line| (unit, line)))
         {
             let how = how(line);
-            let is_alone = how.is_alone() || carried::is_carried(line);
+            let is_alone = how.is_alone() || directions::is_direction(line);
             let turns = waiting.last().is_some_and(|last| last.line.who != line.who);
             if is_alone || turns || waiting.len() >= BATCH_LINES || bytes >= BATCH_BYTES {
                 self.exchange(&waiting)?;
@@ -190,7 +193,7 @@ impl Replay<'_> {
                 Some(said) => said,
                 None => return Ok(()),
             },
-            _ => carried::compare(self.pair, line)?,
+            _ => directions::follow(self.pair, line)?,
         };
         self.tally.count(line, &said);
         Ok(())

@@ -13,6 +13,9 @@ use super::tally::Tally;
 /// From so many commands on, each of an enabled group has to have come.
 const COMPLETE_FROM: u64 = 30_000;
 
+/// Sequences that may show differences which are known already, for each that is new.
+const TRIES_A_DIFFERENCE: usize = 4;
+
 /// What is run.
 pub struct Plan {
     /// Everything random is of this.
@@ -23,6 +26,8 @@ pub struct Plan {
     pub groups: Vec<&'static str>,
     /// One sequence alone, by its number.
     pub only: Option<u64>,
+    /// Differences, of a command each, after which it ends.
+    pub differences_max: usize,
 }
 
 /// Two sides that do not agree, and how to see it.
@@ -39,20 +44,35 @@ pub struct Report {
 }
 
 impl Plan {
-    /// Runs it.
-    pub fn run(&self, pair: &mut Pair) -> Result<Tally, Box<Report>> {
+    /// Runs it. After a difference it goes on with the next sequence, until enough were
+    /// found.
+    pub fn run(&self, pair: &mut Pair) -> Result<Tally, Vec<Report>> {
         let mut tally = Tally::default();
+        let mut reports: Vec<Report> = Vec::new();
         let start = Instant::now();
         let mut number = self.only.unwrap_or(0);
-        while tally.lines < self.commands {
-            self.one(pair, number, &mut tally)?;
+        let mut tries = self.differences_max * TRIES_A_DIFFERENCE;
+        while tally.lines < self.commands && reports.len() < self.differences_max && tries > 0 {
+            if let Err(report) = self.one(pair, number, &mut tally) {
+                tries -= 1;
+                if !reports
+                    .iter()
+                    .any(|known| known.command() == report.command())
+                {
+                    reports.push(*report);
+                }
+            }
             if self.only.is_some() {
                 break;
             }
             number += 1;
         }
         println!("{:.1?}: {tally}", start.elapsed());
-        Ok(tally)
+        if reports.is_empty() {
+            Ok(tally)
+        } else {
+            Err(reports)
+        }
     }
 
     fn one(&self, pair: &mut Pair, number: u64, tally: &mut Tally) -> Result<(), Box<Report>> {
@@ -61,7 +81,7 @@ impl Plan {
             .seed
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             .wrapping_add(number);
-        let Sequence { protocol, units } = Sequence::random(seed, &self.groups);
+        let Sequence { protocol, units } = Sequence::random(seed, number, &self.groups);
         let Some(difference) = pair.replay(protocol, &units, tally) else {
             return Ok(());
         };
@@ -93,6 +113,20 @@ impl Plan {
             missing.join(", ")
         );
     }
+}
+
+impl Report {
+    /// The name of the command that differs.
+    fn command(&self) -> String {
+        let name = self.difference.of.split(' ').next();
+        name.unwrap_or_default().to_uppercase()
+    }
+}
+
+/// All of them, to panic with.
+pub fn texts(reports: &[Report]) -> String {
+    let texts: Vec<_> = reports.iter().map(Report::to_string).collect();
+    texts.join("\n\n")
 }
 
 impl fmt::Display for Report {
@@ -129,11 +163,5 @@ impl fmt::Display for Report {
             self.sequence,
             self.groups.join(",")
         )
-    }
-}
-
-impl fmt::Debug for Report {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, out)
     }
 }

@@ -3,9 +3,13 @@
 //! commands are spoilt afterwards: words missing, too many, swapped, out of range.
 
 use super::dice::{Dice, ODD_INTEGERS};
+use super::directions::is_direction;
 use super::groups::{Group, group};
-use super::line::{Line, Unit};
+use super::line::{Line, Unit, line};
 use super::sides::Protocol;
+
+/// Strings that stand under names of any type when a sequence begins.
+const STRINGS: usize = 4;
 
 /// Units of a sequence.
 const UNITS_MIN: i64 = 60;
@@ -54,8 +58,8 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Of this seed and these groups.
-    pub fn random(seed: u64, groups: &[&'static str]) -> Sequence {
+    /// Of this seed and these groups, each of which has its turn.
+    pub fn random(seed: u64, number: u64, groups: &[&'static str]) -> Sequence {
         let mut dice = Dice::new(seed);
         let protocol = if dice.one_in(4) {
             Protocol::Resp3
@@ -63,10 +67,20 @@ impl Sequence {
             Protocol::Resp2
         };
         let groups: Vec<&Group> = groups.iter().map(|name| group(name)).collect();
-        let focus: Vec<&Group> = (0..3).map(|_| dice.pick(&groups)).collect();
+        let turn = usize::try_from(number).unwrap_or(0) % groups.len();
+        let focus = [groups[turn], dice.pick(&groups), dice.pick(&groups)];
         let count = dice.between(UNITS_MIN, UNITS_MAX);
+        let strings = (0..STRINGS).map(|_| {
+            let made = line("SET").word(dice.any_key());
+            made.word(dice.value()).into_unit()
+        });
+        let strings: Vec<Unit> = strings.collect();
         let units = (0..count).map(|_| {
-            let from = if dice.one_in(6) { &groups } else { &focus };
+            let from = if dice.one_in(6) {
+                groups.as_slice()
+            } else {
+                &focus
+            };
             let group = dice.pick(from);
             let mut unit = one_of(&mut dice, group).into_unit();
             spoil(&mut dice, &mut unit);
@@ -74,7 +88,7 @@ impl Sequence {
         });
         Sequence {
             protocol,
-            units: units.collect(),
+            units: strings.into_iter().chain(units).collect(),
         }
     }
 }
@@ -91,9 +105,17 @@ fn one_of(dice: &mut Dice, group: &Group) -> Line {
     unreachable!("`at` is below the sum of all weights")
 }
 
+/// An id that is given by the clock when nothing lies ahead of it.
+fn has_clock(line: &Line) -> bool {
+    line.name() == "XADD" && line.words.iter().any(|word| word == b"*")
+}
+
 /// Makes one command wrong, or spells it otherwise.
 fn spoil(dice: &mut Dice, unit: &mut Unit) {
-    let stays = unit.iter().any(|line| line.words[0].starts_with(b"@"));
+    // What follows another line relies on it there.
+    let stays = unit
+        .iter()
+        .any(|line| is_direction(line) || has_clock(line));
     if stays || !dice.one_in(SPOILT_ONE_IN) {
         return;
     }
@@ -107,7 +129,8 @@ fn spoil(dice: &mut Dice, unit: &mut Unit) {
         0 | 1 if last > 0 => {
             words.pop();
         }
-        2 => words.push(dice.value()),
+        // No number: it may stand where a timeout is expected.
+        2 => words.push(b"spoilt".into()),
         3 if last > 0 => words.push(words[last].clone()),
         4 if last > 1 && is_odd => {
             let (one, other) = (dice.rng().usize(1..=last), dice.rng().usize(1..=last));

@@ -13,6 +13,9 @@ use super::reply::{self, Raw};
 use crate::support::client::encode;
 use crate::support::{Client, Process, RedisServer, free_port};
 
+/// Longer than any reply takes: a client that is not woken waits no longer.
+const REPLY_LIMIT: Duration = Duration::from_secs(15);
+
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// What redis-server is started with besides the support's own arguments.
@@ -163,11 +166,16 @@ impl Side {
             second: second?,
             behind: behind?,
         };
+        for client in [&clients.first, &clients.second, &clients.behind] {
+            client.set_reply_limit(REPLY_LIMIT);
+        }
         self.clients = Some(clients);
         let flushed = self.look(&["FLUSHALL"])?;
         if flushed != b"+OK\r\n" {
             return Err(format!("FLUSHALL says {}", reply::shown(&flushed)));
         }
+        // Scripts outlive a flush. That a server has none is told by the sequences.
+        self.look(&["SCRIPT", "FLUSH"])?;
         if protocol == Protocol::Resp3 {
             for who in [Who::First, Who::Second] {
                 let greeted = self.ask(who, &["HELLO", "3"])?;

@@ -183,16 +183,15 @@ impl Context<'_> {
     /// # Errors
     /// [`Failure`] with Redis' words for a time that cannot be.
     pub fn wait_until(&self, args: Args<'_>, number: usize) -> Result<Option<u64>, Failure> {
-        let seconds = crate::store::format::numbers::parse_float(args.at(number))
-            .ok_or(Failure::words("ERR timeout is not a float or out of range"))?;
-        // As Redis rounds it: up to the next millisecond.
+        let seconds = crate::store::format::numbers::parse_float(args.at(number)).ok_or(
+            Failure::words("ERR timeout is not a float or out of range"),
+        )?;
+        // As Redis rounds it: up to the next millisecond; and what is beyond its 64 bits
+        // it takes for negative.
         let ms = (seconds * 1000.0).ceil();
-        if ms < 0.0 {
+        if ms < 0.0 || ms >= i64::MAX as f64 {
             return Err(Failure::words("ERR timeout is negative"));
         }
-        if ms > (i64::MAX as f64) - self.now_ms() as f64 {
-            return Err(Failure::words("ERR timeout is out of range"));
-        }
-        Ok((ms > 0.0).then(|| self.now_ms() + ms as u64))
+        Ok((ms > 0.0).then(|| self.now_ms().saturating_add(ms as u64)))
     }
 }

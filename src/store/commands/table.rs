@@ -153,6 +153,12 @@ pub enum Run {
 pub enum Verb {
     /// AUTH.
     Auth,
+    /// CLIENT.
+    Client,
+    /// COMMAND.
+    Command,
+    /// CONFIG.
+    Config,
     /// DISCARD.
     Discard,
     /// ECHO.
@@ -161,6 +167,14 @@ pub enum Verb {
     Exec,
     /// HELLO.
     Hello,
+    /// LASTSAVE.
+    Lastsave,
+    /// LATENCY.
+    Latency,
+    /// MEMORY.
+    Memory,
+    /// INFO.
+    Info,
     /// MULTI.
     Multi,
     /// PING.
@@ -181,6 +195,8 @@ pub enum Verb {
     Select,
     /// SHUTDOWN.
     Shutdown,
+    /// SLOWLOG.
+    Slowlog,
     /// SPUBLISH.
     Spublish,
     /// SSUBSCRIBE.
@@ -189,6 +205,8 @@ pub enum Verb {
     Subscribe,
     /// SUNSUBSCRIBE.
     Sunsubscribe,
+    /// TIME.
+    Time,
     /// UNSUBSCRIBE.
     Unsubscribe,
     /// UNWATCH.

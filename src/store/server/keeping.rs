@@ -171,6 +171,18 @@ impl Keeper {
         self.log.end()
     }
 
+    pub(super) fn start(&self) -> u64 {
+        self.log.start()
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.log.stats().disk_bytes
+    }
+
+    pub(super) fn set_backlog_bytes(&mut self, bytes: u64) {
+        self.log.set_retain_bytes(bytes);
+    }
+
     pub(super) fn identity(&self) -> Identity {
         self.log.identity()
     }

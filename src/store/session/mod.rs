@@ -17,9 +17,18 @@
 mod applying;
 mod channels;
 mod client;
+mod clients;
+mod configuring;
 mod connection;
+mod describing;
+mod diagnosis;
 mod execute;
+mod info;
+mod parameters;
+mod pausing;
 mod shard;
+mod slowlog;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -29,9 +38,12 @@ pub(crate) mod world;
 
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, bits, generic, hashes, hyperloglog, sets, strings};
+use crate::store::commands::{
+    Command, bits, generic, hashes, hyperloglog, lists, sets, strings, zsets,
+};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
@@ -42,4 +54,6 @@ pub const FAMILIES: &[&[Command]] = &[
     hyperloglog::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,
+    lists::COMMANDS,
+    zsets::COMMANDS,
 ];

@@ -8,6 +8,11 @@ use crate::store::keyspace::Keyspace;
 
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
+use super::pausing::Pausing;
+use super::slowlog::SlowLog;
+use super::info::Facts;
+use super::parameters::Parameters;
+use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
 
@@ -50,6 +55,13 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// A parameter that the driver acts on was set.
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// Checked.
+        value: String,
+    },
 }
 
 /// See the head of this folder.
@@ -74,7 +86,11 @@ pub struct Shard {
     pub(super) health: Health,
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
-    pub(super) commands_run: u64,
+    pub(super) pausing: Pausing,
+    pub(super) slow: SlowLog,
+    pub(super) parameters: Parameters,
+    pub(super) stats: Stats,
+    pub(super) facts: Facts,
 }
 
 impl Shard {
@@ -98,7 +114,11 @@ impl Shard {
             role: Role::Master,
             health: Health::Good,
             password: None,
-            commands_run: 0,
+            pausing: Pausing::default(),
+            slow: SlowLog::default(),
+            parameters: Parameters::default(),
+            stats: Stats::default(),
+            facts: Facts::default(),
         }
     }
 
@@ -111,11 +131,14 @@ impl Shard {
     pub fn set_now_ms(&mut self, now_ms: u64) {
         self.keyspace.set_now_ms(now_ms);
         self.end_waits_due();
+        self.end_pause_if_due();
     }
+
 
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.waiting.next_due_ms()
+        let dues = [self.waiting.next_due_ms(), self.pausing.next_due_ms()];
+        dues.into_iter().flatten().min()
     }
 
     /// Whether writes are refused from now on.
@@ -135,6 +158,7 @@ impl Shard {
 
     /// A client came.
     pub fn client_came(&mut self, address: String, local_address: String) -> usize {
+        self.stats.connections += 1;
         let id = ClientId(self.next_client);
         self.next_client += 1;
         let now_ms = self.keyspace.now_ms();

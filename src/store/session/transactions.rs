@@ -22,6 +22,19 @@ pub(super) struct Transaction {
     pub(super) is_broken: bool,
 }
 
+impl Transaction {
+    /// Whether one of the commands is such.
+    pub(super) fn has(&self, is_such: fn(&Command) -> bool) -> bool {
+        self.queue.iter().any(|(command, _)| is_such(command))
+    }
+
+    /// How many commands wait, and their bytes.
+    pub(super) fn size(&self) -> (i64, usize) {
+        let bytes = self.queue.iter().map(|(_, request)| request.len()).sum();
+        (i64::try_from(self.queue.len()).unwrap_or(i64::MAX), bytes)
+    }
+}
+
 /// Which clients watch a key.
 pub(super) type Watchers = HashMap<(usize, Box<[u8]>), Vec<usize>, RandomState>;
 
@@ -93,7 +106,6 @@ impl Shard {
         }
         self.clients[key].reply.array(transaction.queue.len());
         for (command, request) in &transaction.queue {
-            self.commands_run += 1;
             let may_wait = false;
             self.run_in(key, command, request.args(), unit, may_wait);
         }

@@ -5,7 +5,8 @@
 //! ```text
 //! elements   what hashes and sets have in common: walks, scans, draws, spilling into rows
 //! fields     the rows of hashes and sets
-//! string, hash, set  one kind each
+//! source     rows to be read: of the shard now, or of a snapshot
+//! string, hash, set, list, zset  one kind each
 //! hll        HyperLogLogs, which are strings
 //! walk       all elements of an object of any kind; copy, digest
 //! ```
@@ -18,9 +19,12 @@ mod elements;
 pub mod fields;
 pub mod hash;
 pub mod hll;
+pub mod list;
 pub mod set;
+pub mod source;
 pub mod string;
 mod walk;
+pub mod zset;
 
 pub use elements::{Drawn, Element, Elements, Scanned};
 pub use walk::walk;

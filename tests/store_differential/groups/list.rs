@@ -101,6 +101,37 @@ pub const GROUP: Group = Group {
             let made = line("BLMOVE").word(d.key(List)).word(d.key(List));
             made.word(end(d)).word(end(d)).word(timeout(d))
         }),
+        Recipe::new("BLPOP", 3, |d| {
+            let keys = d.keys(List, 2);
+            let blocked = line("@BLOCK")
+                .word(d.pick(&["BLPOP", "BRPOP"]))
+                .words(&keys);
+            let blocked = blocked.word(patience(d));
+            woken(d, blocked, &keys)
+        }),
+        Recipe::new("BLMOVE", 2, |d| {
+            let (from, to) = (d.key(List), d.key(List));
+            let blocked = line("@BLOCK BLMOVE").word(&from).word(&to);
+            let blocked = blocked.word(end(d)).word(end(d)).word(patience(d));
+            woken(d, blocked, &[from, to])
+        }),
+        Recipe::new("BRPOPLPUSH", 1, |d| {
+            let (from, to) = (d.key(List), d.key(List));
+            let blocked = line("@BLOCK BRPOPLPUSH")
+                .word(&from)
+                .word(&to)
+                .word(patience(d));
+            woken(d, blocked, &[from, to])
+        }),
+        Recipe::new("BLMPOP", 1, |d| {
+            let keys = d.keys(List, 2);
+            let blocked = line("@BLOCK BLMPOP")
+                .word(patience(d))
+                .word(keys.len().to_string());
+            let blocked = blocked.words(&keys).word(end(d));
+            let blocked = with_count(d, blocked);
+            woken(d, blocked, &keys)
+        }),
         Recipe::new("BLMPOP", 3, |d| {
             let keys = d.keys(List, 4);
             let made = line("BLMPOP").word(timeout(d)).word(numkeys(d, keys.len()));
@@ -161,6 +192,40 @@ pub fn timeout(d: &mut Dice) -> &'static str {
         "1e300",
         "9223372036854775807",
     ])
+}
+
+/// So long that it does not end before somebody wakes the client.
+pub fn patience(d: &mut Dice) -> &'static str {
+    d.pick(&["0", "100", "77.5"])
+}
+
+/// What the first client does while the second one waits for `keys`.
+fn woken(d: &mut Dice, blocked: Line, keys: &[Vec<u8>]) -> Line {
+    let mut made = blocked.by_second();
+    for _ in 0..d.between(0, 3) {
+        let key = &keys[usize::try_from(d.between(0, keys.len() as i64 - 1)).unwrap_or(0)];
+        made = made.then(match d.between(0, 11) {
+            0..4 => line("RPUSH").word(key).words(elements(d)),
+            4..6 => line("LPUSH").word(key).words(elements(d)),
+            6 => line("DEL").word(key),
+            7 => line("RENAME").word(d.key(List)).word(key),
+            8 => line("SET").word(key).word(d.value()),
+            9 => line("LMOVE")
+                .word(d.key(List))
+                .word(key)
+                .words(["LEFT", "RIGHT"]),
+            10 => line("SORT")
+                .word(d.key(List))
+                .words(["ALPHA", "STORE"])
+                .word(key),
+            _ => {
+                let pushed = line("RPUSH").word(key).words(elements(d));
+                let changed = line(d.pick(&["LPOP", "DEL", "LLEN"])).word(key);
+                line("MULTI").then(pushed).then(changed).then(line("EXEC"))
+            }
+        });
+    }
+    made.then(line("@REPLY list").word(&keys[0]).by_second())
 }
 
 fn lpos(d: &mut Dice) -> Line {

@@ -5,14 +5,17 @@ mod bits;
 mod connection;
 mod databases;
 mod generic;
+mod geo;
 
 mod hash;
 mod hll;
 mod list;
 
+mod script;
 mod set;
 mod sort;
 
+mod stream;
 mod string;
 mod transactions;
 mod zset;
@@ -58,6 +61,9 @@ pub const GROUPS: &[Group] = &[
     databases::GROUP,
     transactions::GROUP,
     connection::GROUP,
+    stream::GROUP,
+    geo::GROUP,
+    script::GROUP,
 ];
 
 /// The group of this name.

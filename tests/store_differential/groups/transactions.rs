@@ -3,8 +3,9 @@
 
 use super::generic::any_key;
 use super::{Group, Recipe};
-use crate::carried::is_carried;
+
 use crate::dice::Dice;
+use crate::directions::is_direction;
 use crate::judge::how;
 use crate::line::{Line, line};
 
@@ -69,7 +70,7 @@ fn inside(d: &mut Dice, begun: Line) -> Line {
 
 /// What needs replies to go on cannot be queued.
 fn is_alone(line: &Line) -> bool {
-    how(line).is_alone() || is_carried(line)
+    how(line).is_alone() || is_direction(line)
 }
 
 fn one_inside(d: &mut Dice) -> Line {

@@ -1,7 +1,7 @@
 //! Sorted sets: by rank, by score, by name.
 
 use super::hash::{cursor, drawn_count, scan_options};
-use super::list::{numkeys, timeout, with_count};
+use super::list::{numkeys, patience, timeout, with_count};
 use super::set::with_limit;
 use super::{Group, Recipe};
 use crate::dice::Dice;
@@ -162,6 +162,23 @@ pub const GROUP: Group = Group {
             let keys = d.keys(Zset, 3);
             line("BZPOPMAX").words(keys).word(timeout(d))
         }),
+        Recipe::new("BZPOPMIN", 2, |d| {
+            let keys = d.keys(Zset, 2);
+            let blocked = line("@BLOCK")
+                .word(d.pick(&["BZPOPMIN", "BZPOPMAX"]))
+                .words(&keys);
+            let blocked = blocked.word(patience(d));
+            woken(d, blocked, &keys)
+        }),
+        Recipe::new("BZMPOP", 1, |d| {
+            let keys = d.keys(Zset, 2);
+            let blocked = line("@BLOCK BZMPOP")
+                .word(patience(d))
+                .word(keys.len().to_string());
+            let blocked = blocked.words(&keys).word(end(d));
+            let blocked = with_count(d, blocked);
+            woken(d, blocked, &keys)
+        }),
         Recipe::new("BZMPOP", 2, |d| {
             let keys = d.keys(Zset, 3);
             let made = line("BZMPOP").word(timeout(d)).word(numkeys(d, keys.len()));
@@ -244,6 +261,25 @@ fn scored(d: &mut Dice) -> Vec<Vec<u8>> {
         words.extend([d.float(), member]);
     }
     words
+}
+
+/// What the first client does while the second one waits for `keys`.
+fn woken(d: &mut Dice, blocked: Line, keys: &[Vec<u8>]) -> Line {
+    let mut made = blocked.by_second();
+    for _ in 0..d.between(0, 3) {
+        let key = &keys[usize::try_from(d.between(0, keys.len() as i64 - 1)).unwrap_or(0)];
+        made = made.then(match d.between(0, 6) {
+            0..3 => line("ZADD").word(key).words(scored(d)),
+            3 => line("ZINCRBY")
+                .word(key)
+                .word(d.small_integer())
+                .word(d.member()),
+            4 => line("DEL").word(key),
+            5 => line("ZUNIONSTORE").word(key).word("1").word(zset_key(d)),
+            _ => line("RENAME").word(zset_key(d)).word(key),
+        });
+    }
+    made.then(line("@REPLY zset").word(&keys[0]).by_second())
 }
 
 fn zadd_with_options(d: &mut Dice) -> Line {

@@ -8,6 +8,8 @@
 
 mod algebra;
 mod drawn;
+#[cfg(test)]
+mod tests;
 
 use crate::store::format::object::{Collection, Object, Value};
 use crate::store::types::Element;
