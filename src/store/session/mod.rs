@@ -42,7 +42,7 @@ pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{
-    Command, bits, generic, hashes, hyperloglog, lists, sets, strings, zsets,
+    Command, bits, generic, hashes, hyperloglog, lists, sets, sort, strings, zsets,
 };
 
 /// All commands.
@@ -53,6 +53,7 @@ pub const FAMILIES: &[&[Command]] = &[
     hashes::COMMANDS,
     hyperloglog::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,
