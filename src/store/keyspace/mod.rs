@@ -13,6 +13,7 @@
 //! - The clock is what the executor set; nothing here reads one.
 
 mod counted;
+mod ends;
 mod objects;
 mod scan;
 
@@ -30,6 +31,7 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
+pub use ends::LiveEnds;
 use objects::Objects;
 
 /// What becomes of an object whose time is over.
@@ -58,6 +60,7 @@ pub struct Keyspace {
     rows: Rows,
     objects: Objects,
     counted: Counted,
+    live_ends: LiveEnds,
     expiry: Expiry,
     now_ms: u64,
     /// No key expires before.
@@ -87,6 +90,7 @@ impl Keyspace {
             rows,
             objects: Objects::new(cache_bytes),
             counted,
+            live_ends: LiveEnds::default(),
             expiry: Expiry::Remove,
             now_ms: 0,
             soonest_ms: 0,
@@ -134,6 +138,11 @@ impl Keyspace {
     /// The rows below, to be read.
     pub fn rows_read(&self) -> &Rows {
         &self.rows
+    }
+
+    /// Where the live rows of ordered objects begin and end.
+    pub fn live_ends(&self) -> &LiveEnds {
+        &self.live_ends
     }
 
     /// A name for the rows of a new large object.
@@ -212,6 +221,17 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn put(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
+        self.put_untold(db, key, object)?;
+        self.touch(db, key);
+        Ok(())
+    }
+
+    /// The same for what is no change to clients: what encoding a value has, what it
+    /// remembers of being counted.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn put_untold(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
         let ns = self.counted.of(db).ns;
         let old = self.objects.read(&mut self.rows, ns, key)?;
         let counts = self.counted.of_mut(db);
@@ -240,7 +260,6 @@ impl Keyspace {
         }
         self.rows.put(&row::meta(ns, key), object.encode());
         self.objects.put(ns, key, Some(object));
-        self.touch(db, key);
         Ok(())
     }
 
@@ -256,6 +275,13 @@ impl Keyspace {
             self.rows.bury(DeadId::Object(id.0));
         }
         Ok(true)
+    }
+
+    /// A value that was made and is not wanted: its rows go.
+    pub fn bury(&mut self, value: &Value) {
+        if let Some(id) = value.id() {
+            self.rows.bury(DeadId::Object(id.0));
+        }
     }
 
     /// Removes a key and gives its object, whose rows stay: it is put elsewhere.

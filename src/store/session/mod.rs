@@ -17,12 +17,17 @@
 mod applying;
 mod channels;
 mod client;
+mod clients;
 mod configuring;
 mod connection;
+mod describing;
+mod diagnosis;
 mod execute;
 mod info;
 mod parameters;
+mod pausing;
 mod shard;
+mod slowlog;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -36,14 +41,20 @@ pub use client::{Client, ClientId, CloseReason};
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, hashes, lists, sets, strings};
+use crate::store::commands::{
+    Command, bits, generic, hashes, hyperloglog, lists, sets, sort, strings, zsets,
+};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
+    bits::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
+    hyperloglog::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
+    zsets::COMMANDS,
 ];

@@ -8,6 +8,8 @@ use crate::store::keyspace::Keyspace;
 
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
+use super::pausing::Pausing;
+use super::slowlog::SlowLog;
 use super::info::Facts;
 use super::parameters::Parameters;
 use super::stats::Stats;
@@ -84,6 +86,8 @@ pub struct Shard {
     pub(super) health: Health,
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
+    pub(super) pausing: Pausing,
+    pub(super) slow: SlowLog,
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
     pub(super) facts: Facts,
@@ -110,6 +114,8 @@ impl Shard {
             role: Role::Master,
             health: Health::Good,
             password: None,
+            pausing: Pausing::default(),
+            slow: SlowLog::default(),
             parameters: Parameters::default(),
             stats: Stats::default(),
             facts: Facts::default(),
@@ -125,11 +131,14 @@ impl Shard {
     pub fn set_now_ms(&mut self, now_ms: u64) {
         self.keyspace.set_now_ms(now_ms);
         self.end_waits_due();
+        self.end_pause_if_due();
     }
+
 
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.waiting.next_due_ms()
+        let dues = [self.waiting.next_due_ms(), self.pausing.next_due_ms()];
+        dues.into_iter().flatten().min()
     }
 
     /// Whether writes are refused from now on.
