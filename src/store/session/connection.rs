@@ -348,7 +348,9 @@ pub(super) fn unknown_subcommand(container: &str, args: Args<'_>) -> Failure {
     let name = args.at(1);
     let name = String::from_utf8_lossy(name.get(..SUBCOMMAND_BYTES_MAX).unwrap_or(name));
     let container = container.to_ascii_uppercase();
-    Failure::text(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
+    Failure::text(format!(
+        "ERR unknown subcommand '{name}'. Try {container} HELP."
+    ))
 }
 
 /// So much of an unknown subcommand is told.

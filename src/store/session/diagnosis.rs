@@ -122,7 +122,10 @@ impl Shard {
 
     fn mean_row(&mut self, id: ObjectId, of: u8, samples: usize) -> Result<f64, StoreError> {
         let (mut bytes, mut rows) = (0_u64, 0_u64);
-        let range = self.keyspace.rows().range(&row::sub(id, of), &row::sub(id, of + 1))?;
+        let range = self
+            .keyspace
+            .rows()
+            .range(&row::sub(id, of), &row::sub(id, of + 1))?;
         for next in range.take(samples) {
             let (key, value) = next?;
             bytes += (key.len() + value.len()) as u64;
@@ -143,7 +146,10 @@ impl Shard {
         let stats = self.keyspace.rows().stats();
         let overlay = stats.overlay_bytes as u64;
         let fields = [
-            ("total.allocated", objects + overlay + stats.cache_bytes + clients as u64),
+            (
+                "total.allocated",
+                objects + overlay + stats.cache_bytes + clients as u64,
+            ),
             ("clients.normal", clients as u64),
             ("keys.count", keys),
             ("objects.cache", objects),

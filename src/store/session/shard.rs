@@ -8,10 +8,10 @@ use crate::store::keyspace::Keyspace;
 
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
-use super::pausing::Pausing;
-use super::slowlog::SlowLog;
 use super::info::Facts;
 use super::parameters::Parameters;
+use super::pausing::Pausing;
+use super::slowlog::SlowLog;
 use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
@@ -133,7 +133,6 @@ impl Shard {
         self.end_waits_due();
         self.end_pause_if_due();
     }
-
 
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
     pub fn next_due_ms(&self) -> Option<u64> {

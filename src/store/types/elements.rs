@@ -14,6 +14,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::fields;
+use super::source::RowSource;
 use super::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Collection, Stored};
@@ -79,16 +80,12 @@ impl Iterator for Elements<'_> {
 }
 
 impl<'a> Elements<'a> {
-    /// All elements; rows come from what `range` opens.
-    pub(super) fn open<R, E>(
+    /// All elements of a collection.
+    pub(super) fn of(
+        rows: &'a (impl RowSource + ?Sized),
         of: &Collection,
         shape: Shape,
-        range: impl FnOnce(&[u8], &[u8]) -> Result<R, StoreError>,
-    ) -> Result<Self, StoreError>
-    where
-        R: Iterator<Item = Result<(Bytes, Bytes), E>> + 'a,
-        StoreError: From<E>,
-    {
+    ) -> Result<Self, StoreError> {
         let id = match &of.stored {
             Stored::Inline(items) => {
                 return Ok(Self(Source::Held(unpacked(items, shape).into_iter())));
@@ -96,7 +93,7 @@ impl<'a> Elements<'a> {
             Stored::Rows { id, .. } => *id,
         };
         let (from, to) = fields::range_of(id);
-        let mut rows = range(&from, &to)?.map(|row| {
+        let mut rows = rows.rows_between(&from, &to)?.map(|row| {
             let (key, value) = row?;
             fields::element(&key, &value)
         });
@@ -109,11 +106,6 @@ impl<'a> Elements<'a> {
             Shape::Singles => held.sort_by_key(|element| parse_integer(&element.member)),
         }
         Ok(Self(Source::Held(held.into_iter())))
-    }
-
-    /// All elements of a collection over the executor's rows.
-    pub(super) fn of(rows: &'a Rows, of: &Collection, shape: Shape) -> Result<Self, StoreError> {
-        Self::open(of, shape, |from, to| rows.range(from, to))
     }
 }
 
@@ -138,15 +130,22 @@ pub(super) fn unpacked(items: &Packed, shape: Shape) -> Vec<Element> {
     match shape {
         Shape::Pairs => {
             let pairs = items.iter().pairs();
-            pairs.map(|(field, value)| element((field, items.share(value)))).collect()
+            pairs
+                .map(|(field, value)| element((field, items.share(value))))
+                .collect()
         }
-        Shape::Singles => items.iter().map(|member| element((member, Bytes::new()))).collect(),
+        Shape::Singles => items
+            .iter()
+            .map(|member| element((member, Bytes::new())))
+            .collect(),
     }
 }
 
 /// The opposite of [`unpacked`].
 pub(super) fn packed(elements: &[Element], shape: Shape) -> Packed {
-    let bytes = elements.iter().map(|of| of.member.len() + of.value.len() + 4);
+    let bytes = elements
+        .iter()
+        .map(|of| of.member.len() + of.value.len() + 4);
     let mut writer = PackedWriter::with_capacity(bytes.sum());
     for element in elements {
         writer.push(&element.member);
@@ -163,11 +162,7 @@ pub(super) fn fits_inline(bytes: usize, elements: usize) -> bool {
 }
 
 /// Gives elements rows of their own.
-pub(super) fn spill(
-    keyspace: &mut Keyspace,
-    elements: &[Element],
-    is_ordered: bool,
-) -> ObjectId {
+pub(super) fn spill(keyspace: &mut Keyspace, elements: &[Element], is_ordered: bool) -> ObjectId {
     let id = keyspace.new_object_id();
     for element in elements {
         put_row(keyspace, id, element, is_ordered);
@@ -176,12 +171,7 @@ pub(super) fn spill(
 }
 
 /// Puts the row of a new element.
-pub(super) fn put_row(
-    keyspace: &mut Keyspace,
-    id: ObjectId,
-    element: &Element,
-    is_ordered: bool,
-) {
+pub(super) fn put_row(keyspace: &mut Keyspace, id: ObjectId, element: &Element, is_ordered: bool) {
     // Object ids only grow, over restarts too: what a turn must do.
     let turn = match is_ordered {
         true => keyspace.new_object_id().0,
@@ -222,11 +212,13 @@ pub(super) fn draw(
     match (drawn, &of.stored) {
         (Drawn::Repeated, Stored::Inline(items)) => {
             let all = unpacked(items, shape);
-            Ok((0..count).filter_map(|_| fastrand::choice(&all).cloned()).collect())
+            Ok((0..count)
+                .filter_map(|_| fastrand::choice(&all).cloned())
+                .collect())
         }
-        (Drawn::Repeated, Stored::Rows { id, .. }) => {
-            (0..count).filter_map(|_| fields::random(rows, *id).transpose()).collect()
-        }
+        (Drawn::Repeated, Stored::Rows { id, .. }) => (0..count)
+            .filter_map(|_| fields::random(rows, *id).transpose())
+            .collect(),
         (Drawn::Distinct, Stored::Rows { id, .. }) if count < len / FEW_OF => {
             draw_few(rows, *id, count)
         }
@@ -238,7 +230,11 @@ pub(super) fn draw(
 pub(super) const FEW_OF: usize = 4;
 
 /// So many different elements, drawn one by one: of far more than that.
-pub(super) fn draw_few(rows: &Rows, id: ObjectId, count: usize) -> Result<Vec<Element>, StoreError> {
+pub(super) fn draw_few(
+    rows: &Rows,
+    id: ObjectId,
+    count: usize,
+) -> Result<Vec<Element>, StoreError> {
     let mut seen: HashSet<Bytes, RandomState> = HashSet::default();
     let mut found = Vec::with_capacity(count);
     while found.len() < count {
@@ -324,7 +320,11 @@ impl Building {
             value: Bytes::copy_from_slice(value),
         };
         match &mut self.stage {
-            Stage::Held { elements, known, bytes } => {
+            Stage::Held {
+                elements,
+                known,
+                bytes,
+            } => {
                 if !known.insert(element.member.clone()) {
                     return Ok(false);
                 }

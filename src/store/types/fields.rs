@@ -11,6 +11,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::elements::{Element, Scanned};
+use super::source::bad_row;
 use crate::store::format::row::{self, Member, ObjectId, split_field};
 use crate::store::rows::{Rows, StoreError};
 
@@ -50,18 +51,8 @@ fn read(key: &Bytes, value: &Bytes) -> Option<Element> {
     })
 }
 
-pub(super) fn bad_row(key: &[u8]) -> StoreError {
-    StoreError::BadRow {
-        row: key.escape_ascii().to_string(),
-    }
-}
-
 /// The row of a member, if it is there.
-pub(super) fn get(
-    rows: &Rows,
-    id: ObjectId,
-    member: &[u8],
-) -> Result<Option<Element>, StoreError> {
+pub(super) fn get(rows: &Rows, id: ObjectId, member: &[u8]) -> Result<Option<Element>, StoreError> {
     let key = Bytes::from(row::field(id, member));
     match rows.get(&key)? {
         Some(value) => element(&key, &value).map(Some),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::elements::{self, Building, Drawn, Element, Elements, Scanned, Shape};
 use super::fields;
+use super::source::RowSource;
 use crate::store::engine::DeadId;
 use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::{Packed, PackedWriter};
@@ -90,24 +91,22 @@ pub fn set(
             };
             is_new
         }
-        Stored::Rows { id, count } => {
-            match fields::get(keyspace.rows(), *id, field)? {
-                Some(old) => {
-                    fields::put(keyspace.rows(), *id, old.turn, field, value);
-                    false
-                }
-                None => {
-                    let element = Element {
-                        turn: 0,
-                        member: Bytes::copy_from_slice(field),
-                        value: Bytes::copy_from_slice(value),
-                    };
-                    elements::put_row(keyspace, *id, &element, of.is_compact);
-                    *count += 1;
-                    true
-                }
+        Stored::Rows { id, count } => match fields::get(keyspace.rows(), *id, field)? {
+            Some(old) => {
+                fields::put(keyspace.rows(), *id, old.turn, field, value);
+                false
             }
-        }
+            None => {
+                let element = Element {
+                    turn: 0,
+                    member: Bytes::copy_from_slice(field),
+                    value: Bytes::copy_from_slice(value),
+                };
+                elements::put_row(keyspace, *id, &element, of.is_compact);
+                *count += 1;
+                true
+            }
+        },
     };
     if of.is_compact && len(of) > limits.entries_max {
         of.is_compact = false;
@@ -174,23 +173,11 @@ pub fn remove(
 ///
 /// # Errors
 /// [`StoreError`] of the engine.
-pub fn iter<'a>(rows: &'a Rows, of: &Collection) -> Result<Elements<'a>, StoreError> {
-    Elements::of(rows, of, SHAPE)
-}
-
-/// The same over any rows, such as a snapshot's.
-///
-/// # Errors
-/// [`StoreError`] of the engine.
-pub fn iter_over<'a, R, E>(
+pub fn iter<'a>(
+    rows: &'a (impl RowSource + ?Sized),
     of: &Collection,
-    range: impl FnOnce(&[u8], &[u8]) -> Result<R, StoreError>,
-) -> Result<Elements<'a>, StoreError>
-where
-    R: Iterator<Item = Result<(Bytes, Bytes), E>> + 'a,
-    StoreError: From<E>,
-{
-    Elements::open(of, SHAPE, range)
+) -> Result<Elements<'a>, StoreError> {
+    Elements::of(rows, of, SHAPE)
 }
 
 /// About `count` fields from a cursor on.
@@ -248,7 +235,9 @@ impl HashBuilder {
         value: &[u8],
     ) -> Result<bool, StoreError> {
         self.is_compact &= self.limits.allow(field, value);
-        let is_new = self.building.push(keyspace, field, value, self.is_compact)?;
+        let is_new = self
+            .building
+            .push(keyspace, field, value, self.is_compact)?;
         self.is_compact &= self.building.len() <= self.limits.entries_max;
         Ok(is_new)
     }
