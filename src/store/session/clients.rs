@@ -34,10 +34,7 @@ impl ClientType {
             b"slave" | b"replica" => Ok(ClientType::Replica),
             b"master" => Ok(ClientType::Master),
             b"pubsub" => Ok(ClientType::Pubsub),
-            _ => {
-                let name = String::from_utf8_lossy(name);
-                Err(Failure::text(format!("ERR Unknown client type '{name}'")))
-            }
+            _ => Err(Failure::quoting("ERR Unknown client type '", name, "'")),
         }
     }
 
@@ -319,8 +316,7 @@ impl<'a> Doomed<'a> {
                 doomed.local_address = Some(value);
             } else if args.is(at, "USER") {
                 if value != b"default" {
-                    let name = String::from_utf8_lossy(value);
-                    return Err(Failure::text(format!("ERR No such user '{name}'")));
+                    return Err(Failure::quoting("ERR No such user '", value, "'"));
                 }
             } else if args.is(at, "SKIPME") {
                 doomed.skips_me = if args.is(at + 1, "YES") {

@@ -34,10 +34,8 @@ impl Shard {
         } else if args.is(1, "RESET") {
             reply.integer(0);
         } else if args.is(1, "GRAPH") {
-            let event = String::from_utf8_lossy(args.at(2));
-            return Err(Failure::text(format!(
-                "ERR No samples available for event '{event}'"
-            )));
+            let before = "ERR No samples available for event '";
+            return Err(Failure::quoting(before, args.at(2), "'"));
         } else if args.is(1, "HISTOGRAM") {
             reply.map(0);
         } else if args.is(1, "DOCTOR") {
