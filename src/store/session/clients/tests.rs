@@ -186,3 +186,33 @@ fn commands_say_where_their_keys_are() {
             .starts_with("[hlen [summary Get the number of ")
     );
 }
+
+#[test]
+fn the_table_says_what_redis_says() {
+    use crate::store::commands::described;
+    for command in crate::store::session::FAMILIES
+        .iter()
+        .flat_map(|family| family.iter())
+    {
+        let Some(described) = described::find(command.name) else {
+            continue;
+        };
+        assert_eq!(command.arity, described.arity, "{}", command.name);
+        let is_container = described::is_container(command.name);
+        let (first, last, step) = command.keys.as_told();
+        // Redis counts channels of shards as keys, where it tells of keys at all.
+        let is_of_keys = described
+            .key_specs()
+            .iter()
+            .all(|spec| spec.flags != "not_key");
+        if !is_container && is_of_keys {
+            assert_eq!([first, last, step], described.keys, "{}", command.name);
+            for flag in [
+                "write", "readonly", "denyoom", "no_multi", "no_auth", "blocking",
+            ] {
+                let is_set = command.has_flag(flag) || command.has_flag(&flag.replace('_', "-"));
+                assert_eq!(is_set, described.has_flag(flag), "{} {flag}", command.name);
+            }
+        }
+    }
+}
