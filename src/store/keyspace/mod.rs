@@ -277,6 +277,13 @@ impl Keyspace {
         Ok(true)
     }
 
+    /// A value that was made and is not wanted: its rows go.
+    pub fn bury(&mut self, value: &Value) {
+        if let Some(id) = value.id() {
+            self.rows.bury(DeadId::Object(id.0));
+        }
+    }
+
     /// Removes a key and gives its object, whose rows stay: it is put elsewhere.
     ///
     /// # Errors

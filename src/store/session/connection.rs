@@ -2,7 +2,6 @@
 
 use crate::store::commands::table::{Command, Keys, Run, Verb};
 use crate::store::commands::{Args, Failure, Unit};
-use crate::store::keyspace::DATABASES;
 
 use super::channels::Kind;
 use super::client::CloseReason;
@@ -149,7 +148,7 @@ impl Shard {
             }
             Verb::Reset => self.reset(key),
             Verb::Select => {
-                let db = self.database(args, 1)?;
+                let db = args.database(1)?;
                 self.clients[key].db = db;
                 self.clients[key].reply.ok();
             }
@@ -168,16 +167,6 @@ impl Shard {
             Verb::Watch => self.watch(key, args)?,
         }
         Ok(())
-    }
-
-    /// A database's number.
-    pub(super) fn database(&self, args: Args<'_>, number: usize) -> Result<usize, Failure> {
-        let db = args.integer(number)?;
-        let db = usize::try_from(db).map_err(|_| Failure::DATABASE)?;
-        if db >= DATABASES {
-            return Err(Failure::DATABASE);
-        }
-        Ok(db)
     }
 
     fn ping(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {

@@ -41,7 +41,9 @@ pub use client::{Client, ClientId, CloseReason};
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, bits, generic, hashes, lists, sets, strings, zsets};
+use crate::store::commands::{
+    Command, bits, generic, hashes, hyperloglog, lists, sets, sort, strings, zsets,
+};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
@@ -49,7 +51,9 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
+    hyperloglog::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,

@@ -205,7 +205,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// The string of an object, if it is one.
-fn string_of(object: Object) -> Result<(Option<u64>, StringValue), Failure> {
+pub(super) fn string_of(object: Object) -> Result<(Option<u64>, StringValue), Failure> {
     match object.value {
         Value::String(string) => Ok((object.expires_at_ms, string)),
         _ => Err(Failure::WRONG_TYPE),
