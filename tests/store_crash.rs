@@ -82,7 +82,10 @@ fn write(address: &str, writer: usize, journal: &Mutex<Journal>, stop: &AtomicBo
             },
             other => panic!("{key}: {other:?}"),
         };
-        assert!((sure + 1..=maybe).contains(&now), "{key}: {now} of {sure}..={maybe}");
+        assert!(
+            (sure + 1..=maybe).contains(&now),
+            "{key}: {now} of {sure}..={maybe}"
+        );
         let mut journal = journal.lock().unwrap();
         let of = match is_count {
             true => journal.counts.get_mut(&key).unwrap(),
@@ -105,7 +108,10 @@ fn check(store: &StoreServer, journal: &mut Journal) {
             Value::Null => 0,
             other => panic!("{key}: {other:?}"),
         };
-        assert!((sure..=maybe).contains(&found), "{key}: {found} of {sure}..={maybe}");
+        assert!(
+            (sure..=maybe).contains(&found),
+            "{key}: {found} of {sure}..={maybe}"
+        );
         journal.counts.insert(key, (found, found));
     }
     let mut keys: Vec<String> = journal.lists.keys().cloned().collect();
@@ -115,9 +121,16 @@ fn check(store: &StoreServer, journal: &mut Journal) {
         let Value::Int(found) = client.call(&["LLEN", &key]) else {
             panic!("{key}: no length");
         };
-        assert!((sure..=maybe).contains(&found), "{key}: {found} of {sure}..={maybe}");
+        assert!(
+            (sure..=maybe).contains(&found),
+            "{key}: {found} of {sure}..={maybe}"
+        );
         let other = client.call(&["EXISTS", &format!("len:{key}")]);
-        assert_eq!(other, Value::Int(i64::from(found > 0)), "{key}: half a transaction");
+        assert_eq!(
+            other,
+            Value::Int(i64::from(found > 0)),
+            "{key}: half a transaction"
+        );
         journal.lists.insert(key, (found, found));
     }
 }
@@ -125,7 +138,9 @@ fn check(store: &StoreServer, journal: &mut Journal) {
 fn kill_again_and_again(durability: &str) {
     let mut rng = seeded(&format!("kill_again_and_again {durability}"));
     let mut store = StoreServer::start(&["--durability", durability]);
-    let journals: Vec<_> = (0..WRITERS).map(|_| Arc::new(Mutex::new(Journal::default()))).collect();
+    let journals: Vec<_> = (0..WRITERS)
+        .map(|_| Arc::new(Mutex::new(Journal::default())))
+        .collect();
     for cycle in 0..cycles() {
         let stop = Arc::new(AtomicBool::new(false));
         let threads: Vec<_> = journals
@@ -152,9 +167,18 @@ fn kill_again_and_again(durability: &str) {
             eprintln!("{} kills", cycle + 1);
         }
     }
-    let acknowledged: u64 = journals.iter().map(|of| of.lock().unwrap().acknowledged).sum();
-    println!("{} kills, {acknowledged} acknowledged writes, none lost", cycles());
-    assert!(acknowledged > cycles() as u64, "hardly anything was written");
+    let acknowledged: u64 = journals
+        .iter()
+        .map(|of| of.lock().unwrap().acknowledged)
+        .sum();
+    println!(
+        "{} kills, {acknowledged} acknowledged writes, none lost",
+        cycles()
+    );
+    assert!(
+        acknowledged > cycles() as u64,
+        "hardly anything was written"
+    );
 }
 
 #[test]
@@ -174,7 +198,10 @@ fn a_stop_in_order_keeps_everything_and_the_replication_id() {
     let replid = |store: &StoreServer| {
         let text = store.client().call(&["INFO", "replication"]);
         let text = text.text();
-        text.lines().find(|line| line.starts_with("master_replid:")).unwrap().to_owned()
+        text.lines()
+            .find(|line| line.starts_with("master_replid:"))
+            .unwrap()
+            .to_owned()
     };
     let mut client = store.client();
     for number in 0..1000 {
@@ -207,7 +234,9 @@ fn damaged_files_are_refused() {
             0 => store.kill(),
             _ => store.stop(),
         }
-        let folder = store.files().join(if round % 2 == 0 { "log" } else { "rows" });
+        let folder = store
+            .files()
+            .join(if round % 2 == 0 { "log" } else { "rows" });
         let mut files = Vec::new();
         collect(&folder, &mut files);
         let (path, mut bytes) = files.swap_remove(rng.usize(..files.len()));
@@ -229,7 +258,11 @@ fn damaged_files_are_refused() {
                     is_cut = true;
                 } else {
                     // Said, not made up.
-                    assert!(matches!(found, Value::Error(_)), "{}: {key}: {found:?}", path.display());
+                    assert!(
+                        matches!(found, Value::Error(_)),
+                        "{}: {key}: {found:?}",
+                        path.display()
+                    );
                     refused += 1;
                 }
             }

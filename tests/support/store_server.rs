@@ -40,14 +40,20 @@ impl StoreServer {
         let start = Instant::now();
         loop {
             if let Some(status) = self.process.try_wait() {
-                panic!("`keyferry store` ended ({status}): {}", self.process.stderr());
+                panic!(
+                    "`keyferry store` ended ({status}): {}",
+                    self.process.stderr()
+                );
             }
             let answers = Client::try_connect(&self.address())
                 .and_then(|mut client| client.try_call(&["PING"]));
             if answers.is_ok() {
                 return;
             }
-            assert!(start.elapsed() < START_LIMIT, "`keyferry store` does not answer PING");
+            assert!(
+                start.elapsed() < START_LIMIT,
+                "`keyferry store` does not answer PING"
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
