@@ -242,10 +242,8 @@ impl Shard {
                 name = Some(args.at(at + 1));
                 at += 2;
             } else {
-                let option = String::from_utf8_lossy(args.at(at)).into_owned();
-                return Err(Failure::text(format!(
-                    "ERR Syntax error in HELLO option '{option}'"
-                )));
+                let before = "ERR Syntax error in HELLO option '";
+                return Err(Failure::quoting(before, args.at(at), "'"));
             }
         }
         if !self.clients[key].is_authenticated {
@@ -335,9 +333,10 @@ pub(super) fn client_name(name: &[u8]) -> Result<Box<[u8]>, Failure> {
 /// A subcommand that there is not.
 pub(super) fn unknown_subcommand(container: &str, args: Args<'_>) -> Failure {
     let name = args.at(1);
-    let name = String::from_utf8_lossy(name.get(..SUBCOMMAND_BYTES_MAX).unwrap_or(name));
+    let name = name.get(..SUBCOMMAND_BYTES_MAX).unwrap_or(name);
     let container = container.to_ascii_uppercase();
-    Failure::text(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
+    let after = format!("'. Try {container} HELP.");
+    Failure::quoting("ERR unknown subcommand '", name, &after)
 }
 
 /// So much of an unknown subcommand is told.

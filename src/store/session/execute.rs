@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::resp::RequestScanner;
 use crate::store::commands::described::{self, Described};
+use crate::store::commands::failure::up_to_zero;
 use crate::store::commands::{
     Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
 };
@@ -111,7 +112,7 @@ impl Shard {
                         .rejected += 1;
                 }
                 if let Failure::Reply(words) = &failure {
-                    self.stats.note_error(words.as_bytes());
+                    self.stats.note_error(words);
                 }
                 self.refuse(key, &failure);
             }
@@ -272,7 +273,7 @@ impl Shard {
         if let Err(failure) = outcome {
             reply.truncate(before);
             match failure {
-                Failure::Reply(words) => reply.error(&words),
+                Failure::Reply(words) => reply.error_bytes(&words),
                 Failure::Store(error) => {
                     reply.error(&format!("ERR {error}"));
                     if has_changed {
@@ -349,7 +350,7 @@ impl Shard {
             return;
         };
         match failure {
-            Failure::Reply(words) => client.reply.error(words),
+            Failure::Reply(words) => client.reply.error_bytes(words),
             Failure::Store(error) => client.reply.error(&format!("ERR {error}")),
         }
     }
@@ -387,19 +388,20 @@ fn is_never_slow(command: &Command) -> bool {
 const KEPT_INPUT_BYTES_MAX: usize = 64 * 1024;
 
 fn unknown_command(args: Args<'_>) -> Failure {
-    let text = |bytes: &[u8], max: usize| {
-        String::from_utf8_lossy(bytes.get(..max).unwrap_or(bytes)).into_owned()
+    let text = |bytes, max: usize| {
+        let text = up_to_zero(bytes);
+        text.get(..max).unwrap_or(text)
     };
-    let mut told = String::new();
+    let mut told = b"', with args beginning with: ".to_vec();
+    let begin = told.len();
     for argument in args.from(1) {
-        if told.len() >= TOLD_BYTES_MAX {
+        let Some(left @ 1..) = (begin + TOLD_BYTES_MAX).checked_sub(told.len()) else {
             break;
-        }
-        let left = TOLD_BYTES_MAX - told.len();
-        told.push_str(&format!("'{}' ", text(argument, left)));
+        };
+        told.extend_from_slice(b"'");
+        told.extend_from_slice(text(argument, left));
+        told.extend_from_slice(b"' ");
     }
-    Failure::text(format!(
-        "ERR unknown command '{}', with args beginning with: {told}",
-        text(args.at(0), TOLD_BYTES_MAX)
-    ))
+    let name = text(args.at(0), TOLD_BYTES_MAX);
+    Failure::Reply([b"ERR unknown command '", name, &told].concat().into())
 }
