@@ -42,7 +42,7 @@ pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{
-    Command, bits, generic, hashes, hyperloglog, lists, sets, sort, strings, zsets,
+    Command, bits, generic, geo, hashes, hyperloglog, lists, sets, sort, strings, zsets,
 };
 
 /// All commands.
@@ -57,4 +57,5 @@ pub const FAMILIES: &[&[Command]] = &[
     strings::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,
+    geo::COMMANDS,
 ];
