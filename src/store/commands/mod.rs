@@ -22,6 +22,7 @@ pub mod sets;
 pub mod settings;
 pub mod strings;
 pub mod table;
+pub mod zsets;
 
 pub use args::{Args, OwnedRequest};
 pub use context::{Context, Event, OnTimeout, Outcome, Wait};

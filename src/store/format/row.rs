@@ -236,8 +236,13 @@ pub fn score(id: ObjectId, score: f64, member: &[u8]) -> Vec<u8> {
 
 /// The first score row at or behind a score.
 pub fn score_from(id: ObjectId, score: f64) -> Vec<u8> {
+    score_bits_from(id, score_bits(score))
+}
+
+/// The first score row at or behind a score of these bits.
+pub fn score_bits_from(id: ObjectId, bits: u64) -> Vec<u8> {
     let mut row = sub(id, kind::SCORE);
-    row.extend_from_slice(&score_bits(score).to_be_bytes());
+    row.extend_from_slice(&bits.to_be_bytes());
     row
 }
 

@@ -13,6 +13,7 @@
 //! - The clock is what the executor set; nothing here reads one.
 
 mod counted;
+mod ends;
 mod objects;
 mod scan;
 
@@ -30,6 +31,7 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
+pub use ends::LiveEnds;
 use objects::Objects;
 
 /// What becomes of an object whose time is over.
@@ -58,6 +60,7 @@ pub struct Keyspace {
     rows: Rows,
     objects: Objects,
     counted: Counted,
+    live_ends: LiveEnds,
     expiry: Expiry,
     now_ms: u64,
     /// No key expires before.
@@ -87,6 +90,7 @@ impl Keyspace {
             rows,
             objects: Objects::new(cache_bytes),
             counted,
+            live_ends: LiveEnds::default(),
             expiry: Expiry::Remove,
             now_ms: 0,
             soonest_ms: 0,
@@ -134,6 +138,11 @@ impl Keyspace {
     /// The rows below, to be read.
     pub fn rows_read(&self) -> &Rows {
         &self.rows
+    }
+
+    /// Where the live rows of ordered objects begin and end.
+    pub fn live_ends(&self) -> &LiveEnds {
+        &self.live_ends
     }
 
     /// A name for the rows of a new large object.

@@ -36,7 +36,7 @@ pub use client::{Client, ClientId, CloseReason};
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, hashes, lists, sets, strings};
+use crate::store::commands::{Command, generic, hashes, lists, sets, strings, zsets};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
@@ -46,4 +46,5 @@ pub const FAMILIES: &[&[Command]] = &[
     sets::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
+    zsets::COMMANDS,
 ];

@@ -31,11 +31,7 @@ impl Digest {
     }
 
     fn xor(&mut self, data: &[u8]) {
-        self.xor_digest(&Digest(Sha1::from(data).digest().bytes()));
-    }
-
-    fn xor_digest(&mut self, other: &Digest) {
-        for (byte, other) in self.0.iter_mut().zip(other.0) {
+        for (byte, other) in self.0.iter_mut().zip(Sha1::from(data).digest().bytes()) {
             *byte ^= other;
         }
     }
@@ -62,7 +58,7 @@ impl Digest {
         let mut pair = Digest::default();
         pair.mix(one);
         pair.mix(other);
-        self.xor_digest(&pair);
+        self.xor(&pair.0);
     }
 
     fn add_object(&mut self, rows: &Rows, object: &Object) -> Result<(), StoreError> {
@@ -116,7 +112,7 @@ pub fn of_all(keyspace: &mut Keyspace) -> Result<Digest, StoreError> {
                 let mut digest = Digest::default();
                 digest.mix(key);
                 digest.add_object(keyspace.rows(), object)?;
-                all.xor_digest(&digest);
+                all.xor(&digest.0);
             }
             cursor = scanned.next;
             if cursor == 0 {

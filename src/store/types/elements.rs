@@ -235,9 +235,10 @@ pub(super) fn draw(
 }
 
 /// So many times fewer than all are drawn one by one.
-const FEW_OF: usize = 4;
+pub(super) const FEW_OF: usize = 4;
 
-fn draw_few(rows: &Rows, id: ObjectId, count: usize) -> Result<Vec<Element>, StoreError> {
+/// So many different elements, drawn one by one: of far more than that.
+pub(super) fn draw_few(rows: &Rows, id: ObjectId, count: usize) -> Result<Vec<Element>, StoreError> {
     let mut seen: HashSet<Bytes, RandomState> = HashSet::default();
     let mut found = Vec::with_capacity(count);
     while found.len() < count {

@@ -6,7 +6,7 @@
 //! elements   what hashes and sets have in common: walks, scans, draws, spilling into rows
 //! fields     the rows of hashes and sets
 //! source     rows to be read: of the shard now, or of a snapshot
-//! string, hash, set, list  one kind each
+//! string, hash, set, list, zset  one kind each
 //! walk       all elements of an object of any kind; copy, digest
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
@@ -22,6 +22,7 @@ pub mod set;
 pub mod source;
 pub mod string;
 mod walk;
+pub mod zset;
 
 pub use elements::{Drawn, Element, Elements, Scanned};
 pub use walk::walk;

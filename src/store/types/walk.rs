@@ -1,6 +1,6 @@
 //! All elements of an object, whatever kind it is and wherever they are.
 
-use super::{hash, set, string};
+use super::{hash, list, set, string, zset};
 use crate::rdb::Element;
 use crate::store::format::object::Value;
 use crate::store::rows::{Rows, StoreError};
@@ -31,7 +31,18 @@ pub fn walk(
                 each(Element::SetMember(&element?.member));
             }
         }
-        Value::List(_) | Value::Zset(_) => {}
+        Value::List(of) => {
+            for item in list::items(rows, of, 0, list::len(of))? {
+                each(Element::ListItem(&item?));
+            }
+        }
+        Value::Zset(of) => {
+            for entry in zset::walk_all(rows, of)? {
+                let zset::Entry { member, score } = entry?;
+                let member = &member;
+                each(Element::ScoredMember { member, score });
+            }
+        }
     }
     Ok(())
 }

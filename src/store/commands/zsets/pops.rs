@@ -1,0 +1,200 @@
+//! From an end: of one sorted set, or of the first of several that has something; and the
+//! commands that wait until there is something, which the log is told as what was done.
+
+use bytes::Bytes;
+
+use crate::store::commands::args::Args;
+use crate::store::commands::context::{Context, OnTimeout, Outcome, Wait};
+use crate::store::commands::failure::Failure;
+use crate::store::types::zset::{self, Direction, Entry};
+
+use super::{Held, element, elements_head, lookup, put_taken};
+
+fn pop_event(from: Direction) -> &'static str {
+    match from {
+        Direction::Forward => "zpopmin",
+        Direction::Backward => "zpopmax",
+    }
+}
+
+/// The command that takes members from an end.
+fn pop_word(from: Direction) -> &'static [u8] {
+    match from {
+        Direction::Forward => b"ZPOPMIN",
+        Direction::Backward => b"ZPOPMAX",
+    }
+}
+
+fn take(
+    context: &mut Context<'_>,
+    key: &[u8],
+    mut held: Held,
+    from: Direction,
+    count: u64,
+) -> Result<Vec<Entry>, Failure> {
+    let taken = zset::pop(context.keyspace, &mut held.zset, from, count)?;
+    put_taken(context, key, held, pop_event(from))?;
+    Ok(taken)
+}
+
+pub(super) fn zpopmin(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    pop(context, args, Direction::Forward)
+}
+
+pub(super) fn zpopmax(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    pop(context, args, Direction::Backward)
+}
+
+fn pop(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Outcome {
+    let count = match args.len() {
+        ..=2 => None,
+        3 => {
+            let count = args.integer(2).ok().and_then(|count| u64::try_from(count).ok());
+            Some(count.ok_or(Failure::NOT_POSITIVE)?)
+        }
+        _ => return Err(Failure::SYNTAX),
+    };
+    let key = args.at(1);
+    let taken = match lookup(context, key)? {
+        Some(held) if count != Some(0) => take(context, key, held, from, count.unwrap_or(1))?,
+        _ => {
+            context.reply.array(0);
+            return Ok(());
+        }
+    };
+    if count.is_some() {
+        elements_head(context.reply, taken.len(), true);
+        taken.iter().for_each(|entry| element(context.reply, entry, true));
+        return Ok(());
+    }
+    context.reply.array(2 * taken.len());
+    for entry in &taken {
+        context.reply.bulk(&entry.member);
+        context.reply.double(entry.score);
+    }
+    Ok(())
+}
+
+pub(super) fn bzpopmin(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    pop_or_wait(context, args, Direction::Forward)
+}
+
+pub(super) fn bzpopmax(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    pop_or_wait(context, args, Direction::Backward)
+}
+
+fn pop_or_wait(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Outcome {
+    let last = args.len() - 1;
+    let until_ms = context.wait_until(args, last)?;
+    for number in 1..last {
+        let key = args.at(number);
+        let Some(held) = lookup(context, key)? else {
+            continue;
+        };
+        let taken = take(context, key, held, from, 1)?;
+        context.propagate(&[pop_word(from), key]);
+        context.reply.array(1 + 2 * taken.len());
+        context.reply.bulk(key);
+        for entry in &taken {
+            context.reply.bulk(&entry.member);
+            context.reply.double(entry.score);
+        }
+        return Ok(());
+    }
+    wait_for_any(context, args, 1..last, until_ms);
+    Ok(())
+}
+
+fn wait_for_any(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    keys: std::ops::Range<usize>,
+    until_ms: Option<u64>,
+) {
+    if !context.may_wait {
+        return context.reply.null_array();
+    }
+    context.wait = Some(Wait {
+        keys: keys.map(|number| Bytes::copy_from_slice(args.at(number))).collect(),
+        until_ms,
+        on_timeout: OnTimeout::NullArray,
+        again_as: None,
+    });
+}
+
+pub(super) fn zmpop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let wanted = PopOfAny::parse(args, 1)?;
+    if !wanted.pop(context, args)? {
+        context.reply.null_array();
+    }
+    Ok(())
+}
+
+pub(super) fn bzmpop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let wanted = PopOfAny::parse(args, 2)?;
+    let until_ms = context.wait_until(args, 1)?;
+    if !wanted.pop(context, args)? {
+        wait_for_any(context, args, wanted.keys, until_ms);
+    }
+    Ok(())
+}
+
+/// What ZMPOP is told, from the number of keys on.
+struct PopOfAny {
+    keys: std::ops::Range<usize>,
+    from: Direction,
+    count: u64,
+}
+
+impl PopOfAny {
+    fn parse(args: Args<'_>, number: usize) -> Result<Self, Failure> {
+        let count_of = |number, words| {
+            let count = args.integer(number).ok().and_then(|count| u64::try_from(count).ok());
+            count.filter(|count| *count > 0).ok_or(Failure::words(words))
+        };
+        let keys = count_of(number, "ERR numkeys should be greater than 0")?;
+        let behind = usize::try_from(keys).ok().and_then(|keys| keys.checked_add(number + 1));
+        let behind = behind.filter(|behind| *behind < args.len()).ok_or(Failure::SYNTAX)?;
+        let from = match () {
+            () if args.is(behind, "MIN") => Direction::Forward,
+            () if args.is(behind, "MAX") => Direction::Backward,
+            () => return Err(Failure::SYNTAX),
+        };
+        let count = match args.len() - behind {
+            1 => 1,
+            3.. if args.is(behind + 1, "COUNT") => {
+                let count = count_of(behind + 2, "ERR count should be greater than 0")?;
+                if args.len() - behind > 3 {
+                    return Err(Failure::SYNTAX);
+                }
+                count
+            }
+            _ => return Err(Failure::SYNTAX),
+        };
+        let keys = number + 1..behind;
+        Ok(Self { keys, from, count })
+    }
+
+    /// False if none of the sets is there.
+    fn pop(&self, context: &mut Context<'_>, args: Args<'_>) -> Result<bool, Failure> {
+        for number in self.keys.clone() {
+            let key = args.at(number);
+            let Some(held) = lookup(context, key)? else {
+                continue;
+            };
+            let taken = take(context, key, held, self.from, self.count)?;
+            let count = taken.len().to_string();
+            context.propagate(&[pop_word(self.from), key, count.as_bytes()]);
+            context.reply.array(2);
+            context.reply.bulk(key);
+            context.reply.array(taken.len());
+            for entry in &taken {
+                context.reply.array(2);
+                context.reply.bulk(&entry.member);
+                context.reply.double(entry.score);
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
