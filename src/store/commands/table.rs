@@ -171,6 +171,8 @@ pub enum Verb {
     Ping,
     /// PSUBSCRIBE.
     Psubscribe,
+    /// PSYNC.
+    Psync,
     /// PUBLISH.
     Publish,
     /// PUBSUB.
@@ -179,8 +181,12 @@ pub enum Verb {
     Punsubscribe,
     /// QUIT.
     Quit,
+    /// REPLCONF.
+    Replconf,
     /// RESET.
     Reset,
+    /// ROLE.
+    Role,
     /// SELECT.
     Select,
     /// SHUTDOWN.
@@ -193,10 +199,14 @@ pub enum Verb {
     Subscribe,
     /// SUNSUBSCRIBE.
     Sunsubscribe,
+    /// SYNC.
+    Sync,
     /// UNSUBSCRIBE.
     Unsubscribe,
     /// UNWATCH.
     Unwatch,
+    /// WAIT.
+    Wait,
     /// WATCH.
     Watch,
 }

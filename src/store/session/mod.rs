@@ -22,6 +22,7 @@ mod connection;
 mod execute;
 mod info;
 mod parameters;
+mod replicas;
 mod shard;
 mod stats;
 #[cfg(test)]
@@ -33,7 +34,9 @@ pub(crate) mod world;
 
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use connection::REDIS_VERSION;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{Command, generic, hashes, lists, sets, strings, zsets};
@@ -41,6 +44,7 @@ use crate::store::commands::{Command, generic, hashes, lists, sets, strings, zse
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
+    replicas::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     sets::COMMANDS,

@@ -10,6 +10,7 @@ use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
 use super::parameters::Parameters;
+use super::replicas::{FollowRequest, ReplicaAcks};
 use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
@@ -53,6 +54,8 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// A client becomes a replica: its connection is to be given the stream.
+    Follow(FollowRequest),
     /// A parameter that the driver acts on was set.
     Parameter {
         /// Its name.
@@ -87,6 +90,7 @@ pub struct Shard {
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
     pub(super) facts: Facts,
+    pub(super) acks: ReplicaAcks,
 }
 
 impl Shard {
@@ -113,6 +117,7 @@ impl Shard {
             parameters: Parameters::default(),
             stats: Stats::default(),
             facts: Facts::default(),
+            acks: ReplicaAcks::default(),
         }
     }
 
@@ -135,6 +140,11 @@ impl Shard {
     /// Whether writes are refused from now on.
     pub fn set_health(&mut self, health: Health) {
         self.health = health;
+    }
+
+    /// Who decides what is in the keyspace.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether writes are refused.

@@ -8,6 +8,7 @@
 //! source     rows to be read: of the shard now, or of a snapshot
 //! string, hash, set, list, zset  one kind each
 //! walk       all elements of an object of any kind; copy, digest
+//! plain      a value in RDB's plain types, for DUMP and snapshots
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
 //! [`INLINE_ITEMS_MAX`]); then in rows, for good.
@@ -18,6 +19,7 @@ mod elements;
 pub mod fields;
 pub mod hash;
 pub mod list;
+pub mod plain;
 pub mod set;
 pub mod source;
 pub mod string;
