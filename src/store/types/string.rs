@@ -56,12 +56,7 @@ pub fn read_all(rows: &Rows, string: &StringValue) -> Result<Bytes, StoreError> 
 ///
 /// # Errors
 /// [`StoreError`] of the engine.
-pub fn read(
-    rows: &Rows,
-    string: &StringValue,
-    from: u64,
-    to: u64,
-) -> Result<Bytes, StoreError> {
+pub fn read(rows: &Rows, string: &StringValue, from: u64, to: u64) -> Result<Bytes, StoreError> {
     let to = to.min(string.len());
     let from = from.min(to);
     if let StringStored::Whole(bytes) = &string.stored {
@@ -187,7 +182,10 @@ fn write_chunks(rows: &mut Rows, id: ObjectId, at: u64, bytes: &[u8]) -> Result<
 /// Number of a byte's chunk, and where it is in there.
 fn place_of(at: u64) -> (u32, usize) {
     let chunk = CHUNK_BYTES as u64;
-    (u32::try_from(at / chunk).unwrap_or(u32::MAX), (at % chunk) as usize)
+    (
+        u32::try_from(at / chunk).unwrap_or(u32::MAX),
+        (at % chunk) as usize,
+    )
 }
 
 /// The integer that a string is told to be: its encoding is int.
