@@ -26,6 +26,7 @@ mod execute;
 mod info;
 mod parameters;
 mod pausing;
+mod replicas;
 mod shard;
 mod slowlog;
 mod stats;
@@ -38,7 +39,9 @@ pub(crate) mod world;
 
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use connection::REDIS_VERSION;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{
@@ -49,6 +52,7 @@ use crate::store::commands::{
 pub const FAMILIES: &[&[Command]] = &[
     bits::COMMANDS,
     connection::COMMANDS,
+    replicas::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     hyperloglog::COMMANDS,
