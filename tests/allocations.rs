@@ -3,7 +3,8 @@
 //! thread makes them. After a warm-up there are next to none.
 //!
 //! - the core without sockets, by the scripts of `examples/core_script`;
-//! - a worker with real sockets before a real redis-server.
+//! - a worker with real sockets before a real redis-server;
+//! - frames of the built-in shard's log, on a real disk.
 //!
 //! One test does it all: a second one beside it would be counted, too.
 
@@ -20,12 +21,15 @@ mod support;
 use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use keyferry::metrics::registry::Registry;
 use keyferry::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Protocol, Timeouts};
 use keyferry::proxy::process::{Proxy, ProxySettings};
 use keyferry::reuseport::address::ListenAddress;
 use keyferry::router::spec::{LayoutSpec, ShardSpec};
+use keyferry::store::disk::RealFiles;
+use keyferry::store::oplog::{Log, LogOptions};
 use keyferry::upstream::config::UpstreamConfig;
 use script::{Script, WORKLOADS, Workload};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -66,6 +70,7 @@ fn nothing_is_allocated_per_request() {
         .map(|workload| (workload.name, of_core(workload), CORE_ALLOCATIONS_MAX))
         .collect();
     counts.push(("a worker's get-16", of_worker(), WORKER_ALLOCATIONS_MAX));
+    counts.push(("the log's append", of_log(), CORE_ALLOCATIONS_MAX));
     for (name, count, most) in &counts {
         println!("{name}: {count} allocations over {REQUESTS} requests, at most {most}");
     }
@@ -89,6 +94,20 @@ const VALUE_BYTES: usize = 64;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// GETs of many clients at once; keys of each pipeline are on both shards.
+/// Frames in one segment; going on in the next one costs a few allocations.
+fn of_log() -> usize {
+    let dir = TempDir::new().unwrap();
+    let opened = Log::open(Arc::new(RealFiles), dir.path(), LogOptions::default());
+    let mut log = opened.unwrap().log;
+    let mut append = |count: usize| {
+        for _ in 0..count {
+            log.append(&[b'x'; 100], 0).unwrap();
+        }
+    };
+    append(1000);
+    allocations(|| append(REQUESTS))
+}
+
 fn of_worker() -> usize {
     let servers = RedisServer::start_many(2, &[]);
     let state = TempDir::with_prefix("keyferry-allocations-").unwrap();

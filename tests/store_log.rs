@@ -16,6 +16,8 @@ mod damage;
 mod every_fault;
 #[path = "store_log/files.rs"]
 mod files;
+#[path = "store_log/fixture.rs"]
+mod fixture;
 #[path = "store_log/histories.rs"]
 mod histories;
 #[path = "store_log/properties.rs"]

@@ -136,7 +136,10 @@ impl Place {
     fn shard_tables(&self, table: &str, count: u16) -> String {
         let shard = |number| {
             let dir = self.shard(number);
-            format!("\n[[{table}]]\nname = \"s{number}\"\naddr = \"store:{}\"\n", dir.display())
+            format!(
+                "\n[[{table}]]\nname = \"s{number}\"\naddr = \"store:{}\"\n",
+                dir.display()
+            )
         };
         (1..=count).map(shard).collect()
     }
@@ -184,7 +187,11 @@ impl Place {
     fn verb_words(&self, verb: &str, more: &[&str]) -> Vec<String> {
         let state = self.path("job").display().to_string();
         let words = ["reshard", verb, "--state", &state];
-        words.iter().chain(more).map(|&word| word.to_owned()).collect()
+        words
+            .iter()
+            .chain(more)
+            .map(|&word| word.to_owned())
+            .collect()
     }
 }
 
@@ -278,11 +285,7 @@ async fn print_meter(meter: &mut Meter) {
     }
 }
 
-async fn script(
-    place: &Place,
-    traffic: &Traffic,
-    signals: &mut Signals,
-) -> Result<(), DemoError> {
+async fn script(place: &Place, traffic: &Traffic, signals: &mut Signals) -> Result<(), DemoError> {
     let mut meter = Meter::new(traffic);
     let steps = async {
         tokio::time::sleep(BEFORE_THE_JOB).await;
@@ -290,7 +293,10 @@ async fn script(
         println!("\n$ keyferry {}", start.join(" "));
         run_again("reshard start", start).await?;
         for (command, words) in [
-            ("reshard complete", place.verb_words("complete", &["--purge", "--yes"])),
+            (
+                "reshard complete",
+                place.verb_words("complete", &["--purge", "--yes"]),
+            ),
             ("reshard report", place.verb_words("report", &[])),
         ] {
             println!("\n$ keyferry {}", words.join(" "));

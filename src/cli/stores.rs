@@ -56,7 +56,11 @@ impl Stores {
     /// # Errors
     /// It does not start.
     pub fn start(&mut self, dir: &Path, config: &StoresConfig) -> Result<(), StoresError> {
-        if self.running.get(dir).is_some_and(|running| !running.has_ended()) {
+        if self
+            .running
+            .get(dir)
+            .is_some_and(|running| !running.has_ended())
+        {
             return Ok(());
         }
         let options = StoreOptions {

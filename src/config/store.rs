@@ -95,7 +95,9 @@ fn durability(section: &Section<'_, '_>) -> Option<Durability> {
 }
 
 fn size(section: &Section<'_, '_>, key: &'static str, range: (usize, usize)) -> Option<u64> {
-    let size = section.take(key).and_then(|item| item.size(range.0, range.1));
+    let size = section
+        .take(key)
+        .and_then(|item| item.size(range.0, range.1));
     size.map(|size| size as u64)
 }
 

@@ -9,6 +9,7 @@
 //! oplog     the log of effects: redo log and replication backlog in one
 //! rows      the overlay of rows not yet in the engine, and the thread that applies them
 //! keyspace  databases of objects: lookup, expiry, counters
+//! types     operations on one object of each kind
 //! commands  what each command does to the keyspace
 //! session   what clients see: requests, MULTI, waiting, channels. No I/O
 //! server    the thread of a shard: sockets, turns, start and stop
@@ -23,3 +24,4 @@ pub mod oplog;
 pub mod rows;
 pub mod server;
 pub mod session;
+pub mod types;

@@ -225,3 +225,33 @@ fn a_damaged_frame_is_told_to_readers_and_nothing_of_it_is_handed_out() {
     let mut reader = log.reader(5).unwrap();
     assert_eq!(read_all(&mut reader), b"wrong");
 }
+
+#[test]
+fn a_frame_inside_a_value_is_none() {
+    // A frame that says that a lot was durable, as a client could know it: from a log of its own.
+    let other = FaultyFiles::new();
+    let mut log = open(&other).unwrap().log;
+    log.append(&[b'x'; 3000], 0).unwrap();
+    log.syncer().sync().unwrap();
+    let at = 4096 + (40 + 3000_usize).next_multiple_of(8);
+    log.append(b"forged", 0).unwrap();
+    let image = other.bytes(&segment(1)).unwrap()[at..at + 46].to_vec();
+    assert!(image.starts_with(b"KFFR"));
+
+    for is_forged in [true, false] {
+        let disk = FaultyFiles::new();
+        let mut log = open(&disk).unwrap().log;
+        log.append(b"lost before it was synced", 0).unwrap();
+        if !is_forged {
+            log.syncer().sync().unwrap();
+        }
+        log.append(&image, 0).unwrap();
+        drop(log);
+        let disk = disk.killed();
+        disk.flip(&segment(1), FIRST_PAYLOAD_AT, 1);
+        match open(&disk) {
+            Ok(opened) => assert!(is_forged && opened.log.end() == 0),
+            Err(error) => assert!(!is_forged, "{error}"),
+        }
+    }
+}

@@ -169,3 +169,26 @@ fn a_failed_sync_is_never_tried_again() {
     assert!(!opened.is_clean);
     assert_eq!(read_from(&opened.log, 0), b"covered");
 }
+
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_again_by_the_next_opening() {
+    let disk = FaultyFiles::new();
+    let mut log = open(&disk).unwrap().log;
+    log.append(b"covered", 0).unwrap();
+    log.syncer().sync().unwrap();
+    for number in 0..20 {
+        log.append(&frame(number, 900, None), 0).unwrap();
+    }
+    let whole = read_from(&log, 0);
+    // Two segments: the failed sync has forgotten the first one's blocks.
+    disk.fail(Operation::Sync, 0, Fault::Broken);
+    log.syncer().sync().unwrap_err();
+    drop(log);
+    let disk = disk.killed();
+    let log = open(&disk).unwrap().log;
+    assert_eq!(log.durable(), whole.len() as u64);
+    for seed in 0..20 {
+        let log = open(&disk.crashed(seed)).unwrap().log;
+        assert_eq!(read_from(&log, 0), whole);
+    }
+}

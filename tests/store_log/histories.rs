@@ -117,3 +117,34 @@ fn nobody_opens_it_twice() {
     let _log = open(&disk).unwrap().log;
     assert!(matches!(open(&disk), Err(LogError::InUse { .. })));
 }
+
+#[test]
+fn a_new_beginning_that_was_not_finished_is_no_part_of_the_log() {
+    for after in 0..2 {
+        let disk = FaultyFiles::new();
+        let mut log = open(&disk).unwrap().log;
+        log.append(&[b'o'; 2000], 0).unwrap();
+        log.syncer().sync().unwrap();
+        // The mark says that all of it was durable.
+        log.syncer().sync().unwrap();
+        let old = log.identity();
+        disk.fail(Operation::SyncDir, after, Fault::Broken);
+        let masters = Identity {
+            replid: fresh_replid(),
+            replid2: None,
+        };
+        // Inside what there is: its segment could pass for the next one.
+        log.restart_at(1000, masters).unwrap_err();
+        drop(log);
+        let killed = disk.killed();
+        let crashed = (0..20).map(|seed| disk.crashed(seed));
+        for disk in crashed.chain([killed]) {
+            let log = open(&disk).unwrap().log;
+            if log.identity() == old {
+                assert_eq!(read_from(&log, 0), [b'o'; 2000]);
+            } else {
+                assert_eq!((log.start(), log.end()), (1000, 1000));
+            }
+        }
+    }
+}

@@ -35,6 +35,10 @@ enum Step {
         after: u64,
         fault: Fault,
     },
+    /// The system writes some of what was not synced.
+    WriteBack {
+        seed: u64,
+    },
     Kill,
     Crash {
         seed: u64,
@@ -68,6 +72,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..100_000_u64).prop_map(|offset| Step::RestartAt { offset }),
         3 => (0..=100_u64).prop_map(|percent| Step::Read { percent }),
         2 => fail,
+        2 => any::<u64>().prop_map(|seed| Step::WriteBack { seed }),
         1 => Just(Step::Kill),
         3 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
         1 => Just(Step::Close),
@@ -81,6 +86,7 @@ trait Place {
     fn dir(&self) -> &Path;
     fn fail(&mut self, operation: Operation, after: u64, fault: Fault);
     fn heal(&mut self);
+    fn write_back(&mut self, seed: u64);
     /// `None`: the process dies and the machine lives.
     fn crash(&mut self, seed: Option<u64>);
 }
@@ -99,6 +105,9 @@ impl Place for Faulty {
     }
     fn heal(&mut self) {
         self.0.heal();
+    }
+    fn write_back(&mut self, seed: u64) {
+        self.0.write_back(seed);
     }
     fn crash(&mut self, seed: Option<u64>) {
         self.0 = match seed {
@@ -119,6 +128,7 @@ impl Place for Real {
     }
     fn fail(&mut self, _: Operation, _: u64, _: Fault) {}
     fn heal(&mut self) {}
+    fn write_back(&mut self, _: u64) {}
     fn crash(&mut self, _: Option<u64>) {}
 }
 
@@ -155,7 +165,8 @@ impl<P: Place> Run<P> {
             self.step(step);
             if self.log().is_poisoned().is_some() {
                 self.assert_poisoned_for_good();
-                self.reopen(Some(7), false);
+                // With and without a power loss in between, by the length of the run.
+                self.reopen((self.frames % 2 == 0).then_some(7), false);
             }
         }
         self.reopen(Some(1), false);
@@ -187,7 +198,7 @@ impl<P: Place> Run<P> {
                     ..self.model.clone()
                 };
                 let result = self.log().set_identity(identity);
-                self.changed(result, changed);
+                self.changed(&result, changed);
             }
             Step::RestartAt { offset } => {
                 let identity = Identity {
@@ -201,7 +212,7 @@ impl<P: Place> Run<P> {
                         assert!(matches!(read, Err(LogError::Gone { .. })), "{read:?}");
                     }
                 }
-                self.changed(result, Model::new(offset, identity));
+                self.changed(&result, Model::new(offset, identity));
             }
             Step::Read { percent } => {
                 let offset = self.at(percent).max(self.log().start());
@@ -213,6 +224,7 @@ impl<P: Place> Run<P> {
                 after,
                 fault,
             } => self.place.fail(operation, after, fault),
+            Step::WriteBack { seed } => self.place.write_back(seed),
             Step::Kill => self.reopen(None, false),
             Step::Crash { seed } => self.reopen(Some(seed), false),
             Step::Close => {
@@ -252,7 +264,7 @@ impl<P: Place> Run<P> {
         }
     }
 
-    fn changed(&mut self, result: Result<(), LogError>, changed: Model) {
+    fn changed(&mut self, result: &Result<(), LogError>, changed: Model) {
         match result {
             Ok(()) => self.model = changed,
             Err(LogError::DiskFull { .. }) => {
@@ -346,5 +358,26 @@ proptest! {
     #[test]
     fn the_same_with_real_files(steps in steps()) {
         Run::new(Real(tempfile::tempdir().unwrap())).run(&steps);
+    }
+}
+
+/// Found by 60,000 cases of the above: a crash undid the naming of segment 3, its file was
+/// used for the next segment 3, and another crash brought the first one's header back.
+#[test]
+fn a_header_from_before_a_crash_is_not_taken_for_the_one_that_was_lost() {
+    let append = |bytes| Step::Append { bytes, db: None };
+    for (seed, last) in (0..4000).map(|at| (at % 50, at / 50)) {
+        let steps = [
+            append(14_995),
+            Step::Kill,
+            Step::Kill,
+            append(1244),
+            Step::Crash { seed },
+            append(14),
+            Step::Sync,
+            append(1156),
+            Step::Crash { seed: last },
+        ];
+        Run::new(Faulty(FaultyFiles::new())).run(&steps);
     }
 }

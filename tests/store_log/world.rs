@@ -24,9 +24,9 @@ pub fn open_at(files: Arc<dyn Files>, dir: &Path) -> Result<Opened, LogError> {
     Log::open(files, dir, options(0))
 }
 
-/// Name of the segment's file with this sequence.
+/// The file of the segment with this sequence, of a log that was not opened twice.
 pub fn segment(sequence: u64) -> PathBuf {
-    Path::new(DIR).join(format!("segment-{sequence:020}"))
+    Path::new(DIR).join(format!("segment-{sequence:020}-{:010}", 1))
 }
 
 /// `SELECT db` and a `SET` whose value is unlike any other's.

@@ -122,9 +122,9 @@ fn a_flood_through_the_overlay_keeps_going() {
     let (applied, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (wake, woken) = std::sync::mpsc::sync_channel(1);
     let options = RowsOptions {
-        overlay_bytes_max: 32 << 20,
-        freeze_bytes: 1 << 20,
-        freeze_busy_bytes: 4 << 20,
+        overlay_bytes_max: 64 << 20,
+        freeze_bytes: 2 << 20,
+        freeze_busy_bytes: 8 << 20,
         wake: Some(Arc::new(move || {
             let _ = wake.try_send(());
         })),
@@ -137,7 +137,14 @@ fn a_flood_through_the_overlay_keeps_going() {
             let mut times = Histogram::<u64>::new(3).unwrap();
             let mut reads = Histogram::<u64>::new(3).unwrap();
             let (mut full, mut n, keys) = (0u64, 0u64, keys());
+            let (pace, since) = (
+                setting("KEYFERRY_STORE_FLOOD_ROWS_A_SECOND", 0),
+                Instant::now(),
+            );
             while !over.load(Ordering::Acquire) {
+                while pace > 0 && n > since.elapsed().as_millis() as u64 * pace / 1_000 {
+                    thread::yield_now();
+                }
                 let began = Instant::now();
                 for n in n..n + 16 {
                     rows.put(&key(n % keys), Bytes::from(vec![n as u8; 128]));

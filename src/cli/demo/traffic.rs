@@ -104,7 +104,11 @@ impl Traffic {
             }
         }
         let latency = shared.latencies().all.clone();
-        let first_wrong = shared.first_wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let first_wrong = shared
+            .first_wrong
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Seen {
             requests: shared.requests.load(Ordering::Relaxed),
             wrong: shared.wrong.load(Ordering::Relaxed),
@@ -117,12 +121,17 @@ impl Traffic {
 
 impl Shared {
     fn latencies(&self) -> std::sync::MutexGuard<'_, Latencies> {
-        self.latency_us.lock().unwrap_or_else(PoisonError::into_inner)
+        self.latency_us
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_wrong(&self, what: String) {
         self.wrong.fetch_add(1, Ordering::Relaxed);
-        let mut first = self.first_wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self
+            .first_wrong
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(what);
     }
 }
@@ -174,7 +183,10 @@ impl Meter {
         let rate = (requests - self.requests) as f64 / self.since.elapsed().as_secs_f64();
         (self.requests, self.since) = (requests, Instant::now());
         let mut latencies = self.shared.latencies();
-        let (p99, longest) = (latencies.lately.value_at_quantile(0.99), latencies.lately.max());
+        let (p99, longest) = (
+            latencies.lately.value_at_quantile(0.99),
+            latencies.lately.max(),
+        );
         latencies.lately.reset();
         drop(latencies);
         format!(
@@ -292,7 +304,8 @@ impl Client {
         self.shared.requests.fetch_add(1, Ordering::Relaxed);
         if got != *wanted {
             let request = String::from_utf8_lossy(&words.join(&b' ')).into_owned();
-            self.shared.note_wrong(format!("{request}: {got:?} instead of {wanted:?}"));
+            self.shared
+                .note_wrong(format!("{request}: {got:?} instead of {wanted:?}"));
         }
         Ok(())
     }

@@ -16,8 +16,8 @@ use crate::router::spec::LayoutSpec;
 use crate::upstream::config::{Credentials, Secret, UpstreamConfig};
 
 use super::super::pool::{CONNECTIONS_MAX, NAME_BYTES_MAX, is_pool_name};
-use super::super::store::StoresConfig;
 use super::super::process::{AdminConfig, Config, LogConfig, ServerConfig};
+use super::super::store::StoresConfig;
 use super::super::unit::DURATION_MAX;
 use super::Fault;
 use super::draft::{Draft, Placed};

@@ -2,6 +2,7 @@
 
 use crate::resp::{RequestLimits, RequestScanner, Span};
 use crate::store::format::numbers;
+use crate::store::keyspace::DATABASES;
 
 use super::failure::Failure;
 
@@ -63,6 +64,27 @@ impl<'a> Args<'a> {
     /// [`Failure::NOT_INTEGER`].
     pub fn integer(self, number: usize) -> Result<i64, Failure> {
         numbers::parse_integer(self.at(number)).ok_or(Failure::NOT_INTEGER)
+    }
+
+    /// An argument as an integer of C's `int`.
+    ///
+    /// # Errors
+    /// [`Failure`] with Redis' words.
+    pub fn int(self, number: usize) -> Result<i32, Failure> {
+        i32::try_from(self.integer(number)?).map_err(|_| {
+            Failure::words(
+                "ERR value is out of range, value must between -2147483648 and 2147483647",
+            )
+        })
+    }
+
+    /// An argument as a database's number.
+    ///
+    /// # Errors
+    /// As [`Args::int`], and [`Failure::DATABASE`].
+    pub fn database(self, number: usize) -> Result<usize, Failure> {
+        let db = usize::try_from(self.int(number)?).ok();
+        db.filter(|db| *db < DATABASES).ok_or(Failure::DATABASE)
     }
 
     /// An argument as a float.

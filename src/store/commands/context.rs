@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::store::format::object::Object;
 use crate::store::format::row::KEY_BYTES_MAX;
-use crate::store::keyspace::Keyspace;
+use crate::store::keyspace::{Expiry, Keyspace};
 
 use super::args::{Args, OwnedRequest};
 use super::effects::Unit;
@@ -77,6 +77,25 @@ impl Context<'_> {
         self.keyspace.now_ms()
     }
 
+    /// Whether what is done here is a client's wish on a master: not what the log or a
+    /// master says, which is not asked again, nor a replica's own business.
+    pub fn is_master(&self) -> bool {
+        self.keyspace.expiry() == Expiry::Remove
+    }
+
+    /// Whether it is what the log or a master says: limits were seen to there.
+    pub fn obeys(&self) -> bool {
+        self.keyspace.expiry() == Expiry::Ignore
+    }
+
+    /// How the log is told of a key whose time was over.
+    pub fn word_of_end(&self) -> &'static [u8] {
+        match self.settings.lazyfree_lazy_expire {
+            true => b"UNLINK",
+            false => b"DEL",
+        }
+    }
+
     /// The object of a key that a command reads; hits and misses are counted.
     ///
     /// # Errors
@@ -94,10 +113,18 @@ impl Context<'_> {
     /// # Errors
     /// [`Failure`] of the store, or if the key is too long for it.
     pub fn lookup(&mut self, key: &[u8]) -> Result<Option<Object>, Failure> {
+        self.lookup_in(self.db, key)
+    }
+
+    /// The same in another database.
+    ///
+    /// # Errors
+    /// As [`Context::lookup`].
+    pub fn lookup_in(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, Failure> {
         if key.len() > KEY_BYTES_MAX {
             return Err(Failure::LONG_KEY);
         }
-        Ok(self.keyspace.lookup(self.db, key)?)
+        Ok(self.keyspace.lookup(db, key)?)
     }
 
     /// Tells of something that happened to a key of the client's database.
@@ -118,10 +145,18 @@ impl Context<'_> {
     /// # Errors
     /// [`Failure`] of the store; nothing is changed then.
     pub fn put(&mut self, key: &[u8], object: Object) -> Outcome {
-        let keys = self.keyspace.key_count(self.db);
-        self.keyspace.put(self.db, key, object)?;
-        if self.keyspace.key_count(self.db) > keys {
-            self.event(EventClass::New, "new", key);
+        self.put_in(self.db, key, object)
+    }
+
+    /// The same in another database.
+    ///
+    /// # Errors
+    /// As [`Context::put`].
+    pub fn put_in(&mut self, db: usize, key: &[u8], object: Object) -> Outcome {
+        let keys = self.keyspace.key_count(db);
+        self.keyspace.put(db, key, object)?;
+        if self.keyspace.key_count(db) > keys {
+            self.event_in(db, EventClass::New, "new", key);
         }
         Ok(())
     }
@@ -150,14 +185,12 @@ impl Context<'_> {
     pub fn wait_until(&self, args: Args<'_>, number: usize) -> Result<Option<u64>, Failure> {
         let seconds = crate::store::format::numbers::parse_float(args.at(number))
             .ok_or(Failure::words("ERR timeout is not a float or out of range"))?;
-        // As Redis rounds it: up to the next millisecond.
+        // As Redis rounds it: up to the next millisecond; and what is beyond its 64 bits
+        // it takes for negative.
         let ms = (seconds * 1000.0).ceil();
-        if ms < 0.0 {
+        if ms < 0.0 || ms >= i64::MAX as f64 {
             return Err(Failure::words("ERR timeout is negative"));
         }
-        if ms > (i64::MAX as f64) - self.now_ms() as f64 {
-            return Err(Failure::words("ERR timeout is out of range"));
-        }
-        Ok((ms > 0.0).then(|| self.now_ms() + ms as u64))
+        Ok((ms > 0.0).then(|| self.now_ms().saturating_add(ms as u64)))
     }
 }

@@ -10,10 +10,15 @@
 
 pub mod args;
 pub mod context;
+mod drawing;
 pub mod effects;
 pub mod failure;
 pub mod generic;
+pub mod hashes;
+pub mod lists;
 pub mod reply;
+pub mod scanning;
+pub mod sets;
 pub mod settings;
 pub mod strings;
 pub mod table;

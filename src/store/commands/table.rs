@@ -153,6 +153,8 @@ pub enum Run {
 pub enum Verb {
     /// AUTH.
     Auth,
+    /// CONFIG.
+    Config,
     /// DISCARD.
     Discard,
     /// ECHO.
@@ -161,6 +163,8 @@ pub enum Verb {
     Exec,
     /// HELLO.
     Hello,
+    /// INFO.
+    Info,
     /// MULTI.
     Multi,
     /// PING.

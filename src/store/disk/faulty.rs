@@ -17,6 +17,8 @@
 //! Handles, locks and faults belong to one life of the disk: the crashed disk is
 //! a new one, and the old one is as it was.
 
+mod content;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
@@ -24,9 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{DirLock, DiskFile, Files};
-
-/// What a disk writes at once, or does not.
-pub const BLOCK_BYTES: usize = 4096;
+use content::Content;
 
 /// Something that is asked of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,13 +58,6 @@ pub enum Fault {
     Full,
     /// A write or read of half the bytes that succeeds; no fault to other operations.
     Short,
-}
-
-#[derive(Debug, Default)]
-struct Content {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -132,14 +125,17 @@ impl FaultyFiles {
         let Some(inode) = self.disk().now.get(path).cloned() else {
             return false;
         };
-        let mut content = inode.content();
-        let content = &mut *content;
-        for bytes in [&mut content.now, &mut content.durable] {
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= mask;
-            }
+        inode.content().flip(at, mask)
+    }
+
+    /// What the system may do at any time: some blocks that were not synced are written as
+    /// they are now, chosen by `seed`. Nothing counts on it.
+    pub fn write_back(&self, seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let inodes: Vec<_> = self.disk().now.values().cloned().collect();
+        for inode in inodes {
+            inode.content().write_back(&mut || random.bool());
         }
-        at < content.now.len()
     }
 
     /// The bytes of a file as they are read now.
@@ -149,50 +145,57 @@ impl FaultyFiles {
         Some(inode.content().now.clone())
     }
 
-    /// The disk after the process was killed: nothing is lost, all faults are over.
+    /// The disk after the process was killed: it reads the same and has lost nothing, but
+    /// what was not synced still is not. All faults are over.
     #[must_use]
     pub fn killed(&self) -> Self {
-        self.reborn(&mut |_| 0, false)
+        let disk = self.disk();
+        // Names that share a file share its copy.
+        let mut copies = BTreeMap::new();
+        let mut copy = |inode: &Arc<Inode>| -> Arc<Inode> {
+            let fresh = copies.entry(Arc::as_ptr(inode));
+            let fresh = fresh.or_insert_with(|| Arc::new(Inode::of(inode.content().clone())));
+            fresh.clone()
+        };
+        let mut names = |names: &Names| -> Names {
+            let names = names.iter();
+            names
+                .map(|(path, inode)| (path.clone(), copy(inode)))
+                .collect()
+        };
+        let (now, durable) = (names(&disk.now), names(&disk.durable));
+        let changes = disk.changes.iter().map(|change| match change {
+            Change::Link(path, inode) => Change::Link(path.clone(), copy(inode)),
+            other => other.clone(),
+        });
+        let changes = changes.collect();
+        Self(Arc::new(Mutex::new(Disk {
+            now,
+            durable,
+            changes,
+            ..Disk::default()
+        })))
     }
 
     /// The disk after a power loss; `seed` chooses what is lost.
     #[must_use]
     pub fn crashed(&self, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        self.reborn(&mut |below| random.usize(..=below), true)
-    }
-
-    fn reborn(&self, choose: &mut dyn FnMut(usize) -> usize, loses: bool) -> Self {
+        let mut choose = |below: usize| random.usize(..=below);
         let disk = self.disk();
         let mut names = disk.durable.clone();
-        let happened = if loses {
-            choose(disk.changes.len())
-        } else {
-            disk.changes.len()
-        };
+        let happened = choose(disk.changes.len());
         for change in disk.changes.iter().take(happened) {
             apply(&mut names, change);
         }
-        let fresh = names
-            .into_iter()
-            .map(|(path, inode)| {
-                let content = inode.content();
-                let bytes = if loses {
-                    after_power_loss(&content, choose)
-                } else {
-                    content.now.clone()
-                };
-                let content = Content {
-                    now: bytes.clone(),
-                    durable: bytes,
-                    dirty: BTreeSet::new(),
-                };
-                (path, Arc::new(Inode(Mutex::new(content))))
-            })
-            .collect::<Names>();
+        let found = names.into_iter().map(|(path, inode)| {
+            let bytes = inode.content().after_power_loss(&mut choose);
+            (path, Arc::new(Inode::of(Content::durable(bytes))))
+        });
+        let found: Names = found.collect();
         Self(Arc::new(Mutex::new(Disk {
-            now: fresh.clone(),
-            durable: fresh,
+            now: found.clone(),
+            durable: found,
             ..Disk::default()
         })))
     }
@@ -250,6 +253,10 @@ impl FaultyFiles {
 }
 
 impl Inode {
+    fn of(content: Content) -> Self {
+        Self(Mutex::new(content))
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -281,26 +288,6 @@ fn apply(names: &mut Names, change: &Change) {
             names.remove(path);
         }
     }
-}
-
-fn after_power_loss(content: &Content, choose: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
-    let mut bytes = content.durable.clone();
-    let grown = content.now.len().saturating_sub(bytes.len());
-    bytes.resize(bytes.len() + choose(grown), 0);
-    for &block in &content.dirty {
-        let from = block * BLOCK_BYTES;
-        let until = (from + BLOCK_BYTES).min(content.now.len());
-        let until = match choose(3) {
-            0 => from,
-            1 => from + choose(until.saturating_sub(from)),
-            _ => until,
-        };
-        let until = until.min(bytes.len());
-        if let (Some(old), Some(new)) = (bytes.get_mut(from..until), content.now.get(from..until)) {
-            old.copy_from_slice(new);
-        }
-    }
-    bytes
 }
 
 impl Files for FaultyFiles {
@@ -401,19 +388,7 @@ impl FaultyFile {
         let wanted = (at + bytes.len().min(limit)).saturating_sub(content.now.len());
         let granted = self.disk.take_free(wanted as u64) as usize;
         let count = bytes.len().min(limit).saturating_sub(wanted - granted);
-        let Some(bytes) = bytes.get(..count).filter(|bytes| !bytes.is_empty()) else {
-            return Ok(0);
-        };
-        let end = at + count;
-        if content.now.len() < end {
-            content.now.resize(end, 0);
-        }
-        if let Some(place) = content.now.get_mut(at..end) {
-            place.copy_from_slice(bytes);
-        }
-        content
-            .dirty
-            .extend(at / BLOCK_BYTES..=(end - 1) / BLOCK_BYTES);
+        content.put(bytes.get(..count).unwrap_or_default(), at);
         Ok(count)
     }
 }
@@ -462,22 +437,13 @@ impl DiskFile for FaultyFile {
     fn sync_data(&self) -> io::Result<()> {
         let fault = self.disk.ask(Operation::Sync);
         let mut content = self.inode.content();
-        let content = &mut *content;
         match fault {
             None | Some(Fault::Short) => {
-                content.durable.resize(content.now.len(), 0);
-                for block in std::mem::take(&mut content.dirty) {
-                    let from = block * BLOCK_BYTES;
-                    let until = (from + BLOCK_BYTES).min(content.now.len());
-                    let new = content.now.get(from..until);
-                    if let (Some(old), Some(new)) = (content.durable.get_mut(from..until), new) {
-                        old.copy_from_slice(new);
-                    }
-                }
+                content.sync();
                 Ok(())
             }
             Some(fault) => {
-                content.dirty.clear();
+                content.forget();
                 Err(match fault {
                     Fault::Full => io::ErrorKind::StorageFull.into(),
                     _ => broken(),

@@ -10,6 +10,7 @@
 //! - fjall is poisoned for good by a full disk. So we look first, and answer `NoSpace`.
 //! - It panics on keys of more than 65,535 bytes and on some damaged files: the first are
 //!   refused, the second caught and told.
+//! - Its reads wait while it syncs a list of tables. Ours do not: see `view`.
 //! - A directory is made under another name and renamed when it is whole: fjall cannot
 //!   open one that a crash left half made.
 
@@ -17,6 +18,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -28,6 +30,7 @@ use fjall::{
 
 use super::dead::DeadIds;
 use super::filter::{DeadRows, Told};
+use super::view::Views;
 use super::{Change, Engine, EngineError, EngineSnapshot, EngineStats, Row, RowIter, check_row};
 
 const KEYSPACE: &str = "rows";
@@ -45,9 +48,12 @@ const MEMTABLE_GROWTH_MAX: u64 = 2;
 /// Runs in level 0 at which nothing more is written. fjall stops its writer at 30.
 const L0_RUNS_MAX: usize = 18;
 
-/// What one byte of a batch may become before anything is freed: journal, table, and
-/// the table that a compaction makes of it.
-const SPACE_AMPLIFICATION: u64 = 3;
+/// What a byte in memory may become before anything is freed: journal, and table.
+const SPACE_AMPLIFICATION: u64 = 2;
+
+/// A compaction writes its tables anew before it frees the old ones: all of them, but
+/// hardly more than this at a time.
+const COMPACTION_BYTES_MAX: u64 = 1 << 30;
 
 /// Open files that fjall keeps at most.
 const OPEN_FILES_MAX: usize = 256;
@@ -61,7 +67,8 @@ pub struct EngineOptions {
     pub memtable_bytes: u64,
     /// Threads that flush and compact.
     pub worker_threads: usize,
-    /// Nothing is written unless as much stays free on the disk.
+    /// Nothing is written unless as much stays free on the disk, besides what flushes and
+    /// compactions need.
     pub free_bytes_min: u64,
 }
 
@@ -81,6 +88,9 @@ pub struct FjallEngine {
     // Dropped first: it waits for its threads, which use the rows.
     db: Database,
     rows: Keyspace,
+    views: Views,
+    /// All batches below this sequence number are whole.
+    whole_below: AtomicU64,
     told: Told,
     dir: PathBuf,
     options: EngineOptions,
@@ -108,14 +118,18 @@ impl FjallEngine {
             self.rows.rotate_memtable_and_wait()?;
             self.rows.major_compact()
         };
-        run().map_err(|e| self.told_error("compact", e))
+        run().map_err(|e| self.told_error("compact", e))?;
+        self.rest();
+        Ok(())
     }
 
     /// Flushes the memtable. Waits for it.
     pub fn flush(&self) -> Result<(), EngineError> {
         self.rows
             .rotate_memtable_and_wait()
-            .map_err(|e| self.told_error("flush", e))
+            .map_err(|e| self.told_error("flush", e))?;
+        self.rest();
+        Ok(())
     }
 
     /// Says why the next write would have to wait.
@@ -128,10 +142,7 @@ impl FjallEngine {
         if !is_memory_full && l0_runs < L0_RUNS_MAX {
             return Ok(());
         }
-        // If the workers have died, it would be so for ever.
-        self.db
-            .persist(PersistMode::Buffer)
-            .map_err(|e| self.told_error("write", e))?;
+        self.check_poison()?;
         // fjall looks for something to compact after a flush only, and may then have found
         // the tables busy. Without writes there is no flush, so we look ourselves.
         if l0_runs >= L0_RUNS_MAX && self.db.active_compactions() == 0 {
@@ -147,6 +158,13 @@ impl FjallEngine {
         })
     }
 
+    /// What we wait for never comes if a worker has died.
+    fn check_poison(&self) -> Result<(), EngineError> {
+        self.db
+            .persist(PersistMode::Buffer)
+            .map_err(|e| self.told_error("write rows", e))
+    }
+
     fn check_disk(&self, batch_bytes: u64) -> Result<(), EngineError> {
         let disk = rustix::fs::statvfs(&self.dir)
             .map_err(|e| EngineError::io("ask for the free space", &e.into()))?;
@@ -155,8 +173,10 @@ impl FjallEngine {
         let needed_bytes = batch_bytes
             .saturating_add(in_memory)
             .saturating_mul(SPACE_AMPLIFICATION)
+            .saturating_add(self.rows.disk_space().min(COMPACTION_BYTES_MAX))
             .saturating_add(self.options.free_bytes_min);
         if free_bytes < needed_bytes {
+            self.check_poison()?;
             return Err(EngineError::NoSpace {
                 free_bytes,
                 needed_bytes,
@@ -170,6 +190,7 @@ impl FjallEngine {
         if is_full && self.rows.sealed_memtable_count() < SEALED_MEMTABLES_MAX {
             self.rows.rotate_memtable()?;
         }
+        self.views.renew_if_rotated(&self.rows.tree);
         Ok(())
     }
 
@@ -193,17 +214,28 @@ impl FjallEngine {
 
 impl Engine for FjallEngine {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        match self.rows.get(row) {
-            Ok(value) => Ok(value.map(Bytes::from)),
-            Err(error) => Err(self.told_error("read a row", error)),
-        }
+        let found = match self.views.current() {
+            Some(view) => view.get(row).map_err(fjall::Error::from),
+            None => self.rows.get(row).map(|value| value.map(Bytes::from)),
+        };
+        found.map_err(|e| self.told_error("read a row", e))
     }
 
     fn range(&self, from: &[u8], to: &[u8]) -> RowIter {
         if from >= to {
             return Box::new(std::iter::empty());
         }
-        rows_of_guards(self.rows.range(from..to), self.dir.clone())
+        let dir = self.dir.clone();
+        let Some(view) = self.views.current() else {
+            let now = self.db.snapshot();
+            return rows_of_guards(now.range(&self.rows, from..to), dir);
+        };
+        // After the view: what that has merged away must be below it.
+        let seqno = self.whole_below.load(Ordering::Acquire);
+        Box::new(view.range(from, to, seqno).map(move |row| match row {
+            Ok(row) => Ok((row.key.user_key.into(), row.value.into())),
+            Err(error) => Err(told("read rows", &dir, error.into())),
+        }))
     }
 
     fn snapshot(&self) -> Result<Box<dyn EngineSnapshot>, EngineError> {
@@ -228,15 +260,23 @@ impl Engine for FjallEngine {
             }
         }
         self.check_disk(bytes)?;
-        out.commit()
-            .and_then(|()| self.rotate_if_due())
-            .map_err(|e| self.told_error("write rows", e))
+        out.commit().map_err(|e| self.told_error("write rows", e))?;
+        let whole_below = self.db.visible_seqno();
+        self.whole_below.store(whole_below, Ordering::Release);
+        self.rotate_if_due()
+            .map_err(|e| self.told_error("rotate the memtable", e))
     }
 
     fn persist(&self) -> Result<(), EngineError> {
         self.db
             .persist(PersistMode::SyncData)
-            .map_err(|e| self.told_error("sync the journal", e))
+            .map_err(|e| self.told_error("sync the journal", e))?;
+        self.rest();
+        Ok(())
+    }
+
+    fn rest(&self) {
+        self.views.renew(&self.rows.tree);
     }
 
     fn mark_dead(&self, dead: Arc<DeadIds>) {
@@ -354,12 +394,20 @@ fn open_existing(dir: &Path, options: &EngineOptions) -> Result<FjallEngine, Eng
     let engine = FjallEngine {
         db,
         rows,
+        views: Views::default(),
+        whole_below: AtomicU64::new(0),
         told: told_to_filter,
         dir: dir.to_owned(),
         options: options.clone(),
     };
+    engine
+        .whole_below
+        .store(engine.db.visible_seqno(), Ordering::Release);
     match engine.get(FORMAT_ROW)? {
-        Some(format) if format == FORMAT => Ok(engine),
+        Some(format) if format == FORMAT => {
+            engine.rest();
+            Ok(engine)
+        }
         Some(format) => Err(foreign(&format!(
             "its format is `{}`, this version reads `{}`",
             format.escape_ascii(),
@@ -376,6 +424,8 @@ fn builder(dir: &Path, options: &EngineOptions, told: Told) -> fjall::DatabaseBu
         .max_cached_files(Some(OPEN_FILES_MAX))
         .manual_journal_persist(true)
         .journal_compression(CompressionType::None)
+        // Above it, its workers would rotate memtables by themselves.
+        .max_journaling_size(u64::MAX)
         .with_compaction_filter_factories(Arc::new(move |_| {
             Some(Arc::new(DeadRows {
                 told: Arc::clone(&told),

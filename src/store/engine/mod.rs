@@ -24,6 +24,7 @@ mod memory;
 mod spaces;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ pub trait Engine: Send + Sync {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
     /// Rows from `from` up to `to`, which is not included; nothing if they are the wrong
-    /// way round. Rows written meanwhile may be seen or not.
+    /// way round. What is written meanwhile is not in it.
     fn range(&self, from: &[u8], to: &[u8]) -> RowIter;
 
     /// All rows as they are now; to be called by the thread that writes.
@@ -65,6 +66,9 @@ pub trait Engine: Send + Sync {
 
     /// What was written survives a power loss.
     fn persist(&self) -> Result<(), EngineError>;
+
+    /// The writing thread has nothing to do; it calls this now and then.
+    fn rest(&self) {}
 
     /// From now on, compactions may leave out the rows of these ids.
     fn mark_dead(&self, dead: Arc<DeadIds>);

@@ -1,14 +1,16 @@
 //! Numbers, patterns, row keys and the bytes of meta rows. Pure.
 //!
 //! ```text
-//! numbers  what clients write as an integer or a float, and how floats are answered
-//! glob     patterns of KEYS, SCAN, PSUBSCRIBE, CONFIG GET
-//! row      keys of rows: where everything stands in the engine
-//! packed   a short collection as one run of bytes
-//! object   a key's value as its meta row holds it
+//! numbers      what clients write as an integer or a float, and how floats are answered
+//! long_double  the floats that INCRBYFLOAT adds in
+//! glob         patterns of KEYS, SCAN, PSUBSCRIBE, CONFIG GET
+//! row          keys of rows: where everything stands in the engine
+//! packed       a short collection as one run of bytes
+//! object       a key's value as its meta row holds it
 //! ```
 
 pub mod glob;
+pub mod long_double;
 pub mod numbers;
 pub mod object;
 pub mod packed;

@@ -3,7 +3,8 @@
 //! ```text
 //! | tag 1 | expires at, ms 8 | payload |       the time only if the tag says so
 //!
-//! tag       low 3 bits: kind; 0x08 expires; 0x10 its parts are rows; 0x20 compact
+//! tag       low 3 bits: kind; 0x08 expires; 0x10 its parts are rows; 0x20 compact;
+//!           0x40 text
 //! payload   string  bytes                     | rows: id 8, bytes 8
 //!           list    items                     | rows: id 8, first index 8, end index 8
 //!           hash    field, value ..           | rows: id 8, count 8
@@ -12,7 +13,8 @@
 //! ```
 //! *Compact* is what OBJECT ENCODING tells, whatever the bytes look like here: of hashes
 //! and sorted sets that they are still a listpack, of sets that they are an intset, of
-//! strings that they were not written in pieces.
+//! strings that they were not written in pieces. *Text* are strings whose encoding is not
+//! int, though they look like it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -23,6 +25,7 @@ const KIND_MASK: u8 = 0x07;
 const EXPIRES: u8 = 0x08;
 const IN_ROWS: u8 = 0x10;
 const COMPACT: u8 = 0x20;
+const TEXT: u8 = 0x40;
 
 /// A value and when it ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +56,19 @@ pub enum Value {
 pub struct StringValue {
     /// Where its bytes are.
     pub stored: StringStored,
-    /// It was written as a whole: its encoding is embstr or int where it is short.
-    pub is_compact: bool,
+    /// How it came to be.
+    pub written: Written,
+}
+
+/// How a string came to be: its encoding, where it is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// As a whole: int or embstr.
+    Whole,
+    /// By INCRBYFLOAT: embstr, also if it is an integer.
+    Text,
+    /// In pieces: raw.
+    Pieces,
 }
 
 /// Where a string's bytes are.
@@ -144,8 +158,29 @@ impl StringValue {
     pub fn whole(bytes: Bytes) -> Self {
         Self {
             stored: StringStored::Whole(bytes),
-            is_compact: true,
+            written: Written::Whole,
         }
+    }
+
+    /// One without a byte, to be written into.
+    pub fn empty() -> Self {
+        Self {
+            stored: StringStored::Whole(Bytes::new()),
+            written: Written::Pieces,
+        }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        match &self.stored {
+            StringStored::Whole(bytes) => bytes.len() as u64,
+            StringStored::Chunks { len, .. } => *len,
+        }
+    }
+
+    /// Whether there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -192,10 +227,14 @@ impl Value {
 
     fn is_compact(&self) -> bool {
         match self {
-            Value::String(string) => string.is_compact,
+            Value::String(string) => string.written != Written::Pieces,
             Value::List(_) => false,
             Value::Hash(of) | Value::Set(of) | Value::Zset(of) => of.is_compact,
         }
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self, Value::String(string) if string.written == Written::Text)
     }
 
     fn inline_len(&self) -> usize {
@@ -231,6 +270,7 @@ impl Object {
             (self.expires_at_ms.is_some(), EXPIRES),
             (self.value.id().is_some(), IN_ROWS),
             (self.value.is_compact(), COMPACT),
+            (self.value.is_text(), TEXT),
         ] {
             tag |= if is_set { bit } else { 0 };
         }
@@ -271,17 +311,22 @@ impl Object {
         let payload = row.slice(at..);
         let is_compact = tag & COMPACT != 0;
         let in_rows = tag & IN_ROWS != 0;
+        let written = match (is_compact, tag & TEXT) {
+            (true, 0) => Written::Whole,
+            (true, _) => Written::Text,
+            (false, _) => Written::Pieces,
+        };
         let value = match (tag & KIND_MASK, in_rows) {
             (0, false) => Value::String(StringValue {
                 stored: StringStored::Whole(payload),
-                is_compact,
+                written,
             }),
             (0, true) => Value::String(StringValue {
                 stored: StringStored::Chunks {
                     id: ObjectId(number(&payload, 0)?),
                     len: number(&payload, 1)?,
                 },
-                is_compact,
+                written,
             }),
             (1, false) => Value::List(ListValue::Inline(Packed::from_bytes(payload)?)),
             (1, true) => Value::List(ListValue::Rows {
@@ -359,7 +404,11 @@ mod tests {
             Value::string(Bytes::from_static(b"text")),
             Value::String(StringValue {
                 stored: StringStored::Chunks { id, len: 1 << 20 },
-                is_compact: false,
+                written: Written::Pieces,
+            }),
+            Value::String(StringValue {
+                stored: StringStored::Whole(Bytes::from_static(b"3")),
+                written: Written::Text,
             }),
             Value::List(ListValue::Inline(items.clone())),
             Value::List(ListValue::Rows {

@@ -116,6 +116,11 @@ impl PackedWriter {
         self.0.extend_from_slice(item);
     }
 
+    /// All items of another one, behind those here.
+    pub fn push_all(&mut self, items: &Packed) {
+        self.0.extend_from_slice(&items.0);
+    }
+
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -16,6 +16,8 @@ mod counted;
 mod objects;
 mod scan;
 
+pub use scan::CURSOR_BITS;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -127,6 +129,11 @@ impl Keyspace {
     /// the object anew says so by [`Keyspace::touch`].
     pub fn rows(&mut self) -> &mut Rows {
         &mut self.rows
+    }
+
+    /// The rows below, to be read.
+    pub fn rows_read(&self) -> &Rows {
+        &self.rows
     }
 
     /// A name for the rows of a new large object.

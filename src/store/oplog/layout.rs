@@ -18,9 +18,10 @@
 //!
 //! Drawn again in `docs/formats.md`; `tests/fixtures/oplog_v1/` must always open.
 //!
-//! The checksum is CRC-32 (IEEE) of `crc32fast`: carry-less multiplication where the
-//! processor has it, more than 10 GB/s here; CRC-32C would find no more errors in frames of
-//! this size, and its crate needs a second implementation for the same speed.
+//! The checksum is CRC-32 (IEEE) of `crc32fast`, as in the job's journal: carry-less
+//! multiplication where the processor has it, 32 GB/s over 10 KB here. CRC-32C would be a
+//! second checksum to keep, and none of what a disk does to a frame is hidden from one and
+//! seen by the other.
 
 use crc32fast::Hasher;
 

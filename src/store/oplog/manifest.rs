@@ -77,6 +77,12 @@ impl Manifest {
         Seed::of_salt(self.salt)
     }
 
+    /// Whether a segment with this sequence and incarnation can be of this history; others
+    /// are of one that ended, or of a new beginning that was not finished.
+    pub(super) fn knows(&self, (sequence, incarnation): (u64, u32)) -> bool {
+        sequence >= self.first_sequence && incarnation <= self.incarnation
+    }
+
     fn encode(&self) -> [u8; MANIFEST_BYTES] {
         let (second, valid_to) = self.identity.replid2.unwrap_or(([b'0'; REPLID_BYTES], 0));
         let mut flags = 0;

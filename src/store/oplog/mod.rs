@@ -6,7 +6,8 @@
 //!              ^ oldest reader            ^ Syncer   ^ append
 //!
 //! MANIFEST              whose history it is, how it was left       manifest.rs
-//! segment-<sequence>    frames; each is one tick's raw RESP        layout.rs, segment.rs
+//! segment-<sequence>-<incarnation>
+//!                       frames; each is one tick's raw RESP        layout.rs, segment.rs
 //! spare-<number>        files for segments to come                 spares.rs
 //! ```
 //! The payloads of all frames, one after the other, are the stream that replicas read; an
@@ -49,6 +50,7 @@ pub use layout::LogVersion;
 pub use manifest::{Identity, REPLID_BYTES, fresh_replid};
 pub use reader::LogReader;
 pub use recovery::LostTail;
+pub use selected::EachFrame;
 pub use sync::Syncer;
 
 use crate::store::disk::{DirLock, write_all_at};
@@ -324,7 +326,12 @@ impl Log {
             .map_err(|source| shared.sync_failed(&segment.path, source))?;
         let changed = shared.unsynced().names_changed;
         sync_names(&shared, changed)?;
-        self.write_manifest(manifest)?;
+        let written = self.write_manifest(manifest);
+        if let Err(LogError::DiskFull { .. }) = written {
+            // The old manifest stands. After other errors either may, and needs its segment.
+            let _ = shared.files.remove(&segment.path);
+        }
+        written?;
         let fresh = [segment.clone()].into();
         let old = std::mem::replace(&mut *shared.segments(), fresh);
         shared.unsynced().sealed.clear();
@@ -396,7 +403,7 @@ impl Log {
         self.name_segment(spare, header)
     }
 
-    /// Writes the header and gives the file its name; after a full disk it is a spare again.
+    /// Writes the header and gives the file its name.
     fn name_segment(
         &mut self,
         spare: Spare,
@@ -404,12 +411,15 @@ impl Log {
     ) -> Result<Arc<Segment>, LogError> {
         let shared = self.shared.clone();
         let bytes = header.encode(shared.seed);
-        let path = shared.dir.join(segment_name(header.sequence));
+        let path = shared
+            .dir
+            .join(segment_name(header.sequence, header.incarnation));
         let named = write_all_at(&*spare.file, &mut [IoSlice::new(&bytes)], 0)
             .and_then(|()| shared.files.rename(&spare.path, &path));
         if let Err(source) = named {
             let error = shared.write_failed(&spare.path, "made a segment", source);
-            self.spares.give_back(&shared, spare);
+            // It may have a header by now, which must not come back under another name.
+            let _ = shared.files.remove(&spare.path);
             return Err(error);
         }
         shared.unsynced().names_changed += 1;

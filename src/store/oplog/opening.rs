@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! no manifest: first segment, synced -> manifest -> ready
-//! manifest:    recover -> what was found is synced, what was cut is put aside
+//! manifest:    recover -> what was found is settled, what was cut is put aside
 //!              -> manifest with the next incarnation -> ready
 //! ```
 //! A crash between any two of these leaves what the same opening can take up.
@@ -15,7 +15,7 @@ use super::error::LogError;
 use super::layout::{FRAMES_AT, SegmentHeader};
 use super::manifest::{Identity, Manifest, manifest_path};
 use super::recovery::{Recovered, recover};
-use super::segment::{Place, Segment};
+use super::segment::{Place, Segment, WINDOW_BYTES, Window};
 use super::shared::Shared;
 use super::spares::{Spares, segment_name, segment_number, spare_number};
 use super::sync::sync_names;
@@ -120,7 +120,9 @@ fn first_segment(
     manifest: &Manifest,
     bytes: u64,
 ) -> Result<Arc<Segment>, LogError> {
-    let path = shared.dir.join(segment_name(manifest.first_sequence));
+    let path = shared
+        .dir
+        .join(segment_name(manifest.first_sequence, manifest.incarnation));
     let failed = |doing| {
         let path = path.clone();
         move |source| shared.write_failed(&path, doing, source)
@@ -156,7 +158,7 @@ fn refuse_without_manifest(
     names: &[String],
 ) -> Result<(), LogError> {
     for name in names {
-        let Some(sequence) = segment_number(name) else {
+        let Some((sequence, _)) = segment_number(name) else {
             continue;
         };
         let path = dir.join(name);
@@ -204,7 +206,7 @@ fn reopen(
         db,
         lost_tail,
         dropped,
-        scanned,
+        durable,
     } = recover(&*files, dir, names, &manifest)?;
     let is_clean = manifest.clean_end == Some(end.offset);
     let Some(active) = segments.back().cloned() else {
@@ -213,15 +215,15 @@ fn reopen(
             what: "no segment belongs to it",
         });
     };
-    let unsynced: Vec<_> = segments.iter().rev().take(scanned).cloned().collect();
+    let unsynced: Vec<_> = segments
+        .iter()
+        .filter(|segment| segment.sealed.get().is_none_or(|sealed| *sealed > durable))
+        .cloned()
+        .collect();
     let shared = Shared::new(files, dir, manifest.seed(), segments, end.offset);
     if !is_clean {
-        // They may have been read from memory that never reached the disk.
         for segment in unsynced {
-            segment
-                .file
-                .sync_data()
-                .map_err(|source| shared.sync_failed(&segment.path, source))?;
+            settle(&shared, &segment, durable, end)?;
         }
     }
     let spares = take_spares(&shared, options, names, &manifest, dropped)?;
@@ -252,8 +254,42 @@ fn reopen(
     })
 }
 
-/// Puts aside what is no segment of the log: spares, segments behind its end, segments of
-/// a history that ended, a manifest that was not finished.
+/// Makes durable what was read of `segment` from offset `durable` on. It may stand in memory
+/// only, and count as written there, if a sync failed before the process was restarted: so
+/// it is written once more, each byte over itself.
+fn settle(shared: &Shared, segment: &Segment, durable: u64, end: Place) -> Result<(), LogError> {
+    let seed = shared.seed;
+    let sealed = segment.sealed.get().copied().unwrap_or(end.offset);
+    let mut at = if durable <= segment.base {
+        0
+    } else if durable < sealed {
+        segment.seek(durable, seed)?.at
+    } else {
+        segment.capacity
+    };
+    let until = if segment.sealed.get().is_some() {
+        segment.capacity
+    } else {
+        end.at
+    };
+    let mut window = Window::default();
+    while at < until {
+        let bytes = window.bytes(segment, at, (until - at).min(WINDOW_BYTES as u64) as usize)?;
+        if bytes.is_empty() {
+            break;
+        }
+        write_all_at(&*segment.file, &mut [io::IoSlice::new(bytes)], at)
+            .map_err(|source| shared.write_failed(&segment.path, "written", source))?;
+        at += bytes.len() as u64;
+    }
+    segment
+        .file
+        .sync_data()
+        .map_err(|source| shared.sync_failed(&segment.path, source))
+}
+
+/// Puts aside what is no segment of the log: spares, segments behind its end, those of a
+/// history that ended or did not begin, a manifest that was not finished.
 fn take_spares(
     shared: &Shared,
     options: LogOptions,
@@ -268,10 +304,10 @@ fn take_spares(
     );
     for name in names {
         let path = shared.dir.join(name);
-        let is_old = segment_number(name).is_some_and(|number| number < manifest.first_sequence);
+        let is_foreign = segment_number(name).is_some_and(|number| !manifest.knows(number));
         if spare_number(name).is_some() {
             spares.adopt(shared, &path)?;
-        } else if is_old || Manifest::is_leftover(name) {
+        } else if is_foreign || Manifest::is_leftover(name) {
             shared
                 .files
                 .remove(&path)

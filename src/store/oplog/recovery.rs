@@ -14,7 +14,7 @@
 //! not read here: readers check every frame again.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::LogError;
@@ -30,8 +30,8 @@ use crate::store::disk::{Files, read_full_at};
 /// What was cut off the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostTail {
-    /// Name of the segment's file.
-    pub file: String,
+    /// The segment's file.
+    pub file: PathBuf,
     /// Byte of the file from which on nothing was kept.
     pub at: u64,
     /// Offset in the stream at which the log ends now.
@@ -48,8 +48,8 @@ pub(super) struct Recovered {
     pub(super) lost_tail: Option<LostTail>,
     /// Segments behind the end.
     pub(super) dropped: Vec<Arc<Segment>>,
-    /// How many of `segments`, from the last one back, were read.
-    pub(super) scanned: usize,
+    /// Where the frames begin of which nothing says that they were synced.
+    pub(super) durable: u64,
 }
 
 /// A segment's file before it is known to belong to the log.
@@ -66,6 +66,8 @@ struct Chain {
     end: Place,
     db: u16,
     incarnation: u32,
+    /// What its frames say was durable.
+    durable: u64,
 }
 
 /// Finds the end of the log that `manifest` describes.
@@ -86,7 +88,7 @@ pub(super) fn recover(
     let first = first_to_read(dir, &candidates, manifest, durable)?;
     let chain = follow(&candidates, first, manifest, seed)?;
     let Some(last) = candidates.get(chain.segment) else {
-        return Err(missing(dir, manifest.first_sequence, manifest.base));
+        return Err(missing(dir, manifest));
     };
     let mut beyond = Beyond::default();
     if manifest.clean_end.is_none() {
@@ -100,7 +102,7 @@ pub(super) fn recover(
         return Err(last.segment.damaged(chain.end, what));
     }
     let lost_tail = beyond.found_any.then(|| LostTail {
-        file: segment_name(last.sequence),
+        file: last.segment.path.clone(),
         at: chain.end.at,
         offset: chain.end.offset,
     });
@@ -110,7 +112,7 @@ pub(super) fn recover(
         let _ = segment.sealed.set(next.base);
     }
     Ok(Recovered {
-        scanned: segments.len() - first,
+        durable: durable.max(chain.durable),
         segments,
         end: chain.end,
         db: chain.db,
@@ -128,13 +130,11 @@ fn candidates(
 ) -> Result<Vec<Candidate>, LogError> {
     let seed = manifest.seed();
     let numbers = names.iter().filter_map(|name| segment_number(name));
-    let mut numbers: Vec<u64> = numbers
-        .filter(|number| *number >= manifest.first_sequence)
-        .collect();
+    let mut numbers: Vec<_> = numbers.filter(|number| manifest.knows(*number)).collect();
     numbers.sort_unstable();
     let mut candidates = Vec::with_capacity(numbers.len());
-    for sequence in numbers {
-        let path = dir.join(segment_name(sequence));
+    for (sequence, incarnation) in numbers {
+        let path = dir.join(segment_name(sequence, incarnation));
         let failed = |doing| {
             let file = path.clone();
             move |source| LogError::Io {
@@ -149,10 +149,9 @@ fn candidates(
         let length = read_full_at(&*file, &mut block, 0).map_err(failed("read"))?;
         let block = block.get(..length).unwrap_or_default();
         let header = SegmentHeader::decode(block, seed);
-        // A later incarnation than the manifest's: a new beginning that was not finished.
-        let header = header.filter(|header| {
-            header.sequence == sequence && header.incarnation <= manifest.incarnation
-        });
+        // Another number: the file's header from before, in place of one that was lost.
+        let header = header
+            .filter(|header| (header.sequence, header.incarnation) == (sequence, incarnation));
         let mark = Mark::decode(block, seed);
         let base = header.map_or(0, |header| header.base);
         candidates.push(Candidate {
@@ -174,7 +173,7 @@ fn first_to_read(
     durable: u64,
 ) -> Result<usize, LogError> {
     let Some(oldest) = candidates.first() else {
-        return Err(missing(dir, manifest.first_sequence, manifest.base));
+        return Err(missing(dir, manifest));
     };
     let is_right = oldest.header.is_some_and(|header| {
         oldest.sequence != manifest.first_sequence || header.base == manifest.base
@@ -212,6 +211,7 @@ fn follow(
         },
         db: 0,
         incarnation: 0,
+        durable: 0,
     };
     for (at, candidate) in candidates.iter().enumerate().skip(first) {
         let Some(header) = candidate.header else {
@@ -230,6 +230,7 @@ fn follow(
             end: segment.first(),
             db: header.db,
             incarnation: header.incarnation,
+            durable: chain.durable,
         };
         let mut window = Window::default();
         // A clean log ends where it was closed, whatever stands behind that.
@@ -247,6 +248,7 @@ fn follow(
             chain.end = chain.end.after(&frame);
             chain.db = frame.db_after;
             chain.incarnation = frame.incarnation;
+            chain.durable = chain.durable.max(frame.durable);
         }
     }
     Ok(chain)
@@ -302,11 +304,11 @@ impl Beyond {
     }
 }
 
-fn missing(dir: &Path, sequence: u64, base: u64) -> LogError {
+fn missing(dir: &Path, manifest: &Manifest) -> LogError {
     LogError::Damaged {
-        file: dir.join(segment_name(sequence)),
+        file: dir.to_path_buf(),
         at: 0,
-        offset: base,
+        offset: manifest.base,
         what: "no segment of the log is there",
     }
 }

@@ -14,6 +14,9 @@ const LIMITS: RequestLimits = RequestLimits {
     takes_inline: false,
 };
 
+/// Takes a frame: its offset, its bytes, and the database that is selected before it.
+pub type EachFrame<'a, E> = dyn FnMut(u64, &[u8], u16) -> Result<(), E> + 'a;
+
 impl Log {
     /// A reader whose first byte is the one at `offset`, anywhere between
     /// [`Log::start`] and [`Log::end`].
@@ -41,8 +44,7 @@ impl Log {
         Ok(LogReader::new(&self.shared, segment, place, offset))
     }
 
-    /// Gives every frame from offset `from` on to `each`: its offset, its bytes, and the
-    /// database that is selected before it.
+    /// Gives every frame from offset `from` on to `each`.
     ///
     /// # Errors
     /// [`LogError::InsideFrame`] if no frame starts at `from`; those of [`Log::reader`];
@@ -50,7 +52,7 @@ impl Log {
     pub fn replay<E: From<LogError>>(
         &self,
         from: u64,
-        each: &mut dyn FnMut(u64, &[u8], u16) -> Result<(), E>,
+        each: &mut EachFrame<'_, E>,
     ) -> Result<(), E> {
         let mut reader = self.reader(from)?;
         let mut bytes = Vec::new();

@@ -114,7 +114,7 @@ impl Spares {
         grown
     }
 
-    /// A file that has room for `frame_bytes`; it stays a spare until [`Spares::used`].
+    /// A file that has room for `frame_bytes`, no longer a spare.
     pub(super) fn for_frame(
         &mut self,
         shared: &Shared,
@@ -148,15 +148,6 @@ impl Spares {
             }
         };
         Ok(self.ready.swap_remove(at))
-    }
-
-    /// Takes back what [`Spares::for_frame`] gave and nobody could use.
-    pub(super) fn give_back(&mut self, shared: &Shared, spare: Spare) {
-        if spare.capacity == self.segment_bytes {
-            self.ready.push(spare);
-        } else {
-            let _ = shared.files.remove(&spare.path);
-        }
     }
 
     /// Takes a segment that nobody needs any more: its file becomes a spare, or goes.
@@ -257,12 +248,15 @@ pub(super) fn spare_number(name: &str) -> Option<u64> {
     name.strip_prefix("spare-")?.parse().ok()
 }
 
-/// Name of a segment's file.
-pub(super) fn segment_name(sequence: u64) -> String {
-    format!("segment-{sequence:020}")
+/// Name of a segment's file. A crash may undo the naming of a segment, and its sequence is
+/// used again then, perhaps for the same file: the incarnation tells the two apart, should
+/// the second header not reach the disk.
+pub(super) fn segment_name(sequence: u64, incarnation: u32) -> String {
+    format!("segment-{sequence:020}-{incarnation:010}")
 }
 
-/// The sequence in a segment file's name.
-pub(super) fn segment_number(name: &str) -> Option<u64> {
-    name.strip_prefix("segment-")?.parse().ok()
+/// Sequence and incarnation in a segment file's name.
+pub(super) fn segment_number(name: &str) -> Option<(u64, u32)> {
+    let (sequence, incarnation) = name.strip_prefix("segment-")?.split_once('-')?;
+    Some((sequence.parse().ok()?, incarnation.parse().ok()?))
 }

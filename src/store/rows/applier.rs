@@ -40,6 +40,9 @@ const RETRY_FULL: Duration = Duration::from_millis(200);
 /// Until flushes that are behind are looked at again. The engine tells nobody.
 const RETRY_BUSY: Duration = Duration::from_millis(5);
 
+/// How often an idle engine is told that it may tidy up.
+const REST_EVERY: Duration = Duration::from_secs(2);
+
 /// Flushes may keep the end waiting as long as this; then the log has the rest.
 const FINISH_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -136,6 +139,7 @@ impl Applier {
             options: options.clone(),
             unpersisted: None,
             swept_at: None,
+            rested_at: Instant::now(),
         };
         let thread = Builder::new()
             .name("store-applier".to_owned())
@@ -236,6 +240,7 @@ struct Worker {
     /// Since when something is not durable, and how much.
     unpersisted: Option<(Instant, usize)>,
     swept_at: Option<Instant>,
+    rested_at: Instant,
 }
 
 enum Step {
@@ -243,6 +248,7 @@ enum Step {
     Free(Vec<Arc<Frozen>>),
     Persist,
     Sweep,
+    Rest,
     End(Wish),
 }
 
@@ -283,6 +289,10 @@ impl Worker {
                 Step::Free(disposed) => drop(disposed),
                 Step::Persist => self.persist()?,
                 Step::Sweep => self.sweep()?,
+                Step::Rest => {
+                    self.engine.rest();
+                    self.rested_at = Instant::now();
+                }
                 Step::End(Wish::Finish) => return self.persist(),
                 Step::End(_) => return Ok(()),
             }
@@ -312,24 +322,18 @@ impl Worker {
             if until_sweep == Some(Duration::ZERO) {
                 return Step::Sweep;
             }
-            let wait = until_persist.into_iter().chain(until_sweep).min();
-            board = self.wait(board, wait);
+            let until_rest = REST_EVERY.saturating_sub(self.rested_at.elapsed());
+            if until_rest.is_zero() {
+                return Step::Rest;
+            }
+            let others = until_persist.into_iter().chain(until_sweep);
+            board = self.wait(board, others.fold(until_rest, Duration::min));
         }
     }
 
-    fn wait<'a>(
-        &self,
-        board: MutexGuard<'a, Board>,
-        wait: Option<Duration>,
-    ) -> MutexGuard<'a, Board> {
-        let changed = &self.shared.changed;
-        match wait {
-            None => changed.wait(board).unwrap_or_else(PoisonError::into_inner),
-            Some(wait) => {
-                let waited = changed.wait_timeout(board, wait);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        }
+    fn wait<'a>(&self, board: MutexGuard<'a, Board>, wait: Duration) -> MutexGuard<'a, Board> {
+        let waited = self.shared.changed.wait_timeout(board, wait);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// False if it was told to stop before the engine took it.
@@ -408,7 +412,7 @@ impl Worker {
             if left.is_zero() || board.wish != wish {
                 return board;
             }
-            board = self.wait(board, Some(left));
+            board = self.wait(board, left);
         }
     }
 

@@ -48,6 +48,7 @@ impl Durability {
 }
 
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+const SYNC_SELDOM: Duration = Duration::from_secs(30);
 /// A sync that is late by so much is waited for: what a crash may lose stays bounded.
 const SYNC_LATE: Duration = Duration::from_secs(2);
 
@@ -66,7 +67,7 @@ pub(super) struct Keeper {
     log: Log,
     syncer: Syncer,
     durability: Durability,
-    /// The thread of `everysec`; it ends when the sender is dropped.
+    /// The thread that syncs; it ends when the sender is dropped.
     second: Option<(SyncSender<()>, JoinHandle<()>)>,
     waker: Arc<Waker>,
     /// Since when something waits to be synced.
@@ -99,20 +100,24 @@ impl Keeper {
     pub(super) fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
         self.stop_second();
-        if durability == Durability::EverySecond {
-            let (stop, stopped) = sync_channel(0);
-            let syncer = self.syncer.clone();
-            let waker = Arc::clone(&self.waker);
-            let thread = std::thread::Builder::new()
-                .name("log sync".to_owned())
-                .spawn(move || sync_each_second(&syncer, &stopped, &waker));
-            match thread {
-                Ok(thread) => self.second = Some((stop, thread)),
-                // Slower, and as safe.
-                Err(error) => {
-                    tracing::error!(%error, "no thread to sync the log: each turn syncs it");
-                    self.durability = Durability::Always;
-                }
+        let every = match durability {
+            // Whatever is acknowledged is synced before: this marks an idle log as whole.
+            Durability::Always | Durability::EverySecond => SYNC_EVERY,
+            // The log can only be shortened below what is durable.
+            Durability::No => SYNC_SELDOM,
+        };
+        let (stop, stopped) = sync_channel(0);
+        let syncer = self.syncer.clone();
+        let waker = Arc::clone(&self.waker);
+        let thread = std::thread::Builder::new()
+            .name("log sync".to_owned())
+            .spawn(move || sync_each(every, &syncer, &stopped, &waker));
+        match thread {
+            Ok(thread) => self.second = Some((stop, thread)),
+            // Slower, and as safe.
+            Err(error) => {
+                tracing::error!(%error, "no thread to sync the log: each turn syncs it");
+                self.durability = Durability::Always;
             }
         }
     }
@@ -171,6 +176,18 @@ impl Keeper {
         self.log.end()
     }
 
+    pub(super) fn start(&self) -> u64 {
+        self.log.start()
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.log.stats().disk_bytes
+    }
+
+    pub(super) fn set_backlog_bytes(&mut self, bytes: u64) {
+        self.log.set_retain_bytes(bytes);
+    }
+
     pub(super) fn identity(&self) -> Identity {
         self.log.identity()
     }
@@ -188,8 +205,8 @@ impl Keeper {
     }
 }
 
-fn sync_each_second(syncer: &Syncer, stopped: &Receiver<()>, waker: &Waker) {
-    while stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Timeout) {
+fn sync_each(every: Duration, syncer: &Syncer, stopped: &Receiver<()>, waker: &Waker) {
+    while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
         if let Err(error) = syncer.sync() {
             tracing::error!(%error, "the log cannot be synced");
             // The executor looks at the log by itself if it cannot be woken.

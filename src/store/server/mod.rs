@@ -7,6 +7,7 @@
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
 mod keeping;
+mod knowing;
 mod opening;
 mod sockets;
 mod turns;

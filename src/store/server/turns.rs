@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -15,6 +15,7 @@ use crate::store::rows::StoreError;
 use crate::store::session::{ApplyError, Health, Order, Shard};
 
 use super::keeping::{Durability, Keeper, Kept};
+use super::knowing::{self, unix_ms};
 use super::opening::{self, Memory};
 use super::sockets::{Connection, ListenAt, Listener};
 
@@ -182,6 +183,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
             .map_err(StartError::Poll)?;
         listeners.push(listener);
     }
+    knowing::begin(&mut shard, options, &listens_at);
+    knowing::look(&mut shard, &keeper);
     let stop = Arc::new(AtomicBool::new(false));
     let turns = Turns {
         shard,
@@ -237,6 +240,7 @@ impl Turns {
     fn run(mut self) -> Result<(), StartError> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut has_more_due = false;
+        let mut looked = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
             let is_stalled = self.is_stalled();
             let wait = match has_more_due || !self.again.is_empty() {
@@ -279,6 +283,11 @@ impl Turns {
             }
             has_more_due = self.shard.end_due_keys(ENDED_KEYS_MAX);
             self.end_turn();
+            knowing::after_turn(&mut self.shard, &self.keeper);
+            if looked.elapsed() >= Duration::from_millis(CRON_MS) {
+                knowing::look(&mut self.shard, &self.keeper);
+                looked = Instant::now();
+            }
             if self.carry_out() {
                 break;
             }
@@ -378,6 +387,7 @@ impl Turns {
                 Ok(0) => return self.close(key),
                 Ok(read) => {
                     input.extend_from_slice(self.buffer.get(..read).unwrap_or(&[]));
+                    self.shard.note_traffic(read, 0);
                     peer.is_readable = read == READ_BYTES;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -470,6 +480,7 @@ impl Turns {
         }
         output.drain(..written);
         let is_empty = output.is_empty();
+        self.shard.note_traffic(0, written);
         if is_empty && closing.is_some() {
             return self.close(key);
         }
@@ -491,14 +502,30 @@ impl Turns {
 
     /// Does what clients asked the process for. True if it is to end.
     fn carry_out(&mut self) -> bool {
-        let orders = self.shard.take_orders();
-        orders
-            .iter()
-            .any(|order| matches!(order, Order::Shutdown { .. }))
+        let mut is_over = false;
+        for order in self.shard.take_orders() {
+            match order {
+                Order::Shutdown { .. } => is_over = true,
+                Order::Parameter { name, value } => self.set_parameter(name, &value),
+            }
+        }
+        is_over
     }
-}
 
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis().try_into().unwrap_or(u64::MAX))
+    fn set_parameter(&mut self, name: &str, value: &str) {
+        match name {
+            "appendfsync" => {
+                if let Some(durability) = Durability::parse(value) {
+                    self.keeper.set_durability(durability);
+                }
+            }
+            "repl-backlog-size" => {
+                if let Ok(bytes) = value.parse() {
+                    self.keeper.set_backlog_bytes(bytes);
+                    self.shard.facts().backlog_bytes = bytes;
+                }
+            }
+            _ => {}
+        }
+    }
 }

@@ -46,6 +46,17 @@ impl Channels {
     }
 }
 
+impl Channels {
+    /// Channels, patterns and shard channels that somebody listens to.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (
+            self.by_name.len(),
+            self.by_pattern.len(),
+            self.by_shard_name.len(),
+        )
+    }
+}
+
 impl Shard {
     pub(super) fn subscribe(&mut self, key: usize, kind: Kind, args: Args<'_>) {
         for name in args.from(1) {

@@ -27,6 +27,7 @@ pub const COMMANDS: &[Command] = &[
         "noscript loading stale fast no-auth",
         Verb::Auth,
     ),
+    verb("config", -2, "admin noscript loading stale", Verb::Config),
     verb("discard", 1, "noscript loading stale fast", Verb::Discard),
     verb("echo", 2, "loading stale fast", Verb::Echo),
     verb("exec", 1, "noscript loading stale", Verb::Exec),
@@ -36,6 +37,7 @@ pub const COMMANDS: &[Command] = &[
         "noscript loading stale fast no-auth",
         Verb::Hello,
     ),
+    verb("info", -1, "loading stale", Verb::Info),
     verb("multi", 1, "noscript loading stale fast", Verb::Multi),
     verb("ping", -1, "fast pubsub-mode", Verb::Ping),
     verb(
@@ -117,10 +119,12 @@ impl Shard {
     ) -> Result<(), Failure> {
         match verb {
             Verb::Auth => self.auth(key, args)?,
+            Verb::Config => self.config(key, args)?,
             Verb::Discard => self.discard(key)?,
             Verb::Echo => self.clients[key].reply.bulk(args.at(1)),
             Verb::Exec => self.exec(key, unit)?,
             Verb::Hello => self.hello(key, args)?,
+            Verb::Info => self.info(key, args)?,
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
             Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),

@@ -1,5 +1,7 @@
 //! From a client's bytes to commands that are run.
 
+use std::time::Instant;
+
 use crate::resp::RequestScanner;
 use crate::store::commands::{
     Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
@@ -93,6 +95,16 @@ impl Shard {
                 if let Some(transaction) = &mut self.clients[key].transaction {
                     transaction.is_broken = true;
                 }
+                if let Some(command) = self.table.find(args.at(0)) {
+                    self.stats
+                        .by_command
+                        .entry(command.name)
+                        .or_default()
+                        .rejected += 1;
+                }
+                if let Failure::Reply(words) = &failure {
+                    self.stats.note_error(words.as_bytes());
+                }
                 self.refuse(key, &failure);
             }
         }
@@ -140,7 +152,6 @@ impl Shard {
         if self.is_queued(key, command) {
             return self.queue(key, command, args);
         }
-        self.commands_run += 1;
         let mut unit = Unit::default();
         let may_wait = true;
         self.run_in(key, command, args, &mut unit, may_wait);
@@ -149,6 +160,30 @@ impl Shard {
 
     /// Runs a command whose effects go into a unit.
     pub(super) fn run_in(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        args: Args<'_>,
+        unit: &mut Unit,
+        may_wait: bool,
+    ) {
+        let begun = Instant::now();
+        let before = self.clients[key].reply.len();
+        self.dispatch(key, command, args, unit, may_wait);
+        self.stats.commands += 1;
+        let of = self.stats.by_command.entry(command.name).or_default();
+        of.calls += 1;
+        of.us += u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
+            of.failed += 1;
+            self.stats.note_error(error);
+        }
+    }
+
+    fn dispatch(
         &mut self,
         key: usize,
         command: &'static Command,

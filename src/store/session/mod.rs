@@ -17,9 +17,13 @@
 mod applying;
 mod channels;
 mod client;
+mod configuring;
 mod connection;
 mod execute;
+mod info;
+mod parameters;
 mod shard;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -29,9 +33,17 @@ pub(crate) mod world;
 
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, strings};
+use crate::store::commands::{Command, generic, hashes, lists, sets, strings};
 
 /// All commands.
-pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS, generic::COMMANDS, strings::COMMANDS];
+pub const FAMILIES: &[&[Command]] = &[
+    connection::COMMANDS,
+    generic::COMMANDS,
+    hashes::COMMANDS,
+    sets::COMMANDS,
+    strings::COMMANDS,
+    lists::COMMANDS,
+];

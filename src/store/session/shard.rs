@@ -8,6 +8,9 @@ use crate::store::keyspace::Keyspace;
 
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
+use super::info::Facts;
+use super::parameters::Parameters;
+use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
 
@@ -50,6 +53,13 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// A parameter that the driver acts on was set.
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// Checked.
+        value: String,
+    },
 }
 
 /// See the head of this folder.
@@ -74,7 +84,9 @@ pub struct Shard {
     pub(super) health: Health,
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
-    pub(super) commands_run: u64,
+    pub(super) parameters: Parameters,
+    pub(super) stats: Stats,
+    pub(super) facts: Facts,
 }
 
 impl Shard {
@@ -98,7 +110,9 @@ impl Shard {
             role: Role::Master,
             health: Health::Good,
             password: None,
-            commands_run: 0,
+            parameters: Parameters::default(),
+            stats: Stats::default(),
+            facts: Facts::default(),
         }
     }
 
@@ -135,6 +149,7 @@ impl Shard {
 
     /// A client came.
     pub fn client_came(&mut self, address: String, local_address: String) -> usize {
+        self.stats.connections += 1;
         let id = ClientId(self.next_client);
         self.next_client += 1;
         let now_ms = self.keyspace.now_ms();

@@ -93,7 +93,6 @@ impl Shard {
         }
         self.clients[key].reply.array(transaction.queue.len());
         for (command, request) in &transaction.queue {
-            self.commands_run += 1;
             let may_wait = false;
             self.run_in(key, command, request.args(), unit, may_wait);
         }

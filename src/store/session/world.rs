@@ -27,6 +27,10 @@ impl World {
         World { shard }
     }
 
+    pub(crate) fn settings(&mut self) -> &mut Settings {
+        &mut self.shard.settings
+    }
+
     pub(crate) fn client(&mut self) -> usize {
         self.shard
             .client_came("1.2.3.4:5".into(), "1.2.3.4:6379".into())

@@ -1,0 +1,133 @@
+//! CONFIG.
+
+use std::collections::BTreeMap;
+
+use crate::store::commands::{Args, Failure};
+use crate::store::format::glob;
+
+use super::parameters::{PARAMETERS, Parameters, Takes, meant};
+use super::shard::{Order, Shard};
+
+const HELP: &[&str] = &[
+    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GET <pattern>",
+    "    Return parameters matching the glob-like <pattern> and their values.",
+    "SET <directive> <value>",
+    "    Set the configuration <directive> to <value>.",
+    "RESETSTAT",
+    "    Reset statistics reported by the INFO command.",
+    "REWRITE",
+    "    Rewrite the configuration file.",
+    "HELP",
+    "    Prints this help.",
+];
+
+impl Shard {
+    pub(super) fn config(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
+        if args.is(1, "GET") {
+            return self.config_get(key, args);
+        }
+        if args.is(1, "SET") {
+            return self.config_set(key, args);
+        }
+        let reply = &mut self.clients[key].reply;
+        if args.is(1, "RESETSTAT") && args.len() == 2 {
+            reply.ok();
+            self.reset_stats();
+        } else if args.is(1, "REWRITE") && args.len() == 2 {
+            return Err(Failure::words(
+                "ERR The server is running without a config file",
+            ));
+        } else if args.is(1, "HELP") && args.len() == 2 {
+            reply.array(HELP.len());
+            for line in HELP {
+                reply.status(line);
+            }
+        } else {
+            let name = String::from_utf8_lossy(args.at(1)).into_owned();
+            return Err(Failure::text(format!(
+                "ERR unknown subcommand '{name}'. Try CONFIG HELP."
+            )));
+        }
+        Ok(())
+    }
+
+    fn config_get(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
+        if args.len() < 3 {
+            return Err(Failure::arity("config|get"));
+        }
+        let is_wanted = |name: &str| {
+            args.from(2)
+                .any(|pattern| glob::matches_ignoring_case(pattern, name.as_bytes()))
+        };
+        let found: Vec<&str> = PARAMETERS
+            .iter()
+            .map(|(name, ..)| *name)
+            .filter(|name| is_wanted(name))
+            .collect();
+        let reply = &mut self.clients[key].reply;
+        reply.map(found.len());
+        for name in found {
+            reply.bulk(name.as_bytes());
+            reply.bulk(self.parameters.value(name).as_bytes());
+        }
+        Ok(())
+    }
+
+    fn config_set(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
+        if args.len() < 4 || !args.len().is_multiple_of(2) {
+            return Err(Failure::arity("config|set"));
+        }
+        let refused = |name: &str, why: &str| {
+            Failure::text(format!(
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+            ))
+        };
+        let mut found: Vec<(&'static str, Takes, &[u8])> = Vec::new();
+        for number in (2..args.len()).step_by(2) {
+            let Some((name, takes)) = Parameters::find(args.at(number)) else {
+                let name = String::from_utf8_lossy(args.at(number)).into_owned();
+                return Err(Failure::text(format!(
+                    "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
+                )));
+            };
+            if found.iter().any(|(known, ..)| *known == name) {
+                return Err(refused(name, "duplicate parameter"));
+            }
+            found.push((name, takes, args.at(number + 1)));
+        }
+        let mut values = BTreeMap::new();
+        for (name, takes, written) in found {
+            let value = meant(name, takes, written).map_err(|why| refused(name, &why))?;
+            values.insert(name, value);
+        }
+        for (name, value) in values {
+            self.set_parameter(name, value);
+        }
+        self.parameters.apply_to(&mut self.settings);
+        self.clients[key].reply.ok();
+        Ok(())
+    }
+
+    fn set_parameter(&mut self, name: &'static str, value: String) {
+        match name {
+            "requirepass" => {
+                let password = (!value.is_empty()).then(|| Box::from(value.as_bytes()));
+                self.password = password;
+            }
+            "appendfsync" | "repl-backlog-size" | "masterauth" | "masteruser" => {
+                self.orders.push(Order::Parameter {
+                    name,
+                    value: value.clone(),
+                });
+            }
+            _ => {}
+        }
+        self.parameters.set(name, value);
+    }
+
+    /// Tells what the server is: `port`, `dir` and others that cannot be set.
+    pub fn set_fixed_parameter(&mut self, name: &'static str, value: String) {
+        self.parameters.set(name, value);
+    }
+}

@@ -1,0 +1,172 @@
+//! Rows of hashes and sets: one for each field or member.
+//!
+//! ```text
+//! key     S | id 8 | F | h32 4 | member           see `format::row`
+//! value   turn varint | value                     of a set the value is empty
+//!         turn varint | length varint | member | value     if the key has a digest
+//! ```
+//! A *turn* orders the fields of a hash that is still called a listpack: by when they
+//! came. It is 0 where nobody asks.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::elements::{Element, Scanned};
+use crate::store::format::row::{self, Member, ObjectId, split_field};
+use crate::store::rows::{Rows, StoreError};
+
+/// Bytes of the longest varint.
+const VARINT_BYTES_MAX: usize = 10;
+/// Rows that a random one is chosen from: rows stand at unequal distances.
+const SAMPLED_ROWS: usize = 16;
+
+/// All rows of an object are in this range.
+pub fn range_of(id: ObjectId) -> (Vec<u8>, Vec<u8>) {
+    (row::field_from(id, 0), row::field_from(id, 1 << 32))
+}
+
+/// What a row says.
+///
+/// # Errors
+/// [`StoreError::BadRow`].
+pub fn element(key: &Bytes, value: &Bytes) -> Result<Element, StoreError> {
+    read(key, value).ok_or_else(|| bad_row(key))
+}
+
+fn read(key: &Bytes, value: &Bytes) -> Option<Element> {
+    let (_, named) = split_field(key)?;
+    let (turn, rest) = split_varint(value)?;
+    let (member, value) = match named {
+        Member::Whole(member) => (key.slice_ref(member), value.slice_ref(rest)),
+        Member::InValue => {
+            let (length, rest) = split_varint(rest)?;
+            let (member, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            (value.slice_ref(member), value.slice_ref(rest))
+        }
+    };
+    Some(Element {
+        turn,
+        member,
+        value,
+    })
+}
+
+pub(super) fn bad_row(key: &[u8]) -> StoreError {
+    StoreError::BadRow {
+        row: key.escape_ascii().to_string(),
+    }
+}
+
+/// The row of a member, if it is there.
+pub(super) fn get(rows: &Rows, id: ObjectId, member: &[u8]) -> Result<Option<Element>, StoreError> {
+    let key = Bytes::from(row::field(id, member));
+    match rows.get(&key)? {
+        Some(value) => element(&key, &value).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Whether a member has a row.
+pub(super) fn has(rows: &Rows, id: ObjectId, member: &[u8]) -> Result<bool, StoreError> {
+    Ok(rows.get(&row::field(id, member))?.is_some())
+}
+
+/// Puts the row of a member.
+pub(super) fn put(rows: &mut Rows, id: ObjectId, turn: u64, member: &[u8], value: &[u8]) {
+    let key = row::field(id, member);
+    let is_in_value = member.len() > row::MEMBER_BYTES_MAX;
+    let held = if is_in_value { member.len() } else { 0 };
+    let mut bytes = BytesMut::with_capacity(2 * VARINT_BYTES_MAX + held + value.len());
+    put_varint(&mut bytes, turn);
+    if is_in_value {
+        put_varint(&mut bytes, member.len() as u64);
+        bytes.put_slice(member);
+    }
+    bytes.put_slice(value);
+    rows.put(&key, bytes.freeze());
+}
+
+/// Deletes the row of a member.
+pub(super) fn delete(rows: &mut Rows, id: ObjectId, member: &[u8]) {
+    rows.delete(&row::field(id, member));
+}
+
+/// About `count` elements from a cursor on; what stands at one place comes at once, so the
+/// cursor is a number, and good whatever changes meanwhile.
+pub(super) fn scan(
+    rows: &Rows,
+    id: ObjectId,
+    cursor: u64,
+    count: usize,
+) -> Result<Scanned, StoreError> {
+    let mut scanned = Scanned::default();
+    let mut place_before = None;
+    let (_, end) = range_of(id);
+    for next in rows.range(&row::field_from(id, cursor), &end)? {
+        let (key, value) = next?;
+        let (place, _) = split_field(&key).ok_or_else(|| bad_row(&key))?;
+        if scanned.elements.len() >= count && place_before != Some(place) {
+            scanned.next = u64::from(place);
+            break;
+        }
+        place_before = Some(place);
+        scanned.elements.push(element(&key, &value)?);
+    }
+    Ok(scanned)
+}
+
+/// An element that nobody can foretell; none if there is none.
+pub(super) fn random(rows: &Rows, id: ObjectId) -> Result<Option<Element>, StoreError> {
+    let from = row::field_from(id, u64::from(fastrand::u32(..)));
+    let (begin, end) = range_of(id);
+    let mut sample = Vec::with_capacity(SAMPLED_ROWS);
+    for next in rows.range(&from, &end)?.take(SAMPLED_ROWS) {
+        sample.push(next?);
+    }
+    if sample.len() < SAMPLED_ROWS {
+        let left = SAMPLED_ROWS - sample.len();
+        for next in rows.range(&begin, &from)?.take(left) {
+            sample.push(next?);
+        }
+    }
+    match fastrand::choice(&sample) {
+        Some((key, value)) => element(key, value).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn put_varint(bytes: &mut BytesMut, mut value: u64) {
+    while value >= 0x80 {
+        bytes.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.put_u8(value as u8);
+}
+
+fn split_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0_u64;
+    for (at, byte) in bytes.iter().take(VARINT_BYTES_MAX).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((value, bytes.get(at + 1..)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_come_back_and_torn_ones_do_not() {
+        for value in [0, 1, 127, 128, 300, u64::MAX] {
+            let mut bytes = BytesMut::new();
+            put_varint(&mut bytes, value);
+            bytes.put_u8(7);
+            assert_eq!(split_varint(&bytes), Some((value, &[7_u8][..])));
+        }
+        assert_eq!(split_varint(&[0x80]), None);
+        assert_eq!(split_varint(&[0x80; 11]), None);
+        assert_eq!(split_varint(&[]), None);
+    }
+}

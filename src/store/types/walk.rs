@@ -1,0 +1,37 @@
+//! All elements of an object, whatever kind it is and wherever they are.
+
+use super::{hash, set, string};
+use crate::rdb::Element;
+use crate::store::format::object::Value;
+use crate::store::rows::{Rows, StoreError};
+
+/// Hands each element to `each`, in the order in which Redis tells them: a string as one.
+///
+/// # Errors
+/// [`StoreError`] of the engine.
+pub fn walk(
+    rows: &Rows,
+    value: &Value,
+    each: &mut dyn FnMut(Element<'_>),
+) -> Result<(), StoreError> {
+    match value {
+        Value::String(of) => each(Element::String(&string::read_all(rows, of)?)),
+        Value::Hash(of) => {
+            for element in hash::iter(rows, of)? {
+                let element = element?;
+                each(Element::HashField {
+                    field: &element.member,
+                    value: &element.value,
+                    expires_at_ms: None,
+                });
+            }
+        }
+        Value::Set(of) => {
+            for element in set::iter(rows, of)? {
+                each(Element::SetMember(&element?.member));
+            }
+        }
+        Value::List(_) | Value::Zset(_) => {}
+    }
+    Ok(())
+}
