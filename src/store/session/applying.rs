@@ -97,14 +97,16 @@ impl Shard {
                 self.publish_to_shard(args.at(1), args.at(2));
                 return Ok(());
             }
-            Run::Session(Verb::Multi | Verb::Exec | Verb::Ping) => return Ok(()),
+            Run::Session(Verb::Multi | Verb::Exec | Verb::Ping | Verb::Replconf) => return Ok(()),
             Run::Session(_) => return Err(unknown()),
         };
         if !command.takes(args.len()) {
             return Err(ApplyError::Refused {
                 command: name(),
                 reply: match Failure::arity(command.name) {
-                    Failure::Reply(words) => words,
+                    Failure::Reply(words) => {
+                        Cow::Owned(String::from_utf8_lossy(&words).into_owned())
+                    }
                     Failure::Store(error) => Cow::Owned(error.to_string()),
                 },
             });

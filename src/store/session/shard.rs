@@ -8,16 +8,20 @@ use crate::store::keyspace::Keyspace;
 
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
-use super::pausing::Pausing;
-use super::slowlog::SlowLog;
 use super::info::Facts;
 use super::parameters::Parameters;
+use super::pausing::Pausing;
+use super::slowlog::SlowLog;
+use super::replicas::{FollowRequest, ReplicaAcks};
 use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
 
 /// A client that is owed more than this is not read from until it took some.
 const OWED_BYTES_MAX: usize = 1024 * 1024;
+
+/// So much is read from a client that waits for a key or for the end of a pause.
+const STOPPED_INPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bounds on what clients may make a shard hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// A client becomes a replica: its connection is to be given the stream.
+    Follow(FollowRequest),
     /// A parameter that the driver acts on was set.
     Parameter {
         /// Its name.
@@ -91,6 +97,7 @@ pub struct Shard {
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
     pub(super) facts: Facts,
+    pub(super) acks: ReplicaAcks,
 }
 
 impl Shard {
@@ -119,6 +126,7 @@ impl Shard {
             parameters: Parameters::default(),
             stats: Stats::default(),
             facts: Facts::default(),
+            acks: ReplicaAcks::default(),
         }
     }
 
@@ -134,7 +142,6 @@ impl Shard {
         self.end_pause_if_due();
     }
 
-
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
     pub fn next_due_ms(&self) -> Option<u64> {
         let dues = [self.waiting.next_due_ms(), self.pausing.next_due_ms()];
@@ -144,6 +151,11 @@ impl Shard {
     /// Whether writes are refused from now on.
     pub fn set_health(&mut self, health: Health) {
         self.health = health;
+    }
+
+    /// Who decides what is in the keyspace.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether writes are refused.
@@ -190,11 +202,14 @@ impl Shard {
             .is_some_and(|client| !client.input.is_empty())
     }
 
-    /// Whether more may be read from a client: it takes what it is owed, and is not waiting.
+    /// Whether more may be read from a client: it takes what it is owed, and what it sent
+    /// while it waits is not much.
     pub fn may_read(&self, key: usize) -> bool {
-        self.clients
-            .get(key)
-            .is_some_and(|client| client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none())
+        self.clients.get(key).is_some_and(|client| {
+            let is_stopped = client.waiting.is_some() || client.is_postponed;
+            let has_room = !is_stopped || client.input.len() <= STOPPED_INPUT_BYTES_MAX;
+            client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none() && has_room
+        })
     }
 
     /// Clients that are owed something or are to be closed, each once.

@@ -109,13 +109,17 @@ impl<'a> Query<'a> {
         held: &Held,
     ) -> Result<impl Iterator<Item = Result<Entry, Failure>>, Failure> {
         // A negative one passes over all, as Redis counts it down; among ranks it says
-        // nothing.
-        let skipped = match self.bounds {
-            Bounds::Ranks(..) => 0,
-            _ => usize::try_from(self.skipped).unwrap_or(usize::MAX),
+        // nothing, and among names the walk passes over them.
+        let negative_is_all = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
+        let mut range = self.range(held.len());
+        let mut skipped = match range {
+            Range::Rank(_) => 0,
+            _ => negative_is_all(self.skipped),
         };
-        let wanted = usize::try_from(self.wanted).unwrap_or(usize::MAX);
-        let range = self.range(held.len());
+        if let Range::Lex(range) = &mut range {
+            range.skipped = std::mem::take(&mut skipped);
+        }
+        let wanted = negative_is_all(self.wanted);
         let entries = zset::walk(context.keyspace, &held.zset, &range, self.direction)?;
         Ok(entries.skip(skipped).take(wanted).map(|entry| Ok(entry?)))
     }

@@ -115,6 +115,7 @@ fn names_of_one_score_are_a_range_in_rows_as_in_the_meta_row() {
         let range = Range::Lex(LexRange {
             min: LexBound::Excluded(b"00010"),
             max: LexBound::Included(b"00012"),
+            skipped: 0,
         });
         let [forward, backward] = walked(&keyspace, &zset, &range);
         assert_eq!(forward, [entry(b"00011", 0.0), entry(b"00012", 0.0)]);

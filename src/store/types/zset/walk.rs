@@ -1,7 +1,5 @@
 //! Walking a sorted set: by rank, by score, by name, in either direction.
 
-use std::cmp::Ordering;
-
 use bytes::Bytes;
 
 use super::{layout, len};
@@ -63,6 +61,8 @@ pub struct LexRange<'a> {
     pub min: LexBound<'a>,
     /// The upper end.
     pub max: LexBound<'a>,
+    /// So many from the first one on are passed over, whatever they are.
+    pub skipped: usize,
 }
 
 /// What is walked.
@@ -123,11 +123,11 @@ impl LexRange<'_> {
             _ if !can_have => Vec::new(),
             Direction::Forward => {
                 let found = entries.skip_while(|entry| !reaches_min(entry));
-                found.take_while(is_within_max).collect()
+                found.skip(self.skipped).take_while(is_within_max).collect()
             }
             Direction::Backward => {
                 let found = entries.rev().skip_while(|entry| !is_within_max(entry));
-                found.take_while(reaches_min).collect()
+                found.skip(self.skipped).take_while(reaches_min).collect()
             }
         }
     }
@@ -374,10 +374,14 @@ impl<'a> Ordered<'a> {
             LexBound::Excluded(max) => named(max),
             LexBound::Greatest => behind_all(self.id),
         };
-        match from.cmp(&to) {
-            Ordering::Less => Ok(self.between(from, to, direction, self.count)?.into_walk()),
-            _ => Ok(nothing()),
+        if from >= to {
+            return Ok(nothing());
         }
+        let mut walk = self.between(from, to, direction, self.count)?.into_walk();
+        for passed in walk.by_ref().take(range.skipped) {
+            passed?;
+        }
+        Ok(walk)
     }
 }
 
