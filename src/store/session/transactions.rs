@@ -94,8 +94,9 @@ impl Shard {
             Failure::Reply(words) if args.is(0, "EXEC") => {
                 self.clients[key].transaction = None;
                 self.unwatch(key);
-                let why = words.strip_prefix("ERR ").unwrap_or(&words);
-                Failure::text(format!("EXECABORT Transaction discarded because of: {why}"))
+                let why = words.strip_prefix(b"ERR ").unwrap_or(&words);
+                let told = b"EXECABORT Transaction discarded because of: ";
+                Failure::Reply([told, why].concat().into())
             }
             failure => {
                 if let Some(transaction) = &mut self.clients[key].transaction {
