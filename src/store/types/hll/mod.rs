@@ -193,10 +193,10 @@ impl HyperLogLog {
         let mut at = 0;
         sparse::each_run(bytes, &mut |run| {
             let Run { value, len } = run;
-            let registers = all.get_mut(at..at + len).unwrap_or(&mut []);
-            if registers.is_empty() && value > 0 {
+            let Some(registers) = all.get_mut(at..at + len) else {
+                at = usize::MAX;
                 return ControlFlow::Break(());
-            }
+            };
             for register in registers {
                 *register = value.max(*register);
             }
@@ -211,20 +211,7 @@ impl HyperLogLog {
     /// # Errors
     /// [`Corrupted`] if the registers do not add up.
     pub fn count(&self) -> Result<u64, Corrupted> {
-        let registers = self.registers()?;
-        if self.encoding() == Encoding::Sparse {
-            let bytes = self.0.get(HEAD_BYTES..).unwrap_or(&[]);
-            let mut len = 0;
-            sparse::each_run(bytes, &mut |run| {
-                len += run.len;
-                ControlFlow::Continue(())
-            });
-            // Merging overlooks runs behind the last register, counting does not.
-            if len != REGISTERS {
-                return Err(Corrupted);
-            }
-        }
-        Ok(count(&registers))
+        Ok(count(&*self.registers()?))
     }
 
     /// The runs of a sparse one, as PFDEBUG DECODE tells them.
