@@ -16,6 +16,7 @@ mod drawing;
 pub mod effects;
 pub mod failure;
 pub mod generic;
+pub mod geo;
 pub mod hashes;
 pub mod hyperloglog;
 pub mod lists;

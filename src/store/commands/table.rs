@@ -181,6 +181,8 @@ pub enum Verb {
     Ping,
     /// PSUBSCRIBE.
     Psubscribe,
+    /// PSYNC.
+    Psync,
     /// PUBLISH.
     Publish,
     /// PUBSUB.
@@ -189,8 +191,12 @@ pub enum Verb {
     Punsubscribe,
     /// QUIT.
     Quit,
+    /// REPLCONF.
+    Replconf,
     /// RESET.
     Reset,
+    /// ROLE.
+    Role,
     /// SELECT.
     Select,
     /// SHUTDOWN.
@@ -207,10 +213,14 @@ pub enum Verb {
     Sunsubscribe,
     /// TIME.
     Time,
+    /// SYNC.
+    Sync,
     /// UNSUBSCRIBE.
     Unsubscribe,
     /// UNWATCH.
     Unwatch,
+    /// WAIT.
+    Wait,
     /// WATCH.
     Watch,
 }

@@ -11,8 +11,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::store::commands::Settings;
 use crate::store::oplog::LogError;
-use crate::store::rows::StoreError;
+use crate::store::rows::{StoreError, Wake};
 use crate::store::session::{ApplyError, Health, Order, Shard};
+use crate::store::sync::Replicas;
 
 use super::keeping::{Durability, Keeper, Kept};
 use super::knowing::{self, unix_ms};
@@ -30,6 +31,8 @@ const READ_BYTES: usize = 64 * 1024;
 const EVENTS_MAX: usize = 1024;
 /// Longest wait of a turn: the cron's rhythm, ten times a second as Redis'.
 const CRON_MS: u64 = 100;
+/// `repl-timeout`, until it is set.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Keys that are ended in one turn.
 const ENDED_KEYS_MAX: usize = 200;
 
@@ -149,11 +152,12 @@ impl Drop for Running {
 pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     let poll = Poll::new().map_err(StartError::Poll)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?);
-    let wake = {
+    let wake: Wake = {
         let waker = Arc::clone(&waker);
         // The cron comes round by itself.
         Arc::new(move || drop(waker.wake()))
     };
+    let replicas = Replicas::new(options.dir.clone(), Arc::clone(&wake), REPLICA_TIMEOUT);
     let memory = Memory {
         bytes: options.memory_bytes.max(opening::MEMORY_BYTES_MIN),
     };
@@ -190,6 +194,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         shard,
         keeper,
         is_full: false,
+        replicas,
+        pinged_at: Instant::now(),
         are_rows_refused: false,
         poll,
         listeners,
@@ -210,17 +216,19 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     })
 }
 
-struct Turns {
-    shard: Shard,
-    keeper: Keeper,
+pub(super) struct Turns {
+    pub(super) shard: Shard,
+    pub(super) keeper: Keeper,
     /// Effects of a turn wait for room on the disk.
     is_full: bool,
+    pub(super) replicas: Replicas,
+    pub(super) pinged_at: Instant,
     /// The engine cannot take rows.
     are_rows_refused: bool,
-    poll: Poll,
+    pub(super) poll: Poll,
     listeners: Vec<Listener>,
     /// By the client's key.
-    connections: Vec<Option<Peer>>,
+    pub(super) connections: Vec<Option<Peer>>,
     stop: Arc<AtomicBool>,
     /// Clients that may have whole requests that were not run.
     again: Vec<usize>,
@@ -228,8 +236,8 @@ struct Turns {
     buffer: Box<[u8]>,
 }
 
-struct Peer {
-    connection: Connection,
+pub(super) struct Peer {
+    pub(super) connection: Connection,
     /// It takes no more bytes now.
     is_full: bool,
     /// There may be more to read than was read.
@@ -253,6 +261,7 @@ impl Turns {
                 return Err(StartError::Poll(error));
             }
             self.shard.set_now_ms(unix_ms());
+            self.hear_replicas();
             if !is_stalled {
                 for key in std::mem::take(&mut self.again) {
                     self.read(key);
@@ -283,20 +292,23 @@ impl Turns {
             }
             has_more_due = self.shard.end_due_keys(ENDED_KEYS_MAX);
             self.end_turn();
-            knowing::after_turn(&mut self.shard, &self.keeper);
             if looked.elapsed() >= Duration::from_millis(CRON_MS) {
                 knowing::look(&mut self.shard, &self.keeper);
+                self.replicas.look(&mut self.shard);
                 looked = Instant::now();
             }
-            if self.carry_out() {
+            let is_over = self.carry_out();
+            self.replicas.begin_full_syncs(self.keeper.log(), &mut self.shard);
+            if is_over {
                 break;
             }
         }
         self.close_all()
     }
 
-    /// Everything into the engine, and both closed well.
+    /// Replicas sent away, everything into the engine, and both closed well.
     fn close_all(self) -> Result<(), StartError> {
+        self.replicas.stop();
         let end = self.keeper.end();
         if self.keeper.poison().is_some() {
             // What is in memory may be more than what was kept: the log decides, next time.
@@ -412,6 +424,7 @@ impl Turns {
             for key in self.shard.take_resumed() {
                 self.shard.run_requests(key);
             }
+            self.shard.ask_for_acks();
             self.keep_effects();
             let marked = self.shard.take_marked();
             if marked.is_empty() {
@@ -426,10 +439,9 @@ impl Turns {
     /// The turn's effects into the log; without that, nobody is told that they were.
     fn keep_effects(&mut self) {
         let effects = self.shard.effects();
-        let db = effects.selected().unwrap_or(0);
-        let kept = self
-            .keeper
-            .keep(effects.bytes(), u16::try_from(db).unwrap_or(0));
+        let db = effects.selected().and_then(|db| u16::try_from(db).ok());
+        let has_grown = !effects.bytes().is_empty();
+        let kept = self.keeper.keep(effects.bytes(), db);
         match kept {
             Kept::Yes => {
                 self.shard.effects().clear();
@@ -439,9 +451,14 @@ impl Turns {
                     self.shard.set_health(Health::Good);
                 }
                 let end = self.keeper.end();
+                self.shard.facts().repl_offset = end;
+                if has_grown {
+                    self.replicas.log_grew();
+                }
                 self.shard.keyspace().freeze_if_due(end);
                 let durable = self.shard.keyspace().rows().durable_offset();
-                self.keeper.let_go_below(durable);
+                let needed = self.replicas.needs_from(self.keeper.log());
+                self.keeper.let_go_below(durable, needed);
             }
             Kept::NotNow(why) => self.refuse_writes(why, true),
             Kept::Never(why) => self.refuse_writes(why, false),
@@ -506,6 +523,7 @@ impl Turns {
         for order in self.shard.take_orders() {
             match order {
                 Order::Shutdown { .. } => is_over = true,
+                Order::Follow(request) => self.follow(request),
                 Order::Parameter { name, value } => self.set_parameter(name, &value),
             }
         }
@@ -517,6 +535,11 @@ impl Turns {
             "appendfsync" => {
                 if let Some(durability) = Durability::parse(value) {
                     self.keeper.set_durability(durability);
+                }
+            }
+            "repl-timeout" => {
+                if let Ok(seconds) = value.parse() {
+                    self.replicas.set_timeout(Duration::from_secs(seconds));
                 }
             }
             "repl-backlog-size" => {

@@ -93,7 +93,7 @@ impl Shard {
                 let password = (!value.is_empty()).then(|| Box::from(value.as_bytes()));
                 self.password = password;
             }
-            "appendfsync" | "repl-backlog-size" | "masterauth" | "masteruser" => {
+            "appendfsync" | "repl-backlog-size" | "repl-timeout" | "masterauth" | "masteruser" => {
                 self.orders.push(Order::Parameter {
                     name,
                     value: value.clone(),
@@ -102,6 +102,7 @@ impl Shard {
             _ => {}
         }
         self.parameters.set(name, value);
+        self.note_replica_limits();
     }
 
     /// Tells what the server is: `port`, `dir` and others that cannot be set.

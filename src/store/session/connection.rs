@@ -122,6 +122,7 @@ impl Shard {
         verb: Verb,
         args: Args<'_>,
         unit: &mut Unit,
+        may_wait: bool,
     ) -> Result<(), Failure> {
         match verb {
             Verb::Auth => self.auth(key, args)?,
@@ -139,6 +140,7 @@ impl Shard {
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
             Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),
+            Verb::Psync => self.psync(key, args)?,
             Verb::Publish => self.publish_command(key, args, false, unit),
             Verb::Pubsub => self.pubsub(key, args)?,
             Verb::Punsubscribe => self.unsubscribe(key, Kind::Pattern, args),
@@ -146,7 +148,9 @@ impl Shard {
                 self.clients[key].reply.ok();
                 self.clients[key].closing = Some(CloseReason::Quit);
             }
+            Verb::Replconf => self.replconf(key, args)?,
             Verb::Reset => self.reset(key),
+            Verb::Role => self.tell_role(key),
             Verb::Select => {
                 let db = args.database(1)?;
                 self.clients[key].db = db;
@@ -157,6 +161,7 @@ impl Shard {
             Verb::Spublish => self.publish_command(key, args, true, unit),
             Verb::Ssubscribe => self.subscribe(key, Kind::ShardChannel, args),
             Verb::Subscribe => self.subscribe(key, Kind::Channel, args),
+            Verb::Sync => self.sync(key)?,
             Verb::Sunsubscribe => self.unsubscribe(key, Kind::ShardChannel, args),
             Verb::Time => self.time(key),
             Verb::Unsubscribe => self.unsubscribe(key, Kind::Channel, args),
@@ -164,6 +169,7 @@ impl Shard {
                 self.unwatch(key);
                 self.clients[key].reply.ok();
             }
+            Verb::Wait => self.wait_for_replicas(key, args, may_wait)?,
             Verb::Watch => self.watch(key, args)?,
         }
         Ok(())

@@ -26,6 +26,7 @@ mod execute;
 mod info;
 mod parameters;
 mod pausing;
+mod replicas;
 mod shard;
 mod slowlog;
 mod stats;
@@ -38,17 +39,20 @@ pub(crate) mod world;
 
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use connection::REDIS_VERSION;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{
-    Command, bits, generic, hashes, hyperloglog, lists, sets, sort, strings, zsets,
+    Command, bits, generic, geo, hashes, hyperloglog, lists, sets, sort, strings, zsets,
 };
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
     bits::COMMANDS,
     connection::COMMANDS,
+    replicas::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     hyperloglog::COMMANDS,
@@ -57,4 +61,5 @@ pub const FAMILIES: &[&[Command]] = &[
     strings::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,
+    geo::COMMANDS,
 ];

@@ -12,6 +12,7 @@ use super::info::Facts;
 use super::parameters::Parameters;
 use super::pausing::Pausing;
 use super::slowlog::SlowLog;
+use super::replicas::{FollowRequest, ReplicaAcks};
 use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
@@ -58,6 +59,8 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// A client becomes a replica: its connection is to be given the stream.
+    Follow(FollowRequest),
     /// A parameter that the driver acts on was set.
     Parameter {
         /// Its name.
@@ -94,6 +97,7 @@ pub struct Shard {
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
     pub(super) facts: Facts,
+    pub(super) acks: ReplicaAcks,
 }
 
 impl Shard {
@@ -122,6 +126,7 @@ impl Shard {
             parameters: Parameters::default(),
             stats: Stats::default(),
             facts: Facts::default(),
+            acks: ReplicaAcks::default(),
         }
     }
 
@@ -146,6 +151,11 @@ impl Shard {
     /// Whether writes are refused from now on.
     pub fn set_health(&mut self, health: Health) {
         self.health = health;
+    }
+
+    /// Who decides what is in the keyspace.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether writes are refused.

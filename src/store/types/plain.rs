@@ -55,7 +55,11 @@ pub fn write<E: From<StoreError>>(
     let mut written = 0;
     let mut next = |out: &mut Vec<u8>| {
         written += 1;
-        if out.len() >= PIECE_BYTES { full(out) } else { Ok(()) }
+        if out.len() >= PIECE_BYTES {
+            full(out)
+        } else {
+            Ok(())
+        }
     };
     match value {
         Value::String(_) => {}
