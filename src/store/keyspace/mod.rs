@@ -13,6 +13,7 @@
 //! - The clock is what the executor set; nothing here reads one.
 
 mod counted;
+mod databases;
 mod ends;
 mod objects;
 mod scan;
@@ -370,53 +371,6 @@ impl Keyspace {
             }
         }
         Ok(has_more)
-    }
-
-    /// Empties a database, in a time that does not depend on its size. How many keys it had.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine; nothing is changed then.
-    pub fn flush(&mut self, db: usize) -> Result<u64, StoreError> {
-        let changed = self.interest_in(&[db])?;
-        let (dead, keys) = self.counted.renew(db);
-        if keys > 0 {
-            self.rows.bury(DeadId::Namespace(dead.0));
-            self.objects.clear();
-        }
-        self.changes += 1;
-        self.changed.extend(changed);
-        Ok(keys)
-    }
-
-    /// Lets two databases change places.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine; nothing is changed then.
-    pub fn swap(&mut self, one: usize, other: usize) -> Result<(), StoreError> {
-        let changed = self.interest_in(&[one, other])?;
-        self.counted.swap(one, other);
-        self.changes += 1;
-        self.changed.extend(changed);
-        Ok(())
-    }
-
-    /// Keys of interest in some databases that one of them has: for the others nothing
-    /// changes when they are emptied or swapped.
-    fn interest_in(&mut self, dbs: &[usize]) -> Result<Vec<(usize, Box<[u8]>)>, StoreError> {
-        let mut found = Vec::new();
-        for (db, key) in self.interest.keys() {
-            if !dbs.contains(db) {
-                continue;
-            }
-            for of in dbs {
-                let ns = self.counted.of(*of).ns;
-                if self.objects.read(&mut self.rows, ns, key)?.is_some() {
-                    found.push((*db, key.clone()));
-                    break;
-                }
-            }
-        }
-        Ok(found)
     }
 
     /// At the end of a turn whose effects are in the log: what changed goes on its way into
