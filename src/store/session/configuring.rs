@@ -8,20 +8,6 @@ use crate::store::format::glob;
 use super::parameters::{PARAMETERS, Parameters, Takes, meant};
 use super::shard::{Order, Shard};
 
-const HELP: &[&str] = &[
-    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "GET <pattern>",
-    "    Return parameters matching the glob-like <pattern> and their values.",
-    "SET <directive> <value>",
-    "    Set the configuration <directive> to <value>.",
-    "RESETSTAT",
-    "    Reset statistics reported by the INFO command.",
-    "REWRITE",
-    "    Rewrite the configuration file.",
-    "HELP",
-    "    Prints this help.",
-];
-
 impl Shard {
     pub(super) fn config(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
         if args.is(1, "GET") {
@@ -38,16 +24,8 @@ impl Shard {
             return Err(Failure::words(
                 "ERR The server is running without a config file",
             ));
-        } else if args.is(1, "HELP") && args.len() == 2 {
-            reply.array(HELP.len());
-            for line in HELP {
-                reply.status(line);
-            }
         } else {
-            let name = String::from_utf8_lossy(args.at(1)).into_owned();
-            return Err(Failure::text(format!(
-                "ERR unknown subcommand '{name}'. Try CONFIG HELP."
-            )));
+            return Err(super::connection::unknown_subcommand("config", args));
         }
         Ok(())
     }

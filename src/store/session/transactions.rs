@@ -22,6 +22,19 @@ pub(super) struct Transaction {
     pub(super) is_broken: bool,
 }
 
+impl Transaction {
+    /// Whether one of the commands is such.
+    pub(super) fn has(&self, is_such: fn(&Command) -> bool) -> bool {
+        self.queue.iter().any(|(command, _)| is_such(command))
+    }
+
+    /// How many commands wait, and their bytes.
+    pub(super) fn size(&self) -> (i64, usize) {
+        let bytes = self.queue.iter().map(|(_, request)| request.len()).sum();
+        (i64::try_from(self.queue.len()).unwrap_or(i64::MAX), bytes)
+    }
+}
+
 /// Which clients watch a key.
 pub(super) type Watchers = HashMap<(usize, Box<[u8]>), Vec<usize>, RandomState>;
 
