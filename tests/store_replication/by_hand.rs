@@ -100,7 +100,13 @@ fn a_replica_without_eof_gets_a_length_and_the_stream_right_behind() {
     let store = StoreServer::start(&[]);
     prepare(&store);
     let mut replica = store.client();
-    replica.call(&["REPLCONF", "listening-port", "1234", "ip-address", "somewhere"]);
+    replica.call(&[
+        "REPLCONF",
+        "listening-port",
+        "1234",
+        "ip-address",
+        "somewhere",
+    ]);
     replica.send(&["PSYNC", "?", "-1"]);
     let (replid, offset) = full_resync(&mut replica);
     let mut writer = store.client();
@@ -111,10 +117,15 @@ fn a_replica_without_eof_gets_a_length_and_the_stream_right_behind() {
     writer.call(&["INCR", "counter"]);
     assert_eq!(next_command(&mut replica), ["SELECT", "0"]);
     assert_eq!(next_command(&mut replica), ["INCR", "counter"]);
-    let end: u64 = info(&mut writer, "replication", "master_repl_offset").parse().unwrap();
+    let end: u64 = info(&mut writer, "replication", "master_repl_offset")
+        .parse()
+        .unwrap();
     assert!(end > offset);
     let known = info(&mut writer, "replication", "slave0");
-    assert!(known.starts_with("ip=somewhere,port=1234,state=online,offset=0,"), "{known}");
+    assert!(
+        known.starts_with("ip=somewhere,port=1234,state=online,offset=0,"),
+        "{known}"
+    );
     // More than it was sent is not believed.
     replica.send(&["REPLCONF", "ACK", &(end + 1_000_000).to_string()]);
     let wanted = format!("offset={end},");
@@ -154,10 +165,16 @@ fn the_stream_goes_on_at_any_byte_that_the_log_has() {
         writer.call(&["SET", "key", &number.to_string()]);
     }
     let id = info(&mut writer, "replication", "master_replid");
-    let end: u64 = info(&mut writer, "replication", "master_repl_offset").parse().unwrap();
+    let end: u64 = info(&mut writer, "replication", "master_repl_offset")
+        .parse()
+        .unwrap();
     let mut whole = store.client();
     whole.send(&["PSYNC", &id, "1"]);
-    assert_eq!(line(&mut whole), "+CONTINUE", "who knows no PSYNC2 is told no id");
+    assert_eq!(
+        line(&mut whole),
+        "+CONTINUE",
+        "who knows no PSYNC2 is told no id"
+    );
     let stream = take(&mut whole, end as usize);
     assert!(stream.starts_with(b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n"));
     for have in [1, 7, end / 2, end - 1, end] {
@@ -195,9 +212,15 @@ fn who_wants_only_the_stream_gets_a_snapshot_without_keys() {
     let store = StoreServer::start(&[]);
     prepare(&store);
     let mut replica = store.client();
-    assert_eq!(replica.call(&["REPLCONF", "rdb-filter-only", ""]), Value::ok());
+    assert_eq!(
+        replica.call(&["REPLCONF", "rdb-filter-only", ""]),
+        Value::ok()
+    );
     let words = "ERR Filtered replica requires EOF capability";
-    assert_eq!(replica.call(&["PSYNC", "?", "-1"]), Value::Error(words.to_owned()));
+    assert_eq!(
+        replica.call(&["PSYNC", "?", "-1"]),
+        Value::Error(words.to_owned())
+    );
     replica.call(&["REPLCONF", "capa", "eof"]);
     replica.send(&["PSYNC", "?", "-1"]);
     let (_, offset) = full_resync(&mut replica);

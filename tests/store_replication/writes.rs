@@ -37,7 +37,9 @@ pub fn prepare(store: &StoreServer) {
             }
         }
         client.call(&["SADD", "numbers", "5", "1", "9"]);
-        client.call(&["ZADD", "zset:3", "inf", "high", "-inf", "low", "1500.25", "far"]);
+        client.call(&[
+            "ZADD", "zset:3", "inf", "high", "-inf", "low", "1500.25", "far",
+        ]);
         client.call(&["PEXPIRE", "hash:3000", "7000000"]);
     }
 }
@@ -52,7 +54,10 @@ pub struct Writers {
 impl Writers {
     pub fn start(store: &StoreServer, test: &str) -> Writers {
         let mut rng = seeded(test);
-        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, written) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let threads = (0..CLIENTS).map(|_| {
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
             let client = store.client();
