@@ -202,6 +202,46 @@ fn a_replica_that_missed_more_than_the_log_has_begins_anew() {
 }
 
 #[test]
+fn a_snapshot_that_breaks_off_is_sent_again() {
+    let store = StoreServer::start(&[]);
+    prepare(&store);
+    let link = Forwarder::start(&store.address());
+    link.cut_after(300_000);
+    let mut replica = replica(ServerKind::Redis70, link.port());
+    wait_until("it began anew", LIMIT, || syncs(&store)[0] == "2");
+    assert_same(&store, &replica);
+    // Redis kept it as its own file, and finds in there where in our stream it was.
+    replica.restart();
+    assert_same(&store, &replica);
+    assert_eq!(syncs(&store), ["2", "1", "0"]);
+    assert_eq!(
+        info(&mut store.client(), "replication", "connected_slaves"),
+        "1"
+    );
+}
+
+#[test]
+fn a_replica_logs_in() {
+    let store = StoreServer::start(&[]);
+    prepare(&store);
+    let mut client = store.client();
+    client.call(&["CONFIG", "SET", "requirepass", "word"]);
+    let refused = store.client().call(&["PSYNC", "?", "-1"]);
+    assert_eq!(
+        refused,
+        support::Value::Error("NOAUTH Authentication required.".into())
+    );
+    let replica = replica(ServerKind::Redis70, store.port());
+    let mut follower = replica.client();
+    follower.call(&["CONFIG", "SET", "masterauth", "word"]);
+    wait_until("it is let in", LIMIT, || {
+        info(&mut follower, "replication", "master_link_status") == "up"
+    });
+    client.call(&["CONFIG", "SET", "requirepass", ""]);
+    assert_same(&store, &replica);
+}
+
+#[test]
 fn a_replica_that_stands_still_takes_the_rest_from_the_log() {
     let store = StoreServer::start(&[]);
     prepare(&store);

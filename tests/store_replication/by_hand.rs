@@ -245,6 +245,50 @@ fn who_wants_only_the_snapshot_is_left_behind_it() {
 }
 
 #[test]
+fn what_was_asked_before_is_answered_before() {
+    let store = StoreServer::start(&[]);
+    let mut client = store.client();
+    client.send_raw(b"SET k v\r\nGET k\r\nPSYNC ? -1\r\nREPLCONF ACK 0\r\n\r\n");
+    assert_eq!(client.read(), Value::ok());
+    assert_eq!(client.read(), Value::bulk("v"));
+    let (_, offset) = full_resync(&mut client);
+    with_length(&mut client);
+    let mut writer = store.client();
+    let end = info(&mut writer, "replication", "master_repl_offset");
+    assert_eq!(
+        end,
+        offset.to_string(),
+        "the snapshot has all that was answered"
+    );
+    writer.call(&["INCR", "counter"]);
+    assert_eq!(next_command(&mut client), ["SELECT", "0"]);
+}
+
+#[test]
+fn a_shard_stops_though_a_replica_takes_nothing() {
+    let mut store = StoreServer::start(&[]);
+    let mut writer = store.client();
+    for number in 0..40 {
+        writer.call(&["SET", &format!("large:{number}"), &"x".repeat(1 << 20)]);
+    }
+    let mut stuck = store.client();
+    stuck.send(&["SYNC"]);
+    let mut other = store.client();
+    other.call(&["REPLCONF", "capa", "eof"]);
+    other.send(&["PSYNC", "?", "-1"]);
+    full_resync(&mut other);
+    crate::wait_until("both take a snapshot", LIMIT, || {
+        let of = |slave| info(&mut store.client(), "replication", slave);
+        of("slave0").contains("send_bulk") && of("slave1").contains("send_bulk")
+    });
+    writer.send(&["SHUTDOWN"]);
+    let status = store.process().wait(LIMIT);
+    assert!(status.success(), "{status}");
+    store.start_again();
+    assert_eq!(store.client().call(&["DBSIZE"]).int(), 40);
+}
+
+#[test]
 fn a_replica_that_says_nothing_is_let_go() {
     let store = StoreServer::start(&[]);
     let mut client = store.client();
