@@ -179,8 +179,12 @@ pub enum Verb {
     Punsubscribe,
     /// QUIT.
     Quit,
+    /// REPLICAOF and SLAVEOF.
+    Replicaof,
     /// RESET.
     Reset,
+    /// ROLE.
+    Role,
     /// SELECT.
     Select,
     /// SHUTDOWN.

@@ -6,13 +6,17 @@
 //! ```
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
+mod following;
 mod keeping;
+mod kept;
 mod knowing;
 mod opening;
 mod sockets;
 mod turns;
 
+pub use crate::store::session::MasterAddress;
 pub use keeping::Durability;
+pub use kept::KeptError;
 pub use opening::{MEMORY_BYTES_MIN, Memory};
 pub use sockets::ListenAt;
 pub use turns::{Running, StartError, StoreOptions, start};

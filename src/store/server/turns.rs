@@ -11,10 +11,12 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::store::commands::Settings;
 use crate::store::oplog::LogError;
-use crate::store::rows::StoreError;
-use crate::store::session::{ApplyError, Health, Order, Shard};
+use crate::store::rows::{StoreError, Wake};
+use crate::store::session::{ApplyError, Health, MasterAddress, Order, Shard};
 
+use super::following::{Around, Followed, Following};
 use super::keeping::{Durability, Keeper, Kept};
+use super::kept::{self, KeptError};
 use super::knowing::{self, unix_ms};
 use super::opening::{self, Memory};
 use super::sockets::{Connection, ListenAt, Listener};
@@ -50,6 +52,8 @@ pub struct StoreOptions {
     pub password: Option<String>,
     /// What CONFIG SET may change later.
     pub settings: Settings,
+    /// Whom it follows, if REPLICAOF never said otherwise.
+    pub replicaof: Option<MasterAddress>,
 }
 
 /// Why a shard does not run.
@@ -66,6 +70,17 @@ pub enum StartError {
     /// The system refuses what a poll loop needs.
     #[error("cannot poll: {0}")]
     Poll(io::Error),
+    /// What was said to it last cannot be read.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
+    /// A parameter that CONFIG REWRITE kept is none.
+    #[error("settings.json: {name}: {why}: mend it, or take it out")]
+    Setting {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: String,
+    },
     /// Its rows cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -152,15 +167,23 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     let wake = {
         let waker = Arc::clone(&waker);
         // The cron comes round by itself.
-        Arc::new(move || drop(waker.wake()))
+        Arc::new(move || drop(waker.wake())) as Wake
     };
     let memory = Memory {
         bytes: options.memory_bytes.max(opening::MEMORY_BYTES_MIN),
     };
     let backlog = options.backlog_bytes;
     let settings = options.settings.clone();
-    let opening::Opened { mut shard, log } =
-        opening::open(&options.dir, memory, backlog, settings, wake, unix_ms())?;
+    let follows = kept::following(&options.dir)?.unwrap_or_else(|| options.replicaof.clone());
+    let opening::Opened { mut shard, log } = opening::open(
+        &options.dir,
+        memory,
+        backlog,
+        settings,
+        wake.clone(),
+        unix_ms(),
+        follows.is_some(),
+    )?;
     shard.set_password(
         options
             .password
@@ -184,11 +207,23 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         listeners.push(listener);
     }
     knowing::begin(&mut shard, options, &listens_at);
+    for (name, value) in kept::settings(&options.dir)? {
+        let loaded = shard.load_parameter(&name, &value);
+        loaded.map_err(|why| StartError::Setting { name, why })?;
+    }
+    let mut following = Following::new(options.dir.clone(), wake);
+    if let Some(address) = follows {
+        shard.become_replica(&address);
+        following.follow(&mut shard, address);
+    }
     knowing::look(&mut shard, &keeper);
     let stop = Arc::new(AtomicBool::new(false));
     let turns = Turns {
         shard,
         keeper,
+        following,
+        dir: options.dir.clone(),
+        ends_at: None,
         is_full: false,
         are_rows_refused: false,
         poll,
@@ -213,6 +248,10 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
 struct Turns {
     shard: Shard,
     keeper: Keeper,
+    following: Following,
+    dir: PathBuf,
+    /// The engine goes up to this offset, and not to the log's end.
+    ends_at: Option<u64>,
     /// Effects of a turn wait for room on the disk.
     is_full: bool,
     /// The engine cannot take rows.
@@ -282,10 +321,18 @@ impl Turns {
                 }
             }
             has_more_due = self.shard.end_due_keys(ENDED_KEYS_MAX);
+            if !is_stalled && !self.is_full {
+                has_more_due |= self.follow()?;
+                if self.ends_at.is_some() {
+                    break;
+                }
+            }
             self.end_turn();
             knowing::after_turn(&mut self.shard, &self.keeper);
+            self.following.acknowledge(self.keeper.end());
             if looked.elapsed() >= Duration::from_millis(CRON_MS) {
                 knowing::look(&mut self.shard, &self.keeper);
+                self.following.tell(&mut self.shard);
                 looked = Instant::now();
             }
             if self.carry_out() {
@@ -297,7 +344,7 @@ impl Turns {
 
     /// Everything into the engine, and both closed well.
     fn close_all(self) -> Result<(), StartError> {
-        let end = self.keeper.end();
+        let end = self.ends_at.unwrap_or(self.keeper.end());
         if self.keeper.poison().is_some() {
             // What is in memory may be more than what was kept: the log decides, next time.
             return Ok(());
@@ -423,8 +470,31 @@ impl Turns {
         }
     }
 
+    /// Follows its master, if it has one; true if there is more to do.
+    fn follow(&mut self) -> Result<bool, StartError> {
+        let must_end = || self.stop.load(Ordering::Acquire);
+        let mut around = Around {
+            shard: &mut self.shard,
+            keeper: &mut self.keeper,
+            must_end: &must_end,
+        };
+        match self.following.turn(&mut around)? {
+            Followed::All => Ok(false),
+            Followed::Some => Ok(true),
+            Followed::EndsAt(offset) => {
+                self.ends_at = Some(offset);
+                Ok(false)
+            }
+        }
+    }
+
     /// The turn's effects into the log; without that, nobody is told that they were.
     fn keep_effects(&mut self) {
+        if self.shard.is_promoted()
+            && let Err(why) = self.following.promote(&mut self.shard, &mut self.keeper)
+        {
+            return self.refuse_writes(why, true);
+        }
         let effects = self.shard.effects();
         let db = effects.selected().unwrap_or(0);
         let kept = self
@@ -506,6 +576,13 @@ impl Turns {
         for order in self.shard.take_orders() {
             match order {
                 Order::Shutdown { .. } => is_over = true,
+                Order::Follow(address) => self.following.follow(&mut self.shard, address),
+                Order::KeepParameters => {
+                    let changed = self.shard.changed_parameters();
+                    if let Err(error) = kept::keep_settings(&self.dir, &changed) {
+                        tracing::error!(%error, "CONFIG REWRITE: the parameters are not kept");
+                    }
+                }
                 Order::Parameter { name, value } => self.set_parameter(name, &value),
             }
         }
@@ -525,6 +602,7 @@ impl Turns {
                     self.shard.facts().backlog_bytes = bytes;
                 }
             }
+            "masterauth" | "masteruser" => self.following.set_credentials(&self.shard),
             _ => {}
         }
     }

@@ -135,7 +135,9 @@ impl Shard {
                 self.clients[key].reply.ok();
                 self.clients[key].closing = Some(CloseReason::Quit);
             }
+            Verb::Replicaof => self.replicaof(key, args, unit)?,
             Verb::Reset => self.reset(key),
+            Verb::Role => self.tell_role(key),
             Verb::Select => {
                 let db = self.database(args, 1)?;
                 self.clients[key].db = db;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::resp::RequestScanner;
+use crate::store::commands::table::Verb;
 use crate::store::commands::{
     Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
 };
@@ -11,6 +12,7 @@ use crate::store::rows::StoreError;
 
 use super::client::{CloseReason, Wanted};
 use super::shard::{Health, Role, Shard};
+use super::transactions::Transaction;
 
 /// Of the arguments of an unknown command, this much is told.
 const TOLD_BYTES_MAX: usize = 128;
@@ -105,7 +107,8 @@ impl Shard {
                 if let Failure::Reply(words) = &failure {
                     self.stats.note_error(words.as_bytes());
                 }
-                self.refuse(key, &failure);
+                self.refuse(key, &self.reason_of_abort(key, args, failure));
+                self.end_refused_exec(key, args);
             }
         }
     }
@@ -130,9 +133,13 @@ impl Shard {
                 command.name
             )));
         }
-        if command.has_flag("write") {
+        let is_write = command.has_flag("write");
+        let is_exec = matches!(command.run, Run::Session(Verb::Exec));
+        let of = self.clients[key].transaction.as_ref();
+        if is_write || (is_exec && of.is_some_and(Transaction::has_writes)) {
             self.admit_write()?;
         }
+        self.admit_stale(command)?;
         Ok(command)
     }
 
@@ -145,6 +152,24 @@ impl Shard {
                 "READONLY You can't write against a read only replica.",
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// EXEC that is refused ends its transaction.
+    fn end_refused_exec(&mut self, key: usize, args: Args<'_>) {
+        if args.is(0, "EXEC") && self.clients.get(key).is_some_and(|of| of.transaction.is_some()) {
+            self.clients[key].transaction = None;
+            self.unwatch(key);
+        }
+    }
+
+    fn reason_of_abort(&self, key: usize, args: Args<'_>, failure: Failure) -> Failure {
+        let is_open = self.clients.get(key).is_some_and(|of| of.transaction.is_some());
+        match failure {
+            Failure::Reply(words) if is_open && args.is(0, "EXEC") => Failure::text(format!(
+                "EXECABORT Transaction discarded because of: {words}"
+            )),
+            other => other,
         }
     }
 

@@ -20,6 +20,7 @@ mod client;
 mod configuring;
 mod connection;
 mod execute;
+mod following;
 mod info;
 mod parameters;
 mod shard;
@@ -34,13 +35,14 @@ pub(crate) mod world;
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use info::{Facts, MasterFacts, ReplicaFacts};
-pub use shard::{Health, Order, Role, Shard, ShardLimits};
+pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{Command, generic, hashes, lists, sets, strings, zsets};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
+    following::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     sets::COMMANDS,

@@ -22,6 +22,13 @@ pub(super) struct Transaction {
     pub(super) is_broken: bool,
 }
 
+impl Transaction {
+    /// Whether something that writes is queued.
+    pub(super) fn has_writes(&self) -> bool {
+        self.queue.iter().any(|(command, _)| command.has_flag("write"))
+    }
+}
+
 /// Which clients watch a key.
 pub(super) type Watchers = HashMap<(usize, Box<[u8]>), Vec<usize>, RandomState>;
 

@@ -7,11 +7,13 @@
 //! fields     the rows of hashes and sets
 //! source     rows to be read: of the shard now, or of a snapshot
 //! string, hash, set, list, zset  one kind each
+//! build      values of what an RDB has of them, element by element
 //! walk       all elements of an object of any kind; copy, digest
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
 //! [`INLINE_ITEMS_MAX`]); then in rows, for good.
 
+pub mod build;
 pub mod copy;
 pub mod digest;
 mod elements;
