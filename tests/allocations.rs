@@ -28,9 +28,9 @@ use keyferry::proxy::config::{Compat, EjectConfig, PoolConfig, PoolLimits, Proto
 use keyferry::proxy::process::{Proxy, ProxySettings};
 use keyferry::reuseport::address::ListenAddress;
 use keyferry::router::spec::{LayoutSpec, ShardSpec};
-use keyferry::upstream::config::UpstreamConfig;
 use keyferry::store::disk::RealFiles;
 use keyferry::store::oplog::{Log, LogOptions};
+use keyferry::upstream::config::UpstreamConfig;
 use script::{Script, WORKLOADS, Workload};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::RedisServer;

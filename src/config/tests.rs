@@ -277,12 +277,12 @@ fn wrong_shards_are_told() {
                 "error: slots mean nothing with distribution \"ketama\"\n  a.toml:6:9  pool.cache.shard.slots = \"0-5\"\n  help: leave them out or use \"slots\"",
             ),
             (
-                "[[pool.cache.shard]]\naddr = \"store:/var/lib/x\"",
-                "error: `store:` addresses are not in this build yet\n  a.toml:7:8  pool.cache.shard.addr = \"store:/var/lib/x\"\n  help: use a redis-server at \"host:port\" or \"unix:/path\"",
+                "[[pool.cache.shard]]\naddr = \"store:x\"",
+                "error: the directory of a built-in shard must be absolute\n  a.toml:7:8  pool.cache.shard.addr = \"store:x\"\n  help: start the path with `/`, as in \"store:/var/lib/keyferry/shard-1\"",
             ),
             (
                 "[[pool.cache.shard]]\naddr = \"localhost\"",
-                "error: not an address of a shard\n  a.toml:7:8  pool.cache.shard.addr = \"localhost\"\n  help: write \"host:port\" or \"unix:/path\"",
+                "error: not an address of a shard\n  a.toml:7:8  pool.cache.shard.addr = \"localhost\"\n  help: write \"host:port\", \"unix:/path\" or \"store:/dir\"",
             ),
             (
                 "[[pool.cache.shard]]\nname = \"x\"",

@@ -5,6 +5,7 @@
 //! - [`RedisServer`], [`Memcached`], [`Nutcracker`], [`Keyferry`], [`Job`]: child processes,
 //!   on ports chosen by the system, in a temporary directory, ended by their
 //!   own pid on drop. When the test is failing they print their log's tail.
+//! - [`StoreServer`]: the built-in shard, the same way.
 //! - [`ServerKind`]: servers of other versions and vendors, where they are.
 //! - [`Client`] and [`Value`]: a blocking RESP client; [`TextClient`]: memcached's.
 //! - [`Forwarder`]: a link to a server that can be cut, stalled and re-pointed.
@@ -43,6 +44,7 @@ pub mod redis_server;
 pub mod seen;
 pub mod servers;
 pub mod stage;
+pub mod store_server;
 pub mod wait;
 pub mod world;
 pub mod writer;
@@ -59,6 +61,7 @@ pub use process::{Process, Signal, free_port};
 pub use redis_server::RedisServer;
 pub use servers::ServerKind;
 pub use stage::{Shape, Stage};
+pub use store_server::StoreServer;
 pub use wait::{seeded, wait_for, wait_until};
 pub use world::World;
 pub use writer::Writer;

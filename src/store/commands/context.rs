@@ -183,9 +183,8 @@ impl Context<'_> {
     /// # Errors
     /// [`Failure`] with Redis' words for a time that cannot be.
     pub fn wait_until(&self, args: Args<'_>, number: usize) -> Result<Option<u64>, Failure> {
-        let seconds = crate::store::format::numbers::parse_float(args.at(number)).ok_or(
-            Failure::words("ERR timeout is not a float or out of range"),
-        )?;
+        let seconds = crate::store::format::numbers::parse_float(args.at(number))
+            .ok_or(Failure::words("ERR timeout is not a float or out of range"))?;
         // As Redis rounds it: up to the next millisecond; and what is beyond its 64 bits
         // it takes for negative.
         let ms = (seconds * 1000.0).ceil();

@@ -31,7 +31,11 @@ impl Count {
         }
         Ok(Self {
             wanted: count.unsigned_abs(),
-            drawn: if count < 0 { Drawn::Repeated } else { Drawn::Distinct },
+            drawn: if count < 0 {
+                Drawn::Repeated
+            } else {
+                Drawn::Distinct
+            },
         })
     }
 

@@ -218,7 +218,9 @@ fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             let old = long_double::parse(&text);
             let old = old.ok_or(Failure::words("ERR hash value is not a float"))?;
             let sum = old.add(by);
-            sum.ok_or(Failure::words("ERR increment would produce NaN or Infinity"))?
+            sum.ok_or(Failure::words(
+                "ERR increment would produce NaN or Infinity",
+            ))?
         }
     };
     let text = sum.text();
@@ -301,7 +303,9 @@ fn hstrlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn hlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let hash = read(context, args.at(1))?;
     let len = hash.as_ref().map_or(0, hash::len);
-    context.reply.integer(i64::try_from(len).unwrap_or(i64::MAX));
+    context
+        .reply
+        .integer(i64::try_from(len).unwrap_or(i64::MAX));
     Ok(())
 }
 

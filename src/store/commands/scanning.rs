@@ -47,7 +47,8 @@ impl<'a> ScanOptions<'a> {
 
     /// Whether a name is wanted.
     pub fn wants(&self, name: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| glob::matches(pattern, name))
+        self.pattern
+            .is_none_or(|pattern| glob::matches(pattern, name))
     }
 }
 
@@ -71,10 +72,16 @@ pub fn cursor(text: &[u8]) -> Result<u64, Failure> {
     for digit in digits {
         let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9);
         let digit = digit.ok_or(Failure::CURSOR)?;
-        let next = value.checked_mul(10).and_then(|value| value.checked_add(u64::from(digit)));
+        let next = value
+            .checked_mul(10)
+            .and_then(|value| value.checked_add(u64::from(digit)));
         value = next.ok_or(Failure::CURSOR)?;
     }
-    Ok(if is_negative { value.wrapping_neg() } else { value })
+    Ok(if is_negative {
+        value.wrapping_neg()
+    } else {
+        value
+    })
 }
 
 /// The head of a part's reply: its cursor, and how many words follow.

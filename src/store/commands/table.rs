@@ -171,6 +171,8 @@ pub enum Verb {
     Ping,
     /// PSUBSCRIBE.
     Psubscribe,
+    /// PSYNC.
+    Psync,
     /// PUBLISH.
     Publish,
     /// PUBSUB.
@@ -181,6 +183,8 @@ pub enum Verb {
     Quit,
     /// REPLICAOF and SLAVEOF.
     Replicaof,
+    /// REPLCONF.
+    Replconf,
     /// RESET.
     Reset,
     /// ROLE.
@@ -197,10 +201,14 @@ pub enum Verb {
     Subscribe,
     /// SUNSUBSCRIBE.
     Sunsubscribe,
+    /// SYNC.
+    Sync,
     /// UNSUBSCRIBE.
     Unsubscribe,
     /// UNWATCH.
     Unwatch,
+    /// WAIT.
+    Wait,
     /// WATCH.
     Watch,
 }

@@ -18,6 +18,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -88,6 +89,8 @@ pub struct FjallEngine {
     db: Database,
     rows: Keyspace,
     views: Views,
+    /// All batches below this sequence number are whole.
+    whole_below: AtomicU64,
     told: Told,
     dir: PathBuf,
     options: EngineOptions,
@@ -186,8 +189,8 @@ impl FjallEngine {
         let is_full = self.rows.tree.active_memtable().size() >= self.options.memtable_bytes;
         if is_full && self.rows.sealed_memtable_count() < SEALED_MEMTABLES_MAX {
             self.rows.rotate_memtable()?;
-            self.views.renew(&self.rows.tree);
         }
+        self.views.renew_if_rotated(&self.rows.tree);
         Ok(())
     }
 
@@ -224,9 +227,12 @@ impl Engine for FjallEngine {
         }
         let dir = self.dir.clone();
         let Some(view) = self.views.current() else {
-            return rows_of_guards(self.rows.range(from..to), dir);
+            let now = self.db.snapshot();
+            return rows_of_guards(now.range(&self.rows, from..to), dir);
         };
-        Box::new(view.range(from, to).map(move |row| match row {
+        // After the view: what that has merged away must be below it.
+        let seqno = self.whole_below.load(Ordering::Acquire);
+        Box::new(view.range(from, to, seqno).map(move |row| match row {
             Ok(row) => Ok((row.key.user_key.into(), row.value.into())),
             Err(error) => Err(told("read rows", &dir, error.into())),
         }))
@@ -254,9 +260,11 @@ impl Engine for FjallEngine {
             }
         }
         self.check_disk(bytes)?;
-        out.commit()
-            .and_then(|()| self.rotate_if_due())
-            .map_err(|e| self.told_error("write rows", e))
+        out.commit().map_err(|e| self.told_error("write rows", e))?;
+        let whole_below = self.db.visible_seqno();
+        self.whole_below.store(whole_below, Ordering::Release);
+        self.rotate_if_due()
+            .map_err(|e| self.told_error("rotate the memtable", e))
     }
 
     fn persist(&self) -> Result<(), EngineError> {
@@ -387,10 +395,14 @@ fn open_existing(dir: &Path, options: &EngineOptions) -> Result<FjallEngine, Eng
         db,
         rows,
         views: Views::default(),
+        whole_below: AtomicU64::new(0),
         told: told_to_filter,
         dir: dir.to_owned(),
         options: options.clone(),
     };
+    engine
+        .whole_below
+        .store(engine.db.visible_seqno(), Ordering::Release);
     match engine.get(FORMAT_ROW)? {
         Some(format) if format == FORMAT => {
             engine.rest();

@@ -55,7 +55,7 @@ pub trait Engine: Send + Sync {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
     /// Rows from `from` up to `to`, which is not included; nothing if they are the wrong
-    /// way round. Rows written meanwhile may be seen or not.
+    /// way round. What is written meanwhile is not in it.
     fn range(&self, from: &[u8], to: &[u8]) -> RowIter;
 
     /// All rows as they are now; to be called by the thread that writes.

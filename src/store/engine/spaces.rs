@@ -27,7 +27,7 @@ pub const DEAD: u8 = b'G';
 pub const SYSTEM: u8 = b'X';
 
 /// Keys longer than this are refused. The LSM panics on more than 65,535.
-pub const ROW_KEY_BYTES_MAX: usize = 60_000;
+pub const ROW_KEY_BYTES_MAX: usize = 62_000;
 
 /// Values longer than this are refused; large strings are cut into chunks long before.
 pub const ROW_VALUE_BYTES_MAX: usize = 1 << 30;

@@ -30,7 +30,7 @@ use lsm_tree::{InternalValue, Memtable, SeqNo, Tree};
 type Read<T> = lsm_tree::Result<T>;
 type Walk = Box<dyn DoubleEndedIterator<Item = Read<InternalValue>> + Send>;
 type InTables = dyn Fn(&[u8]) -> Read<Option<InternalValue>> + Send + Sync;
-type Walks = dyn Fn(&[u8], &[u8]) -> Walk + Send + Sync;
+type Walks = dyn Fn(&[u8], &[u8], SeqNo) -> Walk + Send + Sync;
 
 /// All rows, without a lock. The types of what the closures hold have no names.
 pub(super) struct View {
@@ -50,9 +50,10 @@ impl View {
         Ok(found.map(|found| found.value.into()))
     }
 
-    /// `from` is below `to`.
-    pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Walk {
-        (self.walk)(from, to)
+    /// `from` is below `to`. Without what is written from `seqno` on: a row that comes in
+    /// while both ends are walked could else be met at either.
+    pub(super) fn range(&self, from: &[u8], to: &[u8], seqno: SeqNo) -> Walk {
+        (self.walk)(from, to, seqno)
     }
 }
 
@@ -67,6 +68,22 @@ pub(super) struct Views {
 impl Views {
     pub(super) fn current(&self) -> Option<Arc<View>> {
         self.current.load_full()
+    }
+
+    /// Makes a new one if there is a new active memtable. To be called after each write:
+    /// another thread may have asked for a flush.
+    pub(super) fn renew_if_rotated(&self, tree: &AnyTree) {
+        let active = tree.active_memtable().id();
+        let is_known = {
+            let memtables = self
+                .memtables
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            memtables.front().is_some_and(|first| first.id() == active)
+        };
+        if !is_known {
+            self.renew(tree);
+        }
     }
 
     /// Makes a new one; may wait for fjall.
@@ -109,14 +126,9 @@ impl Views {
                     }
                     Ok(None)
                 }),
-                walk: Box::new(move |from, to| {
-                    let range = from..to;
-                    Box::new(Tree::create_internal_range(
-                        whole.clone(),
-                        &range,
-                        SeqNo::MAX,
-                        None,
-                    ))
+                walk: Box::new(move |from, to, seqno| {
+                    let (range, whole) = (from..to, whole.clone());
+                    Box::new(Tree::create_internal_range(whole, &range, seqno, None))
                 }),
             })
         });

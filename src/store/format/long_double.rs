@@ -214,7 +214,10 @@ pub fn parse(text: &[u8]) -> Option<LongDouble> {
 }
 
 fn parse_digits(text: &[u8], radix: u32, mark: u8) -> Option<Size> {
-    let (digits, mut exponent) = match text.iter().position(|byte| byte.to_ascii_lowercase() == mark) {
+    let (digits, mut exponent) = match text
+        .iter()
+        .position(|byte| byte.to_ascii_lowercase() == mark)
+    {
         Some(at) => (text.get(..at)?, parse_exponent(text.get(at + 1..)?)?),
         None => (text, 0),
     };
@@ -298,7 +301,11 @@ mod tests {
             ("3.14159265358979323846264338", "3.14159265358979324"),
             ("99999.999999999999999999999", "100000"),
         ] {
-            assert_eq!(parse(text.as_bytes()).map(|of| of.text()).as_deref(), Some(written), "{text}");
+            assert_eq!(
+                parse(text.as_bytes()).map(|of| of.text()).as_deref(),
+                Some(written),
+                "{text}"
+            );
         }
         let large = parse(b"1e4932").map(|of| of.text()).unwrap_or_default();
         assert_eq!(large.len(), 4933);
@@ -307,8 +314,22 @@ mod tests {
     #[test]
     fn what_is_no_number_is_none() {
         for text in [
-            "", " 1", "1 ", "1e", "0x", "0x1p", ".", "nan", "1e4933", "1e-5000", "1e999999999999",
-            "--1", "1.2.3", "e5", "0x.p1", "infin",
+            "",
+            " 1",
+            "1 ",
+            "1e",
+            "0x",
+            "0x1p",
+            ".",
+            "nan",
+            "1e4933",
+            "1e-5000",
+            "1e999999999999",
+            "--1",
+            "1.2.3",
+            "e5",
+            "0x.p1",
+            "infin",
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
@@ -326,11 +347,26 @@ mod tests {
         assert_eq!(sum("1e4932", "-1e4932").as_deref(), Some("0"));
         assert_eq!(sum("1.18e4932", "1.18e4932"), None);
         assert_eq!(sum("inf", "-inf"), None);
-        assert_eq!(sum("18446744073709551615", "1").as_deref(), Some("18446744073709551616"));
+        assert_eq!(
+            sum("18446744073709551615", "1").as_deref(),
+            Some("18446744073709551616")
+        );
         // Half of the last bit goes to even, a bit more than half goes up.
-        assert_eq!(sum("18446744073709551616", "1").as_deref(), Some("18446744073709551616"));
-        assert_eq!(sum("18446744073709551616", "1.001").as_deref(), Some("18446744073709551618"));
-        assert_eq!(sum("18446744073709551616", "-1e-9").as_deref(), Some("18446744073709551616"));
-        assert_eq!(sum("18446744073709551616", "-0.6").as_deref(), Some("18446744073709551615"));
+        assert_eq!(
+            sum("18446744073709551616", "1").as_deref(),
+            Some("18446744073709551616")
+        );
+        assert_eq!(
+            sum("18446744073709551616", "1.001").as_deref(),
+            Some("18446744073709551618")
+        );
+        assert_eq!(
+            sum("18446744073709551616", "-1e-9").as_deref(),
+            Some("18446744073709551616")
+        );
+        assert_eq!(
+            sum("18446744073709551616", "-0.6").as_deref(),
+            Some("18446744073709551615")
+        );
     }
 }

@@ -14,8 +14,8 @@
 //! system X | name
 //! ```
 //! A *place* is 53 bits, left in its 56: the 14 bits of the key's cluster slot, then 39
-//! bits of its hash. It is what SCAN's cursors count, so that they are stateless and fit
-//! what JavaScript calls a safe integer; a slot's keys are one range.
+//! bits of its hash. SCAN's cursors are its upper 39 bits, so that they are stateless; a slot's
+//! keys are one range.
 //! A *member* is its bytes up to [`MEMBER_BYTES_MAX`]; a longer one is so many of them and its
 //! SHA-256, and the row's value holds all of it. Of members with one score and so many
 //! bytes in common the digests tell the order.

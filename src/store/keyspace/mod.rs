@@ -18,6 +18,8 @@ mod loading;
 mod objects;
 mod scan;
 
+pub use scan::CURSOR_BITS;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;

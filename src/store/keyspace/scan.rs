@@ -6,6 +6,12 @@ use super::Keyspace;
 use super::bad_row;
 use crate::store::format::object::Object;
 use crate::store::format::row::{self, PLACE_BITS};
+
+/// Bits of a cursor: a proxy in front of many shards has room for 14 more in what JavaScript
+/// calls a safe integer.
+pub const CURSOR_BITS: u32 = 39;
+/// Bits of a place that cursors do not tell apart.
+const PLACE_BITS_BELOW: u32 = PLACE_BITS - CURSOR_BITS;
 use crate::store::rows::StoreError;
 
 /// Some keys of a database, and where the next ones are.
@@ -29,26 +35,27 @@ impl Keyspace {
             keys: Vec::new(),
             next: 0,
         };
-        if cursor >> PLACE_BITS != 0 {
+        if cursor >> CURSOR_BITS != 0 {
             return Ok(scanned);
         }
         let now_ms = self.now_ms;
         let hides = self.expiry != super::Expiry::Ignore;
         let mut seen = 0;
-        let mut place_before = None;
-        let from = row::meta_from(ns, cursor);
+        let mut cursor_before = None;
+        let from = row::meta_from(ns, cursor << PLACE_BITS_BELOW);
         let mut range = self
             .rows
             .range(&from, &row::meta_from(ns, 1 << PLACE_BITS))?;
         while let Some(next) = range.next() {
             let (key, value) = next?;
             let (_, place, user_key) = row::split_meta(&key).ok_or_else(|| bad_row(&key))?;
-            if seen >= count && place_before != Some(place) {
-                scanned.next = place;
+            let cursor = place >> PLACE_BITS_BELOW;
+            if seen >= count && cursor_before != Some(cursor) {
+                scanned.next = cursor;
                 break;
             }
             seen += 1;
-            place_before = Some(place);
+            cursor_before = Some(cursor);
             let object = Object::decode(&value).ok_or_else(|| bad_row(&key))?;
             let is_over = object.expires_at_ms.is_some_and(|at| at < now_ms);
             if !(is_over && hides) {
@@ -58,13 +65,12 @@ impl Keyspace {
         Ok(scanned)
     }
 
-    /// The first live key at or behind a place, then from the beginning. `place` is below
-    /// 2^53.
+    /// The first live key at or behind a cursor, then from the beginning.
     ///
     /// # Errors
     /// [`StoreError`] of the engine, or of a row that is none.
-    pub fn key_near(&mut self, db: usize, place: u64) -> Result<Option<Bytes>, StoreError> {
-        let mut cursor = place;
+    pub fn key_near(&mut self, db: usize, from: u64) -> Result<Option<Bytes>, StoreError> {
+        let mut cursor = from;
         let mut is_again = false;
         loop {
             let mut scanned = self.scan(db, cursor, 8)?;
@@ -77,7 +83,7 @@ impl Keyspace {
                     return Ok(None);
                 }
                 is_again = true;
-            } else if is_again && cursor >= place {
+            } else if is_again && cursor >= from {
                 return Ok(None);
             }
         }

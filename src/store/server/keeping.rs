@@ -48,6 +48,7 @@ impl Durability {
 }
 
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+const SYNC_SELDOM: Duration = Duration::from_secs(30);
 /// A sync that is late by so much is waited for: what a crash may lose stays bounded.
 const SYNC_LATE: Duration = Duration::from_secs(2);
 
@@ -66,7 +67,7 @@ pub(super) struct Keeper {
     log: Log,
     syncer: Syncer,
     durability: Durability,
-    /// The thread of `everysec`; it ends when the sender is dropped.
+    /// The thread that syncs; it ends when the sender is dropped.
     second: Option<(SyncSender<()>, JoinHandle<()>)>,
     waker: Arc<Waker>,
     /// Since when something waits to be synced.
@@ -99,20 +100,24 @@ impl Keeper {
     pub(super) fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
         self.stop_second();
-        if durability == Durability::EverySecond {
-            let (stop, stopped) = sync_channel(0);
-            let syncer = self.syncer.clone();
-            let waker = Arc::clone(&self.waker);
-            let thread = std::thread::Builder::new()
-                .name("log sync".to_owned())
-                .spawn(move || sync_each_second(&syncer, &stopped, &waker));
-            match thread {
-                Ok(thread) => self.second = Some((stop, thread)),
-                // Slower, and as safe.
-                Err(error) => {
-                    tracing::error!(%error, "no thread to sync the log: each turn syncs it");
-                    self.durability = Durability::Always;
-                }
+        let every = match durability {
+            // Whatever is acknowledged is synced before: this marks an idle log as whole.
+            Durability::Always | Durability::EverySecond => SYNC_EVERY,
+            // The log can only be shortened below what is durable.
+            Durability::No => SYNC_SELDOM,
+        };
+        let (stop, stopped) = sync_channel(0);
+        let syncer = self.syncer.clone();
+        let waker = Arc::clone(&self.waker);
+        let thread = std::thread::Builder::new()
+            .name("log sync".to_owned())
+            .spawn(move || sync_each(every, &syncer, &stopped, &waker));
+        match thread {
+            Ok(thread) => self.second = Some((stop, thread)),
+            // Slower, and as safe.
+            Err(error) => {
+                tracing::error!(%error, "no thread to sync the log: each turn syncs it");
+                self.durability = Durability::Always;
             }
         }
     }
@@ -125,15 +130,16 @@ impl Keeper {
         }
     }
 
-    /// Appends the effects of a turn, after which `db` is selected, and syncs them if they
-    /// must be before they are acknowledged.
-    pub(super) fn keep(&mut self, frame: &[u8], db: u16) -> Kept {
+    /// Appends the effects of a turn, after which `db` is selected (the same as before, if it
+    /// names none), and syncs them if they must be before they are acknowledged.
+    pub(super) fn keep(&mut self, frame: &[u8], db: Option<u16>) -> Kept {
         if let Some(why) = self.log.is_poisoned() {
             return Kept::Never(why);
         }
         if frame.is_empty() {
             return Kept::Yes;
         }
+        let db = db.unwrap_or(self.log.selected_db());
         let kept = self.log.append(frame, db).and_then(|_| self.sync_if_due());
         match kept {
             Ok(()) => Kept::Yes,
@@ -165,6 +171,11 @@ impl Keeper {
     /// What failed for good, whoever met it.
     pub(super) fn poison(&self) -> Option<String> {
         self.log.is_poisoned()
+    }
+
+    /// To be read, by replicas.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -218,9 +229,11 @@ impl Keeper {
         self.log.identity()
     }
 
-    /// What is below the engine's durable offset is not needed to start again.
-    pub(super) fn let_go_below(&mut self, durable_offset: u64) {
-        self.log.retain_from(durable_offset);
+    /// What is below the engine's durable offset is not needed to start again, and what is
+    /// below all replicas not for them.
+    pub(super) fn let_go_below(&mut self, durable_offset: u64, needed_from: Option<u64>) {
+        let needed = needed_from.unwrap_or(durable_offset);
+        self.log.retain_from(durable_offset.min(needed));
     }
 
     /// Ends the log; what was appended is synced.
@@ -231,8 +244,8 @@ impl Keeper {
     }
 }
 
-fn sync_each_second(syncer: &Syncer, stopped: &Receiver<()>, waker: &Waker) {
-    while stopped.recv_timeout(SYNC_EVERY) == Err(RecvTimeoutError::Timeout) {
+fn sync_each(every: Duration, syncer: &Syncer, stopped: &Receiver<()>, waker: &Waker) {
+    while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
         if let Err(error) = syncer.sync() {
             tracing::error!(%error, "the log cannot be synced");
             // The executor looks at the log by itself if it cannot be woken.

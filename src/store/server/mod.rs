@@ -10,8 +10,10 @@ mod following;
 mod keeping;
 mod kept;
 mod knowing;
+mod master;
 mod opening;
 mod sockets;
+mod starting;
 mod turns;
 
 pub use crate::store::session::MasterAddress;
@@ -19,4 +21,4 @@ pub use keeping::Durability;
 pub use kept::KeptError;
 pub use opening::{MEMORY_BYTES_MIN, Memory};
 pub use sockets::ListenAt;
-pub use turns::{Running, StartError, StoreOptions, start};
+pub use starting::{Running, StartError, StoreOptions, start};

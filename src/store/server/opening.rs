@@ -23,7 +23,7 @@ use crate::store::rows::{Rows, RowsOptions, Wake};
 use crate::store::session::{FAMILIES, Shard, ShardLimits};
 use crate::store::sync::replica::Resynced;
 
-use super::turns::StartError;
+use super::starting::StartError;
 
 /// How a shard shares out the memory it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

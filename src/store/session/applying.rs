@@ -101,7 +101,7 @@ impl Shard {
                 self.publish_to_shard(args.at(1), args.at(2));
                 return Ok(());
             }
-            Run::Session(Verb::Multi | Verb::Exec | Verb::Ping) => return Ok(()),
+            Run::Session(Verb::Multi | Verb::Exec | Verb::Ping | Verb::Replconf) => return Ok(()),
             Run::Session(_) => return Err(unknown()),
         };
         if !command.takes(args.len()) {

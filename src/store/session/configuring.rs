@@ -119,7 +119,7 @@ impl Shard {
                     *is_writable = value == "no";
                 }
             }
-            "appendfsync" | "repl-backlog-size" | "masterauth" | "masteruser" => {
+            "appendfsync" | "repl-backlog-size" | "repl-timeout" | "masterauth" | "masteruser" => {
                 self.orders.push(Order::Parameter {
                     name,
                     value: value.clone(),
@@ -129,6 +129,7 @@ impl Shard {
         }
         self.parameters.set(name, value);
         self.parameters.note_changed(name);
+        self.note_replica_limits();
     }
 
     /// Parameters that CONFIG SET changed, for a file that is read at the next start.

@@ -116,6 +116,7 @@ impl Shard {
         verb: Verb,
         args: Args<'_>,
         unit: &mut Unit,
+        may_wait: bool,
     ) -> Result<(), Failure> {
         match verb {
             Verb::Auth => self.auth(key, args)?,
@@ -128,6 +129,7 @@ impl Shard {
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
             Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),
+            Verb::Psync => self.psync(key, args)?,
             Verb::Publish => self.publish_command(key, args, false, unit),
             Verb::Pubsub => self.pubsub(key, args)?,
             Verb::Punsubscribe => self.unsubscribe(key, Kind::Pattern, args),
@@ -136,6 +138,7 @@ impl Shard {
                 self.clients[key].closing = Some(CloseReason::Quit);
             }
             Verb::Replicaof => self.replicaof(key, args, unit)?,
+            Verb::Replconf => self.replconf(key, args)?,
             Verb::Reset => self.reset(key),
             Verb::Role => self.tell_role(key),
             Verb::Select => {
@@ -147,12 +150,14 @@ impl Shard {
             Verb::Spublish => self.publish_command(key, args, true, unit),
             Verb::Ssubscribe => self.subscribe(key, Kind::ShardChannel, args),
             Verb::Subscribe => self.subscribe(key, Kind::Channel, args),
+            Verb::Sync => self.sync(key)?,
             Verb::Sunsubscribe => self.unsubscribe(key, Kind::ShardChannel, args),
             Verb::Unsubscribe => self.unsubscribe(key, Kind::Channel, args),
             Verb::Unwatch => {
                 self.unwatch(key);
                 self.clients[key].reply.ok();
             }
+            Verb::Wait => self.wait_for_replicas(key, args, may_wait)?,
             Verb::Watch => self.watch(key, args)?,
         }
         Ok(())

@@ -23,7 +23,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        if client.waiting.is_some() || client.closing.is_some() {
+        if client.is_stopped() {
             return;
         }
         client.active_at_ms = self.keyspace.now_ms();
@@ -42,9 +42,8 @@ impl Shard {
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
-            let is_stopped =
-                |client: &super::Client| client.waiting.is_some() || client.closing.is_some();
-            if self.clients.get(key).is_none_or(is_stopped) || !self.may_read(key) {
+            let is_stopped = self.clients.get(key).is_none_or(super::Client::is_stopped);
+            if is_stopped || !self.may_read(key) {
                 break None;
             }
         };
@@ -147,6 +146,7 @@ impl Shard {
         if let Health::NoWrites(reason) = &self.health {
             return Err(Failure::text(format!("MISCONF {reason}")));
         }
+        self.admit_by_replicas()?;
         match self.role {
             Role::Replica { is_writable: false } => Err(Failure::words(
                 "READONLY You can't write against a read only replica.",
@@ -180,7 +180,10 @@ impl Shard {
         let mut unit = Unit::default();
         let may_wait = true;
         self.run_in(key, command, args, &mut unit, may_wait);
-        self.effects.push(unit);
+        if !unit.is_empty() {
+            self.effects.push(unit);
+            self.note_write(key);
+        }
     }
 
     /// Runs a command whose effects go into a unit.
@@ -218,7 +221,7 @@ impl Shard {
     ) {
         match command.run {
             Run::Session(verb) => {
-                if let Err(failure) = self.run_verb(key, verb, args, unit) {
+                if let Err(failure) = self.run_verb(key, verb, args, unit, may_wait) {
                     self.refuse(key, &failure);
                 }
             }

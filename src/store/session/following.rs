@@ -1,4 +1,4 @@
-//! REPLICAOF and ROLE: who decides what is in the keyspace.
+//! REPLICAOF: who decides what is in the keyspace.
 //!
 //! ```text
 //!          REPLICAOF host port: who waits is sent away, writes are refused
@@ -29,14 +29,6 @@ pub const COMMANDS: &[Command] = &[
         keys: Keys::None,
         categories: "admin slow dangerous",
         run: Run::Session(Verb::Replicaof),
-    },
-    Command {
-        name: "role",
-        arity: 1,
-        flags: "noscript loading stale fast",
-        keys: Keys::None,
-        categories: "admin fast dangerous",
-        run: Run::Session(Verb::Role),
     },
     Command {
         name: "slaveof",
@@ -79,7 +71,7 @@ impl Shard {
         // What the transaction did before it is a master's still.
         self.effects.push(std::mem::take(unit));
         self.become_replica(&address);
-        self.orders.push(Order::Follow(address));
+        self.orders.push(Order::ReplicaOf(address));
         self.clients[key].reply.ok();
         Ok(())
     }
@@ -91,7 +83,7 @@ impl Shard {
         self.effects.forget_selected();
         self.facts.master = None;
         self.parameters.set("replicaof", String::new());
-        self.orders.retain(|order| !matches!(order, Order::Follow(_)));
+        self.orders.retain(|order| !matches!(order, Order::ReplicaOf(_)));
         self.is_promoted = true;
     }
 
@@ -113,7 +105,7 @@ impl Shard {
             last_io_s: -1,
             ..super::MasterFacts::default()
         });
-        self.orders.retain(|order| !matches!(order, Order::Follow(_)));
+        self.orders.retain(|order| !matches!(order, Order::ReplicaOf(_)));
     }
 
     /// Whether a history of its own is to begin before the next effects are kept. The
@@ -154,30 +146,6 @@ impl Shard {
             ));
         }
         Ok(())
-    }
-
-    pub(super) fn tell_role(&mut self, key: usize) {
-        let offset = i64::try_from(self.facts.repl_offset).unwrap_or(i64::MAX);
-        let reply = &mut self.clients[key].reply;
-        let Some(master) = self.facts.master.as_ref().filter(|_| self.role != Role::Master) else {
-            reply.array(3);
-            reply.bulk(b"master");
-            reply.integer(offset);
-            reply.array(self.facts.replicas.len());
-            for replica in &self.facts.replicas {
-                reply.array(3);
-                reply.bulk(replica.ip.as_bytes());
-                reply.bulk(replica.port.to_string().as_bytes());
-                reply.bulk(replica.offset.to_string().as_bytes());
-            }
-            return;
-        };
-        reply.array(5);
-        reply.bulk(b"slave");
-        reply.bulk(master.host.as_bytes());
-        reply.integer(i64::from(master.port));
-        reply.bulk(master.state.as_bytes());
-        reply.integer(if master.is_up { offset } else { -1 });
     }
 
     /// What collections from a master look like here.
@@ -222,7 +190,7 @@ mod tests {
         let orders = world.shard.take_orders();
         let host = "10.0.0.1".to_owned();
         let address = MasterAddress { host, port: 6379 };
-        assert_eq!(orders.first(), Some(&Order::Follow(address)));
+        assert_eq!(orders.first(), Some(&Order::ReplicaOf(address)));
         assert!(!world.shard.is_promoted());
         assert_eq!(world.say(client, "REPLICAOF no one"), "OK");
         assert!(world.shard.is_promoted());

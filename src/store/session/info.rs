@@ -459,6 +459,7 @@ impl Shard {
         self.keyspace.hits = 0;
         self.keyspace.misses = 0;
         self.keyspace.expired = 0;
+        self.facts.syncs = (0, 0, 0);
     }
 
     /// Ten times a second: what is done a second is counted.

@@ -23,6 +23,7 @@ mod execute;
 mod following;
 mod info;
 mod parameters;
+mod replicas;
 mod shard;
 mod stats;
 #[cfg(test)]
@@ -34,7 +35,9 @@ pub(crate) mod world;
 
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use connection::REDIS_VERSION;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{Command, generic, hashes, lists, sets, strings, zsets};
@@ -43,6 +46,7 @@ use crate::store::commands::{Command, generic, hashes, lists, sets, strings, zse
 pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     following::COMMANDS,
+    replicas::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     sets::COMMANDS,

@@ -10,6 +10,7 @@ use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
 use super::parameters::Parameters;
+use super::replicas::{FollowRequest, ReplicaAcks};
 use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
@@ -54,9 +55,11 @@ pub enum Order {
         without_saving: bool,
     },
     /// Another shard or Redis server is to be followed from now on.
-    Follow(MasterAddress),
+    ReplicaOf(MasterAddress),
     /// What CONFIG SET changed is to outlive the process.
     KeepParameters,
+    /// A client becomes a replica: its connection is to be given the stream.
+    Follow(FollowRequest),
     /// A parameter that the driver acts on was set.
     Parameter {
         /// Its name.
@@ -115,6 +118,7 @@ pub struct Shard {
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
     pub(super) facts: Facts,
+    pub(super) acks: ReplicaAcks,
 }
 
 impl Shard {
@@ -142,6 +146,7 @@ impl Shard {
             parameters: Parameters::default(),
             stats: Stats::default(),
             facts: Facts::default(),
+            acks: ReplicaAcks::default(),
         }
     }
 
@@ -164,6 +169,11 @@ impl Shard {
     /// Whether writes are refused from now on.
     pub fn set_health(&mut self, health: Health) {
         self.health = health;
+    }
+
+    /// Who decides what is in the keyspace.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether writes are refused.

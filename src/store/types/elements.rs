@@ -138,15 +138,22 @@ pub(super) fn unpacked(items: &Packed, shape: Shape) -> Vec<Element> {
     match shape {
         Shape::Pairs => {
             let pairs = items.iter().pairs();
-            pairs.map(|(field, value)| element((field, items.share(value)))).collect()
+            pairs
+                .map(|(field, value)| element((field, items.share(value))))
+                .collect()
         }
-        Shape::Singles => items.iter().map(|member| element((member, Bytes::new()))).collect(),
+        Shape::Singles => items
+            .iter()
+            .map(|member| element((member, Bytes::new())))
+            .collect(),
     }
 }
 
 /// The opposite of [`unpacked`].
 pub(super) fn packed(elements: &[Element], shape: Shape) -> Packed {
-    let bytes = elements.iter().map(|of| of.member.len() + of.value.len() + 4);
+    let bytes = elements
+        .iter()
+        .map(|of| of.member.len() + of.value.len() + 4);
     let mut writer = PackedWriter::with_capacity(bytes.sum());
     for element in elements {
         writer.push(&element.member);
@@ -163,11 +170,7 @@ pub(super) fn fits_inline(bytes: usize, elements: usize) -> bool {
 }
 
 /// Gives elements rows of their own.
-pub(super) fn spill(
-    keyspace: &mut Keyspace,
-    elements: &[Element],
-    is_ordered: bool,
-) -> ObjectId {
+pub(super) fn spill(keyspace: &mut Keyspace, elements: &[Element], is_ordered: bool) -> ObjectId {
     let id = keyspace.new_object_id();
     for element in elements {
         put_row(keyspace, id, element, is_ordered);
@@ -176,12 +179,7 @@ pub(super) fn spill(
 }
 
 /// Puts the row of a new element.
-pub(super) fn put_row(
-    keyspace: &mut Keyspace,
-    id: ObjectId,
-    element: &Element,
-    is_ordered: bool,
-) {
+pub(super) fn put_row(keyspace: &mut Keyspace, id: ObjectId, element: &Element, is_ordered: bool) {
     // Object ids only grow, over restarts too: what a turn must do.
     let turn = match is_ordered {
         true => keyspace.new_object_id().0,
@@ -222,11 +220,13 @@ pub(super) fn draw(
     match (drawn, &of.stored) {
         (Drawn::Repeated, Stored::Inline(items)) => {
             let all = unpacked(items, shape);
-            Ok((0..count).filter_map(|_| fastrand::choice(&all).cloned()).collect())
+            Ok((0..count)
+                .filter_map(|_| fastrand::choice(&all).cloned())
+                .collect())
         }
-        (Drawn::Repeated, Stored::Rows { id, .. }) => {
-            (0..count).filter_map(|_| fields::random(rows, *id).transpose()).collect()
-        }
+        (Drawn::Repeated, Stored::Rows { id, .. }) => (0..count)
+            .filter_map(|_| fields::random(rows, *id).transpose())
+            .collect(),
         (Drawn::Distinct, Stored::Rows { id, .. }) if count < len / FEW_OF => {
             draw_few(rows, *id, count)
         }
@@ -324,7 +324,11 @@ impl Building {
             value: Bytes::copy_from_slice(value),
         };
         match &mut self.stage {
-            Stage::Held { elements, known, bytes } => {
+            Stage::Held {
+                elements,
+                known,
+                bytes,
+            } => {
                 if !known.insert(element.member.clone()) {
                     return Ok(false);
                 }

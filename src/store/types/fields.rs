@@ -57,11 +57,7 @@ pub(super) fn bad_row(key: &[u8]) -> StoreError {
 }
 
 /// The row of a member, if it is there.
-pub(super) fn get(
-    rows: &Rows,
-    id: ObjectId,
-    member: &[u8],
-) -> Result<Option<Element>, StoreError> {
+pub(super) fn get(rows: &Rows, id: ObjectId, member: &[u8]) -> Result<Option<Element>, StoreError> {
     let key = Bytes::from(row::field(id, member));
     match rows.get(&key)? {
         Some(value) => element(&key, &value).map(Some),

@@ -90,24 +90,22 @@ pub fn set(
             };
             is_new
         }
-        Stored::Rows { id, count } => {
-            match fields::get(keyspace.rows(), *id, field)? {
-                Some(old) => {
-                    fields::put(keyspace.rows(), *id, old.turn, field, value);
-                    false
-                }
-                None => {
-                    let element = Element {
-                        turn: 0,
-                        member: Bytes::copy_from_slice(field),
-                        value: Bytes::copy_from_slice(value),
-                    };
-                    elements::put_row(keyspace, *id, &element, of.is_compact);
-                    *count += 1;
-                    true
-                }
+        Stored::Rows { id, count } => match fields::get(keyspace.rows(), *id, field)? {
+            Some(old) => {
+                fields::put(keyspace.rows(), *id, old.turn, field, value);
+                false
             }
-        }
+            None => {
+                let element = Element {
+                    turn: 0,
+                    member: Bytes::copy_from_slice(field),
+                    value: Bytes::copy_from_slice(value),
+                };
+                elements::put_row(keyspace, *id, &element, of.is_compact);
+                *count += 1;
+                true
+            }
+        },
     };
     if of.is_compact && len(of) > limits.entries_max {
         of.is_compact = false;
@@ -248,7 +246,9 @@ impl HashBuilder {
         value: &[u8],
     ) -> Result<bool, StoreError> {
         self.is_compact &= self.limits.allow(field, value);
-        let is_new = self.building.push(keyspace, field, value, self.is_compact)?;
+        let is_new = self
+            .building
+            .push(keyspace, field, value, self.is_compact)?;
         self.is_compact &= self.building.len() <= self.limits.entries_max;
         Ok(is_new)
     }

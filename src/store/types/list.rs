@@ -49,11 +49,7 @@ pub fn len(list: &ListValue) -> u64 {
 ///
 /// # Errors
 /// [`StoreError`] of the engine, or if the row is not there.
-pub fn get(
-    rows: &impl RowSource,
-    list: &ListValue,
-    at: u64,
-) -> Result<Option<Bytes>, StoreError> {
+pub fn get(rows: &impl RowSource, list: &ListValue, at: u64) -> Result<Option<Bytes>, StoreError> {
     if at >= len(list) {
         return Ok(None);
     }
@@ -86,10 +82,16 @@ pub fn items<'a>(
             let count = usize::try_from(to - from).unwrap_or(usize::MAX);
             let skipped = usize::try_from(from).unwrap_or(usize::MAX);
             let items = held.iter().skip(skipped).take(count);
-            Source::Inline(items.map(|item| held.share(item)).collect::<Vec<_>>().into_iter())
+            Source::Inline(
+                items
+                    .map(|item| held.share(item))
+                    .collect::<Vec<_>>()
+                    .into_iter(),
+            )
         }
         ListValue::Rows { id, first, .. } => Source::Rows {
-            rows: rows.rows_between(&row::index(*id, first + from), &row::index(*id, first + to))?,
+            rows: rows
+                .rows_between(&row::index(*id, first + from), &row::index(*id, first + to))?,
             id: *id,
             front: first + from,
             back: first + to,
@@ -132,7 +134,12 @@ impl Iterator for Items<'_> {
         match &mut self.0 {
             Source::Inline(items) => items.next().map(Ok),
             Source::Rows { front, back, .. } if *front >= *back => None,
-            Source::Rows { rows, id, front, back } => {
+            Source::Rows {
+                rows,
+                id,
+                front,
+                back,
+            } => {
                 let item = item_at(rows.next(), *id, *front);
                 *front = if item.is_ok() { *front + 1 } else { *back };
                 Some(item)
@@ -146,7 +153,12 @@ impl DoubleEndedIterator for Items<'_> {
         match &mut self.0 {
             Source::Inline(items) => items.next_back().map(Ok),
             Source::Rows { front, back, .. } if *front >= *back => None,
-            Source::Rows { rows, id, front, back } => {
+            Source::Rows {
+                rows,
+                id,
+                front,
+                back,
+            } => {
                 let item = item_at(rows.next_back(), *id, *back - 1);
                 *back = if item.is_ok() { *back - 1 } else { *front };
                 Some(item)
@@ -164,7 +176,12 @@ pub fn push(keyspace: &mut Keyspace, list: &mut ListValue, end: End, items: &[&[
         }
         *list = in_rows(keyspace, held);
     }
-    if let ListValue::Rows { id, first, end: behind } = list {
+    if let ListValue::Rows {
+        id,
+        first,
+        end: behind,
+    } = list
+    {
         for item in items {
             let index = match end {
                 End::Head => {
@@ -214,7 +231,11 @@ fn in_rows(keyspace: &mut Keyspace, held: &Packed) -> ListValue {
         put(keyspace.rows(), id, end, item);
         end += 1;
     }
-    ListValue::Rows { id, first: MIDDLE, end }
+    ListValue::Rows {
+        id,
+        first: MIDDLE,
+        end,
+    }
 }
 
 /// Takes up to `count` items from an end, outermost first. If that is all of them, rows
@@ -234,7 +255,9 @@ pub fn pop(
         (End::Head, 1) => get(rows, list, 0)?.into_iter().collect(),
         (End::Tail, 1) => get(rows, list, len - 1)?.into_iter().collect(),
         (End::Head, _) => items(rows, list, 0, count)?.collect::<Result<_, _>>()?,
-        (End::Tail, _) => items(rows, list, len - count, len)?.rev().collect::<Result<_, _>>()?,
+        (End::Tail, _) => items(rows, list, len - count, len)?
+            .rev()
+            .collect::<Result<_, _>>()?,
     };
     let (from, to) = match end {
         End::Head => (count, len),
@@ -436,7 +459,9 @@ fn shift_up(
 fn some(rows: &Rows, id: ObjectId, first: u64, end: u64) -> Result<Vec<Bytes>, StoreError> {
     let list = ListValue::Rows { id, first, end };
     let items = items(rows, &list, 0, end - first)?;
-    items.map(|item| item.map(|item| Bytes::copy_from_slice(&item))).collect()
+    items
+        .map(|item| item.map(|item| Bytes::copy_from_slice(&item)))
+        .collect()
 }
 
 /// Makes a list of items that come one after the other, in rows as soon as it must.
@@ -471,7 +496,11 @@ impl Builder {
     /// The list; it may be empty, and then is none to be put.
     pub fn finish(self) -> ListValue {
         match self.rows {
-            Some((id, end)) => ListValue::Rows { id, first: MIDDLE, end },
+            Some((id, end)) => ListValue::Rows {
+                id,
+                first: MIDDLE,
+                end,
+            },
             None => ListValue::Inline(self.writer.finish()),
         }
     }

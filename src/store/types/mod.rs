@@ -9,6 +9,7 @@
 //! string, hash, set, list, zset  one kind each
 //! build      values of what an RDB has of them, element by element
 //! walk       all elements of an object of any kind; copy, digest
+//! plain      a value in RDB's plain types, for DUMP and snapshots
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
 //! [`INLINE_ITEMS_MAX`]); then in rows, for good.
@@ -20,6 +21,7 @@ mod elements;
 pub mod fields;
 pub mod hash;
 pub mod list;
+pub mod plain;
 pub mod set;
 pub mod source;
 pub mod string;

@@ -104,7 +104,11 @@ pub fn add(
 fn with_member(items: &Packed, member: &[u8], is_ordered: bool) -> (Packed, usize) {
     let room = items.as_bytes().len() + member.len() + 5;
     let mut writer = PackedWriter::with_capacity(room);
-    let number = if is_ordered { parse_integer(member) } else { None };
+    let number = if is_ordered {
+        parse_integer(member)
+    } else {
+        None
+    };
     let mut waiting = Some(member);
     let mut count = 1;
     for known in items.iter() {
@@ -278,4 +282,3 @@ impl SetBuilder {
         }
     }
 }
-

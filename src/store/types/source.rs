@@ -39,7 +39,10 @@ impl RowSource for RowSnapshot {
     }
 
     fn rows_between<'a>(&'a self, from: &[u8], to: &[u8]) -> Result<RowsBetween<'a>, StoreError> {
-        Ok(Box::new(self.range(from, to).map(|row| row.map_err(StoreError::from))))
+        Ok(Box::new(
+            self.range(from, to)
+                .map(|row| row.map_err(StoreError::from)),
+        ))
     }
 }
 

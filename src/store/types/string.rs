@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::source::RowSource;
 use crate::store::format::numbers;
 use crate::store::format::object::{StringStored, StringValue, Written};
 use crate::store::format::row::{self, ObjectId};
@@ -55,12 +56,7 @@ pub fn read_all(rows: &Rows, string: &StringValue) -> Result<Bytes, StoreError> 
 ///
 /// # Errors
 /// [`StoreError`] of the engine.
-pub fn read(
-    rows: &Rows,
-    string: &StringValue,
-    from: u64,
-    to: u64,
-) -> Result<Bytes, StoreError> {
+pub fn read(rows: &Rows, string: &StringValue, from: u64, to: u64) -> Result<Bytes, StoreError> {
     let to = to.min(string.len());
     let from = from.min(to);
     if let StringStored::Whole(bytes) = &string.stored {
@@ -79,7 +75,7 @@ pub fn read(
 /// # Errors
 /// [`StoreError`] of the engine.
 pub fn visit(
-    rows: &Rows,
+    rows: &impl RowSource,
     string: &StringValue,
     from: u64,
     to: u64,
@@ -100,7 +96,7 @@ pub fn visit(
     while at < to {
         let (number, start) = place_of(at);
         let end = CHUNK_BYTES.min(start + (to - at) as usize);
-        let chunk = rows.get(&row::chunk(id, number))?.unwrap_or_default();
+        let chunk = rows.row(&row::chunk(id, number))?.unwrap_or_default();
         let known = chunk.get(start..end.min(chunk.len())).unwrap_or(&[]);
         let zeros = ZEROS.get(..end - start - known.len()).unwrap_or(&[]);
         for piece in [known, zeros] {
@@ -186,7 +182,10 @@ fn write_chunks(rows: &mut Rows, id: ObjectId, at: u64, bytes: &[u8]) -> Result<
 /// Number of a byte's chunk, and where it is in there.
 fn place_of(at: u64) -> (u32, usize) {
     let chunk = CHUNK_BYTES as u64;
-    (u32::try_from(at / chunk).unwrap_or(u32::MAX), (at % chunk) as usize)
+    (
+        u32::try_from(at / chunk).unwrap_or(u32::MAX),
+        (at % chunk) as usize,
+    )
 }
 
 /// The integer that a string is told to be: its encoding is int.

@@ -7,7 +7,9 @@ use crate::store::keyspace::DATABASES;
 
 pub(super) fn dbsize(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let keys = context.keyspace.key_count(context.db);
-    context.reply.integer(i64::try_from(keys).unwrap_or(i64::MAX));
+    context
+        .reply
+        .integer(i64::try_from(keys).unwrap_or(i64::MAX));
     Ok(())
 }
 

@@ -167,10 +167,14 @@ fn tell(context: &mut Context<'_>, args: Args<'_>, unit: Unit, since: Since) -> 
 
 pub(super) fn persist(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.at(1);
-    let found = context.lookup(key)?.filter(|object| object.expires_at_ms.is_some());
+    let found = context
+        .lookup(key)?
+        .filter(|object| object.expires_at_ms.is_some());
     let is_changed = found.is_some();
     if let Some(object) = found {
-        context.keyspace.put_value(context.db, key, None, object.value)?;
+        context
+            .keyspace
+            .put_value(context.db, key, None, object.value)?;
         context.event(EventClass::Generic, "persist", key);
     }
     context.reply.flag(is_changed);

@@ -71,7 +71,9 @@ fn tell_refcount(context: &mut Context<'_>, object: &Object) -> Outcome {
         _ => None,
     };
     let is_shared = int.is_some_and(|int| SHARED_INTEGERS.contains(&int));
-    context.reply.integer(if is_shared { i32::MAX.into() } else { 1 });
+    context
+        .reply
+        .integer(if is_shared { i32::MAX.into() } else { 1 });
     Ok(())
 }
 

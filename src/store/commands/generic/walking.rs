@@ -8,7 +8,7 @@ use crate::store::commands::failure::Failure;
 use crate::store::commands::scanning;
 use crate::store::format::glob;
 use crate::store::format::object::Object;
-use crate::store::format::row::PLACE_BITS;
+use crate::store::keyspace::CURSOR_BITS;
 
 /// Keys that are looked at in one go.
 const KEYS_AT_ONCE: usize = 1024;
@@ -69,7 +69,7 @@ pub(super) fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn randomkey(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    let place = fastrand::u64(..1 << PLACE_BITS);
+    let place = fastrand::u64(..1 << CURSOR_BITS);
     let key = context.keyspace.key_near(context.db, place)?;
     context.reply.bulk_or_null(key.as_deref());
     Ok(())

@@ -37,17 +37,59 @@ pub const COMMANDS: &[Command] = &[
     list("linsert", 5, "write denyoom", Keys::FIRST, search::linsert),
     list("lpos", -3, "readonly", Keys::FIRST, search::lpos),
     list("lmove", 5, "write denyoom", Keys::FIRST_TWO, moves::lmove),
-    list("rpoplpush", 3, "write denyoom", Keys::FIRST_TWO, moves::rpoplpush),
-    list("lmpop", -4, "write movablekeys", Keys::Counted { number: 1, store: 0 }, moves::lmpop),
-    waiting("blpop", -3, "write noscript blocking", Keys::ALL_BUT_LAST, moves::blpop),
-    waiting("brpop", -3, "write noscript blocking", Keys::ALL_BUT_LAST, moves::brpop),
-    waiting("blmove", 6, "write denyoom noscript blocking", Keys::FIRST_TWO, moves::blmove),
-    waiting("brpoplpush", 4, "write denyoom noscript blocking", Keys::FIRST_TWO, moves::brpoplpush),
+    list(
+        "rpoplpush",
+        3,
+        "write denyoom",
+        Keys::FIRST_TWO,
+        moves::rpoplpush,
+    ),
+    list(
+        "lmpop",
+        -4,
+        "write movablekeys",
+        Keys::Counted {
+            number: 1,
+            store: 0,
+        },
+        moves::lmpop,
+    ),
+    waiting(
+        "blpop",
+        -3,
+        "write noscript blocking",
+        Keys::ALL_BUT_LAST,
+        moves::blpop,
+    ),
+    waiting(
+        "brpop",
+        -3,
+        "write noscript blocking",
+        Keys::ALL_BUT_LAST,
+        moves::brpop,
+    ),
+    waiting(
+        "blmove",
+        6,
+        "write denyoom noscript blocking",
+        Keys::FIRST_TWO,
+        moves::blmove,
+    ),
+    waiting(
+        "brpoplpush",
+        4,
+        "write denyoom noscript blocking",
+        Keys::FIRST_TWO,
+        moves::brpoplpush,
+    ),
     waiting(
         "blmpop",
         -5,
         "write blocking movablekeys",
-        Keys::Counted { number: 2, store: 0 },
+        Keys::Counted {
+            number: 2,
+            store: 0,
+        },
         moves::blmpop,
     ),
 ];
@@ -60,7 +102,14 @@ const fn list(
     run: fn(&mut Context<'_>, Args<'_>) -> Outcome,
 ) -> Command {
     let (categories, run) = ("list", Run::Data(run));
-    Command { name, arity, flags, keys, categories, run }
+    Command {
+        name,
+        arity,
+        flags,
+        keys,
+        categories,
+        run,
+    }
 }
 
 const fn waiting(
@@ -71,7 +120,14 @@ const fn waiting(
     run: fn(&mut Context<'_>, Args<'_>) -> Outcome,
 ) -> Command {
     let (categories, run) = ("list blocking", Run::Data(run));
-    Command { name, arity, flags, keys, categories, run }
+    Command {
+        name,
+        arity,
+        flags,
+        keys,
+        categories,
+        run,
+    }
 }
 
 /// A list, and when its key ends.
@@ -91,9 +147,13 @@ impl Held {
     fn of(object: Option<Object>) -> Result<Option<Self>, Failure> {
         match object {
             None => Ok(None),
-            Some(Object { expires_at_ms, value: Value::List(list) }) => {
-                Ok(Some(Self { list, expires_at_ms }))
-            }
+            Some(Object {
+                expires_at_ms,
+                value: Value::List(list),
+            }) => Ok(Some(Self {
+                list,
+                expires_at_ms,
+            })),
             Some(_) => Err(Failure::WRONG_TYPE),
         }
     }
@@ -137,9 +197,18 @@ fn lookup(context: &mut Context<'_>, key: &[u8]) -> Result<Option<Held>, Failure
 
 /// Puts a list that has items.
 fn put(context: &mut Context<'_>, key: &[u8], held: Held) -> Outcome {
-    let Held { list, expires_at_ms } = held;
+    let Held {
+        list,
+        expires_at_ms,
+    } = held;
     let value = Value::List(list);
-    context.put(key, Object { expires_at_ms, value })
+    context.put(
+        key,
+        Object {
+            expires_at_ms,
+            value,
+        },
+    )
 }
 
 /// Puts a list that items were taken out of, and tells of that; without items it goes.
@@ -236,7 +305,12 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, name: &str, end: End) -> Outco
         context.reply.array(0);
         return Ok(());
     }
-    let popped = list::pop(context.keyspace.rows(), &mut held.list, end, count.unwrap_or(1))?;
+    let popped = list::pop(
+        context.keyspace.rows(),
+        &mut held.list,
+        end,
+        count.unwrap_or(1),
+    )?;
     put_taken(context, key, held, pop_event(end))?;
     if count.is_some() {
         context.reply.array(popped.len());
@@ -247,7 +321,10 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, name: &str, end: End) -> Outco
 
 /// A count that is not negative.
 fn positive(args: Args<'_>, number: usize) -> Result<u64, Failure> {
-    let count = args.integer(number).ok().and_then(|count| u64::try_from(count).ok());
+    let count = args
+        .integer(number)
+        .ok()
+        .and_then(|count| u64::try_from(count).ok());
     count.ok_or(Failure::NOT_POSITIVE)
 }
 
@@ -278,7 +355,9 @@ fn lrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let places = held.places(first, last);
     let rows = context.keyspace.rows_read();
-    context.reply.array(usize::try_from(places.end - places.start).unwrap_or(usize::MAX));
+    context
+        .reply
+        .array(usize::try_from(places.end - places.start).unwrap_or(usize::MAX));
     for item in list::items(rows, &held.list, places.start, places.end)? {
         context.reply.bulk(&item?);
     }

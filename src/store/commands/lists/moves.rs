@@ -151,7 +151,9 @@ fn wait_for_any(
         return context.reply.null_array();
     }
     context.wait = Some(Wait {
-        keys: keys.map(|number| Bytes::copy_from_slice(args.at(number))).collect(),
+        keys: keys
+            .map(|number| Bytes::copy_from_slice(args.at(number)))
+            .collect(),
         until_ms,
         on_timeout: OnTimeout::NullArray,
         again_as: None,
@@ -185,12 +187,21 @@ struct PopOfAny {
 impl PopOfAny {
     fn parse(args: Args<'_>, number: usize) -> Result<Self, Failure> {
         let count_of = |number, words| {
-            let count = args.integer(number).ok().and_then(|count| u64::try_from(count).ok());
-            count.filter(|count| *count > 0).ok_or(Failure::words(words))
+            let count = args
+                .integer(number)
+                .ok()
+                .and_then(|count| u64::try_from(count).ok());
+            count
+                .filter(|count| *count > 0)
+                .ok_or(Failure::words(words))
         };
         let keys = count_of(number, "ERR numkeys should be greater than 0")?;
-        let behind = usize::try_from(keys).ok().and_then(|keys| keys.checked_add(number + 1));
-        let behind = behind.filter(|behind| *behind < args.len()).ok_or(Failure::SYNTAX)?;
+        let behind = usize::try_from(keys)
+            .ok()
+            .and_then(|keys| keys.checked_add(number + 1));
+        let behind = behind
+            .filter(|behind| *behind < args.len())
+            .ok_or(Failure::SYNTAX)?;
         let end = end_of(args, behind)?;
         let count = match args.len() - behind {
             1 => 1,

@@ -48,7 +48,11 @@ impl Search<'_> {
             }
             passed += 1;
             if passed > self.skipped {
-                places.push(if self.is_backward { len - 1 - number } else { number });
+                places.push(if self.is_backward {
+                    len - 1 - number
+                } else {
+                    number
+                });
                 if places.len() as u64 == self.wanted {
                     break;
                 }
@@ -97,7 +101,9 @@ pub(super) fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     match (count, found.first()) {
         (Some(_), _) => {
             context.reply.array(found.len());
-            found.iter().for_each(|place| context.reply.integer(told(*place)));
+            found
+                .iter()
+                .for_each(|place| context.reply.integer(told(*place)));
         }
         (None, Some(place)) => context.reply.integer(told(*place)),
         (None, None) => context.reply.null(),
@@ -106,7 +112,10 @@ pub(super) fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn not_negative(args: Args<'_>, number: usize, words: &'static str) -> Result<u64, Failure> {
-    let value = args.integer(number).ok().and_then(|value| u64::try_from(value).ok());
+    let value = args
+        .integer(number)
+        .ok()
+        .and_then(|value| u64::try_from(value).ok());
     value.ok_or(Failure::words(words))
 }
 

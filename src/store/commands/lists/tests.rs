@@ -9,12 +9,18 @@ fn those_who_wait_are_served_in_their_order_and_told_as_what_was_done() {
     assert_eq!(world.say(a, "BLPOP x y 0"), "");
     assert_eq!(world.say(b, "BRPOP y 0"), "");
     assert_eq!(world.say(c, "RPUSH y 1 2 3"), ":3");
-    assert_eq!((world.owed(a), world.owed(b)), ("[y 1]".into(), "[y 3]".into()));
+    assert_eq!(
+        (world.owed(a), world.owed(b)),
+        ("[y 1]".into(), "[y 3]".into())
+    );
     assert_eq!(world.effects(), "SELECT 0 RPUSH y 1 2 3 LPOP y RPOP y");
     assert_eq!(world.say(a, "BLMOVE x z LEFT RIGHT 0"), "");
     assert_eq!(world.say(b, "BLMPOP 0 2 w z RIGHT COUNT 5"), "");
     assert_eq!(world.say(c, "LPUSH x m"), ":1");
-    assert_eq!((world.owed(a), world.owed(b)), ("m".into(), "[z [m]]".into()));
+    assert_eq!(
+        (world.owed(a), world.owed(b)),
+        ("m".into(), "[z [m]]".into())
+    );
     assert_eq!(world.effects(), "LPUSH x m LMOVE x z LEFT RIGHT RPOP z 1");
 }
 
@@ -35,7 +41,13 @@ fn what_changes_nothing_is_not_told() {
     let a = world.client();
     world.say(a, "RPUSH l 1 2 3");
     world.effects();
-    for line in ["LPUSHX m 1", "LREM l 0 9", "LTRIM l 0 -1", "LINSERT l BEFORE 9 8", "LPOP m"] {
+    for line in [
+        "LPUSHX m 1",
+        "LREM l 0 9",
+        "LTRIM l 0 -1",
+        "LINSERT l BEFORE 9 8",
+        "LPOP m",
+    ] {
         world.say(a, line);
         assert_eq!(world.effects(), "", "{line}");
     }

@@ -67,7 +67,11 @@ pub(super) fn sdiffstore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let not_counted = Failure::words("ERR numkeys should be greater than 0");
-    let keys = args.integer(1).ok().filter(|keys| *keys > 0).ok_or(not_counted)?;
+    let keys = args
+        .integer(1)
+        .ok()
+        .filter(|keys| *keys > 0)
+        .ok_or(not_counted)?;
     let keys = usize::try_from(keys).unwrap_or(usize::MAX);
     if keys > args.len() - 2 {
         return Err(Failure::words(
@@ -80,7 +84,10 @@ pub(super) fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         if !args.is(at, "LIMIT") || at + 1 == args.len() {
             return Err(Failure::SYNTAX);
         }
-        let given = args.integer(at + 1).ok().and_then(|given| usize::try_from(given).ok());
+        let given = args
+            .integer(at + 1)
+            .ok()
+            .and_then(|given| usize::try_from(given).ok());
         limit = given.ok_or(Failure::words("ERR LIMIT can't be negative"))?;
         at += 2;
     }
@@ -188,9 +195,8 @@ fn each_batch(
         Operation::Intersect => is_in_all,
         _ => is_in_none,
     };
-    let wanted = |keyspace: &mut Keyspace, member: &[u8]| {
-        is_wanted(keyspace.rows(), &others, member)
-    };
+    let wanted =
+        |keyspace: &mut Keyspace, member: &[u8]| is_wanted(keyspace.rows(), &others, member);
     batches_of(keyspace, walked, &wanted, take)
 }
 
@@ -225,7 +231,9 @@ fn answer(context: &mut Context<'_>, args: Args<'_>, operation: Operation) -> Ou
     each_batch(context.keyspace, &sets, operation, &mut |_, batch| {
         match operation {
             Operation::Unite => {
-                let fresh = batch.iter().filter(|member| seen.insert(Bytes::clone(member)));
+                let fresh = batch
+                    .iter()
+                    .filter(|member| seen.insert(Bytes::clone(member)));
                 found.extend(fresh.cloned());
             }
             Operation::Intersect | Operation::Subtract => found.extend_from_slice(batch),
@@ -246,12 +254,17 @@ fn store(context: &mut Context<'_>, args: Args<'_>, operation: Operation) -> Out
     }
     let sets = read_all(context, args.from(2))?;
     let mut builder = SetBuilder::new(limits(context.settings));
-    let built = each_batch(context.keyspace, &sets, operation, &mut |keyspace, batch| {
-        for member in batch {
-            builder.push(keyspace, member)?;
-        }
-        Ok(())
-    });
+    let built = each_batch(
+        context.keyspace,
+        &sets,
+        operation,
+        &mut |keyspace, batch| {
+            for member in batch {
+                builder.push(keyspace, member)?;
+            }
+            Ok(())
+        },
+    );
     if let Err(error) = built {
         builder.abandon(context.keyspace);
         return Err(error.into());
@@ -264,6 +277,8 @@ fn store(context: &mut Context<'_>, args: Args<'_>, operation: Operation) -> Out
         context.put(target, Object::lasting(set))?;
         context.event(EventClass::Set, operation.event(), target);
     }
-    context.reply.integer(i64::try_from(len).unwrap_or(i64::MAX));
+    context
+        .reply
+        .integer(i64::try_from(len).unwrap_or(i64::MAX));
     Ok(())
 }

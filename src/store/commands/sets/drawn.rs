@@ -100,9 +100,7 @@ pub(super) fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome 
         2 => {
             let drawn = match read(context, args.at(1))? {
                 None => None,
-                Some(set) => {
-                    set::draw(context.keyspace.rows(), &set, 1, Drawn::Repeated)?.pop()
-                }
+                Some(set) => set::draw(context.keyspace.rows(), &set, 1, Drawn::Repeated)?.pop(),
             };
             let member = drawn.as_ref().map(|element| &*element.member);
             context.reply.bulk_or_null(member);

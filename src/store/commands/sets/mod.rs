@@ -41,27 +41,60 @@ const fn command(
     }
 }
 
-const COUNTED: Keys = Keys::Counted { number: 1, store: 0 };
+const COUNTED: Keys = Keys::Counted {
+    number: 1,
+    store: 0,
+};
 
 /// The family.
 pub const COMMANDS: &[Command] = &[
     command("sadd", -3, "write denyoom fast", Keys::FIRST, sadd),
     command("scard", 2, "readonly fast", Keys::FIRST, scard),
     command("sdiff", -2, "readonly", Keys::ALL, algebra::sdiff),
-    command("sdiffstore", -3, "write denyoom", Keys::ALL, algebra::sdiffstore),
+    command(
+        "sdiffstore",
+        -3,
+        "write denyoom",
+        Keys::ALL,
+        algebra::sdiffstore,
+    ),
     command("sinter", -2, "readonly", Keys::ALL, algebra::sinter),
-    command("sintercard", -3, "readonly movablekeys", COUNTED, algebra::sintercard),
-    command("sinterstore", -3, "write denyoom", Keys::ALL, algebra::sinterstore),
+    command(
+        "sintercard",
+        -3,
+        "readonly movablekeys",
+        COUNTED,
+        algebra::sintercard,
+    ),
+    command(
+        "sinterstore",
+        -3,
+        "write denyoom",
+        Keys::ALL,
+        algebra::sinterstore,
+    ),
     command("sismember", 3, "readonly fast", Keys::FIRST, sismember),
     command("smembers", 2, "readonly", Keys::FIRST, smembers),
     command("smismember", -3, "readonly fast", Keys::FIRST, smismember),
     command("smove", 4, "write fast", Keys::FIRST_TWO, smove),
     command("spop", -2, "write fast", Keys::FIRST, drawn::spop),
-    command("srandmember", -2, "readonly", Keys::FIRST, drawn::srandmember),
+    command(
+        "srandmember",
+        -2,
+        "readonly",
+        Keys::FIRST,
+        drawn::srandmember,
+    ),
     command("srem", -3, "write fast", Keys::FIRST, srem),
     command("sscan", -3, "readonly", Keys::FIRST, sscan),
     command("sunion", -2, "readonly", Keys::ALL, algebra::sunion),
-    command("sunionstore", -3, "write denyoom", Keys::ALL, algebra::sunionstore),
+    command(
+        "sunionstore",
+        -3,
+        "write denyoom",
+        Keys::ALL,
+        algebra::sunionstore,
+    ),
 ];
 
 fn limits(settings: &Settings) -> SetLimits {
@@ -229,7 +262,9 @@ fn smove(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn scard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let set = read(context, args.at(1))?;
     let len = set.as_ref().map_or(0, set::len);
-    context.reply.integer(i64::try_from(len).unwrap_or(i64::MAX));
+    context
+        .reply
+        .integer(i64::try_from(len).unwrap_or(i64::MAX));
     Ok(())
 }
 
@@ -263,7 +298,9 @@ fn smembers(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 /// All members of a set, as a set.
 fn tell_all(context: &mut Context<'_>, set: Option<&Collection>) -> Outcome {
     let len = set.map_or(0, set::len);
-    context.reply.set(usize::try_from(len).unwrap_or(usize::MAX));
+    context
+        .reply
+        .set(usize::try_from(len).unwrap_or(usize::MAX));
     if let Some(set) = set {
         for element in set::iter(context.keyspace.rows(), set)? {
             context.reply.bulk(&element?.member);

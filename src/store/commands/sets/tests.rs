@@ -6,7 +6,9 @@ use crate::store::commands::NotifyFlags;
 use crate::store::session::world::World;
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<Vec<u8>> {
-    range.map(|number| format!("member-{number}").into_bytes()).collect()
+    range
+        .map(|number| format!("member-{number}").into_bytes())
+        .collect()
 }
 
 fn add(world: &mut World, client: usize, name: &str, key: &str, members: &[Vec<u8>]) {
@@ -19,7 +21,11 @@ fn add(world: &mut World, client: usize, name: &str, key: &str, members: &[Vec<u
 
 fn words(reply: &str) -> Vec<String> {
     let inner = reply.trim_start_matches('[').trim_end_matches(']');
-    inner.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    inner
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -32,7 +38,9 @@ fn a_whole_scan_gives_all_that_was_there_throughout() {
     loop {
         let part = words(&world.say(a, &format!("SSCAN s {cursor} COUNT 50")));
         cursor = part[0].clone();
-        let members = part[1..].iter().map(|word| word.trim_start_matches('[').to_owned());
+        let members = part[1..]
+            .iter()
+            .map(|word| word.trim_start_matches('[').to_owned());
         found.extend(members.filter(|word| !word.is_empty()));
         if cursor == "0" {
             break;
@@ -61,7 +69,9 @@ fn a_set_that_grew_and_shrank_tells_the_log_of_no_chance() {
     assert_eq!(world.effects(), format!("SREM s {one}"));
     let three = words(&world.say(a, "SPOP s 3"));
     assert_eq!(world.effects(), format!("SREM s {}", three.join(" ")));
-    let distinct: BTreeSet<_> = words(&world.say(a, "SRANDMEMBER s 900")).into_iter().collect();
+    let distinct: BTreeSet<_> = words(&world.say(a, "SRANDMEMBER s 900"))
+        .into_iter()
+        .collect();
     assert_eq!(distinct.len(), 900);
     assert_eq!(words(&world.say(a, "SRANDMEMBER s -2000")).len(), 2_000);
     assert_eq!(world.say(a, "SCARD s"), ":996");
@@ -107,9 +117,18 @@ fn members_longer_than_a_row_key_come_back_whole() {
     let mut members = words(&world.say(a, "SMEMBERS s"));
     members.sort();
     let wanted: Vec<Vec<u8>> = (b'a'..=b'c').map(long).collect();
-    assert_eq!(members.iter().map(|member| member.as_bytes().to_vec()).collect::<Vec<_>>(), wanted);
+    assert_eq!(
+        members
+            .iter()
+            .map(|member| member.as_bytes().to_vec())
+            .collect::<Vec<_>>(),
+        wanted
+    );
     assert_eq!(words(&world.say(a, "HKEYS h")).len(), 3);
-    assert_eq!(world.send(a, &[b"SREM", b"s", &long(b'a'), &long(b'b'), &long(b'c')]), ":3");
+    assert_eq!(
+        world.send(a, &[b"SREM", b"s", &long(b'a'), &long(b'b'), &long(b'c')]),
+        ":3"
+    );
     assert_eq!(world.say(a, "EXISTS s"), ":0");
 }
 
@@ -118,7 +137,9 @@ fn fields_of_a_listpack_stay_in_order_when_they_have_rows() {
     let mut world = World::new();
     let a = world.client();
     // 200 fields of 50 bytes are a listpack, and too many bytes for a meta row.
-    let names: Vec<String> = (0..200).map(|number| format!("f{}", number * 7919 % 1_000)).collect();
+    let names: Vec<String> = (0..200)
+        .map(|number| format!("f{}", number * 7919 % 1_000))
+        .collect();
     let value = "v".repeat(50);
     for name in &names {
         world.say(a, &format!("HSET h {name} {value}"));
@@ -126,7 +147,11 @@ fn fields_of_a_listpack_stay_in_order_when_they_have_rows() {
     assert_eq!(words(&world.say(a, "HKEYS h")), names);
     world.say(a, &format!("HSET h {} other", names[3]));
     world.say(a, &format!("HDEL h {}", names[5]));
-    let left: Vec<String> = names.iter().filter(|name| **name != names[5]).cloned().collect();
+    let left: Vec<String> = names
+        .iter()
+        .filter(|name| **name != names[5])
+        .cloned()
+        .collect();
     assert_eq!(words(&world.say(a, "HKEYS h")), left);
     assert!(world.say(a, "HSCAN h 0 COUNT 3").starts_with("[0 "));
     world.say(a, &format!("HSET h long {}", "v".repeat(65)));
@@ -156,7 +181,10 @@ fn events_are_those_of_redis() {
         world.say(a, line);
         let told = world.owed(b);
         let told = told.split("] [").map(|message| {
-            let (event, key) = message.trim_end_matches(']').rsplit_once(' ').unwrap_or_default();
+            let (event, key) = message
+                .trim_end_matches(']')
+                .rsplit_once(' ')
+                .unwrap_or_default();
             format!("{}:{key}", event.rsplit_once(':').unwrap_or_default().1)
         });
         told.collect::<Vec<_>>().join(" ")

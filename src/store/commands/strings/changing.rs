@@ -20,13 +20,21 @@ fn put(
     event: &'static str,
 ) -> Outcome {
     let value = Value::String(string);
-    context.put(key, Object { expires_at_ms, value })?;
+    context.put(
+        key,
+        Object {
+            expires_at_ms,
+            value,
+        },
+    )?;
     context.event(EventClass::String, event, key);
     Ok(())
 }
 
 fn reply_len(context: &mut Context<'_>, len: u64) {
-    context.reply.integer(i64::try_from(len).unwrap_or(i64::MAX));
+    context
+        .reply
+        .integer(i64::try_from(len).unwrap_or(i64::MAX));
 }
 
 pub(super) fn append(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

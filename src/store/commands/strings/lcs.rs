@@ -27,7 +27,9 @@ pub(super) fn lcs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let one = text_of(context, args.at(1))?;
     let other = text_of(context, args.at(2))?;
     let (Some(one), Some(other)) = (one, other) else {
-        return Err(Failure::words("ERR The specified keys must contain string values"));
+        return Err(Failure::words(
+            "ERR The specified keys must contain string values",
+        ));
     };
     let asked = asked(args)?;
     let table_bytes = 4 * (one.len() as u64 + 1) * (other.len() as u64 + 1);
@@ -38,7 +40,9 @@ pub(super) fn lcs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let table = Table::new(&one, &other);
     match asked {
-        Asked::Length => context.reply.count(table.len(one.len(), other.len()) as usize),
+        Asked::Length => context
+            .reply
+            .count(table.len(one.len(), other.len()) as usize),
         Asked::Text => {
             let (text, _) = table.walk(&one, &other);
             context.reply.bulk(&text);
@@ -73,9 +77,7 @@ pub(super) fn lcs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn text_of(context: &mut Context<'_>, key: &[u8]) -> Result<Option<Bytes>, Failure> {
     match context.read(key)?.map(|object| object.value) {
         None => Ok(Some(Bytes::new())),
-        Some(Value::String(value)) => {
-            Ok(Some(string::read_all(context.keyspace.rows(), &value)?))
-        }
+        Some(Value::String(value)) => Ok(Some(string::read_all(context.keyspace.rows(), &value)?)),
         Some(_) => Ok(None),
     }
 }
@@ -122,9 +124,16 @@ impl Table {
             let (before, row) = lens.split_at_mut(at);
             let before = before.get(at - width..).unwrap_or(&[]);
             let mut left = 0;
-            let cells = row.iter_mut().skip(1).zip(before.iter().zip(before.iter().skip(1)));
+            let cells = row
+                .iter_mut()
+                .skip(1)
+                .zip(before.iter().zip(before.iter().skip(1)));
             for ((cell, (diagonal, above)), other) in cells.zip(other) {
-                left = if byte == other { diagonal + 1 } else { left.max(*above) };
+                left = if byte == other {
+                    diagonal + 1
+                } else {
+                    left.max(*above)
+                };
                 *cell = left;
             }
         }
@@ -148,7 +157,12 @@ impl Table {
                 text.extend(byte);
                 let here = (i - 1, j - 1);
                 match &mut run {
-                    None => run = Some(Run { first: here, last: here }),
+                    None => {
+                        run = Some(Run {
+                            first: here,
+                            last: here,
+                        })
+                    }
                     Some(run) if run.first == (i, j) => run.first = here,
                     Some(_) => is_over = true,
                 }

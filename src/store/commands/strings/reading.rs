@@ -50,7 +50,9 @@ pub(super) fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn strlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let len = read_string(context, args.at(1))?.map_or(0, |string| string.len());
-    context.reply.integer(i64::try_from(len).unwrap_or(i64::MAX));
+    context
+        .reply
+        .integer(i64::try_from(len).unwrap_or(i64::MAX));
     Ok(())
 }
 

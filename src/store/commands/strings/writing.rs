@@ -51,9 +51,14 @@ fn options(args: Args<'_>, is_set: bool) -> Result<Options<'_>, Failure> {
     };
     let mut number = if is_set { 3 } else { 2 };
     while number < args.len() {
-        let expire = [("EX", true, false), ("PX", false, false), ("EXAT", true, true), ("PXAT", false, true)]
-            .into_iter()
-            .find(|(word, ..)| args.is(number, word));
+        let expire = [
+            ("EX", true, false),
+            ("PX", false, false),
+            ("EXAT", true, true),
+            ("PXAT", false, true),
+        ]
+        .into_iter()
+        .find(|(word, ..)| args.is(number, word));
         if is_set && args.is(number, "NX") && options.only != Only::IfThere {
             options.only = Only::IfMissing;
         } else if is_set && args.is(number, "XX") && options.only != Only::IfMissing {
@@ -96,16 +101,19 @@ fn options(args: Args<'_>, is_set: bool) -> Result<Options<'_>, Failure> {
 }
 
 /// When a key ends, Unix ms.
-fn expires_at(
-    context: &Context<'_>,
-    expire: Expire<'_>,
-    command: &str,
-) -> Result<u64, Failure> {
+fn expires_at(context: &Context<'_>, expire: Expire<'_>, command: &str) -> Result<u64, Failure> {
     let value = parse_integer(expire.text).ok_or(Failure::NOT_INTEGER)?;
     let refused = || Failure::expire_time(command);
-    let value = u64::try_from(value).ok().filter(|value| *value > 0).ok_or_else(refused)?;
+    let value = u64::try_from(value)
+        .ok()
+        .filter(|value| *value > 0)
+        .ok_or_else(refused)?;
     let factor = if expire.is_seconds { 1000 } else { 1 };
-    let base = if expire.is_absolute { 0 } else { context.now_ms() };
+    let base = if expire.is_absolute {
+        0
+    } else {
+        context.now_ms()
+    };
     value
         .checked_mul(factor)
         .filter(|ms| i64::try_from(*ms).is_ok())
@@ -150,7 +158,9 @@ pub(super) fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if let Some(at) = at {
         tell_set_until(context, key, value, at);
     } else if options.gets {
-        let others = args.from(3).filter(|word| !word.eq_ignore_ascii_case(b"GET"));
+        let others = args
+            .from(3)
+            .filter(|word| !word.eq_ignore_ascii_case(b"GET"));
         let words: Vec<&[u8]> = [b"SET", key, value].into_iter().chain(others).collect();
         context.propagate(&words);
     }
@@ -169,7 +179,13 @@ fn put_text(
 ) -> Outcome {
     let value = string::store(context.keyspace, value, Written::Whole);
     let value = Value::String(value);
-    context.put(key, Object { expires_at_ms, value })?;
+    context.put(
+        key,
+        Object {
+            expires_at_ms,
+            value,
+        },
+    )?;
     context.event(EventClass::String, "set", key);
     Ok(())
 }

@@ -19,7 +19,9 @@ fn all(keyspace: &Keyspace, list: &ListValue) -> Vec<Vec<u8>> {
 
 fn numbered(keyspace: &mut Keyspace, count: usize) -> (ListValue, Vec<Vec<u8>>) {
     let mut builder = Builder::default();
-    let items: Vec<Vec<u8>> = (0..count).map(|n| format!("item {n}").into_bytes()).collect();
+    let items: Vec<Vec<u8>> = (0..count)
+        .map(|n| format!("item {n}").into_bytes())
+        .collect();
     items.iter().for_each(|item| builder.push(keyspace, item));
     (builder.finish(), items)
 }
@@ -51,12 +53,16 @@ fn random_changes_leave_what_they_leave_of_a_vector() {
                     model[at] = item;
                 }
                 4 if !model.is_empty() => {
-                    let mut places: Vec<u64> =
-                        (0..dice.u64(1..6)).map(|_| dice.u64(0..model.len() as u64)).collect();
+                    let mut places: Vec<u64> = (0..dice.u64(1..6))
+                        .map(|_| dice.u64(0..model.len() as u64))
+                        .collect();
                     places.sort_unstable();
                     places.dedup();
                     remove(keyspace.rows(), &mut list, &places).expect("removes");
-                    places.iter().rev().for_each(|at| drop(model.remove(*at as usize)));
+                    places
+                        .iter()
+                        .rev()
+                        .for_each(|at| drop(model.remove(*at as usize)));
                 }
                 5 => {
                     let count = dice.usize(0..4).min(model.len());
