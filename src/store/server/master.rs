@@ -95,10 +95,6 @@ impl Following {
         }
     }
 
-    pub(super) fn is_following(&self) -> bool {
-        self.master.is_some()
-    }
-
     /// Follows from now on, and after a restart.
     pub(super) fn follow(&mut self, shard: &mut Shard, address: MasterAddress) {
         self.abandon(shard);

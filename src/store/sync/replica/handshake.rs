@@ -70,9 +70,15 @@ pub(super) fn ask_for_stream(
     wire: &mut Wire<'_>,
     position: &Position,
 ) -> Result<LinkEvent, Ended> {
-    // It counts the byte that is wanted next.
-    let next = (position.offset + 1).to_string();
-    let answer = ask(wire, &[b"PSYNC", &position.replid, next.as_bytes()])?;
+    let answer = match position.offset {
+        // Nothing is known of any history.
+        0 => ask(wire, &[b"PSYNC", b"?", b"-1"])?,
+        offset => {
+            // It counts the byte that is wanted next.
+            let next = (offset + 1).to_string();
+            ask(wire, &[b"PSYNC", &position.replid, next.as_bytes()])?
+        }
+    };
     answer_of_psync(&answer).ok_or(Ended::Answer {
         step: "PSYNC",
         words: answer,
