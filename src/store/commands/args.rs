@@ -53,6 +53,15 @@ impl<'a> Args<'a> {
         spans.iter().map(move |span| span.of(self.bytes))
     }
 
+    /// Arguments from one on, as those of another request; [`Args::request`] is still the
+    /// whole one.
+    pub fn rest(self, first: usize) -> Self {
+        Self {
+            bytes: self.bytes,
+            spans: self.spans.get(first..).unwrap_or(&[]),
+        }
+    }
+
     /// Whether an argument is a word, in any case of its letters.
     pub fn is(self, number: usize, word: &str) -> bool {
         self.at(number).eq_ignore_ascii_case(word.as_bytes())

@@ -9,17 +9,22 @@
 //! of keyspace events as Redis does. It does not know who the client is.
 
 pub mod args;
+pub mod bits;
 pub mod context;
+pub mod described;
 mod drawing;
 pub mod effects;
 pub mod failure;
 pub mod generic;
+pub mod geo;
 pub mod hashes;
+pub mod hyperloglog;
 pub mod lists;
 pub mod reply;
 pub mod scanning;
 pub mod sets;
 pub mod settings;
+pub mod sort;
 pub mod strings;
 pub mod table;
 pub mod zsets;

@@ -24,6 +24,10 @@ pub struct Settings {
     pub is_lfu: bool,
     /// Expired keys are told as UNLINK instead of DEL.
     pub lazyfree_lazy_expire: bool,
+    /// Commands that take longer, in microseconds, are told by SLOWLOG; negative for none.
+    pub slowlog_log_slower_than: i64,
+    /// Most of them that are kept.
+    pub slowlog_max_len: u64,
 }
 
 impl Default for Settings {
@@ -39,6 +43,8 @@ impl Default for Settings {
             notify: NotifyFlags::default(),
             is_lfu: false,
             lazyfree_lazy_expire: false,
+            slowlog_log_slower_than: 10_000,
+            slowlog_max_len: 128,
         }
     }
 }

@@ -153,6 +153,10 @@ pub enum Run {
 pub enum Verb {
     /// AUTH.
     Auth,
+    /// CLIENT.
+    Client,
+    /// COMMAND.
+    Command,
     /// CONFIG.
     Config,
     /// DISCARD.
@@ -163,6 +167,12 @@ pub enum Verb {
     Exec,
     /// HELLO.
     Hello,
+    /// LASTSAVE.
+    Lastsave,
+    /// LATENCY.
+    Latency,
+    /// MEMORY.
+    Memory,
     /// INFO.
     Info,
     /// MULTI.
@@ -193,6 +203,8 @@ pub enum Verb {
     Select,
     /// SHUTDOWN.
     Shutdown,
+    /// SLOWLOG.
+    Slowlog,
     /// SPUBLISH.
     Spublish,
     /// SSUBSCRIBE.
@@ -201,6 +213,8 @@ pub enum Verb {
     Subscribe,
     /// SUNSUBSCRIBE.
     Sunsubscribe,
+    /// TIME.
+    Time,
     /// SYNC.
     Sync,
     /// UNSUBSCRIBE.

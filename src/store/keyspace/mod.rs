@@ -227,6 +227,17 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn put(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
+        self.put_untold(db, key, object)?;
+        self.touch(db, key);
+        Ok(())
+    }
+
+    /// The same for what is no change to clients: what encoding a value has, what it
+    /// remembers of being counted.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn put_untold(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
         let ns = self.counted.of(db).ns;
         let old = self.objects.read(&mut self.rows, ns, key)?;
         let counts = self.counted.of_mut(db);
@@ -255,7 +266,6 @@ impl Keyspace {
         }
         self.rows.put(&row::meta(ns, key), object.encode());
         self.objects.put(ns, key, Some(object));
-        self.touch(db, key);
         Ok(())
     }
 
@@ -271,6 +281,13 @@ impl Keyspace {
             self.rows.bury(DeadId::Object(id.0));
         }
         Ok(true)
+    }
+
+    /// A value that was made and is not wanted: its rows go.
+    pub fn bury(&mut self, value: &Value) {
+        if let Some(id) = value.id() {
+            self.rows.bury(DeadId::Object(id.0));
+        }
     }
 
     /// Removes a key and gives its object, whose rows stay: it is put elsewhere.

@@ -20,6 +20,7 @@ mod applier;
 mod cache;
 mod error;
 mod generation;
+mod key;
 mod options;
 mod range;
 mod snapshot;
@@ -127,6 +128,9 @@ impl Rows {
 
     /// One row.
     pub fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if let Some(value) = self.cache.get(row) {
+            return Ok(value);
+        }
         if let Some(value) = self.active.get(row) {
             return Ok(value.clone());
         }
@@ -134,9 +138,6 @@ impl Rows {
             if let Some(value) = frozen.generation.get(row) {
                 return Ok(value.clone());
             }
-        }
-        if let Some(value) = self.cache.get(row) {
-            return Ok(value);
         }
         let found = self.engine.get(row)?;
         self.cache.keep(row, &found);
@@ -299,7 +300,7 @@ impl Rows {
     }
 
     fn set(&mut self, row: &[u8], value: Option<Bytes>) {
-        self.cache.forget(row);
+        self.cache.change(row, &value);
         self.active.set(row, value);
     }
 

@@ -108,7 +108,9 @@ impl Shard {
             return Err(ApplyError::Refused {
                 command: name(),
                 reply: match Failure::arity(command.name) {
-                    Failure::Reply(words) => words,
+                    Failure::Reply(words) => {
+                        Cow::Owned(String::from_utf8_lossy(&words).into_owned())
+                    }
                     Failure::Store(error) => Cow::Owned(error.to_string()),
                 },
             });

@@ -71,6 +71,10 @@ pub struct Client {
     pub(super) turn_from: Option<usize>,
     /// It is among those whose replies are to be sent.
     pub(super) is_marked: bool,
+    /// What it sent next waits for the end of a pause.
+    pub(super) is_postponed: bool,
+    /// CLIENT NO-EVICT.
+    pub(super) is_never_evicted: bool,
     pub(super) connected_at_ms: u64,
     pub(super) active_at_ms: u64,
     pub(super) last_command: &'static str,
@@ -108,6 +112,8 @@ impl Client {
             closing: None,
             turn_from: None,
             is_marked: false,
+            is_postponed: false,
+            is_never_evicted: false,
             connected_at_ms: now_ms,
             active_at_ms: now_ms,
             last_command: "NULL",
@@ -116,7 +122,10 @@ impl Client {
 
     /// Whether its next request has to wait, or is never run.
     pub(super) fn is_stopped(&self) -> bool {
-        self.waiting.is_some() || self.closing.is_some() || self.is_handed_over
+        self.waiting.is_some()
+            || self.closing.is_some()
+            || self.is_handed_over
+            || self.is_postponed
     }
 
     /// Channels and patterns it listens to, as SUBSCRIBE counts them.

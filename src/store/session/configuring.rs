@@ -8,20 +8,6 @@ use crate::store::format::glob;
 use super::parameters::{PARAMETERS, Parameters, Takes, meant};
 use super::shard::{Order, Role, Shard};
 
-const HELP: &[&str] = &[
-    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "GET <pattern>",
-    "    Return parameters matching the glob-like <pattern> and their values.",
-    "SET <directive> <value>",
-    "    Set the configuration <directive> to <value>.",
-    "RESETSTAT",
-    "    Reset statistics reported by the INFO command.",
-    "REWRITE",
-    "    Rewrite the configuration file.",
-    "HELP",
-    "    Prints this help.",
-];
-
 impl Shard {
     pub(super) fn config(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
         if args.is(1, "GET") {
@@ -37,16 +23,8 @@ impl Shard {
         } else if args.is(1, "REWRITE") && args.len() == 2 {
             reply.ok();
             self.orders.push(Order::KeepParameters);
-        } else if args.is(1, "HELP") && args.len() == 2 {
-            reply.array(HELP.len());
-            for line in HELP {
-                reply.status(line);
-            }
         } else {
-            let name = String::from_utf8_lossy(args.at(1)).into_owned();
-            return Err(Failure::text(format!(
-                "ERR unknown subcommand '{name}'. Try CONFIG HELP."
-            )));
+            return Err(super::connection::unknown_subcommand("config", args));
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use crate::store::commands::table::{Command, Keys, Run, Verb};
 use crate::store::commands::{Args, Failure, Unit};
-use crate::store::keyspace::DATABASES;
 
 use super::channels::Kind;
 use super::client::CloseReason;
@@ -27,6 +26,8 @@ pub const COMMANDS: &[Command] = &[
         "noscript loading stale fast no-auth",
         Verb::Auth,
     ),
+    verb("client", -2, "", Verb::Client),
+    verb("command", -1, "loading stale", Verb::Command),
     verb("config", -2, "admin noscript loading stale", Verb::Config),
     verb("discard", 1, "noscript loading stale fast", Verb::Discard),
     verb("echo", 2, "loading stale fast", Verb::Echo),
@@ -38,6 +39,9 @@ pub const COMMANDS: &[Command] = &[
         Verb::Hello,
     ),
     verb("info", -1, "loading stale", Verb::Info),
+    verb("lastsave", 1, "loading stale fast", Verb::Lastsave),
+    verb("latency", -2, "", Verb::Latency),
+    verb("memory", -2, "", Verb::Memory),
     verb("multi", 1, "noscript loading stale fast", Verb::Multi),
     verb("ping", -1, "fast pubsub-mode", Verb::Ping),
     verb(
@@ -73,6 +77,7 @@ pub const COMMANDS: &[Command] = &[
         "admin noscript loading stale no-multi",
         Verb::Shutdown,
     ),
+    verb("slowlog", -2, "", Verb::Slowlog),
     verb("spublish", 3, "pubsub loading stale fast", Verb::Spublish),
     verb(
         "ssubscribe",
@@ -92,6 +97,7 @@ pub const COMMANDS: &[Command] = &[
         "pubsub noscript loading stale pubsub-mode",
         Verb::Sunsubscribe,
     ),
+    verb("time", 1, "loading stale fast", Verb::Time),
     verb(
         "unsubscribe",
         -1,
@@ -120,12 +126,17 @@ impl Shard {
     ) -> Result<(), Failure> {
         match verb {
             Verb::Auth => self.auth(key, args)?,
+            Verb::Client => self.client_command(key, args)?,
+            Verb::Command => self.command_command(key, args)?,
             Verb::Config => self.config(key, args)?,
             Verb::Discard => self.discard(key)?,
             Verb::Echo => self.clients[key].reply.bulk(args.at(1)),
             Verb::Exec => self.exec(key, unit)?,
             Verb::Hello => self.hello(key, args)?,
             Verb::Info => self.info(key, args)?,
+            Verb::Lastsave => self.last_save(key),
+            Verb::Latency => self.latency(key, args)?,
+            Verb::Memory => self.memory(key, args)?,
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
             Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),
@@ -142,16 +153,18 @@ impl Shard {
             Verb::Reset => self.reset(key),
             Verb::Role => self.tell_role(key),
             Verb::Select => {
-                let db = self.database(args, 1)?;
+                let db = args.database(1)?;
                 self.clients[key].db = db;
                 self.clients[key].reply.ok();
             }
             Verb::Shutdown => self.shutdown(args)?,
+            Verb::Slowlog => self.slowlog(key, args)?,
             Verb::Spublish => self.publish_command(key, args, true, unit),
             Verb::Ssubscribe => self.subscribe(key, Kind::ShardChannel, args),
             Verb::Subscribe => self.subscribe(key, Kind::Channel, args),
             Verb::Sync => self.sync(key)?,
             Verb::Sunsubscribe => self.unsubscribe(key, Kind::ShardChannel, args),
+            Verb::Time => self.time(key),
             Verb::Unsubscribe => self.unsubscribe(key, Kind::Channel, args),
             Verb::Unwatch => {
                 self.unwatch(key);
@@ -161,16 +174,6 @@ impl Shard {
             Verb::Watch => self.watch(key, args)?,
         }
         Ok(())
-    }
-
-    /// A database's number.
-    pub(super) fn database(&self, args: Args<'_>, number: usize) -> Result<usize, Failure> {
-        let db = args.integer(number)?;
-        let db = usize::try_from(db).map_err(|_| Failure::DATABASE)?;
-        if db >= DATABASES {
-            return Err(Failure::DATABASE);
-        }
-        Ok(db)
     }
 
     fn ping(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
@@ -246,10 +249,8 @@ impl Shard {
                 name = Some(args.at(at + 1));
                 at += 2;
             } else {
-                let option = String::from_utf8_lossy(args.at(at)).into_owned();
-                return Err(Failure::text(format!(
-                    "ERR Syntax error in HELLO option '{option}'"
-                )));
+                let before = "ERR Syntax error in HELLO option '";
+                return Err(Failure::quoting(before, args.at(at), "'"));
             }
         }
         if !self.clients[key].is_authenticated {
@@ -301,6 +302,7 @@ impl Shard {
         client.name = Box::default();
         client.is_authenticated = is_open;
         client.wanted = super::client::Wanted::All;
+        client.is_never_evicted = false;
         client.reply.set_resp3(false);
         client.reply.status("RESET");
     }
@@ -335,10 +337,14 @@ pub(super) fn client_name(name: &[u8]) -> Result<Box<[u8]>, Failure> {
     }
 }
 
-/// A subcommand that there is not, or that takes another number of arguments.
-pub(super) fn unknown_subcommand(command: &str, args: Args<'_>) -> Failure {
-    let name = String::from_utf8_lossy(args.at(1)).into_owned();
-    Failure::text(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP."
-    ))
+/// A subcommand that there is not.
+pub(super) fn unknown_subcommand(container: &str, args: Args<'_>) -> Failure {
+    let name = args.at(1);
+    let name = name.get(..SUBCOMMAND_BYTES_MAX).unwrap_or(name);
+    let container = container.to_ascii_uppercase();
+    let after = format!("'. Try {container} HELP.");
+    Failure::quoting("ERR unknown subcommand '", name, &after)
 }
+
+/// So much of an unknown subcommand is told.
+const SUBCOMMAND_BYTES_MAX: usize = 128;

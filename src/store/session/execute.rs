@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use crate::resp::RequestScanner;
 use crate::store::commands::table::Verb;
+use crate::store::commands::described::{self, Described};
+use crate::store::commands::failure::up_to_zero;
 use crate::store::commands::{
     Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
 };
@@ -12,7 +14,6 @@ use crate::store::rows::StoreError;
 
 use super::client::{CloseReason, Wanted};
 use super::shard::{Health, Role, Shard};
-use super::transactions::Transaction;
 
 /// Of the arguments of an unknown command, this much is told.
 const TOLD_BYTES_MAX: usize = 128;
@@ -34,10 +35,13 @@ impl Shard {
         let refused = loop {
             match scanner.scan(input.get(taken..).unwrap_or(&[])) {
                 Ok(Some(request)) => {
-                    taken += request.consumed;
                     if !request.is_empty() {
-                        self.request(key, Args::new(request.bytes, request.args));
+                        let args = Args::new(request.bytes, request.args);
+                        if self.request(key, args) == Flow::Postponed {
+                            break None;
+                        }
                     }
+                    taken += request.consumed;
                 }
                 Ok(None) => break None,
                 Err(error) => break Some(error),
@@ -66,14 +70,14 @@ impl Shard {
         }
     }
 
-    fn request(&mut self, key: usize, args: Args<'_>) {
+    fn request(&mut self, key: usize, args: Args<'_>) -> Flow {
         self.mark(key);
         let client = &mut self.clients[key];
         let before = client.reply.len();
         client.turn_from.get_or_insert(before);
-        self.call(key, args);
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
+        let flow = self.call(key, args);
+        let Some(client) = self.clients.get_mut(key).filter(|_| flow == Flow::Done) else {
+            return flow;
         };
         match client.wanted {
             Wanted::All => {}
@@ -84,11 +88,15 @@ impl Shard {
             }
             Wanted::None => client.reply.truncate(before),
         }
+        flow
     }
 
-    fn call(&mut self, key: usize, args: Args<'_>) {
+    fn call(&mut self, key: usize, args: Args<'_>) -> Flow {
         match self.admit(key, args) {
-            Ok(command) => {
+            Ok((command, subcommand)) => {
+                if self.postpone(key, command, subcommand) {
+                    return Flow::Postponed;
+                }
                 self.run(key, command, args);
                 self.after_commands();
             }
@@ -104,24 +112,37 @@ impl Shard {
                         .rejected += 1;
                 }
                 if let Failure::Reply(words) = &failure {
-                    self.stats.note_error(words.as_bytes());
+                    self.stats.note_error(words);
                 }
                 self.refuse(key, &self.reason_of_abort(key, args, failure));
                 self.end_refused_exec(key, args);
             }
         }
+        Flow::Done
     }
 
     /// What must be right about a request before it is run or queued.
-    fn admit(&mut self, key: usize, args: Args<'_>) -> Result<&'static Command, Failure> {
+    fn admit(&mut self, key: usize, args: Args<'_>) -> Result<Admitted, Failure> {
         let Some(command) = self.table.find(args.at(0)) else {
             return Err(unknown_command(args));
         };
-        if !command.takes(args.len()) {
-            return Err(Failure::arity(command.name));
+        let subcommand = match described::is_container(command.name) && args.len() > 1 {
+            true => {
+                let found = described::subcommand(command.name, args.at(1));
+                let unknown = || super::connection::unknown_subcommand(command.name, args);
+                Some(found.ok_or_else(unknown)?)
+            }
+            false => None,
+        };
+        let (name, takes) = match subcommand {
+            Some(subcommand) => (subcommand.name, subcommand.takes(args.len())),
+            None => (command.name, command.takes(args.len())),
+        };
+        if !takes {
+            return Err(Failure::arity(name));
         }
         let client = &mut self.clients[key];
-        client.last_command = command.name;
+        client.last_command = name;
         if !client.is_authenticated && !command.has_flag("no-auth") {
             return Err(Failure::words("NOAUTH Authentication required."));
         }
@@ -129,17 +150,20 @@ impl Shard {
             return Err(Failure::text(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
                  RESET are allowed in this context",
-                command.name
+                name
             )));
         }
-        let is_write = command.has_flag("write");
         let is_exec = matches!(command.run, Run::Session(Verb::Exec));
-        let of = self.clients[key].transaction.as_ref();
-        if is_write || (is_exec && of.is_some_and(Transaction::has_writes)) {
+        let queued = self.clients[key].transaction.as_ref();
+        let writes = |command: &Command| command.has_flag("write");
+        if command.has_flag("write")
+            || subcommand.is_some_and(|of| of.has_flag("write"))
+            || (is_exec && queued.is_some_and(|of| of.has(writes)))
+        {
             self.admit_write()?;
         }
         self.admit_stale(command)?;
-        Ok(command)
+        Ok((command, subcommand))
     }
 
     fn admit_write(&self) -> Result<(), Failure> {
@@ -167,7 +191,8 @@ impl Shard {
         let is_open = self.clients.get(key).is_some_and(|of| of.transaction.is_some());
         match failure {
             Failure::Reply(words) if is_open && args.is(0, "EXEC") => Failure::text(format!(
-                "EXECABORT Transaction discarded because of: {words}"
+                "EXECABORT Transaction discarded because of: {}",
+                String::from_utf8_lossy(&words)
             )),
             other => other,
         }
@@ -201,13 +226,17 @@ impl Shard {
         self.stats.commands += 1;
         let of = self.stats.by_command.entry(command.name).or_default();
         of.calls += 1;
-        of.us += u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        of.us += took_us;
         let Some(client) = self.clients.get(key) else {
             return;
         };
         if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
             of.failed += 1;
             self.stats.note_error(error);
+        }
+        if !is_never_slow(command) {
+            self.note_slow(key, took_us, args);
         }
     }
 
@@ -219,6 +248,15 @@ impl Shard {
         unit: &mut Unit,
         may_wait: bool,
     ) {
+        if args.len() == 2
+            && args.is(1, "HELP")
+            && described::is_container(command.name)
+            && let Some(lines) = described::help(command.name)
+        {
+            let reply = &mut self.clients[key].reply;
+            reply.array(lines.len());
+            return lines.iter().for_each(|line| reply.status(line));
+        }
         match command.run {
             Run::Session(verb) => {
                 if let Err(failure) = self.run_verb(key, verb, args, unit, may_wait) {
@@ -266,7 +304,7 @@ impl Shard {
         if let Err(failure) = outcome {
             reply.truncate(before);
             match failure {
-                Failure::Reply(words) => reply.error(&words),
+                Failure::Reply(words) => reply.error_bytes(&words),
                 Failure::Store(error) => {
                     reply.error(&format!("ERR {error}"));
                     if has_changed {
@@ -343,7 +381,7 @@ impl Shard {
             return;
         };
         match failure {
-            Failure::Reply(words) => client.reply.error(words),
+            Failure::Reply(words) => client.reply.error_bytes(words),
             Failure::Store(error) => client.reply.error(&format!("ERR {error}")),
         }
     }
@@ -360,23 +398,41 @@ impl Shard {
     }
 }
 
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// It was run, queued or refused.
+    Done,
+    /// It stays in the input until a pause is over.
+    Postponed,
+}
+
+/// A command, and which of its subcommands.
+type Admitted = (&'static Command, Option<&'static Described>);
+
+/// EXEC's commands are timed one by one; passwords are nobody's business.
+fn is_never_slow(command: &Command) -> bool {
+    matches!(command.name, "auth" | "exec" | "hello" | "acl")
+}
+
 /// An input buffer larger than this is given back when it is empty.
 const KEPT_INPUT_BYTES_MAX: usize = 64 * 1024;
 
 fn unknown_command(args: Args<'_>) -> Failure {
-    let text = |bytes: &[u8], max: usize| {
-        String::from_utf8_lossy(bytes.get(..max).unwrap_or(bytes)).into_owned()
+    let text = |bytes, max: usize| {
+        let text = up_to_zero(bytes);
+        text.get(..max).unwrap_or(text)
     };
-    let mut told = String::new();
+    let mut told = b"', with args beginning with: ".to_vec();
+    let begin = told.len();
     for argument in args.from(1) {
-        if told.len() >= TOLD_BYTES_MAX {
+        let Some(left @ 1..) = (begin + TOLD_BYTES_MAX).checked_sub(told.len()) else {
             break;
-        }
-        let left = TOLD_BYTES_MAX - told.len();
-        told.push_str(&format!("'{}' ", text(argument, left)));
+        };
+        told.extend_from_slice(b"'");
+        told.extend_from_slice(text(argument, left));
+        told.extend_from_slice(b"' ");
     }
-    Failure::text(format!(
-        "ERR unknown command '{}', with args beginning with: {told}",
-        text(args.at(0), TOLD_BYTES_MAX)
-    ))
+    let name = text(args.at(0), TOLD_BYTES_MAX);
+    Failure::Reply([b"ERR unknown command '", name, &told].concat().into())
 }

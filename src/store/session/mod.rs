@@ -17,14 +17,19 @@
 mod applying;
 mod channels;
 mod client;
+mod clients;
 mod configuring;
 mod connection;
+mod describing;
+mod diagnosis;
 mod execute;
 mod following;
 mod info;
 mod parameters;
+mod pausing;
 mod replicas;
 mod shard;
+mod slowlog;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -40,17 +45,23 @@ pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
-use crate::store::commands::{Command, generic, hashes, lists, sets, strings, zsets};
+use crate::store::commands::{
+    Command, bits, generic, geo, hashes, hyperloglog, lists, sets, sort, strings, zsets,
+};
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
+    bits::COMMANDS,
     connection::COMMANDS,
     following::COMMANDS,
     replicas::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
+    hyperloglog::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,
+    geo::COMMANDS,
 ];

@@ -367,6 +367,8 @@ impl Parameters {
                 .unwrap_or_default(),
             is_lfu: self.value("maxmemory-policy").ends_with("-lfu"),
             lazyfree_lazy_expire: self.value("lazyfree-lazy-expire") == "yes",
+            slowlog_log_slower_than: self.number("slowlog-log-slower-than"),
+            slowlog_max_len: count("slowlog-max-len"),
             ..settings.clone()
         };
     }

@@ -10,6 +10,8 @@ use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
 use super::parameters::Parameters;
+use super::pausing::Pausing;
+use super::slowlog::SlowLog;
 use super::replicas::{FollowRequest, ReplicaAcks};
 use super::stats::Stats;
 use super::transactions::Watchers;
@@ -17,6 +19,9 @@ use super::waiting::WaitingClients;
 
 /// A client that is owed more than this is not read from until it took some.
 const OWED_BYTES_MAX: usize = 1024 * 1024;
+
+/// So much is read from a client that waits for a key or for the end of a pause.
+const STOPPED_INPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bounds on what clients may make a shard hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +120,8 @@ pub struct Shard {
     pub(super) health: Health,
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
+    pub(super) pausing: Pausing,
+    pub(super) slow: SlowLog,
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
     pub(super) facts: Facts,
@@ -143,6 +150,8 @@ impl Shard {
             is_promoted: false,
             health: Health::Good,
             password: None,
+            pausing: Pausing::default(),
+            slow: SlowLog::default(),
             parameters: Parameters::default(),
             stats: Stats::default(),
             facts: Facts::default(),
@@ -159,11 +168,13 @@ impl Shard {
     pub fn set_now_ms(&mut self, now_ms: u64) {
         self.keyspace.set_now_ms(now_ms);
         self.end_waits_due();
+        self.end_pause_if_due();
     }
 
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.waiting.next_due_ms()
+        let dues = [self.waiting.next_due_ms(), self.pausing.next_due_ms()];
+        dues.into_iter().flatten().min()
     }
 
     /// Whether writes are refused from now on.
@@ -220,11 +231,14 @@ impl Shard {
             .is_some_and(|client| !client.input.is_empty())
     }
 
-    /// Whether more may be read from a client: it takes what it is owed, and is not waiting.
+    /// Whether more may be read from a client: it takes what it is owed, and what it sent
+    /// while it waits is not much.
     pub fn may_read(&self, key: usize) -> bool {
-        self.clients
-            .get(key)
-            .is_some_and(|client| client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none())
+        self.clients.get(key).is_some_and(|client| {
+            let is_stopped = client.waiting.is_some() || client.is_postponed;
+            let has_room = !is_stopped || client.input.len() <= STOPPED_INPUT_BYTES_MAX;
+            client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none() && has_room
+        })
     }
 
     /// Clients that are owed something or are to be closed, each once.

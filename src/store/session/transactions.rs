@@ -23,9 +23,15 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// Whether something that writes is queued.
-    pub(super) fn has_writes(&self) -> bool {
-        self.queue.iter().any(|(command, _)| command.has_flag("write"))
+    /// Whether one of the commands is such.
+    pub(super) fn has(&self, is_such: fn(&Command) -> bool) -> bool {
+        self.queue.iter().any(|(command, _)| is_such(command))
+    }
+
+    /// How many commands wait, and their bytes.
+    pub(super) fn size(&self) -> (i64, usize) {
+        let bytes = self.queue.iter().map(|(_, request)| request.len()).sum();
+        (i64::try_from(self.queue.len()).unwrap_or(i64::MAX), bytes)
     }
 }
 

@@ -5,7 +5,6 @@ use super::hash::{HashBuilder, HashLimits};
 use super::set::{SetBuilder, SetLimits};
 use super::{list, string, zset};
 use crate::rdb::{Element, ValueKind};
-use crate::store::engine::DeadId;
 use crate::store::format::object::{StringValue, Value, Written};
 use crate::store::keyspace::Keyspace;
 use crate::store::rows::StoreError;
@@ -124,23 +123,29 @@ impl Building {
     }
 
     /// The value; nothing if it is a collection without elements, which is no value.
-    pub fn finish(self) -> Option<Value> {
+    pub fn finish(self, keyspace: &mut Keyspace) -> Option<Value> {
         match self.stage {
-            Stage::String(string) => string.map(Value::String),
+            // Whatever parts it came in.
+            Stage::String(string) => string.map(|string| {
+                Value::String(StringValue {
+                    written: Written::Whole,
+                    ..string
+                })
+            }),
             Stage::List(list, items) => (items > 0).then(|| Value::List(list.finish())),
             Stage::Hash(hash, fields) => (fields > 0).then(|| Value::Hash(hash.finish())),
             Stage::Set(set) => (!set.is_empty()).then(|| Value::Set(set.finish())),
             Stage::Zset(zset) => {
                 let limits = self.limits.zset;
-                (!zset.is_empty()).then(|| Value::Zset(zset.finish(limits)))
+                (!zset.is_empty()).then(|| Value::Zset(zset.finish(keyspace, limits)))
             }
         }
     }
 
     /// What was built is not wanted.
     pub fn abandon(self, keyspace: &mut Keyspace) {
-        if let Some(id) = self.finish().and_then(|value| value.id()) {
-            keyspace.rows().bury(DeadId::Object(id.0));
+        if let Some(value) = self.finish(keyspace) {
+            keyspace.bury(&value);
         }
     }
 }
@@ -176,7 +181,7 @@ mod tests {
             let element = Element::StringPart(part);
             building.push(keyspace, &element).expect("a part");
         }
-        let Some(Value::String(string)) = building.finish() else {
+        let Some(Value::String(string)) = building.finish(keyspace) else {
             panic!("no string");
         };
         let read = string::read_all(keyspace.rows(), &string).expect("its bytes");
@@ -195,6 +200,6 @@ mod tests {
             assert!(matches!(push(&not_of_it), Err(BuildError::Elements)));
         }
         let empty = Building::new(ValueKind::Hash, limits()).expect("a kind");
-        assert_eq!(empty.finish(), None);
+        assert_eq!(empty.finish(keyspace), None);
     }
 }

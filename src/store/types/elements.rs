@@ -14,6 +14,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::fields;
+use super::source::RowSource;
 use super::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Collection, Stored};
@@ -79,16 +80,12 @@ impl Iterator for Elements<'_> {
 }
 
 impl<'a> Elements<'a> {
-    /// All elements; rows come from what `range` opens.
-    pub(super) fn open<R, E>(
+    /// All elements of a collection.
+    pub(super) fn of(
+        rows: &'a (impl RowSource + ?Sized),
         of: &Collection,
         shape: Shape,
-        range: impl FnOnce(&[u8], &[u8]) -> Result<R, StoreError>,
-    ) -> Result<Self, StoreError>
-    where
-        R: Iterator<Item = Result<(Bytes, Bytes), E>> + 'a,
-        StoreError: From<E>,
-    {
+    ) -> Result<Self, StoreError> {
         let id = match &of.stored {
             Stored::Inline(items) => {
                 return Ok(Self(Source::Held(unpacked(items, shape).into_iter())));
@@ -96,7 +93,7 @@ impl<'a> Elements<'a> {
             Stored::Rows { id, .. } => *id,
         };
         let (from, to) = fields::range_of(id);
-        let mut rows = range(&from, &to)?.map(|row| {
+        let mut rows = rows.rows_between(&from, &to)?.map(|row| {
             let (key, value) = row?;
             fields::element(&key, &value)
         });
@@ -109,11 +106,6 @@ impl<'a> Elements<'a> {
             Shape::Singles => held.sort_by_key(|element| parse_integer(&element.member)),
         }
         Ok(Self(Source::Held(held.into_iter())))
-    }
-
-    /// All elements of a collection over the executor's rows.
-    pub(super) fn of(rows: &'a Rows, of: &Collection, shape: Shape) -> Result<Self, StoreError> {
-        Self::open(of, shape, |from, to| rows.range(from, to))
     }
 }
 
@@ -238,7 +230,11 @@ pub(super) fn draw(
 pub(super) const FEW_OF: usize = 4;
 
 /// So many different elements, drawn one by one: of far more than that.
-pub(super) fn draw_few(rows: &Rows, id: ObjectId, count: usize) -> Result<Vec<Element>, StoreError> {
+pub(super) fn draw_few(
+    rows: &Rows,
+    id: ObjectId,
+    count: usize,
+) -> Result<Vec<Element>, StoreError> {
     let mut seen: HashSet<Bytes, RandomState> = HashSet::default();
     let mut found = Vec::with_capacity(count);
     while found.len() < count {

@@ -11,6 +11,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::elements::{Element, Scanned};
+use super::source::bad_row;
 use crate::store::format::row::{self, Member, ObjectId, split_field};
 use crate::store::rows::{Rows, StoreError};
 
@@ -48,12 +49,6 @@ fn read(key: &Bytes, value: &Bytes) -> Option<Element> {
         member,
         value,
     })
-}
-
-pub(super) fn bad_row(key: &[u8]) -> StoreError {
-    StoreError::BadRow {
-        row: key.escape_ascii().to_string(),
-    }
 }
 
 /// The row of a member, if it is there.

@@ -70,13 +70,13 @@ pub fn write<E: From<StoreError>>(
             }
         }
         Value::Set(of) => {
-            for element in set::iter_over(of, |from, to| rows.rows_between(from, to))? {
+            for element in set::iter(rows, of)? {
                 write_string(out, &element?.member);
                 next(out)?;
             }
         }
         Value::Hash(of) => {
-            for element in hash::iter_over(of, |from, to| rows.rows_between(from, to))? {
+            for element in hash::iter(rows, of)? {
                 let element = element?;
                 write_string(out, &element.member);
                 write_string(out, &element.value);

@@ -44,7 +44,7 @@ fn loose_float(text: &[u8]) -> Option<f64> {
 pub(super) fn names<'a>(args: Args<'a>, min: usize, max: usize) -> Result<LexRange<'a>, Failure> {
     let (min, max) = (name(args.at(min)), name(args.at(max)));
     match (min, max) {
-        (Some(min), Some(max)) => Ok(LexRange { min, max }),
+        (Some(min), Some(max)) => Ok(LexRange { min, max, skipped: 0 }),
         _ => Err(NO_NAMES),
     }
 }

@@ -58,7 +58,17 @@ pub(super) fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     for entry in part.entries.iter().filter(wanted) {
         context.reply.bulk(&entry.member);
         // A bulk string in either protocol.
-        context.reply.bulk(float_text(entry.score).as_bytes());
+        let text = scanned_score(entry.score, held.zset.is_compact);
+        context.reply.bulk(text.as_bytes());
     }
     Ok(())
+}
+
+/// A listpack has its whole numbers as integers, up to half of their 64 bits.
+fn scanned_score(score: f64, is_compact: bool) -> String {
+    const MAX: f64 = (i64::MAX / 2) as f64;
+    match is_compact && score.trunc() == score && score.abs() <= MAX {
+        true => (score as i64).to_string(),
+        false => float_text(score),
+    }
 }

@@ -197,7 +197,8 @@ pub(super) fn store(
     if made.is_empty() {
         context.remove(key)?;
     } else {
-        let value = Value::Zset(made.finish(limits(context.settings)));
+        let zset = made.finish(context.keyspace, limits(context.settings));
+        let value = Value::Zset(zset);
         context.put(key, Object::lasting(value))?;
         context.event(EventClass::Zset, event, key);
     }

@@ -108,13 +108,20 @@ impl<'a> Query<'a> {
         context: &Context<'_>,
         held: &Held,
     ) -> Result<impl Iterator<Item = Result<Entry, Failure>>, Failure> {
-        // A negative one passes over all, as Redis counts it down.
-        let skipped = usize::try_from(self.skipped).unwrap_or(usize::MAX);
-        let wanted = usize::try_from(self.wanted).unwrap_or(usize::MAX);
-        let range = self.range(held.len());
+        // A negative one passes over all, as Redis counts it down; among ranks it says
+        // nothing, and among names the walk passes over them.
+        let negative_is_all = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
+        let mut range = self.range(held.len());
+        let mut skipped = match range {
+            Range::Rank(_) => 0,
+            _ => negative_is_all(self.skipped),
+        };
+        if let Range::Lex(range) = &mut range {
+            range.skipped = std::mem::take(&mut skipped);
+        }
+        let wanted = negative_is_all(self.wanted);
         let entries = zset::walk(context.keyspace, &held.zset, &range, self.direction)?;
-        let passed = if self.skipped < 0 { usize::MAX } else { skipped };
-        Ok(entries.skip(passed).take(wanted).map(|entry| Ok(entry?)))
+        Ok(entries.skip(skipped).take(wanted).map(|entry| Ok(entry?)))
     }
 }
 

@@ -330,7 +330,7 @@ impl Large {
 
     /// Whether there was a value.
     fn finish(self, keyspace: &mut Keyspace) -> Result<bool, LoadError> {
-        let Some(value) = self.building.finish() else {
+        let Some(value) = self.building.finish(keyspace) else {
             return Ok(false);
         };
         let object = Object {
@@ -357,7 +357,7 @@ fn whole(
         }
     });
     let failure = match (decoded, refused) {
-        (Ok(()), None) => return Ok(building.finish()),
+        (Ok(()), None) => return Ok(building.finish(keyspace)),
         (_, Some(cause)) => built(key, cause),
         (Err(cause), None) => LoadError::Decode {
             key: text(key),

@@ -22,6 +22,8 @@ pub struct Builder {
     rows: Option<ObjectId>,
     count: u64,
     longest: usize,
+    /// Members in rows whose score is -0, as long as they may be few.
+    minus_zeros: Vec<Bytes>,
 }
 
 impl Builder {
@@ -50,6 +52,9 @@ impl Builder {
     pub fn push_new(&mut self, keyspace: &mut Keyspace, member: &[u8], score: f64) {
         self.count += 1;
         self.longest = self.longest.max(member.len());
+        if score == 0.0 && score.is_sign_negative() && self.minus_zeros.len() < INLINE_ITEMS_MAX {
+            self.minus_zeros.push(owned(member));
+        }
         if let Some(id) = self.rows {
             return put_rows(keyspace, id, member, score);
         }
@@ -75,10 +80,18 @@ impl Builder {
         self.count == 0
     }
 
-    /// The set. It is what Redis calls a listpack if it is within the limits.
-    pub fn finish(mut self, limits: Limits) -> Collection {
+    /// The set. It is what Redis calls a listpack if it is within the limits, and then no
+    /// score is -0.
+    pub fn finish(mut self, keyspace: &mut Keyspace, limits: Limits) -> Collection {
         let is_short = self.longest as u64 <= limits.member_bytes;
         let is_compact = is_short && self.count <= limits.members;
+        if is_compact {
+            self.held.iter_mut().for_each(|entry| entry.score += 0.0);
+            if let Some(id) = self.rows {
+                let members = self.minus_zeros.iter();
+                members.for_each(|member| put_rows(keyspace, id, member, 0.0));
+            }
+        }
         let stored = match self.rows {
             Some(id) => Stored::Rows { id, count: self.count },
             None => {

@@ -100,6 +100,8 @@ pub fn put(
         let is_long = member.len() as u64 > limits.member_bytes;
         zset.is_compact = !is_long && len(zset) < limits.members;
     }
+    // A listpack has integers where it can, and none is -0.
+    let score = if zset.is_compact { score + 0.0 } else { score };
     if let Stored::Inline(held) = &zset.stored {
         let changed = inline_with(held, member, score)?;
         zset.stored = match changed.as_bytes().len() <= INLINE_BYTES_MAX

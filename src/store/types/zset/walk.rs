@@ -1,7 +1,5 @@
 //! Walking a sorted set: by rank, by score, by name, in either direction.
 
-use std::cmp::Ordering;
-
 use bytes::Bytes;
 
 use super::{layout, len};
@@ -63,6 +61,8 @@ pub struct LexRange<'a> {
     pub min: LexBound<'a>,
     /// The upper end.
     pub max: LexBound<'a>,
+    /// So many from the first one on are passed over, whatever they are.
+    pub skipped: usize,
 }
 
 /// What is walked.
@@ -95,6 +95,40 @@ impl LexRange<'_> {
             LexBound::Included(min) => member >= min,
             LexBound::Excluded(min) => member > min,
             LexBound::Greatest => false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match (self.min, self.max) {
+            (LexBound::Greatest, _) | (_, LexBound::Least) => true,
+            (LexBound::Least, _) | (_, LexBound::Greatest) => false,
+            (LexBound::Included(min), LexBound::Included(max)) => min > max,
+            (
+                LexBound::Included(min) | LexBound::Excluded(min),
+                LexBound::Included(max) | LexBound::Excluded(max),
+            ) => min >= max,
+        }
+    }
+
+    /// Of all elements those of the range, as Redis walks a listpack; that matters if
+    /// their scores are not all the same.
+    fn named(&self, entries: Vec<Entry>, direction: Direction) -> Vec<Entry> {
+        let reaches_min = |entry: &Entry| self.reaches_min(&entry.member);
+        let is_within_max = |entry: &Entry| self.is_within_max(&entry.member);
+        let can_have = !self.is_empty()
+            && entries.last().is_some_and(reaches_min)
+            && entries.first().is_some_and(is_within_max);
+        let entries = entries.into_iter();
+        match direction {
+            _ if !can_have => Vec::new(),
+            Direction::Forward => {
+                let found = entries.skip_while(|entry| !reaches_min(entry));
+                found.skip(self.skipped).take_while(is_within_max).collect()
+            }
+            Direction::Backward => {
+                let found = entries.rev().skip_while(|entry| !is_within_max(entry));
+                found.skip(self.skipped).take_while(reaches_min).collect()
+            }
         }
     }
 
@@ -207,13 +241,7 @@ fn held_of(mut entries: Vec<Entry>, range: &Range<'_>, direction: Direction) -> 
             entries.drain(..from.min(to));
         }
         Range::Score(range) => entries.retain(|entry| range.has(entry.score)),
-        Range::Lex(range) => {
-            // As Redis walks it, whatever the scores are.
-            let from = entries.iter().position(|entry| range.reaches_min(&entry.member));
-            entries.drain(..from.unwrap_or(entries.len()));
-            let behind = entries.iter().position(|entry| !range.is_within_max(&entry.member));
-            entries.truncate(behind.unwrap_or(entries.len()));
-        }
+        Range::Lex(range) => return Source::Held(range.named(entries, direction).into_iter()),
     }
     if direction == Direction::Backward {
         entries.reverse();
@@ -346,10 +374,14 @@ impl<'a> Ordered<'a> {
             LexBound::Excluded(max) => named(max),
             LexBound::Greatest => behind_all(self.id),
         };
-        match from.cmp(&to) {
-            Ordering::Less => Ok(self.between(from, to, direction, self.count)?.into_walk()),
-            _ => Ok(nothing()),
+        if from >= to {
+            return Ok(nothing());
         }
+        let mut walk = self.between(from, to, direction, self.count)?.into_walk();
+        for passed in walk.by_ref().take(range.skipped) {
+            passed?;
+        }
+        Ok(walk)
     }
 }
 
