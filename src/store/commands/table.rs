@@ -213,10 +213,10 @@ pub enum Verb {
     Subscribe,
     /// SUNSUBSCRIBE.
     Sunsubscribe,
-    /// TIME.
-    Time,
     /// SYNC.
     Sync,
+    /// TIME.
+    Time,
     /// UNSUBSCRIBE.
     Unsubscribe,
     /// UNWATCH.
