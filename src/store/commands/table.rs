@@ -191,6 +191,8 @@ pub enum Verb {
     Punsubscribe,
     /// QUIT.
     Quit,
+    /// REPLICAOF and SLAVEOF.
+    Replicaof,
     /// REPLCONF.
     Replconf,
     /// RESET.

@@ -225,12 +225,8 @@ impl Shard {
                 reply.bulk(b"slave");
                 reply.bulk(master.host.as_bytes());
                 reply.integer(master.port.into());
-                reply.bulk(match (master.is_syncing, master.is_up) {
-                    (true, _) => b"sync",
-                    (false, true) => b"connected",
-                    (false, false) => b"connect",
-                });
-                reply.integer(offset);
+                reply.bulk(master.state.as_bytes());
+                reply.integer(if master.is_up { offset } else { -1 });
             }
             _ => {
                 reply.array(3);

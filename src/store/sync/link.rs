@@ -243,7 +243,8 @@ impl Link {
             return Ok(());
         }
         let since = *self.stop_seen_at.get_or_insert_with(Instant::now);
-        match self.phase == Phase::Online && since.elapsed() < DRAIN {
+        let may_drain = self.phase == Phase::Online && !self.shared.is_cut();
+        match may_drain && since.elapsed() < DRAIN {
             true => Ok(()),
             false => Err(LinkEnd::Stopped),
         }

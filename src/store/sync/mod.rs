@@ -1,4 +1,5 @@
 //! Replicas of this shard: a snapshot where they need one, then the log as their stream.
+//! How this shard follows a master itself is in `replica/`.
 //!
 //! ```text
 //! PSYNC <id> <offset>   the log has it --> +CONTINUE, stream from there
@@ -18,6 +19,7 @@
 
 mod feed;
 mod link;
+pub mod replica;
 mod shared;
 mod snapshot;
 
@@ -290,6 +292,19 @@ impl Replicas {
             )
         });
         shard.facts().replicas = facts.chain(waiting).collect();
+    }
+
+    /// The history has another name from here on: all are cut off, so that they ask anew and
+    /// learn it. Who follows the stream gets nothing more when this returns.
+    pub fn cut_off(&mut self) {
+        for replica in &self.all {
+            replica.shared.cut();
+        }
+        for replica in &mut self.all {
+            if replica.shared.progress().0 == Phase::Online {
+                replica.join();
+            }
+        }
     }
 
     /// Ends all: those that follow get what the log has, for a while.
