@@ -12,7 +12,7 @@
 //! types     operations on one object of each kind
 //! commands  what each command does to the keyspace
 //! session   what clients see: requests, MULTI, waiting, channels. No I/O
-//! sync      replicas of this shard: snapshots, and the log as their stream
+//! sync      following a master, and being followed
 //! server    the thread of a shard: sockets, turns, start and stop
 //! ```
 

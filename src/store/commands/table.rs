@@ -191,6 +191,8 @@ pub enum Verb {
     Punsubscribe,
     /// QUIT.
     Quit,
+    /// REPLICAOF and SLAVEOF.
+    Replicaof,
     /// REPLCONF.
     Replconf,
     /// RESET.
@@ -211,10 +213,10 @@ pub enum Verb {
     Subscribe,
     /// SUNSUBSCRIBE.
     Sunsubscribe,
-    /// TIME.
-    Time,
     /// SYNC.
     Sync,
+    /// TIME.
+    Time,
     /// UNSUBSCRIBE.
     Unsubscribe,
     /// UNWATCH.

@@ -15,6 +15,7 @@
 mod counted;
 mod databases;
 mod ends;
+mod loading;
 mod objects;
 mod scan;
 
@@ -32,6 +33,7 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
+pub use loading::loading;
 pub use ends::LiveEnds;
 use objects::Objects;
 
@@ -86,7 +88,11 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] if the shard's own rows cannot be read.
     pub fn open(mut rows: Rows, cache_bytes: usize) -> Result<Self, StoreError> {
-        let counted = Counted::read(&mut rows)?;
+        let (counted, left) = Counted::read(&mut rows)?;
+        // A load that a crash ended: nobody will read what there is of it.
+        for ns in left {
+            rows.bury(DeadId::Namespace(ns.0));
+        }
         Ok(Self {
             rows,
             objects: Objects::new(cache_bytes),

@@ -194,6 +194,37 @@ impl Keeper {
         self.log.set_retain_bytes(bytes);
     }
 
+    /// Selected behind the last effect.
+    pub(super) fn selected_db(&self) -> u16 {
+        self.log.selected_db()
+    }
+
+    /// See [`Log::history`].
+    pub(super) fn history(&self) -> u64 {
+        self.log.history()
+    }
+
+    /// See [`Log::begin_history`].
+    pub(super) fn begin_history(&mut self) -> Result<(), LogError> {
+        self.log.begin_history().map(drop)
+    }
+
+    /// See [`Log::set_identity`].
+    pub(super) fn set_identity(&mut self, identity: Identity) -> Result<(), LogError> {
+        self.log.set_identity(identity)
+    }
+
+    /// See [`Log::restart_in`].
+    pub(super) fn restart(
+        &mut self,
+        offset: u64,
+        selected_db: u16,
+        identity: Identity,
+    ) -> Result<(), LogError> {
+        self.unsynced_since = None;
+        self.log.restart_in(offset, selected_db, identity)
+    }
+
     pub(super) fn identity(&self) -> Identity {
         self.log.identity()
     }

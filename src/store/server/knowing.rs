@@ -7,7 +7,7 @@ use crate::store::session::{Facts, Shard};
 
 use super::keeping::Keeper;
 use super::sockets::ListenAt;
-use super::turns::StoreOptions;
+use super::starting::StoreOptions;
 
 /// Of /proc/self/statm.
 const PAGE_BYTES: u64 = 4096;

@@ -124,8 +124,8 @@ impl Client {
     pub(super) fn is_stopped(&self) -> bool {
         self.waiting.is_some()
             || self.closing.is_some()
-            || self.is_handed_over
             || self.is_postponed
+            || self.is_handed_over
     }
 
     /// Channels and patterns it listens to, as SUBSCRIBE counts them.

@@ -148,6 +148,7 @@ impl Shard {
                 self.clients[key].reply.ok();
                 self.clients[key].closing = Some(CloseReason::Quit);
             }
+            Verb::Replicaof => self.replicaof(key, args, unit)?,
             Verb::Replconf => self.replconf(key, args)?,
             Verb::Reset => self.reset(key),
             Verb::Role => self.tell_role(key),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::resp::RequestScanner;
+use crate::store::commands::table::Verb;
 use crate::store::commands::described::{self, Described};
 use crate::store::commands::failure::up_to_zero;
 use crate::store::commands::{
@@ -111,7 +112,8 @@ impl Shard {
                 if let Failure::Reply(words) = &failure {
                     self.stats.note_error(words);
                 }
-                self.refuse(key, &failure);
+                self.refuse(key, &self.reason_of_abort(key, args, failure));
+                self.end_refused_exec(key, args);
             }
         }
         Flow::Done
@@ -149,9 +151,16 @@ impl Shard {
                 name
             )));
         }
-        if command.has_flag("write") || subcommand.is_some_and(|of| of.has_flag("write")) {
+        let is_exec = matches!(command.run, Run::Session(Verb::Exec));
+        let queued = self.clients[key].transaction.as_ref();
+        let writes = |command: &Command| command.has_flag("write");
+        if command.has_flag("write")
+            || subcommand.is_some_and(|of| of.has_flag("write"))
+            || (is_exec && queued.is_some_and(|of| of.has(writes)))
+        {
             self.admit_write()?;
         }
+        self.admit_stale(command)?;
         Ok((command, subcommand))
     }
 
@@ -165,6 +174,25 @@ impl Shard {
                 "READONLY You can't write against a read only replica.",
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// EXEC that is refused ends its transaction.
+    fn end_refused_exec(&mut self, key: usize, args: Args<'_>) {
+        if args.is(0, "EXEC") && self.clients.get(key).is_some_and(|of| of.transaction.is_some()) {
+            self.clients[key].transaction = None;
+            self.unwatch(key);
+        }
+    }
+
+    fn reason_of_abort(&self, key: usize, args: Args<'_>, failure: Failure) -> Failure {
+        let is_open = self.clients.get(key).is_some_and(|of| of.transaction.is_some());
+        match failure {
+            Failure::Reply(words) if is_open && args.is(0, "EXEC") => Failure::text(format!(
+                "EXECABORT Transaction discarded because of: {}",
+                String::from_utf8_lossy(&words)
+            )),
+            other => other,
         }
     }
 

@@ -78,6 +78,8 @@ pub struct MasterFacts {
     pub host: String,
     /// Where it is.
     pub port: u16,
+    /// `connect`, `connecting`, `sync` or `connected`, as ROLE tells.
+    pub state: &'static str,
     /// Whether its stream is being followed.
     pub is_up: bool,
     /// Seconds since anything came from it.

@@ -23,6 +23,7 @@ mod connection;
 mod describing;
 mod diagnosis;
 mod execute;
+mod following;
 mod info;
 mod parameters;
 mod pausing;
@@ -42,7 +43,7 @@ pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use replicas::{Announced, FollowRequest, Wish};
-pub use shard::{Health, Order, Role, Shard, ShardLimits};
+pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{
     Command, bits, generic, geo, hashes, hyperloglog, lists, sets, sort, strings, zsets,
@@ -52,6 +53,7 @@ use crate::store::commands::{
 pub const FAMILIES: &[&[Command]] = &[
     bits::COMMANDS,
     connection::COMMANDS,
+    following::COMMANDS,
     replicas::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,

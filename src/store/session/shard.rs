@@ -11,8 +11,8 @@ use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
 use super::parameters::Parameters;
 use super::pausing::Pausing;
-use super::slowlog::SlowLog;
 use super::replicas::{FollowRequest, ReplicaAcks};
+use super::slowlog::SlowLog;
 use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
@@ -59,6 +59,10 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// Another shard or Redis server is to be followed from now on.
+    ReplicaOf(MasterAddress),
+    /// What CONFIG SET changed is to outlive the process.
+    KeepParameters,
     /// A client becomes a replica: its connection is to be given the stream.
     Follow(FollowRequest),
     /// A parameter that the driver acts on was set.
@@ -68,6 +72,28 @@ pub enum Order {
         /// Checked.
         value: String,
     },
+}
+
+/// Where a master listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterAddress {
+    /// Name or IP address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl MasterAddress {
+    /// As `host:port`; an IPv6 address may stand in brackets.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        Some(Self {
+            host: (!host.is_empty()).then(|| host.to_owned())?,
+            port: port.parse().ok()?,
+        })
+    }
 }
 
 /// See the head of this folder.
@@ -89,6 +115,8 @@ pub struct Shard {
     pub(super) orders: Vec<Order>,
     pub(super) marked: Vec<usize>,
     pub(super) role: Role,
+    /// It became a master: its history is one of its own from here on.
+    pub(super) is_promoted: bool,
     pub(super) health: Health,
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
@@ -119,6 +147,7 @@ impl Shard {
             orders: Vec::new(),
             marked: Vec::new(),
             role: Role::Master,
+            is_promoted: false,
             health: Health::Good,
             password: None,
             pausing: Pausing::default(),

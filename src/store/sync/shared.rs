@@ -80,6 +80,7 @@ pub(super) struct Shared {
     needs_from: AtomicU64,
     is_asleep: AtomicBool,
     is_to_stop: AtomicBool,
+    is_cut: AtomicBool,
     has_ended: AtomicBool,
     waker: Waker,
 }
@@ -95,6 +96,7 @@ impl Shared {
             needs_from: AtomicU64::new(needs_from),
             is_asleep: AtomicBool::new(false),
             is_to_stop: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             waker,
         }
@@ -149,6 +151,16 @@ impl Shared {
     pub(super) fn stop(&self) {
         self.is_to_stop.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// It is to stop at once, whatever the log has.
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.stop();
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
     }
 
     pub(super) fn is_to_stop(&self) -> bool {

@@ -11,7 +11,6 @@
 //! build      values of what an RDB has of them, element by element
 //! plain      a value in RDB's plain types, for DUMP and snapshots
 //! walk       all elements of an object of any kind; copy, digest
-//! plain      a value in RDB's plain types, for DUMP and snapshots
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
 //! [`INLINE_ITEMS_MAX`]); then in rows, for good.
