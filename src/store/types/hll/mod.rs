@@ -162,7 +162,11 @@ impl HyperLogLog {
             *encoding = 0;
         }
         let dense = self.0.get_mut(HEAD_BYTES..).unwrap_or(&mut []);
-        for (index, value) in registers.iter().enumerate().filter(|(_, value)| **value > 0) {
+        for (index, value) in registers
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| **value > 0)
+        {
             set_dense_register(dense, index, *value);
         }
         Ok(())
@@ -203,7 +207,11 @@ impl HyperLogLog {
             at += len;
             ControlFlow::Continue(())
         });
-        if at == REGISTERS { Ok(()) } else { Err(Corrupted) }
+        if at == REGISTERS {
+            Ok(())
+        } else {
+            Err(Corrupted)
+        }
     }
 
     /// Counts how many elements there were.
@@ -311,7 +319,10 @@ fn murmur64a(bytes: &[u8], seed: u64) -> u64 {
         hash = (hash ^ word.wrapping_mul(FACTOR)).wrapping_mul(FACTOR);
     }
     if !rest.is_empty() {
-        let rest = rest.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+        let rest = rest
+            .iter()
+            .rev()
+            .fold(0, |all, byte| all << 8 | u64::from(*byte));
         hash = (hash ^ rest).wrapping_mul(FACTOR);
     }
     hash = (hash ^ hash >> SHIFT).wrapping_mul(FACTOR);
@@ -358,5 +369,20 @@ mod tests {
         let mut empty = HyperLogLog::from_bytes(&bytes).expect("its head is right");
         assert_eq!(empty.add(b"x", 3000), Err(Corrupted));
         assert_eq!(HyperLogLog::from_bytes(b"HYLL"), None);
+    }
+
+    #[test]
+    fn bytes_are_those_of_redis() {
+        let mut hll = HyperLogLog::new();
+        for element in [b"a", b"b", b"c"] {
+            assert_eq!(hll.add(element, 3000), Ok(true));
+        }
+        let registers = b"`\xf3\x80P\xb1\x84K\xfb\x80BZ";
+        let head = b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80";
+        assert_eq!(hll.as_bytes(), [head.as_slice(), registers].concat());
+        assert_eq!(hll.known_count(), None);
+        hll.keep_count(hll.count().expect("registers"));
+        let head = b"HYLL\x01\0\0\0\x03\0\0\0\0\0\0\0";
+        assert_eq!(hll.as_bytes(), [head.as_slice(), registers].concat());
     }
 }
