@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use crate::store::commands::{Args, Failure, OnTimeout, OwnedRequest, Run, Unit, Wait};
+use crate::store::commands::{Args, Failure, OnTimeout, OwnedRequest, Run, Unit, Wait, Waits};
 
 use super::shard::Shard;
 
@@ -88,11 +88,11 @@ impl Shard {
             return;
         };
         for key in queue.clone() {
-            self.run_again(key);
+            self.run_again(key, changed);
         }
     }
 
-    fn run_again(&mut self, key: usize) {
+    fn run_again(&mut self, key: usize, by: &[u8]) {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
@@ -109,14 +109,13 @@ impl Shard {
         let before = client.reply.len();
         let mut reply = std::mem::take(&mut client.reply);
         let mut unit = Unit::default();
-        let again = self.run_data(&mut reply, db, handler, request.args(), &mut unit, true);
+        let waits = Waits::Woken { by };
+        let again = self.run_data(&mut reply, db, handler, request.args(), &mut unit, waits);
         self.effects.push(unit);
         let client = &mut self.clients[key];
         client.reply = reply;
         client.turn_from.get_or_insert(before);
-        // Another kind of value than it waits for: it waits on.
-        let is_other_kind = client.reply.bytes()[before..].starts_with(b"-WRONGTYPE");
-        if again.is_some() || is_other_kind {
+        if again.is_some() {
             client.reply.truncate(before);
             return;
         }
