@@ -20,7 +20,7 @@ use crate::reuseport::address::ListenAddress;
 use crate::router::address::STORE_SOCKET;
 use crate::store::commands::Settings;
 use crate::store::server::{
-    self, Durability, ListenAt, MEMORY_BYTES_MIN, Running, StartError, StoreOptions,
+    self, Durability, ListenAt, MEMORY_BYTES_MIN, MasterAddress, Running, StartError, StoreOptions,
 };
 
 use super::exit::ExitStatus;
@@ -57,6 +57,13 @@ pub struct StoreArgs {
     /// Memory for caches and for what is on its way to disk [default: 512MB]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
+    /// A shard or Redis server to follow, until REPLICAOF says otherwise
+    #[arg(long, value_name = "HOST:PORT", value_parser = master)]
+    replicaof: Option<MasterAddress>,
+}
+
+fn master(text: &str) -> Result<MasterAddress, String> {
+    MasterAddress::parse(text).ok_or("write HOST:PORT, as in 10.0.0.7:6379".to_owned())
 }
 
 fn memory(text: &str) -> Result<u64, String> {
@@ -149,6 +156,7 @@ fn options(args: &StoreArgs, config: &StoreConfig) -> Result<StoreOptions, Store
             .as_ref()
             .map(|secret| secret.reveal().to_owned()),
         settings: Settings::default(),
+        replicaof: args.replicaof.clone().or_else(|| config.replicaof.clone()),
     })
 }
 

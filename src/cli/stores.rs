@@ -71,6 +71,7 @@ impl Stores {
             backlog_bytes: config.backlog_bytes,
             password: None,
             settings: Settings::default(),
+            replicaof: None,
         };
         match server::start(&options) {
             Ok(running) => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::reuseport::address::ListenAddress;
-use crate::store::server::{Durability, MEMORY_BYTES_MIN};
+use crate::store::server::{Durability, MEMORY_BYTES_MIN, MasterAddress};
 use crate::upstream::config::Secret;
 
 use super::document::Section;
@@ -67,6 +67,8 @@ pub struct StoreConfig {
     pub backlog_bytes: Option<u64>,
     /// What clients must say first.
     pub password: Option<Secret>,
+    /// Whom it follows, until REPLICAOF says otherwise.
+    pub replicaof: Option<MasterAddress>,
     /// Its log for people.
     pub log: LogConfig,
 }
@@ -124,6 +126,13 @@ pub(super) fn store(root: &Section<'_, '_>, environment: Environment<'_>) -> Sto
     let password = written
         .and_then(|item| resolve(&item, environment))
         .map(Secret::new);
+    let replicaof = section.take("replicaof").and_then(|item| {
+        let parsed = MasterAddress::parse(&item.text()?);
+        if parsed.is_none() {
+            item.problem("it is no address", "write \"HOST:PORT\"");
+        }
+        parsed
+    });
     section.close();
     StoreConfig {
         dir: dir.map(PathBuf::from),
@@ -132,6 +141,7 @@ pub(super) fn store(root: &Section<'_, '_>, environment: Environment<'_>) -> Sto
         memory_bytes,
         backlog_bytes,
         password,
+        replicaof,
         log,
     }
 }

@@ -29,6 +29,7 @@ use super::reader::{Malformed, plain_length};
 use super::value_type::{RawValue, ValueType};
 
 pub use lost::{Loss, Lost};
+pub use write::{length as write_length, string as write_string};
 
 /// Why a value cannot be rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

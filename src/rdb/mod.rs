@@ -46,7 +46,9 @@ pub mod version;
 mod ziplist;
 mod zipmap;
 
-pub use convert::{ConvertError, Loss, Lost, convert, declared_elements, stand_ins};
+pub use convert::{
+    ConvertError, Loss, Lost, convert, declared_elements, stand_ins, write_length, write_string,
+};
 pub use crc64::crc64;
 pub use decode::{DecodeError, PartDecoder, decode};
 pub use digest::{ContentDigest, content_digest, key_digest};

@@ -12,6 +12,7 @@
 //! types     operations on one object of each kind
 //! commands  what each command does to the keyspace
 //! session   what clients see: requests, MULTI, waiting, channels. No I/O
+//! sync      following a master, and being followed
 //! server    the thread of a shard: sockets, turns, start and stop
 //! ```
 
@@ -24,4 +25,5 @@ pub mod oplog;
 pub mod rows;
 pub mod server;
 pub mod session;
+pub mod sync;
 pub mod types;

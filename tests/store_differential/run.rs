@@ -26,6 +26,9 @@ pub struct Plan {
     pub groups: Vec<&'static str>,
     /// One sequence alone, by its number.
     pub only: Option<u64>,
+    /// Whether one client may block while another goes on: not through a proxy, where
+    /// nothing says whose command comes first.
+    pub may_block: bool,
     /// Differences, of a command each, after which it ends.
     pub differences_max: usize,
 }
@@ -81,7 +84,13 @@ impl Plan {
             .seed
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             .wrapping_add(number);
-        let Sequence { protocol, units } = Sequence::random(seed, number, &self.groups);
+        let Sequence {
+            protocol,
+            mut units,
+        } = Sequence::random(seed, number, &self.groups);
+        if !self.may_block {
+            units.retain(|unit| !unit.iter().any(|line| line.name() == "@BLOCK"));
+        }
         let Some(difference) = pair.replay(protocol, &units, tally) else {
             return Ok(());
         };

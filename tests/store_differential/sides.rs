@@ -108,6 +108,12 @@ impl Store {
         }
     }
 
+    /// Whether it has this command, which takes no arguments.
+    pub fn knows(&self, command: &str) -> bool {
+        let said = Client::connect(&self.address()).call(&[command]);
+        !format!("{said:?}").contains("unknown command")
+    }
+
     fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -118,13 +124,6 @@ fn launch(dir: &Path, port: u16) -> Process {
     command.args(["store", "--listen", &format!("127.0.0.1:{port}"), "--dir"]);
     command.arg(dir.join("shard"));
     Process::spawn("keyferry-store", "keyferry", dir, &mut command)
-}
-
-/// Whether the program has the command at all.
-pub fn has_store_command() -> bool {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keyferry"));
-    let ran = command.args(["store", "--help"]).output();
-    ran.expect("our own program runs").status.success()
 }
 
 /// A server and its clients.

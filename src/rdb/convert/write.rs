@@ -1,7 +1,7 @@
 //! Lengths and strings, written as every server reads them.
 
 /// Appends a length in its shortest form of 6, 14, 32 or 64 bits.
-pub(super) fn length(out: &mut Vec<u8>, number: u64) {
+pub fn length(out: &mut Vec<u8>, number: u64) {
     if number < 1 << 6 {
         out.push(number as u8);
     } else if number < 1 << 14 {
@@ -17,7 +17,7 @@ pub(super) fn length(out: &mut Vec<u8>, number: u64) {
 }
 
 /// Appends a string as its length and bytes.
-pub(super) fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     length(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }

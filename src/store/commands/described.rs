@@ -97,15 +97,29 @@ fn all() -> &'static ByName {
     static ALL: OnceLock<ByName> = OnceLock::new();
     ALL.get_or_init(|| {
         let lines = DESCRIBED.lines().filter(|line| !line.starts_with('#'));
-        lines.filter_map(read).map(|described| (described.name, described)).collect()
+        lines
+            .filter_map(read)
+            .map(|described| (described.name, described))
+            .collect()
     })
 }
 
 fn read(line: &'static str) -> Option<Described> {
     let fields: Vec<&str> = line.split('\t').collect();
     let fields: [&'static str; FIELDS] = fields.try_into().ok()?;
-    let [name, arity, flags, keys, categories, tips, specs, since, group, complexity, summary] =
-        fields;
+    let [
+        name,
+        arity,
+        flags,
+        keys,
+        categories,
+        tips,
+        specs,
+        since,
+        group,
+        complexity,
+        summary,
+    ] = fields;
     Some(Described {
         name,
         arity: arity.parse().ok()?,
@@ -135,8 +149,21 @@ pub fn find(name: &str) -> Option<&'static Described> {
 pub fn is_container(name: &str) -> bool {
     matches!(
         name,
-        "acl" | "client" | "cluster" | "command" | "config" | "function" | "latency" | "memory"
-            | "module" | "object" | "pubsub" | "script" | "slowlog" | "xgroup" | "xinfo"
+        "acl"
+            | "client"
+            | "cluster"
+            | "command"
+            | "config"
+            | "function"
+            | "latency"
+            | "memory"
+            | "module"
+            | "object"
+            | "pubsub"
+            | "script"
+            | "slowlog"
+            | "xgroup"
+            | "xinfo"
     )
 }
 
@@ -149,7 +176,10 @@ pub fn subcommand(container: &str, name: &[u8]) -> Option<&'static Described> {
 /// All subcommands of a container, by name.
 pub fn subcommands(container: &str) -> Vec<&'static Described> {
     let is_of = |described: &&Described| {
-        described.name.split_once('|').is_some_and(|(of, _)| of == container)
+        described
+            .name
+            .split_once('|')
+            .is_some_and(|(of, _)| of == container)
     };
     let mut found: Vec<_> = all().values().filter(is_of).collect();
     found.sort_by_key(|described| described.name);
@@ -158,7 +188,9 @@ pub fn subcommands(container: &str) -> Vec<&'static Described> {
 
 /// The lines of a container's HELP.
 pub fn help(container: &str) -> Option<Vec<&'static str>> {
-    let mut lines = HELP.lines().skip_while(|line| line.strip_prefix("== ") != Some(container));
+    let mut lines = HELP
+        .lines()
+        .skip_while(|line| line.strip_prefix("== ") != Some(container));
     lines.next()?;
     Some(lines.take_while(|line| !line.starts_with("== ")).collect())
 }
@@ -276,7 +308,12 @@ mod tests {
         assert_eq!(lines.count(), all().len());
         for described in all().values() {
             let specs = described.specs.split(';').filter(|spec| !spec.is_empty());
-            assert_eq!(described.key_specs().len(), specs.count(), "{}", described.name);
+            assert_eq!(
+                described.key_specs().len(),
+                specs.count(),
+                "{}",
+                described.name
+            );
         }
         assert!(help("client").is_some_and(|lines| lines.len() > 10));
         assert!(subcommand("client", b"List").is_some());

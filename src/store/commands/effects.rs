@@ -77,6 +77,8 @@ impl Unit {
 pub struct Effects {
     bytes: Vec<u8>,
     selected: Option<usize>,
+    /// What is done here is nobody's business: on a replica only its master's is told.
+    is_muted: bool,
 }
 
 impl Effects {
@@ -95,8 +97,22 @@ impl Effects {
         self.selected = selected;
     }
 
+    /// Says whether what is pushed is dropped.
+    pub fn set_muted(&mut self, is_muted: bool) {
+        self.is_muted = is_muted;
+    }
+
+    /// Adds what a master told, as it is; `selected` is selected behind it.
+    pub fn push_verbatim(&mut self, requests: &[u8], selected: usize) {
+        self.bytes.extend_from_slice(requests);
+        self.selected = Some(selected);
+    }
+
     /// Adds a unit, whole.
     pub fn push(&mut self, unit: Unit) {
+        if self.is_muted {
+            return;
+        }
         let is_several = unit.effects.len() > 1;
         for (number, effect) in unit.effects.iter().enumerate() {
             if self.selected != Some(effect.db) {
@@ -116,6 +132,9 @@ impl Effects {
 
     /// Adds what belongs to no database.
     pub fn push_plain(&mut self, words: &[&[u8]]) {
+        if self.is_muted {
+            return;
+        }
         write_command(&mut self.bytes, words);
     }
 

@@ -8,7 +8,7 @@ use crate::store::rows::StoreError;
 #[derive(Debug)]
 pub enum Failure {
     /// What the client is told: its code first.
-    Reply(Cow<'static, str>),
+    Reply(Cow<'static, [u8]>),
     /// The engine or a row of it.
     Store(StoreError),
 }
@@ -44,12 +44,21 @@ impl Failure {
 
     /// Fixed words.
     pub const fn words(words: &'static str) -> Failure {
-        Failure::Reply(Cow::Borrowed(words))
+        Failure::Reply(Cow::Borrowed(words.as_bytes()))
     }
 
     /// Words made for the occasion.
     pub fn text(text: String) -> Failure {
-        Failure::Reply(Cow::Owned(text))
+        Failure::Reply(Cow::Owned(text.into_bytes()))
+    }
+
+    /// Words around something that a client sent, be it text or not: up to its first zero
+    /// byte, as C reads it.
+    pub fn quoting(before: &str, told: &[u8], after: &str) -> Failure {
+        let told = up_to_zero(told);
+        Failure::Reply(Cow::Owned(
+            [before.as_bytes(), told, after.as_bytes()].concat(),
+        ))
     }
 
     /// The wrong number of arguments for a command, named in lower case.
@@ -63,6 +72,11 @@ impl Failure {
     pub fn expire_time(command: &str) -> Failure {
         Failure::text(format!("ERR invalid expire time in '{command}' command"))
     }
+}
+
+/// What C takes for the whole text.
+pub fn up_to_zero(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or(text)
 }
 
 impl From<StoreError> for Failure {

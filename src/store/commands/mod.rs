@@ -24,6 +24,7 @@ pub mod reply;
 pub mod scanning;
 pub mod sets;
 pub mod settings;
+pub mod sort;
 pub mod strings;
 pub mod table;
 pub mod zsets;

@@ -72,6 +72,17 @@ impl Reply {
         resp::write_error(&mut self.out, text);
     }
 
+    /// The same of any bytes; ends of lines are told as blanks.
+    pub fn error_bytes(&mut self, words: &[u8]) {
+        self.out.push(b'-');
+        let shown = words.iter().map(|byte| match byte {
+            b'\r' | b'\n' => b' ',
+            byte => *byte,
+        });
+        self.out.extend(shown);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
     /// `:value`.
     pub fn integer(&mut self, value: i64) {
         resp::write_integer(&mut self.out, value);

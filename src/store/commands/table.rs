@@ -181,6 +181,8 @@ pub enum Verb {
     Ping,
     /// PSUBSCRIBE.
     Psubscribe,
+    /// PSYNC.
+    Psync,
     /// PUBLISH.
     Publish,
     /// PUBSUB.
@@ -189,8 +191,14 @@ pub enum Verb {
     Punsubscribe,
     /// QUIT.
     Quit,
+    /// REPLICAOF and SLAVEOF.
+    Replicaof,
+    /// REPLCONF.
+    Replconf,
     /// RESET.
     Reset,
+    /// ROLE.
+    Role,
     /// SELECT.
     Select,
     /// SHUTDOWN.
@@ -205,12 +213,16 @@ pub enum Verb {
     Subscribe,
     /// SUNSUBSCRIBE.
     Sunsubscribe,
+    /// SYNC.
+    Sync,
     /// TIME.
     Time,
     /// UNSUBSCRIBE.
     Unsubscribe,
     /// UNWATCH.
     Unwatch,
+    /// WAIT.
+    Wait,
     /// WATCH.
     Watch,
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! X counted: | next object id 8 | next namespace 4 | 16 times: namespace 4, keys 8, expiring 8 |
+//!            | 16 times: namespace 4 |                 of a load that is under way, or nothing
 //! ```
 //! The row is written into each generation before it is frozen, so what it says is what
 //! the generation's other rows say.
@@ -16,6 +17,7 @@ use crate::store::rows::{Rows, StoreError};
 pub const DATABASES: usize = 16;
 
 const ROW_BYTES: usize = 12 + DATABASES * 20;
+const LOADING_BYTES: usize = DATABASES * 4;
 const ROW_NAME: &str = "counted";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(super) struct Counted {
     next_object: u64,
     next_ns: u32,
     databases: [Database; DATABASES],
+    /// What will be the databases once it is all there.
+    loading: Option<Box<[Database; DATABASES]>>,
 }
 
 impl Counted {
@@ -42,18 +46,20 @@ impl Counted {
                 keys: 0,
                 expiring: 0,
             }),
+            loading: None,
         }
     }
 
-    pub(super) fn read(rows: &mut Rows) -> Result<Self, StoreError> {
+    /// As it was written; and the namespaces of a load that did not come to its end.
+    pub(super) fn read(rows: &mut Rows) -> Result<(Self, Vec<Namespace>), StoreError> {
         let key = row::system(ROW_NAME);
         let Some(mut bytes) = rows.get(&key)? else {
-            return Ok(Self::new());
+            return Ok((Self::new(), Vec::new()));
         };
-        if bytes.len() != ROW_BYTES {
+        if ![ROW_BYTES, ROW_BYTES + LOADING_BYTES].contains(&bytes.len()) {
             return Err(bad_row(&key));
         }
-        Ok(Self {
+        let counted = Self {
             next_object: bytes.get_u64(),
             next_ns: bytes.get_u32(),
             databases: std::array::from_fn(|_| Database {
@@ -61,17 +67,26 @@ impl Counted {
                 keys: bytes.get_u64(),
                 expiring: bytes.get_u64(),
             }),
-        })
+            loading: None,
+        };
+        let mut left = Vec::new();
+        while bytes.has_remaining() {
+            left.push(Namespace(bytes.get_u32()));
+        }
+        Ok((counted, left))
     }
 
     pub(super) fn write(&self, rows: &mut Rows) {
-        let mut bytes = BytesMut::with_capacity(ROW_BYTES);
+        let mut bytes = BytesMut::with_capacity(ROW_BYTES + LOADING_BYTES);
         bytes.put_u64(self.next_object);
         bytes.put_u32(self.next_ns);
         for database in &self.databases {
             bytes.put_u32(database.ns.0);
             bytes.put_u64(database.keys);
             bytes.put_u64(database.expiring);
+        }
+        for database in self.loading.iter().flat_map(|loading| loading.iter()) {
+            bytes.put_u32(database.ns.0);
         }
         rows.put(&row::system(ROW_NAME), Bytes::from(bytes));
     }
@@ -82,12 +97,48 @@ impl Counted {
         id
     }
 
+    /// Those from [`DATABASES`] on are the ones that are being loaded.
     pub(super) fn of(&self, db: usize) -> &Database {
-        &self.databases[db % DATABASES]
+        match &self.loading {
+            Some(loading) if db >= DATABASES => &loading[db % DATABASES],
+            _ => &self.databases[db % DATABASES],
+        }
     }
 
     pub(super) fn of_mut(&mut self, db: usize) -> &mut Database {
-        &mut self.databases[db % DATABASES]
+        match &mut self.loading {
+            Some(loading) if db >= DATABASES => &mut loading[db % DATABASES],
+            _ => &mut self.databases[db % DATABASES],
+        }
+    }
+
+    /// Empty databases beside the others. Those of an earlier load are given back.
+    pub(super) fn begin_loading(&mut self) -> Vec<Namespace> {
+        let left = self.take_loading();
+        let first = self.next_ns;
+        self.next_ns += DATABASES as u32;
+        self.loading = Some(Box::new(std::array::from_fn(|db| Database {
+            ns: Namespace(first + db as u32),
+            keys: 0,
+            expiring: 0,
+        })));
+        left
+    }
+
+    /// Ends a load without its result: the namespaces that it used.
+    pub(super) fn take_loading(&mut self) -> Vec<Namespace> {
+        let loading = self.loading.take();
+        let databases = loading.iter().flat_map(|loading| loading.iter());
+        databases.map(|database| database.ns).collect()
+    }
+
+    /// What was loaded are the databases now: the namespaces that were.
+    pub(super) fn switch_to_loaded(&mut self) -> Vec<Namespace> {
+        let Some(loaded) = self.loading.take() else {
+            return Vec::new();
+        };
+        let old = std::mem::replace(&mut self.databases, *loaded);
+        old.iter().map(|database| database.ns).collect()
     }
 
     pub(super) fn database_of(&self, ns: Namespace) -> Option<usize> {

@@ -13,7 +13,9 @@
 //! - The clock is what the executor set; nothing here reads one.
 
 mod counted;
+mod databases;
 mod ends;
+mod loading;
 mod objects;
 mod scan;
 
@@ -31,6 +33,7 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
+pub use loading::loading;
 pub use ends::LiveEnds;
 use objects::Objects;
 
@@ -85,7 +88,11 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] if the shard's own rows cannot be read.
     pub fn open(mut rows: Rows, cache_bytes: usize) -> Result<Self, StoreError> {
-        let counted = Counted::read(&mut rows)?;
+        let (counted, left) = Counted::read(&mut rows)?;
+        // A load that a crash ended: nobody will read what there is of it.
+        for ns in left {
+            rows.bury(DeadId::Namespace(ns.0));
+        }
         Ok(Self {
             rows,
             objects: Objects::new(cache_bytes),
@@ -277,6 +284,13 @@ impl Keyspace {
         Ok(true)
     }
 
+    /// A value that was made and is not wanted: its rows go.
+    pub fn bury(&mut self, value: &Value) {
+        if let Some(id) = value.id() {
+            self.rows.bury(DeadId::Object(id.0));
+        }
+    }
+
     /// Removes a key and gives its object, whose rows stay: it is put elsewhere.
     ///
     /// # Errors
@@ -363,28 +377,6 @@ impl Keyspace {
             }
         }
         Ok(has_more)
-    }
-
-    /// Empties a database, in a time that does not depend on its size. How many keys it had.
-    pub fn flush(&mut self, db: usize) -> u64 {
-        let (dead, keys) = self.counted.renew(db);
-        if keys > 0 {
-            self.rows.bury(DeadId::Namespace(dead.0));
-            self.objects.clear();
-        }
-        self.changes += 1;
-        let keys_of_interest = self.interest.keys().filter(|(of, _)| *of == db).cloned();
-        self.changed.extend(keys_of_interest);
-        keys
-    }
-
-    /// Lets two databases change places.
-    pub fn swap(&mut self, one: usize, other: usize) {
-        self.counted.swap(one, other);
-        self.changes += 1;
-        let is_one = |of: usize| of == one || of == other;
-        let keys_of_interest = self.interest.keys().filter(|(of, _)| is_one(*of)).cloned();
-        self.changed.extend(keys_of_interest);
     }
 
     /// At the end of a turn whose effects are in the log: what changed goes on its way into

@@ -189,6 +189,12 @@ impl Log {
         self.manifest.identity
     }
 
+    /// A number that only [`Log::restart_at`] changes, to a greater one.
+    #[must_use]
+    pub fn history(&self) -> u64 {
+        self.manifest.first_sequence
+    }
+
     /// Syncs from any thread.
     #[must_use]
     pub fn syncer(&self) -> Syncer {
@@ -302,6 +308,19 @@ impl Log {
     /// # Errors
     /// [`LogError::DiskFull`]: all is as before. Any other error poisons the log.
     pub fn restart_at(&mut self, offset: u64, identity: Identity) -> Result<(), LogError> {
+        self.restart_in(offset, 0, identity)
+    }
+
+    /// The same, with `selected_db` selected: the stream goes on in it.
+    ///
+    /// # Errors
+    /// As [`Log::restart_at`].
+    pub fn restart_in(
+        &mut self,
+        offset: u64,
+        selected_db: u16,
+        identity: Identity,
+    ) -> Result<(), LogError> {
         let shared = self.shared.clone();
         shared.check_poison()?;
         let mut marked = locked(&shared.syncing);
@@ -318,7 +337,7 @@ impl Log {
             // Offsets of the former history mean nothing in this one.
             durable: 0,
             incarnation: manifest.incarnation,
-            db: 0,
+            db: selected_db,
         })?;
         segment
             .file
@@ -340,7 +359,7 @@ impl Log {
         shared.set_durable(offset);
         *marked = offset;
         self.at = segment.first().at;
-        self.db = 0;
+        self.db = selected_db;
         self.active = segment;
         for segment in old {
             // What cannot be retired now is when the log is opened next.

@@ -55,7 +55,25 @@ pub(super) struct Frozen {
 
 struct Order {
     frozen: Arc<Frozen>,
-    snapshot: Option<SyncSender<Taken>>,
+    then: Then,
+}
+
+/// What is done right behind a generation.
+pub(super) enum Then {
+    Nothing,
+    Snapshot(SyncSender<Taken>),
+    Persist(SyncSender<Result<(), StoreError>>),
+}
+
+impl Then {
+    /// It will not be done. A ticket that was dropped wants no answer.
+    fn refuse(self, error: &StoreError) {
+        match self {
+            Then::Nothing => {}
+            Then::Snapshot(sender) => drop(sender.try_send(Err(error.clone()))),
+            Then::Persist(sender) => drop(sender.try_send(Err(error.clone()))),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +111,7 @@ impl Shared {
     fn fail(&self, error: StoreError) {
         let mut board = self.board();
         for order in board.orders.drain(..) {
-            if let Some(snapshot) = order.snapshot {
-                // A ticket that was dropped wants no answer.
-                let _ = snapshot.try_send(Err(error.clone()));
-            }
+            order.then.refuse(&error);
         }
         board.failure.get_or_insert(error);
         self.has_failed.store(true, Ordering::Release);
@@ -154,15 +169,12 @@ impl Applier {
     }
 
     /// Hands a generation over. After a failure it stays where it is.
-    pub(super) fn order(&self, frozen: Arc<Frozen>, snapshot: Option<SyncSender<Taken>>) {
+    pub(super) fn order(&self, frozen: Arc<Frozen>, then: Then) {
         let mut board = self.shared.board();
-        match (&board.failure, snapshot) {
-            (Some(error), Some(snapshot)) => {
-                let _ = snapshot.try_send(Err(error.clone()));
-            }
-            (Some(_), None) => (),
-            (None, snapshot) => {
-                board.orders.push_back(Order { frozen, snapshot });
+        match &board.failure {
+            Some(error) => then.refuse(error),
+            None => {
+                board.orders.push_back(Order { frozen, then });
                 self.shared.changed.notify_one();
             }
         }
@@ -276,11 +288,14 @@ impl Worker {
                         Ok(true) => (),
                         Ok(false) => return Ok(()),
                         Err(error) => {
-                            if let Some(snapshot) = order.snapshot {
-                                let _ = snapshot.try_send(Err(error.clone().into()));
-                            }
+                            order.then.refuse(&error.clone().into());
                             return Err(error);
                         }
+                    }
+                    if let Then::Persist(done) = &order.then {
+                        self.persist()?;
+                        // A ticket that was dropped wants no answer.
+                        let _ = done.try_send(Ok(()));
                     }
                     // Under load there is always an order: the rest must have its turn.
                     self.persist_if_due()?;
@@ -354,10 +369,10 @@ impl Worker {
                 Err(error) => return Err(error),
             }
         }
-        let snapshot = order.snapshot.as_ref().map(|sender| {
-            let rows = self.engine.snapshot();
-            (sender, rows)
-        });
+        let snapshot = match &order.then {
+            Then::Snapshot(sender) => Some((sender, self.engine.snapshot())),
+            Then::Nothing | Then::Persist(_) => None,
+        };
         self.sweeper.applied(frozen.generation.buried());
         self.note_dead_left();
         let (_, bytes) = self.unpersisted.get_or_insert((Instant::now(), 0));

@@ -1,7 +1,7 @@
 //! Rows of large values that were read from the engine lately, and that they are missing.
 //!
-//! A row is here only as the engine has it: a change takes it out, and until the change
-//! is in the engine, the overlay answers.
+//! What is here is told of each change, so it is always the newest there is, whether the
+//! engine has that by now or the overlay.
 
 use std::cell::RefCell;
 
@@ -69,12 +69,15 @@ impl RowCache {
         }
     }
 
-    pub(super) fn forget(&self, row: &[u8]) {
+    /// A row that is here has this value from now on.
+    pub(super) fn change(&self, row: &[u8], value: &Found) {
         if row.first() != Some(&SUB) {
             return;
         }
-        if let Some(rows) = &self.rows {
-            rows.borrow_mut().remove(row);
+        if let Some(rows) = &self.rows
+            && let Some(mut known) = rows.borrow_mut().get_mut(row)
+        {
+            known.clone_from(value);
         }
     }
 

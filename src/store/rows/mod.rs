@@ -20,6 +20,7 @@ mod applier;
 mod cache;
 mod error;
 mod generation;
+mod key;
 mod options;
 mod range;
 mod snapshot;
@@ -32,16 +33,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::store::engine::{DeadId, DeadIds, Engine, EngineError, EngineStats};
-use applier::{APPLIED_OFFSET_ROW, Applier, Frozen};
+use applier::{APPLIED_OFFSET_ROW, Applier, Frozen, Then};
 use cache::RowCache;
 use generation::Generation;
-use snapshot::Taken;
 use sweeper::Sweeper;
 
 pub use error::StoreError;
 pub use options::{RowsOptions, Wake};
 pub use range::RowRange;
-pub use snapshot::{RowSnapshot, SnapshotTicket};
+pub use snapshot::{DurableTicket, RowSnapshot, SnapshotTicket};
 
 /// Generations that may wait for the applier: their sizes are bounded by the overlay's,
 /// but each snapshot freezes one, be it ever so small.
@@ -128,6 +128,9 @@ impl Rows {
 
     /// One row.
     pub fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if let Some(value) = self.cache.get(row) {
+            return Ok(value);
+        }
         if let Some(value) = self.active.get(row) {
             return Ok(value.clone());
         }
@@ -135,9 +138,6 @@ impl Rows {
             if let Some(value) = frozen.generation.get(row) {
                 return Ok(value.clone());
             }
-        }
-        if let Some(value) = self.cache.get(row) {
-            return Ok(value);
         }
         let found = self.engine.get(row)?;
         self.cache.keep(row, &found);
@@ -182,7 +182,7 @@ impl Rows {
     /// engine has by now.
     pub fn freeze_if_due(&mut self, log_end: u64) {
         if self.is_freeze_due(log_end) {
-            self.freeze(log_end, None);
+            self.freeze(log_end, Then::Nothing);
         }
     }
 
@@ -211,7 +211,7 @@ impl Rows {
 
     /// Hands the active generation to the applier.
     pub fn freeze_now(&mut self, log_end: u64) {
-        self.freeze(log_end, None);
+        self.freeze(log_end, Then::Nothing);
     }
 
     /// When [`Rows::freeze_if_due`] should be called at the latest, if nothing else
@@ -231,8 +231,16 @@ impl Rows {
         } else if waiting >= GENERATIONS_MAX {
             let _ = sender.try_send(Err(StoreError::Behind { waiting }));
         } else {
-            self.freeze(log_end, Some(sender));
+            self.freeze(log_end, Then::Snapshot(sender));
         }
+        ticket
+    }
+
+    /// Hands the active generation to the applier, which goes up to `log_end`, even if that
+    /// is less than what came before; the ticket tells when it is durable.
+    pub fn freeze_durably(&mut self, log_end: u64) -> DurableTicket {
+        let (sender, ticket) = DurableTicket::new();
+        self.freeze(log_end, Then::Persist(sender));
         ticket
     }
 
@@ -286,17 +294,17 @@ impl Rows {
     /// the log is applied again from [`Rows::applied_offset`] on at the next start.
     pub fn close(mut self, log_end: u64) -> Result<(), StoreError> {
         if !self.active.is_empty() || self.frozen_offset != log_end {
-            self.freeze(log_end, None);
+            self.freeze(log_end, Then::Nothing);
         }
         self.applier.finish()
     }
 
     fn set(&mut self, row: &[u8], value: Option<Bytes>) {
-        self.cache.forget(row);
+        self.cache.change(row, &value);
         self.active.set(row, value);
     }
 
-    fn freeze(&mut self, offset: u64, snapshot: Option<std::sync::mpsc::SyncSender<Taken>>) {
+    fn freeze(&mut self, offset: u64, then: Then) {
         let generation = std::mem::take(&mut self.active);
         self.active_since = None;
         self.frozen_bytes += generation.bytes();
@@ -308,7 +316,7 @@ impl Rows {
             generation,
         });
         self.frozen.push_back(Arc::clone(&frozen));
-        self.applier.order(frozen, snapshot);
+        self.applier.order(frozen, then);
     }
 
     fn let_go_of_applied(&mut self) {

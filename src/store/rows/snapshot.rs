@@ -39,6 +39,30 @@ impl RowSnapshot {
     }
 }
 
+/// What was handed over will survive a power loss: see [`super::Rows::freeze_durably`].
+pub struct DurableTicket {
+    done: Receiver<Result<(), StoreError>>,
+}
+
+impl DurableTicket {
+    pub(super) fn new() -> (SyncSender<Result<(), StoreError>>, Self) {
+        let (sender, done) = sync_channel(1);
+        (sender, Self { done })
+    }
+
+    /// Waits for it, as long as `timeout`; false if it is not so yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it will never be.
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, StoreError> {
+        match self.done.recv_timeout(timeout) {
+            Ok(done) => done.map(|()| true),
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Err(StoreError::Closed),
+        }
+    }
+}
+
 pub(super) type Taken = Result<RowSnapshot, StoreError>;
 
 /// A snapshot that was asked for. Dropped, it is not taken, or let go.

@@ -130,15 +130,16 @@ impl Keeper {
         }
     }
 
-    /// Appends the effects of a turn, after which `db` is selected, and syncs them if they
-    /// must be before they are acknowledged.
-    pub(super) fn keep(&mut self, frame: &[u8], db: u16) -> Kept {
+    /// Appends the effects of a turn, after which `db` is selected (the same as before, if it
+    /// names none), and syncs them if they must be before they are acknowledged.
+    pub(super) fn keep(&mut self, frame: &[u8], db: Option<u16>) -> Kept {
         if let Some(why) = self.log.is_poisoned() {
             return Kept::Never(why);
         }
         if frame.is_empty() {
             return Kept::Yes;
         }
+        let db = db.unwrap_or(self.log.selected_db());
         let kept = self.log.append(frame, db).and_then(|_| self.sync_if_due());
         match kept {
             Ok(()) => Kept::Yes,
@@ -172,6 +173,11 @@ impl Keeper {
         self.log.is_poisoned()
     }
 
+    /// To be read, by replicas.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.log.end()
     }
@@ -188,13 +194,46 @@ impl Keeper {
         self.log.set_retain_bytes(bytes);
     }
 
+    /// Selected behind the last effect.
+    pub(super) fn selected_db(&self) -> u16 {
+        self.log.selected_db()
+    }
+
+    /// See [`Log::history`].
+    pub(super) fn history(&self) -> u64 {
+        self.log.history()
+    }
+
+    /// See [`Log::begin_history`].
+    pub(super) fn begin_history(&mut self) -> Result<(), LogError> {
+        self.log.begin_history().map(drop)
+    }
+
+    /// See [`Log::set_identity`].
+    pub(super) fn set_identity(&mut self, identity: Identity) -> Result<(), LogError> {
+        self.log.set_identity(identity)
+    }
+
+    /// See [`Log::restart_in`].
+    pub(super) fn restart(
+        &mut self,
+        offset: u64,
+        selected_db: u16,
+        identity: Identity,
+    ) -> Result<(), LogError> {
+        self.unsynced_since = None;
+        self.log.restart_in(offset, selected_db, identity)
+    }
+
     pub(super) fn identity(&self) -> Identity {
         self.log.identity()
     }
 
-    /// What is below the engine's durable offset is not needed to start again.
-    pub(super) fn let_go_below(&mut self, durable_offset: u64) {
-        self.log.retain_from(durable_offset);
+    /// What is below the engine's durable offset is not needed to start again, and what is
+    /// below all replicas not for them.
+    pub(super) fn let_go_below(&mut self, durable_offset: u64, needed_from: Option<u64>) {
+        let needed = needed_from.unwrap_or(durable_offset);
+        self.log.retain_from(durable_offset.min(needed));
     }
 
     /// Ends the log; what was appended is synced.

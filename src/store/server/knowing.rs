@@ -7,7 +7,7 @@ use crate::store::session::{Facts, Shard};
 
 use super::keeping::Keeper;
 use super::sockets::ListenAt;
-use super::turns::StoreOptions;
+use super::starting::StoreOptions;
 
 /// Of /proc/self/statm.
 const PAGE_BYTES: u64 = 4096;
@@ -54,11 +54,6 @@ pub(super) fn begin(shard: &mut Shard, options: &StoreOptions, listens_at: &[Lis
     }
 }
 
-/// What changes with each turn.
-pub(super) fn after_turn(shard: &mut Shard, keeper: &Keeper) {
-    shard.facts().repl_offset = keeper.end();
-}
-
 /// What is looked at ten times a second.
 pub(super) fn look(shard: &mut Shard, keeper: &Keeper) {
     shard.sample_rates();
@@ -68,6 +63,7 @@ pub(super) fn look(shard: &mut Shard, keeper: &Keeper) {
     let facts = shard.facts();
     facts.replid = text(&replid);
     facts.replid2 = replid2.map(|(id, offset)| (text(&id), offset));
+    facts.repl_offset = keeper.end();
     facts.backlog_start = keeper.start();
     facts.durability = keeper.durability().name();
     facts.overlay_bytes = rows.overlay_bytes as u64;

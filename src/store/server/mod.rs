@@ -6,13 +6,19 @@
 //! ```
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
+mod following;
 mod keeping;
+mod kept;
 mod knowing;
+mod master;
 mod opening;
 mod sockets;
+mod starting;
 mod turns;
 
+pub use crate::store::session::MasterAddress;
 pub use keeping::Durability;
+pub use kept::KeptError;
 pub use opening::{MEMORY_BYTES_MIN, Memory};
 pub use sockets::ListenAt;
-pub use turns::{Running, StartError, StoreOptions, start};
+pub use starting::{Running, StartError, StoreOptions, start};

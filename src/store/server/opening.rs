@@ -21,8 +21,9 @@ use crate::store::keyspace::Keyspace;
 use crate::store::oplog::{Identity, Log, LogError, LogOptions, fresh_replid};
 use crate::store::rows::{Rows, RowsOptions, Wake};
 use crate::store::session::{FAMILIES, Shard, ShardLimits};
+use crate::store::sync::replica::Resynced;
 
-use super::turns::StartError;
+use super::starting::StartError;
 
 /// How a shard shares out the memory it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub(super) fn open(
     settings: Settings,
     wake: Wake,
     now_ms: u64,
+    is_replica: bool,
 ) -> Result<Opened, StartError> {
     let log_options = LogOptions {
         retain_bytes: backlog_bytes,
@@ -96,7 +98,8 @@ pub(super) fn open(
         wake: Some(wake),
         ..usual
     };
-    let rows = Rows::open(Arc::new(engine), rows_options)?;
+    let mut rows = Rows::open(Arc::new(engine), rows_options)?;
+    finish_resync(&mut rows, &mut log)?;
     let applied = rows.applied_offset();
     let keyspace = Keyspace::open(rows, memory.objects())?;
     let limits = ShardLimits {
@@ -117,11 +120,28 @@ pub(super) fn open(
         log.restart_at(applied, identity)?;
     } else {
         replay(&mut shard, &log, applied)?;
-        if !opened.is_clean {
+        // A replica goes on in its master's history: what was lost comes again.
+        if !opened.is_clean && !is_replica {
             log.begin_history()?;
         }
     }
     Ok(Opened { shard, log })
+}
+
+/// A snapshot of a master was switched to, and the log did not begin anew behind it.
+fn finish_resync(rows: &mut Rows, log: &mut Log) -> Result<(), StartError> {
+    let Some(resynced) = Resynced::read(rows)? else {
+        return Ok(());
+    };
+    if resynced.history == log.history() {
+        let identity = Identity {
+            replid: resynced.replid,
+            replid2: None,
+        };
+        log.restart_in(resynced.offset, resynced.selected_db, identity)?;
+    }
+    Resynced::forget(rows);
+    Ok(())
 }
 
 fn replay(shard: &mut Shard, log: &Log, from: u64) -> Result<(), StartError> {

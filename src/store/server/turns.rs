@@ -4,28 +4,27 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 
-use crate::store::commands::Settings;
-use crate::store::oplog::LogError;
-use crate::store::rows::StoreError;
-use crate::store::session::{ApplyError, Health, Order, Shard};
+use crate::store::session::{Health, Order, Shard};
+use crate::store::sync::Replicas;
 
 use super::keeping::{Durability, Keeper, Kept};
+use super::kept;
 use super::knowing::{self, unix_ms};
-use super::opening::{self, Memory};
-use super::sockets::{Connection, ListenAt, Listener};
+use super::master::{Around, Followed, Following};
+use super::sockets::{Connection, Listener};
+use super::starting::StartError;
 
-const WAKER: Token = Token(usize::MAX);
+pub(super) const WAKER: Token = Token(usize::MAX);
 /// Listeners have the numbers below, clients those from 0 on.
-const LISTENERS_FROM: usize = usize::MAX - 1 - LISTENERS_MAX;
+pub(super) const LISTENERS_FROM: usize = usize::MAX - 1 - LISTENERS_MAX;
 /// Places where one shard listens.
-const LISTENERS_MAX: usize = 16;
+pub(super) const LISTENERS_MAX: usize = 16;
 /// Read of one client at once.
-const READ_BYTES: usize = 64 * 1024;
+pub(super) const READ_BYTES: usize = 64 * 1024;
 /// Events of one turn.
 const EVENTS_MAX: usize = 1024;
 /// Longest wait of a turn: the cron's rhythm, ten times a second as Redis'.
@@ -33,203 +32,32 @@ const CRON_MS: u64 = 100;
 /// Keys that are ended in one turn.
 const ENDED_KEYS_MAX: usize = 200;
 
-/// What a shard is started with.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    /// Where its files are.
-    pub dir: PathBuf,
-    /// Where clients connect; at most 16 places.
-    pub listen: Vec<ListenAt>,
-    /// When effects are made to survive a power loss.
-    pub durability: Durability,
-    /// Memory for all that is kept in it, in bytes.
-    pub memory_bytes: u64,
-    /// How much of its stream is kept for replicas, in bytes.
-    pub backlog_bytes: u64,
-    /// What clients must say first.
-    pub password: Option<String>,
-    /// What CONFIG SET may change later.
-    pub settings: Settings,
-}
-
-/// Why a shard does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// It cannot listen.
-    #[error("cannot listen on {at}: {cause}: choose another address, or end who listens there")]
-    Listen {
-        /// Where.
-        at: ListenAt,
-        /// Why.
-        cause: io::Error,
-    },
-    /// The system refuses what a poll loop needs.
-    #[error("cannot poll: {0}")]
-    Poll(io::Error),
-    /// Its rows cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Its log cannot be read or written.
-    #[error(transparent)]
-    Log(LogError),
-    /// The log has been shortened below what the engine has.
-    #[error(
-        "the log begins at offset {start}, and the rows end at {applied}: what is between is          gone; restore the shard from a backup or from a replica"
-    )]
-    LogBegins {
-        /// The log's oldest offset.
-        start: u64,
-        /// What the engine has.
-        applied: u64,
-    },
-    /// What the log says does not fit what the engine has.
-    #[error(
-        "the log's effects at offset {offset} cannot be applied: {cause}; restore the shard          from a backup or from a replica"
-    )]
-    Replay {
-        /// Where.
-        offset: u64,
-        /// Why.
-        cause: ApplyError,
-    },
-}
-
-/// A shard that runs in a thread of its own.
-#[derive(Debug)]
-pub struct Running {
-    listens_at: Vec<ListenAt>,
-    stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
-    thread: Option<JoinHandle<Result<(), StartError>>>,
-}
-
-impl Running {
-    /// Where clients connect, with ports that the system chose.
-    pub fn listens_at(&self) -> &[ListenAt] {
-        &self.listens_at
-    }
-
-    /// Whether it runs no more: a client said SHUTDOWN, or it failed.
-    pub fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Ends it, and waits until it has ended.
-    ///
-    /// # Errors
-    /// What it failed of.
-    pub fn stop(mut self) -> Result<(), StartError> {
-        self.end()
-    }
-
-    fn end(&mut self) -> Result<(), StartError> {
-        self.stop.store(true, Ordering::Release);
-        // A thread that cannot be woken looks by itself at the cron's rhythm.
-        let _ = self.waker.wake();
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(ended)) => ended,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            tracing::error!(%error, "the shard ended");
-        }
-    }
-}
-
-/// Starts a shard; it listens when this returns.
-///
-/// # Errors
-/// [`StartError`].
-pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
-    let poll = Poll::new().map_err(StartError::Poll)?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?);
-    let wake = {
-        let waker = Arc::clone(&waker);
-        // The cron comes round by itself.
-        Arc::new(move || drop(waker.wake()))
-    };
-    let memory = Memory {
-        bytes: options.memory_bytes.max(opening::MEMORY_BYTES_MIN),
-    };
-    let backlog = options.backlog_bytes;
-    let settings = options.settings.clone();
-    let opening::Opened { mut shard, log } =
-        opening::open(&options.dir, memory, backlog, settings, wake, unix_ms())?;
-    shard.set_password(
-        options
-            .password
-            .as_deref()
-            .map(|word| Box::from(word.as_bytes())),
-    );
-    let keeper = Keeper::new(log, options.durability, Arc::clone(&waker))?;
-    let mut listeners = Vec::new();
-    let mut listens_at = Vec::new();
-    for (number, at) in options.listen.iter().take(LISTENERS_MAX).enumerate() {
-        let refused = |cause| StartError::Listen {
-            at: at.clone(),
-            cause,
-        };
-        let mut listener = Listener::bind(at).map_err(refused)?;
-        listens_at.push(listener.address(at).map_err(refused)?);
-        let token = Token(LISTENERS_FROM + number);
-        poll.registry()
-            .register(listener.source(), token, Interest::READABLE)
-            .map_err(StartError::Poll)?;
-        listeners.push(listener);
-    }
-    knowing::begin(&mut shard, options, &listens_at);
-    knowing::look(&mut shard, &keeper);
-    let stop = Arc::new(AtomicBool::new(false));
-    let turns = Turns {
-        shard,
-        keeper,
-        is_full: false,
-        are_rows_refused: false,
-        poll,
-        listeners,
-        connections: Vec::new(),
-        stop: Arc::clone(&stop),
-        again: Vec::new(),
-        buffer: vec![0; READ_BYTES].into_boxed_slice(),
-    };
-    let thread = std::thread::Builder::new()
-        .name("shard".to_owned())
-        .spawn(move || turns.run())
-        .map_err(StartError::Poll)?;
-    Ok(Running {
-        listens_at,
-        stop,
-        waker,
-        thread: Some(thread),
-    })
-}
-
-struct Turns {
-    shard: Shard,
-    keeper: Keeper,
+pub(super) struct Turns {
+    pub(super) shard: Shard,
+    pub(super) keeper: Keeper,
+    pub(super) following: Following,
+    pub(super) dir: PathBuf,
+    /// The engine goes up to this offset, and not to the log's end.
+    pub(super) ends_at: Option<u64>,
     /// Effects of a turn wait for room on the disk.
-    is_full: bool,
+    pub(super) is_full: bool,
+    pub(super) replicas: Replicas,
+    pub(super) pinged_at: Instant,
     /// The engine cannot take rows.
-    are_rows_refused: bool,
-    poll: Poll,
-    listeners: Vec<Listener>,
+    pub(super) are_rows_refused: bool,
+    pub(super) poll: Poll,
+    pub(super) listeners: Vec<Listener>,
     /// By the client's key.
-    connections: Vec<Option<Peer>>,
-    stop: Arc<AtomicBool>,
+    pub(super) connections: Vec<Option<Peer>>,
+    pub(super) stop: Arc<AtomicBool>,
     /// Clients that may have whole requests that were not run.
-    again: Vec<usize>,
+    pub(super) again: Vec<usize>,
     /// What is read goes through it.
-    buffer: Box<[u8]>,
+    pub(super) buffer: Box<[u8]>,
 }
 
-struct Peer {
-    connection: Connection,
+pub(super) struct Peer {
+    pub(super) connection: Connection,
     /// It takes no more bytes now.
     is_full: bool,
     /// There may be more to read than was read.
@@ -237,7 +65,7 @@ struct Peer {
 }
 
 impl Turns {
-    fn run(mut self) -> Result<(), StartError> {
+    pub(super) fn run(mut self) -> Result<(), StartError> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut has_more_due = false;
         let mut looked = Instant::now();
@@ -253,6 +81,7 @@ impl Turns {
                 return Err(StartError::Poll(error));
             }
             self.shard.set_now_ms(unix_ms());
+            self.hear_replicas();
             if !is_stalled {
                 for key in std::mem::take(&mut self.again) {
                     self.read(key);
@@ -282,22 +111,33 @@ impl Turns {
                 }
             }
             has_more_due = self.shard.end_due_keys(ENDED_KEYS_MAX);
+            if !is_stalled && !self.is_full {
+                has_more_due |= self.follow_master()?;
+                if self.ends_at.is_some() {
+                    break;
+                }
+            }
             self.end_turn();
-            knowing::after_turn(&mut self.shard, &self.keeper);
+            self.following.acknowledge(self.keeper.end());
             if looked.elapsed() >= Duration::from_millis(CRON_MS) {
                 knowing::look(&mut self.shard, &self.keeper);
+                self.following.tell(&mut self.shard);
+                self.replicas.look(&mut self.shard);
                 looked = Instant::now();
             }
-            if self.carry_out() {
+            let is_over = self.carry_out();
+            self.replicas.begin_full_syncs(self.keeper.log(), &mut self.shard);
+            if is_over {
                 break;
             }
         }
         self.close_all()
     }
 
-    /// Everything into the engine, and both closed well.
+    /// Replicas sent away, everything into the engine, and both closed well.
     fn close_all(self) -> Result<(), StartError> {
-        let end = self.keeper.end();
+        self.replicas.stop();
+        let end = self.ends_at.unwrap_or(self.keeper.end());
         if self.keeper.poison().is_some() {
             // What is in memory may be more than what was kept: the log decides, next time.
             return Ok(());
@@ -412,6 +252,7 @@ impl Turns {
             for key in self.shard.take_resumed() {
                 self.shard.run_requests(key);
             }
+            self.shard.ask_for_acks();
             self.keep_effects();
             let marked = self.shard.take_marked();
             if marked.is_empty() {
@@ -423,13 +264,38 @@ impl Turns {
         }
     }
 
+    /// Follows its master, if it has one; true if there is more to do.
+    fn follow_master(&mut self) -> Result<bool, StartError> {
+        let must_end = || self.stop.load(Ordering::Acquire);
+        let mut around = Around {
+            shard: &mut self.shard,
+            keeper: &mut self.keeper,
+            replicas: &mut self.replicas,
+            must_end: &must_end,
+        };
+        match self.following.turn(&mut around)? {
+            Followed::All => Ok(false),
+            Followed::Some => Ok(true),
+            Followed::EndsAt(offset) => {
+                self.ends_at = Some(offset);
+                Ok(false)
+            }
+        }
+    }
+
     /// The turn's effects into the log; without that, nobody is told that they were.
     fn keep_effects(&mut self) {
+        if self.shard.is_promoted() {
+            self.replicas.cut_off();
+            let promoted = self.following.promote(&mut self.shard, &mut self.keeper);
+            if let Err(why) = promoted {
+                return self.refuse_writes(why, true);
+            }
+        }
         let effects = self.shard.effects();
-        let db = effects.selected().unwrap_or(0);
-        let kept = self
-            .keeper
-            .keep(effects.bytes(), u16::try_from(db).unwrap_or(0));
+        let db = effects.selected().and_then(|db| u16::try_from(db).ok());
+        let has_grown = !effects.bytes().is_empty();
+        let kept = self.keeper.keep(effects.bytes(), db);
         match kept {
             Kept::Yes => {
                 self.shard.effects().clear();
@@ -439,9 +305,14 @@ impl Turns {
                     self.shard.set_health(Health::Good);
                 }
                 let end = self.keeper.end();
+                self.shard.facts().repl_offset = end;
+                if has_grown {
+                    self.replicas.log_grew();
+                }
                 self.shard.keyspace().freeze_if_due(end);
                 let durable = self.shard.keyspace().rows().durable_offset();
-                self.keeper.let_go_below(durable);
+                let needed = self.replicas.needs_from(self.keeper.log());
+                self.keeper.let_go_below(durable, needed);
             }
             Kept::NotNow(why) => self.refuse_writes(why, true),
             Kept::Never(why) => self.refuse_writes(why, false),
@@ -506,6 +377,14 @@ impl Turns {
         for order in self.shard.take_orders() {
             match order {
                 Order::Shutdown { .. } => is_over = true,
+                Order::Follow(request) => self.follow(request),
+                Order::ReplicaOf(address) => self.following.follow(&mut self.shard, address),
+                Order::KeepParameters => {
+                    let changed = self.shard.changed_parameters();
+                    if let Err(error) = kept::keep_settings(&self.dir, &changed) {
+                        tracing::error!(%error, "CONFIG REWRITE: the parameters are not kept");
+                    }
+                }
                 Order::Parameter { name, value } => self.set_parameter(name, &value),
             }
         }
@@ -519,12 +398,18 @@ impl Turns {
                     self.keeper.set_durability(durability);
                 }
             }
+            "repl-timeout" => {
+                if let Ok(seconds) = value.parse() {
+                    self.replicas.set_timeout(Duration::from_secs(seconds));
+                }
+            }
             "repl-backlog-size" => {
                 if let Ok(bytes) = value.parse() {
                     self.keeper.set_backlog_bytes(bytes);
                     self.shard.facts().backlog_bytes = bytes;
                 }
             }
+            "masterauth" | "masteruser" => self.following.set_credentials(&self.shard),
             _ => {}
         }
     }

@@ -80,6 +80,10 @@ impl Shard {
         reply: &mut Reply,
     ) -> Result<(), ApplyError> {
         let name = || String::from_utf8_lossy(args.at(0)).into_owned();
+        // A master's question, which counts as bytes.
+        if args.is(0, "REPLCONF") {
+            return Ok(());
+        }
         let unknown = || ApplyError::Unknown { command: name() };
         let command = self.table.find(args.at(0)).ok_or_else(unknown)?;
         let handler = match command.run {
@@ -97,14 +101,16 @@ impl Shard {
                 self.publish_to_shard(args.at(1), args.at(2));
                 return Ok(());
             }
-            Run::Session(Verb::Multi | Verb::Exec | Verb::Ping) => return Ok(()),
+            Run::Session(Verb::Multi | Verb::Exec | Verb::Ping | Verb::Replconf) => return Ok(()),
             Run::Session(_) => return Err(unknown()),
         };
         if !command.takes(args.len()) {
             return Err(ApplyError::Refused {
                 command: name(),
                 reply: match Failure::arity(command.name) {
-                    Failure::Reply(words) => words,
+                    Failure::Reply(words) => {
+                        Cow::Owned(String::from_utf8_lossy(&words).into_owned())
+                    }
                     Failure::Store(error) => Cow::Owned(error.to_string()),
                 },
             });

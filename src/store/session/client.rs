@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::resp::{RequestLimits, RequestScanner};
 use crate::store::commands::Reply;
 
+use super::replicas::Announced;
 use super::transactions::Transaction;
 use super::waiting::Waiting;
 
@@ -59,6 +60,12 @@ pub struct Client {
     pub(super) shard_channels: BTreeSet<Box<[u8]>>,
     pub(super) waiting: Option<Waiting>,
     pub(super) wanted: Wanted,
+    /// What it said of itself by REPLCONF.
+    pub(super) announced: Announced,
+    /// It asked to become a replica: nothing more of it is run here.
+    pub(super) is_handed_over: bool,
+    /// Where the stream was behind its last write.
+    pub(super) wrote_to: u64,
     pub(super) closing: Option<CloseReason>,
     /// Length of its replies before the first one of this turn.
     pub(super) turn_from: Option<usize>,
@@ -99,6 +106,9 @@ impl Client {
             shard_channels: BTreeSet::new(),
             waiting: None,
             wanted: Wanted::All,
+            announced: Announced::default(),
+            is_handed_over: false,
+            wrote_to: 0,
             closing: None,
             turn_from: None,
             is_marked: false,
@@ -108,6 +118,14 @@ impl Client {
             active_at_ms: now_ms,
             last_command: "NULL",
         }
+    }
+
+    /// Whether its next request has to wait, or is never run.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.waiting.is_some()
+            || self.closing.is_some()
+            || self.is_postponed
+            || self.is_handed_over
     }
 
     /// Channels and patterns it listens to, as SUBSCRIBE counts them.

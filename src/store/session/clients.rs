@@ -34,10 +34,7 @@ impl ClientType {
             b"slave" | b"replica" => Ok(ClientType::Replica),
             b"master" => Ok(ClientType::Master),
             b"pubsub" => Ok(ClientType::Pubsub),
-            _ => {
-                let name = String::from_utf8_lossy(name);
-                Err(Failure::text(format!("ERR Unknown client type '{name}'")))
-            }
+            _ => Err(Failure::quoting("ERR Unknown client type '", name, "'")),
         }
     }
 
@@ -66,7 +63,9 @@ impl Shard {
             b"getredir" => self.clients[key].reply.integer(-1),
             b"id" => {
                 let client = &mut self.clients[key];
-                client.reply.integer(i64::try_from(client.id.0).unwrap_or(i64::MAX));
+                client
+                    .reply
+                    .integer(i64::try_from(client.id.0).unwrap_or(i64::MAX));
             }
             b"info" => {
                 let line = self.client_line(key) + "\n";
@@ -114,13 +113,19 @@ impl Shard {
     /// A client's key by its number.
     fn client_of_id(&self, id: i64) -> Option<usize> {
         let id = u64::try_from(id).ok()?;
-        self.clients.iter().find(|(_, client)| client.id.0 == id).map(|(key, _)| key)
+        self.clients
+            .iter()
+            .find(|(_, client)| client.id.0 == id)
+            .map(|(key, _)| key)
     }
 
     fn client_list(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
         let keys: Vec<usize> = if args.len() == 4 && args.is(2, "TYPE") {
             let wanted = ClientType::parse(args.at(3))?;
-            let of_type = self.clients.iter().filter(|(_, of)| ClientType::of(of) == wanted);
+            let of_type = self
+                .clients
+                .iter()
+                .filter(|(_, of)| ClientType::of(of) == wanted);
             of_type.map(|(key, _)| key).collect()
         } else if args.len() > 3 && args.is(2, "ID") {
             let mut keys = Vec::new();
@@ -196,9 +201,10 @@ impl Shard {
             },
             false => Doomed::parse(args)?,
         };
-        let found = self.clients.iter().filter(|(of, client)| {
-            doomed.takes(client) && !(doomed.skips_me && *of == key)
-        });
+        let found = self
+            .clients
+            .iter()
+            .filter(|(of, client)| doomed.takes(client) && !(doomed.skips_me && *of == key));
         let found: Vec<usize> = found.map(|(of, _)| of).collect();
         let reply = &mut self.clients[key].reply;
         match (is_by_address, found.len()) {
@@ -296,7 +302,10 @@ impl<'a> Doomed<'a> {
                 return Err(Failure::SYNTAX);
             };
             if args.is(at, "ID") {
-                let id = args.integer(at + 1).ok().and_then(|id| u64::try_from(id).ok());
+                let id = args
+                    .integer(at + 1)
+                    .ok()
+                    .and_then(|id| u64::try_from(id).ok());
                 let too_small = Failure::words("ERR client-id should be greater than 0");
                 doomed.id = Some(id.filter(|id| *id > 0).ok_or(too_small)?);
             } else if args.is(at, "TYPE") {
@@ -307,8 +316,7 @@ impl<'a> Doomed<'a> {
                 doomed.local_address = Some(value);
             } else if args.is(at, "USER") {
                 if value != b"default" {
-                    let name = String::from_utf8_lossy(value);
-                    return Err(Failure::text(format!("ERR No such user '{name}'")));
+                    return Err(Failure::quoting("ERR No such user '", value, "'"));
                 }
             } else if args.is(at, "SKIPME") {
                 doomed.skips_me = if args.is(at + 1, "YES") {
@@ -328,8 +336,12 @@ impl<'a> Doomed<'a> {
 
     fn takes(&self, client: &Client) -> bool {
         self.id.is_none_or(|id| client.id.0 == id)
-            && self.address.is_none_or(|address| client.address.as_bytes() == address)
-            && self.local_address.is_none_or(|address| client.local_address.as_bytes() == address)
+            && self
+                .address
+                .is_none_or(|address| client.address.as_bytes() == address)
+            && self
+                .local_address
+                .is_none_or(|address| client.local_address.as_bytes() == address)
             && self.kind.is_none_or(|kind| ClientType::of(client) == kind)
     }
 }
@@ -353,7 +365,11 @@ fn flags(client: &Client) -> String {
         (client.address.starts_with('/'), 'U'),
         (client.is_never_evicted, 'e'),
     ];
-    let told: String = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag).collect();
+    let told: String = flags
+        .iter()
+        .filter(|(is_set, _)| *is_set)
+        .map(|(_, flag)| *flag)
+        .collect();
     match told.is_empty() {
         true => "N".to_owned(),
         false => told,

@@ -6,7 +6,7 @@ use crate::store::commands::{Args, Failure};
 use crate::store::format::glob;
 
 use super::parameters::{PARAMETERS, Parameters, Takes, meant};
-use super::shard::{Order, Shard};
+use super::shard::{Order, Role, Shard};
 
 impl Shard {
     pub(super) fn config(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
@@ -21,9 +21,8 @@ impl Shard {
             reply.ok();
             self.reset_stats();
         } else if args.is(1, "REWRITE") && args.len() == 2 {
-            return Err(Failure::words(
-                "ERR The server is running without a config file",
-            ));
+            reply.ok();
+            self.orders.push(Order::KeepParameters);
         } else {
             return Err(super::connection::unknown_subcommand("config", args));
         }
@@ -93,7 +92,12 @@ impl Shard {
                 let password = (!value.is_empty()).then(|| Box::from(value.as_bytes()));
                 self.password = password;
             }
-            "appendfsync" | "repl-backlog-size" | "masterauth" | "masteruser" => {
+            "replica-read-only" | "slave-read-only" => {
+                if let Role::Replica { is_writable } = &mut self.role {
+                    *is_writable = value == "no";
+                }
+            }
+            "appendfsync" | "repl-backlog-size" | "repl-timeout" | "masterauth" | "masteruser" => {
                 self.orders.push(Order::Parameter {
                     name,
                     value: value.clone(),
@@ -102,6 +106,33 @@ impl Shard {
             _ => {}
         }
         self.parameters.set(name, value);
+        self.parameters.note_changed(name);
+        self.note_replica_limits();
+    }
+
+    /// Parameters that CONFIG SET changed, for a file that is read at the next start.
+    pub fn changed_parameters(&self) -> BTreeMap<String, String> {
+        let changed = self.parameters.changed();
+        changed
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// Sets a parameter as CONFIG SET does.
+    ///
+    /// # Errors
+    /// In Redis' words, why it cannot be.
+    pub fn load_parameter(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let (name, takes) = Parameters::find(name.as_bytes()).ok_or("there is none")?;
+        let value = meant(name, takes, value.as_bytes())?;
+        self.set_parameter(name, value);
+        self.parameters.apply_to(&mut self.settings);
+        Ok(())
+    }
+
+    /// The value of a parameter.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters.value(name)
     }
 
     /// Tells what the server is: `port`, `dir` and others that cannot be set.

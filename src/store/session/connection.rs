@@ -2,7 +2,6 @@
 
 use crate::store::commands::table::{Command, Keys, Run, Verb};
 use crate::store::commands::{Args, Failure, Unit};
-use crate::store::keyspace::DATABASES;
 
 use super::channels::Kind;
 use super::client::CloseReason;
@@ -123,6 +122,7 @@ impl Shard {
         verb: Verb,
         args: Args<'_>,
         unit: &mut Unit,
+        may_wait: bool,
     ) -> Result<(), Failure> {
         match verb {
             Verb::Auth => self.auth(key, args)?,
@@ -140,6 +140,7 @@ impl Shard {
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
             Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),
+            Verb::Psync => self.psync(key, args)?,
             Verb::Publish => self.publish_command(key, args, false, unit),
             Verb::Pubsub => self.pubsub(key, args)?,
             Verb::Punsubscribe => self.unsubscribe(key, Kind::Pattern, args),
@@ -147,9 +148,12 @@ impl Shard {
                 self.clients[key].reply.ok();
                 self.clients[key].closing = Some(CloseReason::Quit);
             }
+            Verb::Replicaof => self.replicaof(key, args, unit)?,
+            Verb::Replconf => self.replconf(key, args)?,
             Verb::Reset => self.reset(key),
+            Verb::Role => self.tell_role(key),
             Verb::Select => {
-                let db = self.database(args, 1)?;
+                let db = args.database(1)?;
                 self.clients[key].db = db;
                 self.clients[key].reply.ok();
             }
@@ -158,6 +162,7 @@ impl Shard {
             Verb::Spublish => self.publish_command(key, args, true, unit),
             Verb::Ssubscribe => self.subscribe(key, Kind::ShardChannel, args),
             Verb::Subscribe => self.subscribe(key, Kind::Channel, args),
+            Verb::Sync => self.sync(key)?,
             Verb::Sunsubscribe => self.unsubscribe(key, Kind::ShardChannel, args),
             Verb::Time => self.time(key),
             Verb::Unsubscribe => self.unsubscribe(key, Kind::Channel, args),
@@ -165,19 +170,10 @@ impl Shard {
                 self.unwatch(key);
                 self.clients[key].reply.ok();
             }
+            Verb::Wait => self.wait_for_replicas(key, args, may_wait)?,
             Verb::Watch => self.watch(key, args)?,
         }
         Ok(())
-    }
-
-    /// A database's number.
-    pub(super) fn database(&self, args: Args<'_>, number: usize) -> Result<usize, Failure> {
-        let db = args.integer(number)?;
-        let db = usize::try_from(db).map_err(|_| Failure::DATABASE)?;
-        if db >= DATABASES {
-            return Err(Failure::DATABASE);
-        }
-        Ok(db)
     }
 
     fn ping(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
@@ -253,10 +249,8 @@ impl Shard {
                 name = Some(args.at(at + 1));
                 at += 2;
             } else {
-                let option = String::from_utf8_lossy(args.at(at)).into_owned();
-                return Err(Failure::text(format!(
-                    "ERR Syntax error in HELLO option '{option}'"
-                )));
+                let before = "ERR Syntax error in HELLO option '";
+                return Err(Failure::quoting(before, args.at(at), "'"));
             }
         }
         if !self.clients[key].is_authenticated {
@@ -346,9 +340,10 @@ pub(super) fn client_name(name: &[u8]) -> Result<Box<[u8]>, Failure> {
 /// A subcommand that there is not.
 pub(super) fn unknown_subcommand(container: &str, args: Args<'_>) -> Failure {
     let name = args.at(1);
-    let name = String::from_utf8_lossy(name.get(..SUBCOMMAND_BYTES_MAX).unwrap_or(name));
+    let name = name.get(..SUBCOMMAND_BYTES_MAX).unwrap_or(name);
     let container = container.to_ascii_uppercase();
-    Failure::text(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
+    let after = format!("'. Try {container} HELP.");
+    Failure::quoting("ERR unknown subcommand '", name, &after)
 }
 
 /// So much of an unknown subcommand is told.

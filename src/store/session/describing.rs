@@ -77,8 +77,11 @@ impl Shard {
             let top = name.split('|').next().unwrap_or(name);
             self.table.find(top.as_bytes()).is_some()
         };
-        let known: Vec<&Described> =
-            names.iter().filter(is_here).filter_map(|name| described::find(name)).collect();
+        let known: Vec<&Described> = names
+            .iter()
+            .filter(is_here)
+            .filter_map(|name| described::find(name))
+            .collect();
         let reply = &mut self.clients[key].reply;
         reply.map(known.len());
         for described in known {
@@ -102,9 +105,8 @@ impl Shard {
         };
         let mut found: Vec<&'static str> = Vec::new();
         for command in self.table.iter() {
-            let categories = described::find(command.name).map_or(command.categories, |of| {
-                of.categories
-            });
+            let categories =
+                described::find(command.name).map_or(command.categories, |of| of.categories);
             if is_wanted(command.name, categories) {
                 found.push(command.name);
             }
@@ -150,7 +152,9 @@ impl Shard {
         let keys = keys_with_flags(command, &specs, asked);
         let may_have_none = described.is_some_and(|of| of.has_flag("no_mandatory_keys"));
         if keys.is_empty() && !may_have_none {
-            return Err(Failure::words("ERR Invalid arguments specified for command"));
+            return Err(Failure::words(
+                "ERR Invalid arguments specified for command",
+            ));
         }
         Ok(keys)
     }
@@ -198,7 +202,11 @@ fn tell(reply: &mut Reply, described: &Described) {
         reply.integer(number);
     }
     statuses(reply, described.categories, "@");
-    let tips: Vec<&str> = described.tips.split(';').filter(|tip| !tip.is_empty()).collect();
+    let tips: Vec<&str> = described
+        .tips
+        .split(';')
+        .filter(|tip| !tip.is_empty())
+        .collect();
     reply.set(tips.len());
     for tip in tips {
         reply.bulk(tip.as_bytes());

@@ -34,10 +34,8 @@ impl Shard {
         } else if args.is(1, "RESET") {
             reply.integer(0);
         } else if args.is(1, "GRAPH") {
-            let event = String::from_utf8_lossy(args.at(2));
-            return Err(Failure::text(format!(
-                "ERR No samples available for event '{event}'"
-            )));
+            let before = "ERR No samples available for event '";
+            return Err(Failure::quoting(before, args.at(2), "'"));
         } else if args.is(1, "HISTOGRAM") {
             reply.map(0);
         } else if args.is(1, "DOCTOR") {
@@ -122,7 +120,10 @@ impl Shard {
 
     fn mean_row(&mut self, id: ObjectId, of: u8, samples: usize) -> Result<f64, StoreError> {
         let (mut bytes, mut rows) = (0_u64, 0_u64);
-        let range = self.keyspace.rows().range(&row::sub(id, of), &row::sub(id, of + 1))?;
+        let range = self
+            .keyspace
+            .rows()
+            .range(&row::sub(id, of), &row::sub(id, of + 1))?;
         for next in range.take(samples) {
             let (key, value) = next?;
             bytes += (key.len() + value.len()) as u64;
@@ -143,7 +144,10 @@ impl Shard {
         let stats = self.keyspace.rows().stats();
         let overlay = stats.overlay_bytes as u64;
         let fields = [
-            ("total.allocated", objects + overlay + stats.cache_bytes + clients as u64),
+            (
+                "total.allocated",
+                objects + overlay + stats.cache_bytes + clients as u64,
+            ),
             ("clients.normal", clients as u64),
             ("keys.count", keys),
             ("objects.cache", objects),

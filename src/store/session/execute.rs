@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use crate::resp::RequestScanner;
+use crate::store::commands::table::Verb;
 use crate::store::commands::described::{self, Described};
+use crate::store::commands::failure::up_to_zero;
 use crate::store::commands::{
     Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait, Waits,
 };
@@ -22,7 +24,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        if client.waiting.is_some() || client.closing.is_some() || client.is_postponed {
+        if client.is_stopped() {
             return;
         }
         client.active_at_ms = self.keyspace.now_ms();
@@ -44,9 +46,8 @@ impl Shard {
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
-            let is_stopped =
-                |client: &super::Client| client.waiting.is_some() || client.closing.is_some();
-            if self.clients.get(key).is_none_or(is_stopped) || !self.may_read(key) {
+            let is_stopped = self.clients.get(key).is_none_or(super::Client::is_stopped);
+            if is_stopped || !self.may_read(key) {
                 break None;
             }
         };
@@ -100,9 +101,7 @@ impl Shard {
                 self.after_commands();
             }
             Err(failure) => {
-                if let Some(transaction) = &mut self.clients[key].transaction {
-                    transaction.is_broken = true;
-                }
+                let failure = self.break_transaction(key, args, failure);
                 if let Some(command) = self.table.find(args.at(0)) {
                     self.stats
                         .by_command
@@ -111,9 +110,10 @@ impl Shard {
                         .rejected += 1;
                 }
                 if let Failure::Reply(words) = &failure {
-                    self.stats.note_error(words.as_bytes());
+                    self.stats.note_error(words);
                 }
-                self.refuse(key, &failure);
+                self.refuse(key, &self.reason_of_abort(key, args, failure));
+                self.end_refused_exec(key, args);
             }
         }
         Flow::Done
@@ -151,9 +151,16 @@ impl Shard {
                 name
             )));
         }
-        if command.has_flag("write") || subcommand.is_some_and(|of| of.has_flag("write")) {
+        let is_exec = matches!(command.run, Run::Session(Verb::Exec));
+        let queued = self.clients[key].transaction.as_ref();
+        let writes = |command: &Command| command.has_flag("write");
+        if command.has_flag("write")
+            || subcommand.is_some_and(|of| of.has_flag("write"))
+            || (is_exec && queued.is_some_and(|of| of.has(writes)))
+        {
             self.admit_write()?;
         }
+        self.admit_stale(command)?;
         Ok((command, subcommand))
     }
 
@@ -161,11 +168,31 @@ impl Shard {
         if let Health::NoWrites(reason) = &self.health {
             return Err(Failure::text(format!("MISCONF {reason}")));
         }
+        self.admit_by_replicas()?;
         match self.role {
             Role::Replica { is_writable: false } => Err(Failure::words(
                 "READONLY You can't write against a read only replica.",
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// EXEC that is refused ends its transaction.
+    fn end_refused_exec(&mut self, key: usize, args: Args<'_>) {
+        if args.is(0, "EXEC") && self.clients.get(key).is_some_and(|of| of.transaction.is_some()) {
+            self.clients[key].transaction = None;
+            self.unwatch(key);
+        }
+    }
+
+    fn reason_of_abort(&self, key: usize, args: Args<'_>, failure: Failure) -> Failure {
+        let is_open = self.clients.get(key).is_some_and(|of| of.transaction.is_some());
+        match failure {
+            Failure::Reply(words) if is_open && args.is(0, "EXEC") => Failure::text(format!(
+                "EXECABORT Transaction discarded because of: {}",
+                String::from_utf8_lossy(&words)
+            )),
+            other => other,
         }
     }
 
@@ -176,7 +203,10 @@ impl Shard {
         let mut unit = Unit::default();
         let may_wait = true;
         self.run_in(key, command, args, &mut unit, may_wait);
-        self.effects.push(unit);
+        if !unit.is_empty() {
+            self.effects.push(unit);
+            self.note_write(key);
+        }
     }
 
     /// Runs a command whose effects go into a unit.
@@ -227,7 +257,7 @@ impl Shard {
         }
         match command.run {
             Run::Session(verb) => {
-                if let Err(failure) = self.run_verb(key, verb, args, unit) {
+                if let Err(failure) = self.run_verb(key, verb, args, unit, may_wait) {
                     self.refuse(key, &failure);
                 }
             }
@@ -273,7 +303,7 @@ impl Shard {
         if let Err(failure) = outcome {
             reply.truncate(before);
             match failure {
-                Failure::Reply(words) => reply.error(&words),
+                Failure::Reply(words) => reply.error_bytes(&words),
                 Failure::Store(error) => {
                     reply.error(&format!("ERR {error}"));
                     if has_changed {
@@ -350,7 +380,7 @@ impl Shard {
             return;
         };
         match failure {
-            Failure::Reply(words) => client.reply.error(words),
+            Failure::Reply(words) => client.reply.error_bytes(words),
             Failure::Store(error) => client.reply.error(&format!("ERR {error}")),
         }
     }
@@ -388,19 +418,20 @@ fn is_never_slow(command: &Command) -> bool {
 const KEPT_INPUT_BYTES_MAX: usize = 64 * 1024;
 
 fn unknown_command(args: Args<'_>) -> Failure {
-    let text = |bytes: &[u8], max: usize| {
-        String::from_utf8_lossy(bytes.get(..max).unwrap_or(bytes)).into_owned()
+    let text = |bytes, max: usize| {
+        let text = up_to_zero(bytes);
+        text.get(..max).unwrap_or(text)
     };
-    let mut told = String::new();
+    let mut told = b"', with args beginning with: ".to_vec();
+    let begin = told.len();
     for argument in args.from(1) {
-        if told.len() >= TOLD_BYTES_MAX {
+        let Some(left @ 1..) = (begin + TOLD_BYTES_MAX).checked_sub(told.len()) else {
             break;
-        }
-        let left = TOLD_BYTES_MAX - told.len();
-        told.push_str(&format!("'{}' ", text(argument, left)));
+        };
+        told.extend_from_slice(b"'");
+        told.extend_from_slice(text(argument, left));
+        told.extend_from_slice(b"' ");
     }
-    Failure::text(format!(
-        "ERR unknown command '{}', with args beginning with: {told}",
-        text(args.at(0), TOLD_BYTES_MAX)
-    ))
+    let name = text(args.at(0), TOLD_BYTES_MAX);
+    Failure::Reply([b"ERR unknown command '", name, &told].concat().into())
 }

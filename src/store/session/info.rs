@@ -78,6 +78,8 @@ pub struct MasterFacts {
     pub host: String,
     /// Where it is.
     pub port: u16,
+    /// `connect`, `connecting`, `sync` or `connected`, as ROLE tells.
+    pub state: &'static str,
     /// Whether its stream is being followed.
     pub is_up: bool,
     /// Seconds since anything came from it.
@@ -457,6 +459,7 @@ impl Shard {
         self.keyspace.hits = 0;
         self.keyspace.misses = 0;
         self.keyspace.expired = 0;
+        self.facts.syncs = (0, 0, 0);
     }
 
     /// Ten times a second: what is done a second is counted.

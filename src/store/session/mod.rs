@@ -23,9 +23,11 @@ mod connection;
 mod describing;
 mod diagnosis;
 mod execute;
+mod following;
 mod info;
 mod parameters;
 mod pausing;
+mod replicas;
 mod shard;
 mod slowlog;
 mod stats;
@@ -38,21 +40,26 @@ pub(crate) mod world;
 
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
+pub use connection::REDIS_VERSION;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
-pub use shard::{Health, Order, Role, Shard, ShardLimits};
+pub use replicas::{Announced, FollowRequest, Wish};
+pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{
-    Command, bits, generic, geo, hashes, hyperloglog, lists, sets, strings, zsets,
+    Command, bits, generic, geo, hashes, hyperloglog, lists, sets, sort, strings, zsets,
 };
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
     bits::COMMANDS,
     connection::COMMANDS,
+    following::COMMANDS,
+    replicas::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     hyperloglog::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,

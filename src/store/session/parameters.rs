@@ -3,7 +3,7 @@
 //! All that Redis 7.0 has are here, so that tools find what they look for. Those that this
 //! shard acts on are in [`Settings`]; of the others the value is kept and told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::store::commands::{NotifyFlags, Settings};
 
@@ -307,6 +307,8 @@ const BACKLOG_BYTES_MIN: u64 = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parameters {
     values: BTreeMap<&'static str, String>,
+    /// Those that were set by CONFIG SET.
+    changed: BTreeSet<&'static str>,
 }
 
 impl Parameters {
@@ -338,6 +340,16 @@ impl Parameters {
     /// Keeps what was checked by [`meant`]; or what the server is, of those that are fixed.
     pub(super) fn set(&mut self, name: &'static str, value: String) {
         self.values.insert(newer(name), value);
+    }
+
+    /// Says that one was set by CONFIG SET.
+    pub(super) fn note_changed(&mut self, name: &str) {
+        self.changed.insert(newer(name));
+    }
+
+    /// Those that were.
+    pub(super) fn changed(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.changed.iter().map(|name| (*name, self.value(name)))
     }
 
     /// What commands look at.

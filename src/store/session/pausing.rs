@@ -56,8 +56,8 @@ impl Shard {
         };
         let not_integer = Failure::words("ERR timeout is not an integer or out of range");
         let for_ms = args.integer(2).map_err(|_| not_integer)?;
-        let for_ms = u64::try_from(for_ms)
-            .map_err(|_| Failure::words("ERR timeout is negative"))?;
+        let for_ms =
+            u64::try_from(for_ms).map_err(|_| Failure::words("ERR timeout is negative"))?;
         let until_ms = self.keyspace.now_ms().saturating_add(for_ms);
         if until_ms > i64::MAX as u64 {
             return Err(Failure::words("ERR timeout is out of range"));
@@ -95,7 +95,11 @@ impl Shard {
 
     pub(super) fn end_pause_if_due(&mut self) {
         let now_ms = self.keyspace.now_ms();
-        if self.pausing.pause.is_some_and(|pause| pause.until_ms <= now_ms) {
+        if self
+            .pausing
+            .pause
+            .is_some_and(|pause| pause.until_ms <= now_ms)
+        {
             self.end_pause();
         }
     }
@@ -111,8 +115,8 @@ impl Shard {
             return false;
         };
         let is_write = || {
-            let has_flag = command.has_flag("write")
-                || subcommand.is_some_and(|of| of.has_flag("write"));
+            let has_flag =
+                command.has_flag("write") || subcommand.is_some_and(|of| of.has_flag("write"));
             has_flag || MAY_REPLICATE.contains(&command.name)
         };
         let executes_writes = || {

@@ -8,16 +8,20 @@ use crate::store::keyspace::Keyspace;
 
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
-use super::pausing::Pausing;
-use super::slowlog::SlowLog;
 use super::info::Facts;
 use super::parameters::Parameters;
+use super::pausing::Pausing;
+use super::replicas::{FollowRequest, ReplicaAcks};
+use super::slowlog::SlowLog;
 use super::stats::Stats;
 use super::transactions::Watchers;
 use super::waiting::WaitingClients;
 
 /// A client that is owed more than this is not read from until it took some.
 const OWED_BYTES_MAX: usize = 1024 * 1024;
+
+/// So much is read from a client that waits for a key or for the end of a pause.
+const STOPPED_INPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bounds on what clients may make a shard hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,12 @@ pub enum Order {
         /// What was written is not kept on purpose.
         without_saving: bool,
     },
+    /// Another shard or Redis server is to be followed from now on.
+    ReplicaOf(MasterAddress),
+    /// What CONFIG SET changed is to outlive the process.
+    KeepParameters,
+    /// A client becomes a replica: its connection is to be given the stream.
+    Follow(FollowRequest),
     /// A parameter that the driver acts on was set.
     Parameter {
         /// Its name.
@@ -62,6 +72,28 @@ pub enum Order {
         /// Checked.
         value: String,
     },
+}
+
+/// Where a master listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterAddress {
+    /// Name or IP address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl MasterAddress {
+    /// As `host:port`; an IPv6 address may stand in brackets.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        Some(Self {
+            host: (!host.is_empty()).then(|| host.to_owned())?,
+            port: port.parse().ok()?,
+        })
+    }
 }
 
 /// See the head of this folder.
@@ -83,6 +115,8 @@ pub struct Shard {
     pub(super) orders: Vec<Order>,
     pub(super) marked: Vec<usize>,
     pub(super) role: Role,
+    /// It became a master: its history is one of its own from here on.
+    pub(super) is_promoted: bool,
     pub(super) health: Health,
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
@@ -91,6 +125,7 @@ pub struct Shard {
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
     pub(super) facts: Facts,
+    pub(super) acks: ReplicaAcks,
 }
 
 impl Shard {
@@ -112,6 +147,7 @@ impl Shard {
             orders: Vec::new(),
             marked: Vec::new(),
             role: Role::Master,
+            is_promoted: false,
             health: Health::Good,
             password: None,
             pausing: Pausing::default(),
@@ -119,6 +155,7 @@ impl Shard {
             parameters: Parameters::default(),
             stats: Stats::default(),
             facts: Facts::default(),
+            acks: ReplicaAcks::default(),
         }
     }
 
@@ -134,7 +171,6 @@ impl Shard {
         self.end_pause_if_due();
     }
 
-
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
     pub fn next_due_ms(&self) -> Option<u64> {
         let dues = [self.waiting.next_due_ms(), self.pausing.next_due_ms()];
@@ -144,6 +180,11 @@ impl Shard {
     /// Whether writes are refused from now on.
     pub fn set_health(&mut self, health: Health) {
         self.health = health;
+    }
+
+    /// Who decides what is in the keyspace.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether writes are refused.
@@ -190,11 +231,14 @@ impl Shard {
             .is_some_and(|client| !client.input.is_empty())
     }
 
-    /// Whether more may be read from a client: it takes what it is owed, and is not waiting.
+    /// Whether more may be read from a client: it takes what it is owed, and what it sent
+    /// while it waits is not much.
     pub fn may_read(&self, key: usize) -> bool {
-        self.clients
-            .get(key)
-            .is_some_and(|client| client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none())
+        self.clients.get(key).is_some_and(|client| {
+            let is_stopped = client.waiting.is_some() || client.is_postponed;
+            let has_room = !is_stopped || client.input.len() <= STOPPED_INPUT_BYTES_MAX;
+            client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none() && has_room
+        })
     }
 
     /// Clients that are owed something or are to be closed, each once.

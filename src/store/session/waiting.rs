@@ -18,8 +18,16 @@ pub(super) struct Waiting {
     db: usize,
     keys: Vec<Box<[u8]>>,
     until_ms: Option<u64>,
-    on_timeout: OnTimeout,
+    ends: Ends,
     request: OwnedRequest,
+}
+
+/// What the client is told when its time is over.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    With(OnTimeout),
+    /// How many replicas have the stream up to here.
+    WithAcks(u64),
 }
 
 /// All clients that wait.
@@ -55,9 +63,37 @@ impl Shard {
             db,
             keys,
             until_ms: wait.until_ms,
-            on_timeout: wait.on_timeout,
+            ends: Ends::With(wait.on_timeout),
             request: wait.again_as.unwrap_or_else(|| OwnedRequest::of(args)),
         });
+    }
+
+    /// A client waits for replicas to have the stream up to `offset`.
+    pub(super) fn wait_for_acks(
+        &mut self,
+        key: usize,
+        args: Args<'_>,
+        offset: u64,
+        until_ms: Option<u64>,
+    ) {
+        if let Some(at) = until_ms {
+            self.waiting.by_time.insert((at, key));
+        }
+        let client = &mut self.clients[key];
+        client.waiting = Some(Waiting {
+            db: client.db,
+            keys: Vec::new(),
+            until_ms,
+            ends: Ends::WithAcks(offset),
+            request: OwnedRequest::of(args),
+        });
+    }
+
+    /// As if its time was over: it has what it waits for.
+    pub(super) fn end_wait(&mut self, key: usize) {
+        if let Some(waiting) = self.stop_waiting(key) {
+            self.tell_end(key, waiting.ends);
+        }
     }
 
     pub(super) fn stop_waiting(&mut self, key: usize) -> Option<Waiting> {
@@ -75,6 +111,9 @@ impl Shard {
         if let Some(at) = waiting.until_ms {
             self.waiting.by_time.remove(&(at, key));
         }
+        if let Ends::WithAcks(_) = waiting.ends {
+            self.acks.forget(key);
+        }
         Some(waiting)
     }
 
@@ -88,40 +127,42 @@ impl Shard {
             return;
         };
         for key in queue.clone() {
-            self.run_again(key, changed);
+            let is_served = self.run_again(key, changed).is_some();
+            // Nothing is left for those behind.
+            if !is_served && matches!(self.keyspace.lookup(db, changed), Ok(None)) {
+                return;
+            }
         }
     }
 
-    fn run_again(&mut self, key: usize, by: &[u8]) {
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        let Some(waiting) = &client.waiting else {
-            return;
-        };
+    /// Nothing if the client waits on.
+    fn run_again(&mut self, key: usize, by: &[u8]) -> Option<()> {
+        let client = self.clients.get_mut(key)?;
+        let waiting = client.waiting.as_ref()?;
         let (db, request) = (waiting.db, waiting.request.clone());
-        let Some(command) = self.table.find(request.args().at(0)) else {
-            return;
-        };
-        let Run::Data(handler) = command.run else {
-            return;
+        let Run::Data(handler) = self.table.find(request.args().at(0))?.run else {
+            return None;
         };
         let before = client.reply.len();
         let mut reply = std::mem::take(&mut client.reply);
         let mut unit = Unit::default();
         let waits = Waits::Woken { by };
         let again = self.run_data(&mut reply, db, handler, request.args(), &mut unit, waits);
-        self.effects.push(unit);
+        if !unit.is_empty() {
+            self.effects.push(unit);
+            self.note_write(key);
+        }
         let client = &mut self.clients[key];
         client.reply = reply;
         client.turn_from.get_or_insert(before);
         if again.is_some() {
             client.reply.truncate(before);
-            return;
+            return None;
         }
         self.stop_waiting(key);
         self.mark(key);
         self.resumed.push(key);
+        Some(())
     }
 
     /// Clients whose waits are over by the clock are told so.
@@ -131,17 +172,20 @@ impl Shard {
             && at <= now_ms
         {
             self.waiting.by_time.remove(&(at, key));
-            if let Some(waiting) = self.stop_waiting(key) {
-                self.tell_timeout(key, waiting.on_timeout);
-            }
+            self.end_wait(key);
         }
     }
 
-    fn tell_timeout(&mut self, key: usize, on_timeout: OnTimeout) {
+    fn tell_end(&mut self, key: usize, ends: Ends) {
+        let acked = match ends {
+            Ends::WithAcks(offset) => self.replicas_at(offset),
+            Ends::With(_) => 0,
+        };
         let reply = &mut self.clients[key].reply;
-        match on_timeout {
-            OnTimeout::Null => reply.null(),
-            OnTimeout::NullArray => reply.null_array(),
+        match ends {
+            Ends::With(OnTimeout::Null) => reply.null(),
+            Ends::With(OnTimeout::NullArray) => reply.null_array(),
+            Ends::WithAcks(_) => reply.count(acked),
         }
         self.mark(key);
         self.resumed.push(key);
@@ -159,7 +203,7 @@ impl Shard {
                 self.mark(key);
                 self.resumed.push(key);
             }
-            false => self.tell_timeout(key, waiting.on_timeout),
+            false => self.tell_end(key, waiting.ends),
         }
         true
     }

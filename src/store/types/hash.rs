@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::elements::{self, Building, Drawn, Element, Elements, Scanned, Shape};
 use super::fields;
+use super::source::RowSource;
 use crate::store::engine::DeadId;
 use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::{Packed, PackedWriter};
@@ -172,23 +173,11 @@ pub fn remove(
 ///
 /// # Errors
 /// [`StoreError`] of the engine.
-pub fn iter<'a>(rows: &'a Rows, of: &Collection) -> Result<Elements<'a>, StoreError> {
-    Elements::of(rows, of, SHAPE)
-}
-
-/// The same over any rows, such as a snapshot's.
-///
-/// # Errors
-/// [`StoreError`] of the engine.
-pub fn iter_over<'a, R, E>(
+pub fn iter<'a>(
+    rows: &'a (impl RowSource + ?Sized),
     of: &Collection,
-    range: impl FnOnce(&[u8], &[u8]) -> Result<R, StoreError>,
-) -> Result<Elements<'a>, StoreError>
-where
-    R: Iterator<Item = Result<(Bytes, Bytes), E>> + 'a,
-    StoreError: From<E>,
-{
-    Elements::open(of, SHAPE, range)
+) -> Result<Elements<'a>, StoreError> {
+    Elements::of(rows, of, SHAPE)
 }
 
 /// About `count` fields from a cursor on.

@@ -8,11 +8,14 @@
 //! source     rows to be read: of the shard now, or of a snapshot
 //! string, hash, set, list, zset  one kind each
 //! hll        HyperLogLogs, which are strings
+//! build      values of what an RDB has of them, element by element
+//! plain      a value in RDB's plain types, for DUMP and snapshots
 //! walk       all elements of an object of any kind; copy, digest
 //! ```
 //! A collection stands in its meta row as long as it is short ([`INLINE_BYTES_MAX`],
 //! [`INLINE_ITEMS_MAX`]); then in rows, for good.
 
+pub mod build;
 pub mod copy;
 pub mod digest;
 mod elements;
@@ -20,6 +23,7 @@ pub mod fields;
 pub mod hash;
 pub mod hll;
 pub mod list;
+pub mod plain;
 pub mod set;
 pub mod source;
 pub mod string;

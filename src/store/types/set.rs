@@ -6,11 +6,11 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::elements::{self, Building, Drawn, Element, Elements, Scanned, Shape};
 use super::fields;
+use super::source::RowSource;
 use crate::store::engine::DeadId;
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Collection, Stored};
@@ -156,23 +156,11 @@ pub fn remove(
 ///
 /// # Errors
 /// [`StoreError`] of the engine.
-pub fn iter<'a>(rows: &'a Rows, of: &Collection) -> Result<Elements<'a>, StoreError> {
-    Elements::of(rows, of, SHAPE)
-}
-
-/// The same over any rows, such as a snapshot's.
-///
-/// # Errors
-/// [`StoreError`] of the engine.
-pub fn iter_over<'a, R, E>(
+pub fn iter<'a>(
+    rows: &'a (impl RowSource + ?Sized),
     of: &Collection,
-    range: impl FnOnce(&[u8], &[u8]) -> Result<R, StoreError>,
-) -> Result<Elements<'a>, StoreError>
-where
-    R: Iterator<Item = Result<(Bytes, Bytes), E>> + 'a,
-    StoreError: From<E>,
-{
-    Elements::open(of, SHAPE, range)
+) -> Result<Elements<'a>, StoreError> {
+    Elements::of(rows, of, SHAPE)
 }
 
 /// About `count` members from a cursor on.

@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::source::RowSource;
 use crate::store::format::numbers;
 use crate::store::format::object::{StringStored, StringValue, Written};
 use crate::store::format::row::{self, ObjectId};
@@ -74,7 +75,7 @@ pub fn read(rows: &Rows, string: &StringValue, from: u64, to: u64) -> Result<Byt
 /// # Errors
 /// [`StoreError`] of the engine.
 pub fn visit(
-    rows: &Rows,
+    rows: &impl RowSource,
     string: &StringValue,
     from: u64,
     to: u64,
@@ -95,7 +96,7 @@ pub fn visit(
     while at < to {
         let (number, start) = place_of(at);
         let end = CHUNK_BYTES.min(start + (to - at) as usize);
-        let chunk = rows.get(&row::chunk(id, number))?.unwrap_or_default();
+        let chunk = rows.row(&row::chunk(id, number))?.unwrap_or_default();
         let known = chunk.get(start..end.min(chunk.len())).unwrap_or(&[]);
         let zeros = ZEROS.get(..end - start - known.len()).unwrap_or(&[]);
         for piece in [known, zeros] {

@@ -4,7 +4,7 @@
 //! keys    DEL EXISTS TYPE TOUCH      names      RENAME COPY MOVE
 //! expiry  EXPIRE TTL PERSIST ..      walking    KEYS SCAN RANDOMKEY
 //! object  OBJECT                     databases  DBSIZE FLUSHDB SWAPDB ..
-//! debug   DEBUG DIGEST ..
+//! debug   DEBUG DIGEST ..            payload    DUMP RESTORE
 //! ```
 
 mod databases;
@@ -13,6 +13,7 @@ mod expiry;
 mod keys;
 mod names;
 mod object;
+mod payload;
 mod walking;
 
 use super::table::{Command, Keys, Run};
@@ -234,5 +235,29 @@ pub const COMMANDS: &[Command] = &[
         keys: Keys::None,
         categories: "admin dangerous",
         run: Run::Data(debug::debug),
+    },
+    Command {
+        name: "dump",
+        arity: 2,
+        flags: "readonly",
+        keys: Keys::FIRST,
+        categories: "keyspace",
+        run: Run::Data(payload::dump),
+    },
+    Command {
+        name: "restore",
+        arity: -4,
+        flags: "write denyoom",
+        keys: Keys::FIRST,
+        categories: "keyspace dangerous",
+        run: Run::Data(payload::restore),
+    },
+    Command {
+        name: "restore-asking",
+        arity: -4,
+        flags: "write denyoom asking",
+        keys: Keys::FIRST,
+        categories: "keyspace dangerous",
+        run: Run::Data(payload::restore),
     },
 ];

@@ -75,9 +75,18 @@ fn the_list_tells_who_is_there() {
     let list = world.say(a, "CLIENT LIST");
     let lines: Vec<&str> = list.lines().collect();
     assert_eq!(lines.len(), 2);
-    assert!(lines[0].starts_with("id=1 addr=1.2.3.4:5 laddr=1.2.3.4:6379 "), "{list}");
-    assert!(lines[0].contains(" name=one ") && lines[0].contains(" cmd=client|list "), "{list}");
-    assert!(lines[1].contains(" flags=P ") && lines[1].contains(" sub=1 "), "{list}");
+    assert!(
+        lines[0].starts_with("id=1 addr=1.2.3.4:5 laddr=1.2.3.4:6379 "),
+        "{list}"
+    );
+    assert!(
+        lines[0].contains(" name=one ") && lines[0].contains(" cmd=client|list "),
+        "{list}"
+    );
+    assert!(
+        lines[1].contains(" flags=P ") && lines[1].contains(" sub=1 "),
+        "{list}"
+    );
     assert_eq!(world.say(a, "CLIENT LIST TYPE pubsub").lines().count(), 1);
     assert_eq!(world.say(a, "CLIENT LIST ID 2 7 1").lines().count(), 2);
     assert_eq!(world.say(a, "CLIENT GETNAME"), "one");
@@ -85,7 +94,10 @@ fn the_list_tells_who_is_there() {
         world.say(a, "CLIENT SETNAME"),
         "-ERR wrong number of arguments for 'client|setname' command"
     );
-    assert_eq!(world.say(a, "CLIENT NOSUCH"), "-ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.");
+    assert_eq!(
+        world.say(a, "CLIENT NOSUCH"),
+        "-ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP."
+    );
 }
 
 #[test]
@@ -100,7 +112,10 @@ fn what_takes_long_is_told() {
     world.say(a, &format!("SET x {long}"));
     world.say(a, "PING");
     let told = slow(&mut world, a, "SLOWLOG GET");
-    assert!(told.starts_with("[[:1 :1700000000 [PING] 1.2.3.4:5 ] [:0 "), "{told}");
+    assert!(
+        told.starts_with("[[:1 :1700000000 [PING] 1.2.3.4:5 ] [:0 "),
+        "{told}"
+    );
     assert!(told.contains("... (72 more bytes)]"), "{told}");
     let many = vec!["k"; 40].join(" ");
     world.say(a, &format!("DEL {many}"));
@@ -130,7 +145,8 @@ fn memory_is_what_the_rows_of_a_key_take() {
     let a = world.client();
     let usage = |world: &mut World, key: &str| {
         let told = world.say(a, &format!("MEMORY USAGE {key} SAMPLES 0"));
-        told.strip_prefix(':').and_then(|bytes| bytes.parse::<u64>().ok())
+        told.strip_prefix(':')
+            .and_then(|bytes| bytes.parse::<u64>().ok())
     };
     assert_eq!(usage(&mut world, "none"), None);
     world.say(a, "SADD s a");
@@ -147,7 +163,10 @@ fn memory_is_what_the_rows_of_a_key_take() {
 fn commands_say_where_their_keys_are() {
     let mut world = World::new();
     let a = world.client();
-    assert_eq!(world.say(a, "COMMAND GETKEYS SINTERCARD 2 a b LIMIT 3"), "[a b]");
+    assert_eq!(
+        world.say(a, "COMMAND GETKEYS SINTERCARD 2 a b LIMIT 3"),
+        "[a b]"
+    );
     assert_eq!(
         world.say(a, "COMMAND GETKEYSANDFLAGS SMOVE a b c"),
         "[[a [RW access delete]] [b [RW insert]]]"
@@ -156,6 +175,44 @@ fn commands_say_where_their_keys_are() {
         world.say(a, "COMMAND LIST FILTERBY PATTERN SINTER*"),
         "[sinter sintercard sinterstore]"
     );
-    assert!(world.say(a, "COMMAND INFO nosuch hlen").starts_with("[nil [hlen :2 [readonly fast] "));
-    assert!(world.say(a, "COMMAND DOCS hlen").starts_with("[hlen [summary Get the number of "));
+    assert!(
+        world
+            .say(a, "COMMAND INFO nosuch hlen")
+            .starts_with("[nil [hlen :2 [readonly fast] ")
+    );
+    assert!(
+        world
+            .say(a, "COMMAND DOCS hlen")
+            .starts_with("[hlen [summary Get the number of ")
+    );
+}
+
+#[test]
+fn the_table_says_what_redis_says() {
+    use crate::store::commands::described;
+    for command in crate::store::session::FAMILIES
+        .iter()
+        .flat_map(|family| family.iter())
+    {
+        let Some(described) = described::find(command.name) else {
+            continue;
+        };
+        assert_eq!(command.arity, described.arity, "{}", command.name);
+        let is_container = described::is_container(command.name);
+        let (first, last, step) = command.keys.as_told();
+        // Redis counts channels of shards as keys, where it tells of keys at all.
+        let is_of_keys = described
+            .key_specs()
+            .iter()
+            .all(|spec| spec.flags != "not_key");
+        if !is_container && is_of_keys {
+            assert_eq!([first, last, step], described.keys, "{}", command.name);
+            for flag in [
+                "write", "readonly", "denyoom", "no_multi", "no_auth", "blocking",
+            ] {
+                let is_set = command.has_flag(flag) || command.has_flag(&flag.replace('_', "-"));
+                assert_eq!(is_set, described.has_flag(flag), "{} {flag}", command.name);
+            }
+        }
+    }
 }

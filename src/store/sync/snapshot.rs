@@ -1,0 +1,141 @@
+//! A whole shard as an RDB file of version 9, in plain types: Redis 5 and later read it.
+//!
+//! ```text
+//! REDIS0009 | FA name value ..      aux fields
+//! FE db     | FB keys expiring      each database that has keys
+//!           | [FC expires at, ms 8 LE] type key value ..
+//! FF        | CRC-64 8 LE
+//! ```
+//! It is handed on in pieces; what is large is never whole in memory.
+
+use std::cell::Cell;
+
+use super::link::LinkEnd;
+use crate::rdb::{crc64, write_length, write_string};
+use crate::store::format::object::Object;
+use crate::store::format::row::{self, Namespace, PLACE_BITS};
+use crate::store::keyspace::{DATABASES, Keyspace};
+use crate::store::rows::RowSnapshot;
+use crate::store::session::REDIS_VERSION;
+use crate::store::types::plain;
+use crate::store::types::source::bad_row;
+
+const HEAD: &[u8] = b"REDIS0009";
+const AUX: u8 = 0xfa;
+const RESIZE: u8 = 0xfb;
+const EXPIRES_MS: u8 = 0xfc;
+const SELECT: u8 = 0xfe;
+const END: u8 = 0xff;
+/// Bytes that are handed on at once, about.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Which databases a snapshot has; noted when it is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Contents(Vec<Database>);
+
+#[derive(Debug)]
+struct Database {
+    number: u64,
+    ns: Namespace,
+    keys: u64,
+    expiring: u64,
+}
+
+impl Contents {
+    pub(super) fn of(keyspace: &Keyspace) -> Self {
+        let all = (0..DATABASES).map(|db| Database {
+            number: db as u64,
+            ns: keyspace.namespace(db),
+            keys: keyspace.key_count(db),
+            expiring: keyspace.expiring_count(db),
+        });
+        Self(all.filter(|database| database.keys > 0).collect())
+    }
+}
+
+/// What the snapshot says about itself.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    pub(super) replid: &'a str,
+    pub(super) offset: u64,
+    pub(super) selected_db: u16,
+    pub(super) now_ms: u64,
+}
+
+/// Takes a piece of the file.
+type Send<'a> = dyn FnMut(&[u8]) -> Result<(), LinkEnd> + 'a;
+
+/// Hands the file on; without rows it has no keys.
+pub(super) fn write(
+    rows: Option<&RowSnapshot>,
+    contents: &Contents,
+    told: &Told<'_>,
+    send: &mut Send<'_>,
+) -> Result<(), LinkEnd> {
+    let crc = Cell::new(0);
+    let mut send = |out: &mut Vec<u8>| {
+        crc.set(crc64(crc.get(), out));
+        let sent = send(out);
+        out.clear();
+        sent
+    };
+    let mut out = Vec::with_capacity(2 * PIECE_BYTES);
+    write_head(&mut out, told);
+    if let Some(rows) = rows {
+        for database in &contents.0 {
+            write_database(rows, database, &mut out, &mut send)?;
+        }
+    }
+    out.push(END);
+    send(&mut out)?;
+    out.extend_from_slice(&crc.get().to_le_bytes());
+    send(&mut out)
+}
+
+fn write_head(out: &mut Vec<u8>, told: &Told<'_>) {
+    out.extend_from_slice(HEAD);
+    for (name, value) in [
+        ("redis-ver", REDIS_VERSION.to_owned()),
+        ("redis-bits", "64".to_owned()),
+        ("ctime", (told.now_ms / 1000).to_string()),
+        ("used-mem", "0".to_owned()),
+        ("repl-stream-db", told.selected_db.to_string()),
+        ("repl-id", told.replid.to_owned()),
+        ("repl-offset", told.offset.to_string()),
+    ] {
+        out.push(AUX);
+        write_string(out, name.as_bytes());
+        write_string(out, value.as_bytes());
+    }
+}
+
+fn write_database(
+    rows: &RowSnapshot,
+    database: &Database,
+    out: &mut Vec<u8>,
+    send: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), LinkEnd>,
+) -> Result<(), LinkEnd> {
+    out.push(SELECT);
+    write_length(out, database.number);
+    out.push(RESIZE);
+    write_length(out, database.keys);
+    write_length(out, database.expiring);
+    let from = row::meta_from(database.ns, 0);
+    let to = row::meta_from(database.ns, 1 << PLACE_BITS);
+    for next in rows.range(&from, &to) {
+        let (key, value) = next.map_err(crate::store::rows::StoreError::from)?;
+        let (_, _, user_key) = row::split_meta(&key).ok_or_else(|| bad_row(&key))?;
+        let object = Object::decode(&value).ok_or_else(|| bad_row(&key))?;
+        if let Some(at) = object.expires_at_ms {
+            out.push(EXPIRES_MS);
+            out.extend_from_slice(&at.to_le_bytes());
+        }
+        out.push(plain::type_number(&object.value));
+        write_string(out, user_key);
+        plain::write(rows, &object.value, out, send)?;
+        if out.len() >= PIECE_BYTES {
+            send(out)?;
+        }
+    }
+    Ok(())
+}
