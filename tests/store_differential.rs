@@ -77,7 +77,19 @@ use sides::{Host, Side, Store};
 use support::{RedisServer, seeded};
 
 /// Groups that the built-in shard has to pass. A group comes in when it does.
-const ENABLED: &[&str] = &["geo", "list", "zset"];
+const ENABLED: &[&str] = &[
+    "string",
+    "bits",
+    "hll",
+    "hash",
+    "list",
+    "set",
+    "zset",
+    "geo",
+    "generic",
+    "sort",
+    "databases",
+];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.
 const COMMANDS: u64 = 50_000;
