@@ -153,6 +153,9 @@ impl Context<'_> {
     /// # Errors
     /// As [`Context::put`].
     pub fn put_in(&mut self, db: usize, key: &[u8], object: Object) -> Outcome {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Failure::LONG_KEY);
+        }
         let keys = self.keyspace.key_count(db);
         self.keyspace.put(db, key, object)?;
         if self.keyspace.key_count(db) > keys {

@@ -285,6 +285,7 @@ impl Shard {
         let changes = self.keyspace.changes();
         let before = reply.len();
         unit.begin_next();
+        let events_before = self.events.len();
         let mut context = Context {
             keyspace: &mut self.keyspace,
             reply: &mut *reply,
@@ -297,7 +298,7 @@ impl Shard {
         };
         let outcome = handler(&mut context, args);
         let wait = context.wait.take();
-        self.tell_ended_in(unit);
+        self.tell_ended_in(unit, events_before);
         let has_changed = self.keyspace.changes() != changes;
         if let Err(failure) = outcome {
             reply.truncate(before);
@@ -318,13 +319,13 @@ impl Shard {
     }
 
     /// Tells the log of keys that were found to be over, before what found them.
-    fn tell_ended_in(&mut self, unit: &mut Unit) {
+    fn tell_ended_in(&mut self, unit: &mut Unit, events_before: usize) {
         if !self.keyspace.has_ended() {
             return;
         }
         for ended in self.keyspace.take_ended().into_iter().rev() {
             unit.put_first(ended.db, &[self.word_of_end(), &ended.key]);
-            self.note_ended(ended);
+            self.note_ended(ended, events_before);
         }
     }
 
@@ -334,7 +335,7 @@ impl Shard {
             let mut unit = Unit::default();
             unit.add(ended.db, &[self.word_of_end(), &ended.key]);
             self.effects.push(unit);
-            self.note_ended(ended);
+            self.note_ended(ended, self.events.len());
         }
     }
 
@@ -345,12 +346,12 @@ impl Shard {
         }
     }
 
-    fn note_ended(&mut self, ended: Ended) {
+    fn note_ended(&mut self, ended: Ended, at: usize) {
         if self.settings.notify.wants(EventClass::Expired) {
             let Ended { db, key } = ended;
             let name = "expired";
-            self.events
-                .push(crate::store::commands::Event { db, name, key });
+            let event = crate::store::commands::Event { db, name, key };
+            self.events.insert(at, event);
         }
     }
 
