@@ -7,7 +7,7 @@ use crate::store::commands::table::Verb;
 use crate::store::commands::described::{self, Described};
 use crate::store::commands::failure::up_to_zero;
 use crate::store::commands::{
-    Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
+    Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait, Waits,
 };
 use crate::store::keyspace::Ended;
 use crate::store::rows::StoreError;
@@ -264,7 +264,8 @@ impl Shard {
             Run::Data(handler) => {
                 let db = self.clients[key].db;
                 let mut reply = std::mem::take(&mut self.clients[key].reply);
-                let wait = self.run_data(&mut reply, db, handler, args, unit, may_wait);
+                let waits = if may_wait { Waits::May } else { Waits::Never };
+                let wait = self.run_data(&mut reply, db, handler, args, unit, waits);
                 self.clients[key].reply = reply;
                 if let Some(wait) = wait {
                     self.wait(key, args, wait);
@@ -280,7 +281,7 @@ impl Shard {
         handler: fn(&mut Context<'_>, Args<'_>) -> Outcome,
         args: Args<'_>,
         unit: &mut Unit,
-        may_wait: bool,
+        waits: Waits<'_>,
     ) -> Option<Wait> {
         let changes = self.keyspace.changes();
         let before = reply.len();
@@ -293,7 +294,7 @@ impl Shard {
             settings: &self.settings,
             unit,
             events: &mut self.events,
-            may_wait,
+            waits,
             wait: None,
         };
         let outcome = handler(&mut context, args);
