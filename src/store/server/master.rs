@@ -23,6 +23,7 @@ use crate::store::sync::replica::{
 
 use super::keeping::Keeper;
 use super::kept;
+use super::knowing;
 use super::starting::StartError;
 
 /// Of the stream in one turn: clients are served between.
@@ -140,6 +141,7 @@ impl Following {
         kept::keep_following(&self.dir, None).map_err(|error| error.to_string())?;
         keeper.begin_history().map_err(|error| error.to_string())?;
         shard.promotion_done();
+        knowing::tell_identity(shard, keeper);
         Ok(())
     }
 
@@ -250,10 +252,7 @@ impl Master {
         around: &mut Around<'_>,
     ) -> Result<Option<u64>, StartError> {
         match event {
-            LinkEvent::Asks => self.link.answer(Position {
-                replid: around.keeper.identity().replid,
-                offset: around.keeper.end(),
-            }),
+            LinkEvent::Asks => self.link.answer(position(around.keeper)),
             LinkEvent::Lost { why } => self.lost(why, around),
             LinkEvent::FullSync { replid, offset } => {
                 tracing::info!(offset, "the master sends a snapshot");
@@ -302,6 +301,7 @@ impl Master {
                 replid,
                 replid2: Some((identity.replid, end)),
             })?;
+            knowing::tell_identity(around.shard, around.keeper);
         }
         tracing::info!(offset = around.keeper.end(), "the master's stream goes on");
         self.streams(Stream::new());
@@ -389,6 +389,16 @@ impl Master {
     }
 }
 
+fn position(keeper: &Keeper) -> Position {
+    match (keeper.end(), keeper.has_followed()) {
+        (0, false) => Position::Nowhere,
+        (offset, _) => Position::At {
+            replid: keeper.identity().replid,
+            offset,
+        },
+    }
+}
+
 /// What was loaded are the databases now, and the log begins anew at the snapshot's offset.
 /// The order in which both become durable is told in `sync/replica/resynced.rs`.
 fn switch(
@@ -418,6 +428,7 @@ fn switch(
     shard.effects().clear();
     shard.effects().set_selected(None);
     Resynced::forget(shard.keyspace().rows());
+    knowing::tell_identity(shard, around.keeper);
     Ok(None)
 }
 
