@@ -81,7 +81,7 @@ fn different(master: &mut Client, replica: &mut Client) -> Vec<String> {
             known.extend(client.call(&["KEYS", "*"]).items().iter().map(Value::text));
         }
         for key in known {
-            let mut about = |client: &mut Client| {
+            let about = |client: &mut Client| {
                 let digest = client.call(&["DEBUG", "DIGEST-VALUE", &key]);
                 let time = client.call(&["PEXPIRETIME", &key]);
                 format!("{} {:?} {time:?}", client.call(&["TYPE", &key]).text(), digest)
@@ -163,7 +163,8 @@ fn a_shard_that_is_killed_goes_on_where_its_log_ends() {
     }
     assert_eq!(syncs(redis.client()), ["1", "4"]);
     // In order, too.
-    store.stop();
+    store.client().send(&["SHUTDOWN"]);
+    store.process().wait(LIMIT);
     store.start_again();
     assert_same(redis.client(), store.client());
     assert_eq!(syncs(redis.client()), ["1", "5"]);

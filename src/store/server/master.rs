@@ -65,6 +65,8 @@ struct Master {
     told: String,
     /// It asked how far we are.
     is_asked: bool,
+    /// The link waits to be told where we are.
+    is_position_due: bool,
 }
 
 /// What a turn of following needs.
@@ -128,6 +130,7 @@ impl Following {
                     heard_at: None,
                     told: String::new(),
                     is_asked: false,
+                    is_position_due: false,
                 });
             }
             Err(error) => tracing::error!(%error, "no thread to follow the master with"),
@@ -164,12 +167,20 @@ impl Following {
     }
 
     /// What the log has is acknowledged: at the end of each turn.
-    pub(super) fn acknowledge(&mut self, end: u64) {
-        if let Some(master) = &mut self.master
-            && matches!(master.state, State::Streaming(_))
-        {
+    pub(super) fn acknowledge(&mut self, shard: &mut Shard, keeper: &Keeper) {
+        let Some(master) = &mut self.master else {
+            return;
+        };
+        // Where we are is where the log ends only if it has all that was applied.
+        if !shard.effects().bytes().is_empty() {
+            return;
+        }
+        if std::mem::take(&mut master.is_position_due) {
+            master.link.answer(position(keeper));
+        }
+        if master.is_up() {
             let at_once = std::mem::take(&mut master.is_asked);
-            master.link.acknowledge(end, at_once);
+            master.link.acknowledge(keeper.end(), at_once);
         }
     }
 
@@ -252,7 +263,7 @@ impl Master {
         around: &mut Around<'_>,
     ) -> Result<Option<u64>, StartError> {
         match event {
-            LinkEvent::Asks => self.link.answer(position(around.keeper)),
+            LinkEvent::Asks => self.is_position_due = true,
             LinkEvent::Lost { why } => self.lost(why, around),
             LinkEvent::FullSync { replid, offset } => {
                 tracing::info!(offset, "the master sends a snapshot");

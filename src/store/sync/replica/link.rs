@@ -278,7 +278,7 @@ fn run(mut poll: Poll, shared: &Shared, options: &LinkOptions) {
             Ended::Stopped => return,
             why => why,
         };
-        if has_followed {
+        if has_followed && !matches!(why, Ended::Refused(_)) {
             retry = RETRY.0;
         }
         shared.board().voice = Voice::Silence;
