@@ -41,7 +41,9 @@ fn replica(kind: ServerKind, master_port: u16) -> RedisServer {
 /// A field of INFO, empty if there is none.
 fn info(client: &mut Client, section: &str, field: &str) -> String {
     let text = client.call(&["INFO", section]).text();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     line.unwrap_or_default().to_owned()
 }
 
@@ -76,7 +78,10 @@ fn servers_of_all_versions_follow_under_writes() {
     let mut skipped = Skipped::default();
     let mut replicas = Vec::new();
     // Redis 6.0 knows no SET with PXAT, which is what the stream says.
-    for kind in ServerKind::ALL.into_iter().filter(|kind| *kind != ServerKind::Redis60) {
+    for kind in ServerKind::ALL
+        .into_iter()
+        .filter(|kind| *kind != ServerKind::Redis60)
+    {
         if skipped.unless_here(&format!("{kind} as a replica"), &[kind]) {
             replicas.push(replica(kind, store.port()));
         }
@@ -96,9 +101,11 @@ fn servers_of_all_versions_follow_under_writes() {
     assert_eq!(syncs(&store), [count.as_str(), "0", "0"]);
     let mut client = store.client();
     assert_eq!(info(&mut client, "replication", "connected_slaves"), count);
-    let role = client.call(&["ROLE"]);
-    assert_eq!(role.items()[0].text(), "master");
-    assert_eq!(role.items()[2].items().len(), replicas.len());
+    wait_until("all acknowledge", LIMIT, || {
+        let role = client.call(&["ROLE"]);
+        assert_eq!(role.items()[0].text(), "master");
+        role.items()[2].items().len() == replicas.len()
+    });
     let first = info(&mut client, "replication", "slave0");
     assert!(first.starts_with("ip=127.0.0.1,port="), "{first}");
     assert!(first.contains(",state=online,offset="), "{first}");
@@ -160,7 +167,10 @@ fn a_shard_that_was_stopped_is_followed_on_under_the_same_name() {
     store.client().send(&["SHUTDOWN"]);
     store.process().wait(LIMIT);
     store.start_again();
-    assert_eq!(info(&mut store.client(), "replication", "master_replid"), name);
+    assert_eq!(
+        info(&mut store.client(), "replication", "master_replid"),
+        name
+    );
     // In the database that is selected for the replica, which hears of no SELECT but ours.
     store.client().call(&["RPUSH", "after", "the", "stop"]);
     assert_same(&store, &replica);
@@ -192,12 +202,86 @@ fn a_replica_that_missed_more_than_the_log_has_begins_anew() {
 }
 
 #[test]
+fn a_snapshot_that_breaks_off_is_sent_again() {
+    let store = StoreServer::start(&[]);
+    prepare(&store);
+    let link = Forwarder::start(&store.address());
+    link.cut_after(300_000);
+    let mut replica = replica(ServerKind::Redis70, link.port());
+    wait_until("it began anew", LIMIT, || syncs(&store)[0] == "2");
+    assert_same(&store, &replica);
+    // Redis kept it as its own file, and finds in there where in our stream it was.
+    replica.restart();
+    assert_same(&store, &replica);
+    assert_eq!(syncs(&store), ["2", "1", "0"]);
+    assert_eq!(
+        info(&mut store.client(), "replication", "connected_slaves"),
+        "1"
+    );
+}
+
+#[test]
+fn a_replica_logs_in() {
+    let store = StoreServer::start(&[]);
+    prepare(&store);
+    let mut client = store.client();
+    client.call(&["CONFIG", "SET", "requirepass", "word"]);
+    let refused = store.client().call(&["PSYNC", "?", "-1"]);
+    assert_eq!(
+        refused,
+        support::Value::Error("NOAUTH Authentication required.".into())
+    );
+    let replica = replica(ServerKind::Redis70, store.port());
+    let mut follower = replica.client();
+    follower.call(&["CONFIG", "SET", "masterauth", "word"]);
+    wait_until("it is let in", LIMIT, || {
+        info(&mut follower, "replication", "master_link_status") == "up"
+    });
+    client.call(&["CONFIG", "SET", "requirepass", ""]);
+    assert_same(&store, &replica);
+}
+
+#[test]
+fn a_replica_that_stands_still_takes_the_rest_from_the_log() {
+    let store = StoreServer::start(&[]);
+    prepare(&store);
+    let mut replicas: Vec<_> = (0..2)
+        .map(|_| replica(ServerKind::Redis70, store.port()))
+        .collect();
+    for replica in &replicas {
+        assert_same(&store, replica);
+    }
+    // Far more than sockets and the backlog hold, and several segments of the log.
+    replicas[0].pause();
+    let mut client = store.client();
+    let large = "x".repeat(1 << 20);
+    for number in 0..200 {
+        client.call(&["SET", &format!("large:{}", number % 4), &large]);
+        client.call(&["INCR", "counter"]);
+    }
+    assert_same(&store, &replicas[1]);
+    let start = info(&mut client, "replication", "repl_backlog_first_byte_offset");
+    assert_eq!(start, "1", "the log keeps what the slow one needs");
+    replicas[0].resume();
+    assert_same(&store, &replicas[0]);
+    assert_eq!(syncs(&store), ["2", "0", "0"]);
+    wait_until("the log lets go of it", LIMIT, || {
+        client.call(&["INCR", "counter"]);
+        info(&mut client, "replication", "repl_backlog_first_byte_offset") != "1"
+    });
+}
+
+#[test]
 fn wait_counts_replicas_that_have_the_write() {
     let store = StoreServer::start(&[]);
     let mut client = store.client();
     client.call(&["SET", "key", "value"]);
     assert_eq!(client.call(&["WAIT", "0", "0"]).int(), 0);
-    assert_eq!(client.call(&["WAIT", "1", "10"]).int(), 0, "the time is over");
+    assert_eq!(
+        client.call(&["WAIT", "1", "10"]).int(),
+        0,
+        "the time is over"
+    );
     let mut replicas: Vec<_> = (0..2)
         .map(|_| replica(ServerKind::Redis70, store.port()))
         .collect();
@@ -208,7 +292,10 @@ fn wait_counts_replicas_that_have_the_write() {
         client.call(&["SET", "key", &number.to_string()]);
         assert_eq!(client.call(&["WAIT", "2", "0"]).int(), 2);
         for replica in &replicas {
-            assert_eq!(replica.client().call(&["GET", "key"]).text(), number.to_string());
+            assert_eq!(
+                replica.client().call(&["GET", "key"]).text(),
+                number.to_string()
+            );
         }
     }
     replicas[0].pause();
@@ -218,11 +305,22 @@ fn wait_counts_replicas_that_have_the_write() {
     client.send(&["WAIT", "2", "0"]);
     replicas[0].resume();
     assert_eq!(client.read().int(), 2);
-    let many = [["SET", "key", "x"].as_slice(), &["WAIT", "2", "0"], &["GET", "key"]];
+    let many = [
+        ["SET", "key", "x"].as_slice(),
+        &["WAIT", "2", "0"],
+        &["GET", "key"],
+    ];
     let replies = client.pipeline(&many);
     assert_eq!((replies[1].int(), replies[2].text()), (2, "x".to_owned()));
-    client.pipeline(&[["MULTI"].as_slice(), &["SET", "key", "y"], &["WAIT", "5", "0"]]);
-    assert!(client.call(&["EXEC"]).items()[1].int() <= 2, "EXEC does not wait");
+    client.pipeline(&[
+        ["MULTI"].as_slice(),
+        &["SET", "key", "y"],
+        &["WAIT", "5", "0"],
+    ]);
+    assert!(
+        client.call(&["EXEC"]).items()[1].int() <= 2,
+        "EXEC does not wait"
+    );
     assert!(client.call(&["WAIT", "1", "-1"]).is_error());
 }
 
@@ -238,7 +336,9 @@ fn writes_need_as_many_replicas_as_were_asked_for() {
     assert_eq!(client.call(&["GET", "key"]).text(), "0");
     let mut replica = replica(ServerKind::Redis70, store.port());
     assert_same(&store, &replica);
-    assert_eq!(client.call(&["SET", "key", "1"]), support::Value::ok());
+    wait_until("the replica counts", LIMIT, || {
+        client.call(&["SET", "key", "1"]) == support::Value::ok()
+    });
     replica.kill();
     wait_until("the replica is missed", LIMIT, || {
         client.call(&["SET", "key", "2"]).is_error()

@@ -100,7 +100,13 @@ fn a_replica_without_eof_gets_a_length_and_the_stream_right_behind() {
     let store = StoreServer::start(&[]);
     prepare(&store);
     let mut replica = store.client();
-    replica.call(&["REPLCONF", "listening-port", "1234", "ip-address", "somewhere"]);
+    replica.call(&[
+        "REPLCONF",
+        "listening-port",
+        "1234",
+        "ip-address",
+        "somewhere",
+    ]);
     replica.send(&["PSYNC", "?", "-1"]);
     let (replid, offset) = full_resync(&mut replica);
     let mut writer = store.client();
@@ -111,10 +117,15 @@ fn a_replica_without_eof_gets_a_length_and_the_stream_right_behind() {
     writer.call(&["INCR", "counter"]);
     assert_eq!(next_command(&mut replica), ["SELECT", "0"]);
     assert_eq!(next_command(&mut replica), ["INCR", "counter"]);
-    let end: u64 = info(&mut writer, "replication", "master_repl_offset").parse().unwrap();
+    let end: u64 = info(&mut writer, "replication", "master_repl_offset")
+        .parse()
+        .unwrap();
     assert!(end > offset);
     let known = info(&mut writer, "replication", "slave0");
-    assert!(known.starts_with("ip=somewhere,port=1234,state=online,offset=0,"), "{known}");
+    assert!(
+        known.starts_with("ip=somewhere,port=1234,state=online,offset=0,"),
+        "{known}"
+    );
     // More than it was sent is not believed.
     replica.send(&["REPLCONF", "ACK", &(end + 1_000_000).to_string()]);
     let wanted = format!("offset={end},");
@@ -154,10 +165,16 @@ fn the_stream_goes_on_at_any_byte_that_the_log_has() {
         writer.call(&["SET", "key", &number.to_string()]);
     }
     let id = info(&mut writer, "replication", "master_replid");
-    let end: u64 = info(&mut writer, "replication", "master_repl_offset").parse().unwrap();
+    let end: u64 = info(&mut writer, "replication", "master_repl_offset")
+        .parse()
+        .unwrap();
     let mut whole = store.client();
     whole.send(&["PSYNC", &id, "1"]);
-    assert_eq!(line(&mut whole), "+CONTINUE", "who knows no PSYNC2 is told no id");
+    assert_eq!(
+        line(&mut whole),
+        "+CONTINUE",
+        "who knows no PSYNC2 is told no id"
+    );
     let stream = take(&mut whole, end as usize);
     assert!(stream.starts_with(b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n"));
     for have in [1, 7, end / 2, end - 1, end] {
@@ -195,9 +212,15 @@ fn who_wants_only_the_stream_gets_a_snapshot_without_keys() {
     let store = StoreServer::start(&[]);
     prepare(&store);
     let mut replica = store.client();
-    assert_eq!(replica.call(&["REPLCONF", "rdb-filter-only", ""]), Value::ok());
+    assert_eq!(
+        replica.call(&["REPLCONF", "rdb-filter-only", ""]),
+        Value::ok()
+    );
     let words = "ERR Filtered replica requires EOF capability";
-    assert_eq!(replica.call(&["PSYNC", "?", "-1"]), Value::Error(words.to_owned()));
+    assert_eq!(
+        replica.call(&["PSYNC", "?", "-1"]),
+        Value::Error(words.to_owned())
+    );
     replica.call(&["REPLCONF", "capa", "eof"]);
     replica.send(&["PSYNC", "?", "-1"]);
     let (_, offset) = full_resync(&mut replica);
@@ -219,6 +242,50 @@ fn who_wants_only_the_snapshot_is_left_behind_it() {
     let rdb = with_length(&mut replica);
     assert_loads(&store, &rdb);
     assert_eq!(replica.read_to_end().unwrap(), b"");
+}
+
+#[test]
+fn what_was_asked_before_is_answered_before() {
+    let store = StoreServer::start(&[]);
+    let mut client = store.client();
+    client.send_raw(b"SET k v\r\nGET k\r\nPSYNC ? -1\r\nREPLCONF ACK 0\r\n\r\n");
+    assert_eq!(client.read(), Value::ok());
+    assert_eq!(client.read(), Value::bulk("v"));
+    let (_, offset) = full_resync(&mut client);
+    with_length(&mut client);
+    let mut writer = store.client();
+    let end = info(&mut writer, "replication", "master_repl_offset");
+    assert_eq!(
+        end,
+        offset.to_string(),
+        "the snapshot has all that was answered"
+    );
+    writer.call(&["INCR", "counter"]);
+    assert_eq!(next_command(&mut client), ["SELECT", "0"]);
+}
+
+#[test]
+fn a_shard_stops_though_a_replica_takes_nothing() {
+    let mut store = StoreServer::start(&[]);
+    let mut writer = store.client();
+    for number in 0..40 {
+        writer.call(&["SET", &format!("large:{number}"), &"x".repeat(1 << 20)]);
+    }
+    let mut stuck = store.client();
+    stuck.send(&["SYNC"]);
+    let mut other = store.client();
+    other.call(&["REPLCONF", "capa", "eof"]);
+    other.send(&["PSYNC", "?", "-1"]);
+    full_resync(&mut other);
+    crate::wait_until("both take a snapshot", LIMIT, || {
+        let of = |slave| info(&mut store.client(), "replication", slave);
+        of("slave0").contains("send_bulk") && of("slave1").contains("send_bulk")
+    });
+    writer.send(&["SHUTDOWN"]);
+    let status = store.process().wait(LIMIT);
+    assert!(status.success(), "{status}");
+    store.start_again();
+    assert_eq!(store.client().call(&["DBSIZE"]).int(), 40);
 }
 
 #[test]

@@ -55,7 +55,9 @@ pub fn prepare(server: &impl Written) {
             }
         }
         client.call(&["SADD", "numbers", "5", "1", "9"]);
-        client.call(&["ZADD", "zset:3", "inf", "high", "-inf", "low", "1500.25", "far"]);
+        client.call(&[
+            "ZADD", "zset:3", "inf", "high", "-inf", "low", "1500.25", "far",
+        ]);
         client.call(&["PEXPIRE", "hash:3000", "7000000"]);
     }
 }
@@ -70,7 +72,10 @@ pub struct Writers {
 impl Writers {
     pub fn start(server: &impl Written, test: &str) -> Writers {
         let mut rng = seeded(test);
-        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, written) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let threads = (0..CLIENTS).map(|_| {
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
             let client = server.writer();

@@ -216,13 +216,13 @@ fn pfdebug(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut found = hll_of(context, object)?;
     let is_sparse = found.hll.encoding() == Encoding::Sparse;
     let name = args.at(1).to_ascii_lowercase();
-    let word = || String::from_utf8_lossy(args.at(1)).into_owned();
     let is_known = matches!(&name[..], b"getreg" | b"decode" | b"encoding" | b"todense");
     if is_known && args.len() != 3 {
-        return Err(Failure::text(format!(
-            "ERR Wrong number of arguments for the '{}' subcommand",
-            word()
-        )));
+        return Err(Failure::quoting(
+            "ERR Wrong number of arguments for the '",
+            args.at(1),
+            "' subcommand",
+        ));
     }
     match &name[..] {
         b"getreg" | b"todense" => {
@@ -246,10 +246,8 @@ fn pfdebug(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         b"decode" => context.reply.bulk(found.hll.runs_text().as_bytes()),
         b"encoding" => context.reply.status(if is_sparse { "sparse" } else { "dense" }),
         _ => {
-            return Err(Failure::text(format!(
-                "ERR Unknown PFDEBUG subcommand '{}'",
-                word()
-            )));
+            let word = args.at(1);
+            return Err(Failure::quoting("ERR Unknown PFDEBUG subcommand '", word, "'"));
         }
     }
     Ok(())

@@ -13,6 +13,7 @@
 //! - The clock is what the executor set; nothing here reads one.
 
 mod counted;
+mod databases;
 mod ends;
 mod loading;
 mod objects;
@@ -376,28 +377,6 @@ impl Keyspace {
             }
         }
         Ok(has_more)
-    }
-
-    /// Empties a database, in a time that does not depend on its size. How many keys it had.
-    pub fn flush(&mut self, db: usize) -> u64 {
-        let (dead, keys) = self.counted.renew(db);
-        if keys > 0 {
-            self.rows.bury(DeadId::Namespace(dead.0));
-            self.objects.clear();
-        }
-        self.changes += 1;
-        let keys_of_interest = self.interest.keys().filter(|(of, _)| *of == db).cloned();
-        self.changed.extend(keys_of_interest);
-        keys
-    }
-
-    /// Lets two databases change places.
-    pub fn swap(&mut self, one: usize, other: usize) {
-        self.counted.swap(one, other);
-        self.changes += 1;
-        let is_one = |of: usize| of == one || of == other;
-        let keys_of_interest = self.interest.keys().filter(|(of, _)| is_one(*of)).cloned();
-        self.changed.extend(keys_of_interest);
     }
 
     /// At the end of a turn whose effects are in the log: what changed goes on its way into

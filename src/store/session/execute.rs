@@ -101,9 +101,7 @@ impl Shard {
                 self.after_commands();
             }
             Err(failure) => {
-                if let Some(transaction) = &mut self.clients[key].transaction {
-                    transaction.is_broken = true;
-                }
+                let failure = self.break_transaction(key, args, failure);
                 if let Some(command) = self.table.find(args.at(0)) {
                     self.stats
                         .by_command

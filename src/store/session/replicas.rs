@@ -389,3 +389,136 @@ fn wait_ends_at(args: Args<'_>, now_ms: u64) -> Result<Option<u64>, Failure> {
     let timeout = u64::try_from(timeout).map_err(|_| Failure::words("ERR timeout is negative"))?;
     Ok((timeout > 0).then(|| now_ms.saturating_add(timeout)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::World;
+    use super::*;
+
+    fn replica(state: &'static str, offset: u64, lag_s: u64) -> ReplicaFacts {
+        ReplicaFacts {
+            ip: "10.0.0.1".into(),
+            port: 6380,
+            state,
+            offset,
+            lag_s,
+        }
+    }
+
+    #[test]
+    fn wait_ends_when_enough_have_the_clients_own_write() {
+        let mut world = World::new();
+        let (one, other) = (world.client(), world.client());
+        assert_eq!(world.say(one, "WAIT 0 0"), ":0");
+        world.shard.facts().repl_offset = 100;
+        world.shard.facts().replicas = vec![replica("online", 100, 0), replica("send_bulk", 0, 0)];
+        assert_eq!(
+            world.say(one, "WAIT 1 0"),
+            ":1",
+            "it wrote nothing: all have that"
+        );
+        world.say(one, "SET k v");
+        let end = 100 + world.shard.effects().bytes().len() as u64;
+        assert_eq!(world.say(one, "WAIT 1 0"), "");
+        assert_eq!(world.say(other, "WAIT 1 0"), ":1");
+        world.shard.ask_for_acks();
+        // The text of effects has no word that begins with an asterisk.
+        assert_eq!(world.effects(), "SELECT 0 SET k v REPLCONF GETACK");
+        world.shard.ask_for_acks();
+        assert_eq!(world.effects(), "", "once for all who wait");
+        world.shard.facts().replicas[0].offset = end - 1;
+        world.shard.acks_came();
+        assert_eq!(world.owed(one), "");
+        world.shard.facts().replicas[0].offset = end;
+        world.shard.acks_came();
+        assert_eq!(world.owed(one), ":1");
+        assert_eq!(world.say(one, "PING"), "PONG");
+    }
+
+    #[test]
+    fn wait_tells_how_many_when_its_time_is_over_or_its_client_goes() {
+        let mut world = World::new();
+        let (one, gone) = (world.client(), world.client());
+        world.say(one, "SET k v");
+        assert_eq!(world.say(one, "WAIT 2 50"), "");
+        assert_eq!(world.say(gone, "WAIT 2 50"), "");
+        world.shard.client_gone(gone);
+        world.shard.facts().replicas = vec![replica("online", 1_000, 0)];
+        world.shard.acks_came();
+        assert_eq!(world.owed(one), "");
+        let now_ms = world.shard.keyspace().now_ms();
+        world.shard.set_now_ms(now_ms + 50);
+        assert_eq!(world.owed(one), ":1");
+        world.say(one, "MULTI");
+        world.say(one, "WAIT 9 0");
+        assert_eq!(world.say(one, "EXEC"), "[:1]");
+    }
+
+    #[test]
+    fn writes_are_refused_without_replicas_that_are_near() {
+        let mut world = World::new();
+        let client = world.client();
+        world.say(
+            client,
+            "CONFIG SET min-replicas-to-write 1 min-replicas-max-lag 3",
+        );
+        for (replicas, reply) in [
+            (vec![], "-NOREPLICAS Not enough good replicas to write."),
+            (
+                vec![replica("send_bulk", 9, 0)],
+                "-NOREPLICAS Not enough good replicas to write.",
+            ),
+            (
+                vec![replica("online", 9, 4)],
+                "-NOREPLICAS Not enough good replicas to write.",
+            ),
+            (vec![replica("online", 0, 3)], "OK"),
+        ] {
+            world.shard.facts().replicas = replicas;
+            assert_eq!(world.say(client, "SET k v"), reply);
+            assert!(!world.say(client, "GET k").starts_with('-'), "reads go on");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_the_stream_is_handed_over_with_what_it_said() {
+        let mut world = World::new();
+        let client = world.client();
+        world.say(
+            client,
+            "REPLCONF listening-port 7000 ip-address 10.0.0.9 capa eof",
+        );
+        assert_eq!(world.say(client, "PSYNC ? -1"), "");
+        assert_eq!(
+            world.say(client, "PING"),
+            "",
+            "nothing of it is run here any more"
+        );
+        let orders = world.shard.take_orders();
+        let [Order::Follow(request)] = &orders[..] else {
+            panic!("{orders:?}");
+        };
+        assert_eq!(request.client, client);
+        let wish = Wish::Psync {
+            replid: (*b"?").into(),
+            offset: -1,
+        };
+        assert_eq!(request.wish, wish);
+        let announced = Announced {
+            port: 7000,
+            ip: Some("10.0.0.9".into()),
+            takes_eof: true,
+            ..Announced::default()
+        };
+        assert_eq!(request.announced, announced);
+        let other = world.client();
+        assert!(
+            world
+                .say(other, "REPLCONF ip-address 1,state=online")
+                .starts_with('-')
+        );
+        world.say(other, "REPLCONF rdb-filter-only functions");
+        let refused = "-ERR Filtered replica requires EOF capability";
+        assert_eq!(world.say(other, "PSYNC ? -1"), refused);
+    }
+}

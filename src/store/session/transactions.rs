@@ -82,6 +82,31 @@ impl Shard {
         Ok(())
     }
 
+    /// A request was refused before it was queued or run: EXEC will not run anything; and
+    /// EXEC itself, if it is that, has ended the transaction.
+    pub(super) fn break_transaction(
+        &mut self,
+        key: usize,
+        args: Args<'_>,
+        failure: Failure,
+    ) -> Failure {
+        match failure {
+            Failure::Reply(words) if args.is(0, "EXEC") => {
+                self.clients[key].transaction = None;
+                self.unwatch(key);
+                let why = words.strip_prefix(b"ERR ").unwrap_or(&words);
+                let told = b"EXECABORT Transaction discarded because of: ";
+                Failure::Reply([told, why].concat().into())
+            }
+            failure => {
+                if let Some(transaction) = &mut self.clients[key].transaction {
+                    transaction.is_broken = true;
+                }
+                failure
+            }
+        }
+    }
+
     pub(super) fn exec(&mut self, key: usize, unit: &mut Unit) -> Result<(), Failure> {
         let Some(transaction) = self.clients[key].transaction.take() else {
             return Err(Failure::words("ERR EXEC without MULTI"));

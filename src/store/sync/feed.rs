@@ -122,10 +122,10 @@ fn full_sync(link: &mut Link, full: Full, takes_eof: bool) -> Result<(), LinkEnd
     let mut send = |piece: &[u8]| link.send(piece);
     snapshot::write(rows.as_ref(), &full.contents, &told, &mut send)?;
     drop(rows);
+    let acks = link.acks();
     link.send(&mark)?;
     // Where the snapshot ends is known to the replica when it has the mark: what came right
     // behind would be taken for a part of it.
-    let acks = link.acks();
     let sent_at = Instant::now();
     while link.acks() == acks {
         link.wait(TICK)?;
@@ -213,10 +213,8 @@ fn stream(link: &mut Link, mut reader: LogReader, acknowledges: bool) -> Result<
         if read > 0 {
             link.note_stream(reader.offset());
             link.send(&bytes)?;
-            if read == STREAM_BYTES {
-                // There is more: acknowledgements are heard in between.
-                link.wait(Duration::ZERO)?;
-            }
+            // There may be no end of it: acknowledgements are heard in between.
+            link.glance()?;
         } else if link.is_stopping() {
             return Ok(());
         } else {

@@ -26,6 +26,8 @@ const WAKER: Token = Token(1);
 pub(super) const TICK: Duration = Duration::from_millis(500);
 /// How long a replica that follows may take what the log has when the shard stops.
 const DRAIN: Duration = Duration::from_secs(1);
+/// Under load, what a replica says is heard this often at least.
+const HEAR_EVERY: Duration = Duration::from_millis(5);
 const READ_BYTES: usize = 16 * 1024;
 
 /// A replica says little.
@@ -84,6 +86,7 @@ pub(super) struct Link {
     sent_to: u64,
     acks: u64,
     heard_at: Instant,
+    polled_at: Instant,
     stop_seen_at: Option<Instant>,
 }
 
@@ -114,6 +117,7 @@ impl Link {
             sent_to: needs_from,
             acks: 0,
             heard_at: Instant::now(),
+            polled_at: Instant::now(),
             stop_seen_at: None,
         })
     }
@@ -142,6 +146,7 @@ impl Link {
     pub(super) fn send(&mut self, mut bytes: &[u8]) -> Result<(), LinkEnd> {
         let mut moved_at = Instant::now();
         while !bytes.is_empty() {
+            self.look_at_stop()?;
             if !self.is_writable {
                 self.wait(TICK)?;
                 let timeout = self.common.timeout();
@@ -184,6 +189,7 @@ impl Link {
         {
             return Err(LinkEnd::Socket(error));
         }
+        self.polled_at = Instant::now();
         for event in &self.events {
             if event.token() == SOCKET {
                 self.is_writable |= event.is_writable() || event.is_write_closed();
@@ -195,6 +201,14 @@ impl Link {
             self.hear()?;
         }
         self.look_at_stop()
+    }
+
+    /// As [`Link::wait`] without waiting, if that was not done a moment ago.
+    pub(super) fn glance(&mut self) -> Result<(), LinkEnd> {
+        match self.polled_at.elapsed() < HEAR_EVERY {
+            true => Ok(()),
+            false => self.wait(Duration::ZERO),
+        }
     }
 
     /// Waits until the log has more than was read of it.

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use feed::{Awaited, Feed, Full, Start};
 use link::Link;
@@ -63,8 +63,8 @@ pub struct Newcomer {
 pub struct Replicas {
     common: Arc<Common>,
     all: Vec<Replica>,
-    /// They wait for a turn at whose end a snapshot can be taken.
-    pending: Vec<Newcomer>,
+    /// They wait for a turn at whose end a snapshot can be taken; since when.
+    pending: Vec<(Newcomer, Instant)>,
     begun: u64,
 }
 
@@ -130,7 +130,7 @@ impl Replicas {
             }
         }
         shard.facts().syncs.0 += 1;
-        self.pending.push(newcomer);
+        self.pending.push((newcomer, Instant::now()));
         self.begin_full_syncs(log, shard);
     }
 
@@ -144,12 +144,18 @@ impl Replicas {
         if !is_kept || *shard.health() != Health::Good {
             return;
         }
-        for newcomer in std::mem::take(&mut self.pending) {
-            self.begin_full_sync(newcomer, log, shard);
+        for (newcomer, since) in std::mem::take(&mut self.pending) {
+            self.begin_full_sync(newcomer, since, log, shard);
         }
     }
 
-    fn begin_full_sync(&mut self, newcomer: Newcomer, log: &Log, shard: &mut Shard) {
+    fn begin_full_sync(
+        &mut self,
+        newcomer: Newcomer,
+        since: Instant,
+        log: &Log,
+        shard: &mut Shard,
+    ) {
         let offset = log.end();
         let contents = match newcomer.request.announced.is_without_keys {
             true => Contents::default(),
@@ -163,7 +169,7 @@ impl Replicas {
                 Ok(None) => Awaited::Ticket(ticket),
                 Ok(Some(taken)) => Awaited::Taken(taken),
                 // The applier has to come along first.
-                Err(StoreError::Behind { .. }) => return self.pending.push(newcomer),
+                Err(StoreError::Behind { .. }) => return self.pending.push((newcomer, since)),
                 Err(error) => {
                     tracing::error!(%error, "no snapshot for a replica: it is turned away");
                     return;
@@ -273,8 +279,11 @@ impl Replicas {
             }
         }
         self.all.retain(|replica| replica.thread.is_some());
+        // They have given up by then, and come back.
+        let timeout = self.common.timeout();
+        self.pending.retain(|(_, since)| since.elapsed() < timeout);
         let facts = self.all.iter().map(Replica::facts);
-        let waiting = self.pending.iter().map(|newcomer| {
+        let waiting = self.pending.iter().map(|(newcomer, _)| {
             facts_of(
                 &newcomer.request,
                 Phase::WaitsForSnapshot,

@@ -228,6 +228,8 @@ pub(super) fn draw(
 
 /// So many times fewer than all are drawn one by one.
 pub(super) const FEW_OF: usize = 4;
+/// Draws for each of them; then all are walked.
+const DRAWS_PER_ELEMENT_MAX: usize = 64;
 
 /// So many different elements, drawn one by one: of far more than that.
 pub(super) fn draw_few(
@@ -237,10 +239,25 @@ pub(super) fn draw_few(
 ) -> Result<Vec<Element>, StoreError> {
     let mut seen: HashSet<Bytes, RandomState> = HashSet::default();
     let mut found = Vec::with_capacity(count);
-    while found.len() < count {
+    for _ in 0..count.saturating_mul(DRAWS_PER_ELEMENT_MAX) {
+        if found.len() == count {
+            return Ok(found);
+        }
         let Some(element) = fields::random(rows, id)? else {
-            break;
+            return Ok(found);
         };
+        if seen.insert(element.member.clone()) {
+            found.push(element);
+        }
+    }
+    // There are hardly more than that, whatever the object says: the others in turn.
+    let (from, to) = fields::range_of(id);
+    for row in rows.range(&from, &to)? {
+        if found.len() == count {
+            break;
+        }
+        let (key, value) = row?;
+        let element = fields::element(&key, &value)?;
         if seen.insert(element.member.clone()) {
             found.push(element);
         }
@@ -375,5 +392,132 @@ pub(super) fn packed_bytes(element: &Element, shape: Shape) -> usize {
     match shape {
         Shape::Pairs => item(element.member.len()) + item(element.value.len()),
         Shape::Singles => item(element.member.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::engine::MemoryEngine;
+    use crate::store::format::object::id_of_row;
+    use crate::store::rows::RowsOptions;
+    use crate::store::types::hash::{self, HashBuilder, HashLimits};
+    use crate::store::types::set::{self, SetBuilder, SetLimits};
+
+    fn keyspace() -> Keyspace {
+        let options = RowsOptions::new(id_of_row);
+        let rows = Rows::open(Arc::new(MemoryEngine::new()), options).expect("rows");
+        Keyspace::open(rows, 1 << 20).expect("a keyspace")
+    }
+
+    const HASH_LIMITS: HashLimits = HashLimits {
+        entries_max: 512,
+        bytes_max: 64,
+    };
+    const SET_LIMITS: SetLimits = SetLimits {
+        intset_entries_max: 512,
+    };
+
+    fn pairs(keyspace: &mut Keyspace, of: &Collection) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let elements = hash::iter(&*keyspace.rows(), of).expect("elements");
+        elements
+            .map(|element| element.expect("an element"))
+            .map(|element| (element.member.to_vec(), element.value.to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn a_hash_is_what_a_map_is_through_all_its_sizes() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut keyspace = keyspace();
+        for size in [20, 300, 2_000] {
+            let (mut of, mut model) = (hash::empty(), BTreeMap::new());
+            for _ in 0..4 * size {
+                let field = format!("field {}", rng.usize(..size)).into_bytes();
+                if rng.u8(..4) == 0 {
+                    let removed = hash::remove(&mut keyspace, &mut of, &field).expect("removes");
+                    assert_eq!(removed, model.remove(&field).is_some());
+                } else {
+                    let value = vec![b'v'; rng.usize(..40)];
+                    let is_new = hash::set(&mut keyspace, &mut of, &field, &value, HASH_LIMITS);
+                    assert_eq!(is_new.expect("sets"), model.insert(field, value).is_none());
+                }
+                assert_eq!(hash::len(&of), model.len() as u64);
+            }
+            let mut found = pairs(&mut keyspace, &of);
+            found.sort();
+            assert_eq!(found, model.clone().into_iter().collect::<Vec<_>>());
+            for (field, value) in &model {
+                let found = hash::get(keyspace.rows(), &of, field).expect("reads");
+                assert_eq!(found.as_deref(), Some(&**value));
+            }
+            assert_eq!(of.is_compact, size < 600, "{size}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_is_what_is_set_one_by_one() {
+        let mut keyspace = keyspace();
+        for count in [0, 1, 100, 512, 513, 3_000] {
+            let (mut one_by_one, mut builder) = (hash::empty(), HashBuilder::new(HASH_LIMITS));
+            let (mut added, mut members) = (set::empty(), SetBuilder::new(SET_LIMITS));
+            for number in 0..count {
+                let number = (number * 7_919 % 10_007).to_string().into_bytes();
+                let set = hash::set(
+                    &mut keyspace,
+                    &mut one_by_one,
+                    &number,
+                    b"value",
+                    HASH_LIMITS,
+                );
+                assert!(set.expect("sets"));
+                assert!(
+                    builder
+                        .push(&mut keyspace, &number, b"value")
+                        .expect("pushes")
+                );
+                assert!(
+                    !builder
+                        .push(&mut keyspace, &number, b"other")
+                        .expect("pushes")
+                );
+                assert!(set::add(&mut keyspace, &mut added, &number, SET_LIMITS).expect("adds"));
+                assert!(members.push(&mut keyspace, &number).expect("pushes"));
+                assert!(!members.push(&mut keyspace, &number).expect("pushes"));
+            }
+            let built = builder.finish();
+            assert_eq!(built.is_compact, one_by_one.is_compact, "{count}");
+            assert_eq!(
+                pairs(&mut keyspace, &built),
+                pairs(&mut keyspace, &one_by_one)
+            );
+            let built = members.finish();
+            assert_eq!(built.is_compact, added.is_compact, "{count}");
+            let of = |keyspace: &mut Keyspace, of: &Collection| -> Vec<Bytes> {
+                let elements = set::iter(&*keyspace.rows(), of).expect("elements");
+                elements
+                    .map(|element| element.expect("an element").member)
+                    .collect()
+            };
+            assert_eq!(of(&mut keyspace, &built), of(&mut keyspace, &added));
+        }
+    }
+
+    #[test]
+    fn fewer_rows_than_the_object_says_do_not_draw_for_ever() {
+        let mut keyspace = keyspace();
+        let mut of = set::empty();
+        for number in 0..600 {
+            let member = format!("m{number}").into_bytes();
+            set::add(&mut keyspace, &mut of, &member, SET_LIMITS).expect("adds");
+        }
+        if let Stored::Rows { count, .. } = &mut of.stored {
+            *count = 100_000;
+        }
+        let drawn = set::draw(keyspace.rows(), &of, 5_000, Drawn::Distinct).expect("draws");
+        assert!(drawn.len() <= 600);
     }
 }

@@ -150,7 +150,30 @@ fn split_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::store::engine::MemoryEngine;
+    use crate::store::rows::RowsOptions;
+
+    #[test]
+    fn rows_are_those_of_the_first_version() {
+        let options = RowsOptions::new(crate::store::format::object::id_of_row);
+        let mut rows = Rows::open(Arc::new(MemoryEngine::new()), options).expect("rows");
+        let id = ObjectId(3);
+        put(&mut rows, id, 300, b"m", b"v");
+        let (from, to) = range_of(id);
+        let held: Vec<_> = rows.range(&from, &to).expect("rows").collect();
+        let (key, value) = held[0].as_ref().expect("a row");
+        assert_eq!(key[..], *b"S\0\0\0\0\0\0\0\x03F\xf0\x90\x48\x07m");
+        assert_eq!(value[..], *b"\xac\x02v");
+        assert_eq!(element(key, value).expect("an element").turn, 300);
+        let torn = Bytes::from_static(b"\xac");
+        assert!(matches!(
+            element(key, &torn),
+            Err(StoreError::BadRow { .. })
+        ));
+    }
 
     #[test]
     fn varints_come_back_and_torn_ones_do_not() {

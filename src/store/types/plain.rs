@@ -121,3 +121,71 @@ fn write_text<E: From<StoreError>>(
     })?;
     outcome
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::engine::MemoryEngine;
+    use crate::store::format::object::{Collection, Stored, Written, id_of_row};
+    use crate::store::keyspace::Keyspace;
+    use crate::store::rows::{Rows, RowsOptions};
+
+    fn keyspace() -> Keyspace {
+        let engine = Arc::new(MemoryEngine::new());
+        let rows = Rows::open(engine, RowsOptions::new(id_of_row)).expect("rows");
+        Keyspace::open(rows, 1 << 20).expect("a keyspace")
+    }
+
+    #[test]
+    fn a_large_value_goes_out_in_pieces() {
+        let mut keyspace = keyspace();
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
+        let text = string::store(&mut keyspace, &bytes, Written::Whole);
+        let (mut out, mut all, mut longest) = (Vec::new(), Vec::new(), 0);
+        write(
+            keyspace.rows_read(),
+            &Value::String(text),
+            &mut out,
+            &mut |out| {
+                longest = longest.max(out.len());
+                all.append(out);
+                Ok::<(), StoreError>(())
+            },
+        )
+        .expect("written");
+        all.append(&mut out);
+        let mut wanted = Vec::new();
+        write_string(&mut wanted, &bytes);
+        assert!(all == wanted, "the pieces are the string");
+        assert!(longest < 2 * PIECE_BYTES, "{longest} bytes at once");
+    }
+
+    #[test]
+    fn rows_that_are_not_as_many_as_the_object_says_are_an_error() {
+        let mut keyspace = keyspace();
+        let id = keyspace.new_object_id();
+        let of = Collection {
+            stored: Stored::Rows { id, count: 2 },
+            is_compact: false,
+        };
+        for value in [
+            Value::Set(of.clone()),
+            Value::Hash(of.clone()),
+            Value::Zset(of),
+        ] {
+            let mut out = Vec::new();
+            let none = &mut |_: &mut Vec<u8>| Ok::<(), StoreError>(());
+            let written = write(keyspace.rows_read(), &value, &mut out, none);
+            assert!(
+                matches!(written, Err(StoreError::BadRow { .. })),
+                "{written:?}"
+            );
+        }
+        let few = Value::string(Bytes::from_static(b"text"));
+        assert_eq!(type_number(&few), 0);
+    }
+}

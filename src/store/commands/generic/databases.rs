@@ -24,7 +24,7 @@ fn check_flush(args: Args<'_>) -> Outcome {
 
 pub(super) fn flushdb(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     check_flush(args)?;
-    context.keyspace.flush(context.db);
+    context.keyspace.flush(context.db)?;
     context.reply.ok();
     Ok(())
 }
@@ -32,7 +32,7 @@ pub(super) fn flushdb(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 pub(super) fn flushall(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     check_flush(args)?;
     for db in 0..DATABASES {
-        context.keyspace.flush(db);
+        context.keyspace.flush(db)?;
     }
     context.reply.ok();
     Ok(())
@@ -47,7 +47,7 @@ pub(super) fn swapdb(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let other = index(2, "ERR invalid second DB index")?;
     let database = |index| usize::try_from(index).ok().filter(|db| *db < DATABASES);
     match (database(one), database(other)) {
-        (Some(one), Some(other)) => context.keyspace.swap(one, other),
+        (Some(one), Some(other)) => context.keyspace.swap(one, other)?,
         _ => return Err(Failure::DATABASE),
     }
     context.reply.ok();

@@ -44,8 +44,7 @@ pub(super) fn debug(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             }
         }
         (b"error", 3) => {
-            let words = String::from_utf8_lossy(args.at(2)).into_owned();
-            return Err(Failure::text(words));
+            return Err(Failure::quoting("", args.at(2), ""));
         }
         (b"object", 3) => {
             let found = context.keyspace.lookup(context.db, args.at(2))?;
@@ -72,10 +71,11 @@ pub(super) fn debug(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             }
         }
         _ => {
-            let word = String::from_utf8_lossy(args.at(1)).into_owned();
-            return Err(Failure::text(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{word}'. Try DEBUG HELP."
-            )));
+            return Err(Failure::quoting(
+                "ERR unknown subcommand or wrong number of arguments for '",
+                args.at(1),
+                "'. Try DEBUG HELP.",
+            ));
         }
     }
     Ok(())

@@ -38,8 +38,8 @@ impl Conditions {
                 b"GT" => &mut conditions.is_later,
                 b"LT" => &mut conditions.is_sooner,
                 _ => {
-                    let word = String::from_utf8_lossy(args.at(number)).into_owned();
-                    return Err(Failure::text(format!("ERR Unsupported option {word}")));
+                    let word = args.at(number);
+                    return Err(Failure::quoting("ERR Unsupported option ", word, ""));
                 }
             };
             *flag = true;

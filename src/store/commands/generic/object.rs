@@ -36,10 +36,11 @@ pub(super) fn object(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         b"idletime" => (3, tell_idletime),
         b"freq" => (3, tell_freq),
         _ => {
-            let word = String::from_utf8_lossy(args.at(1)).into_owned();
-            return Err(Failure::text(format!(
-                "ERR unknown subcommand '{word}'. Try OBJECT HELP."
-            )));
+            return Err(Failure::quoting(
+                "ERR unknown subcommand '",
+                args.at(1),
+                "'. Try OBJECT HELP.",
+            ));
         }
     };
     if args.len() != wanted {

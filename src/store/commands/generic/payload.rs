@@ -103,7 +103,8 @@ pub(super) fn restore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let expires_at_ms = match (ttl, options.is_absolute) {
         (0, _) => None,
         (at, true) => Some(at),
-        (ttl, false) => Some(ttl.saturating_add(now_ms)),
+        // Beyond the end of time Redis' sum is below 0, which is over.
+        (ttl, false) => Some(ttl + now_ms).filter(|at| i64::try_from(*at).is_ok()).or(Some(0)),
     };
     context.keyspace.remove(context.db, key)?;
     if expires_at_ms.is_some_and(|at| at <= now_ms) && context.is_master() {

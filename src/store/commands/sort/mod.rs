@@ -164,8 +164,9 @@ fn sorted(
     Ok(all.into_iter().map(|sorted| sorted.element).collect())
 }
 
-/// As `strtod` reads it, blanks before it included; nothing at all is 0.
+/// As `strtod` reads it, blanks before it included, up to a zero byte; nothing at all is 0.
 fn score_of(text: &[u8]) -> Option<f64> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or(text);
     let blanks = text.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == 0x0b);
     match text.get(blanks.count()..) {
         Some([]) if text.is_empty() => Some(0.0),
