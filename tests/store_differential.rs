@@ -85,10 +85,12 @@ const ENABLED: &[&str] = &[
     "list",
     "set",
     "zset",
-    "geo",
     "generic",
     "sort",
     "databases",
+    "transactions",
+    "connection",
+    "geo",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.
