@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use crate::resp::RequestScanner;
-use crate::store::commands::table::Verb;
 use crate::store::commands::described::{self, Described};
 use crate::store::commands::failure::up_to_zero;
+use crate::store::commands::table::Verb;
 use crate::store::commands::{
     Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
 };
@@ -144,6 +144,7 @@ impl Shard {
         if !client.is_authenticated && !command.has_flag("no-auth") {
             return Err(Failure::words("NOAUTH Authentication required."));
         }
+        Self::admit_monitor(client, command)?;
         if client.is_subscriber() && !client.reply.is_resp3() && !command.has_flag("pubsub-mode") {
             return Err(Failure::text(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
@@ -179,14 +180,22 @@ impl Shard {
 
     /// EXEC that is refused ends its transaction.
     fn end_refused_exec(&mut self, key: usize, args: Args<'_>) {
-        if args.is(0, "EXEC") && self.clients.get(key).is_some_and(|of| of.transaction.is_some()) {
+        if args.is(0, "EXEC")
+            && self
+                .clients
+                .get(key)
+                .is_some_and(|of| of.transaction.is_some())
+        {
             self.clients[key].transaction = None;
             self.unwatch(key);
         }
     }
 
     fn reason_of_abort(&self, key: usize, args: Args<'_>, failure: Failure) -> Failure {
-        let is_open = self.clients.get(key).is_some_and(|of| of.transaction.is_some());
+        let is_open = self
+            .clients
+            .get(key)
+            .is_some_and(|of| of.transaction.is_some());
         match failure {
             Failure::Reply(words) if is_open && args.is(0, "EXEC") => Failure::text(format!(
                 "EXECABORT Transaction discarded because of: {}",
@@ -220,7 +229,13 @@ impl Shard {
     ) {
         let begun = Instant::now();
         let before = self.clients[key].reply.len();
+        if command.name != "exec" {
+            self.tell_monitors(key, command, args);
+        }
         self.dispatch(key, command, args, unit, may_wait);
+        if command.name == "exec" {
+            self.tell_monitors(key, command, args);
+        }
         self.stats.commands += 1;
         let of = self.stats.by_command.entry(command.name).or_default();
         of.calls += 1;

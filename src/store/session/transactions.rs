@@ -73,31 +73,6 @@ impl Shard {
         Ok(())
     }
 
-    /// A request that is refused breaks the transaction it is in; an EXEC ends it, and is
-    /// told so even if there is none.
-    pub(super) fn break_transaction(
-        &mut self,
-        key: usize,
-        args: Args<'_>,
-        failure: Failure,
-    ) -> Failure {
-        if let Some(transaction) = &mut self.clients[key].transaction {
-            transaction.is_broken = true;
-        }
-        let Failure::Reply(words) = &failure else {
-            return failure;
-        };
-        if !args.is(0, "EXEC") {
-            return failure;
-        }
-        let words = String::from_utf8_lossy(words).into_owned();
-        let why = words.strip_prefix("ERR ").unwrap_or(&words);
-        let told = format!("EXECABORT Transaction discarded because of: {why}");
-        self.clients[key].transaction = None;
-        self.unwatch(key);
-        Failure::text(told)
-    }
-
     pub(super) fn discard(&mut self, key: usize) -> Result<(), Failure> {
         if self.clients[key].transaction.take().is_none() {
             return Err(Failure::words("ERR DISCARD without MULTI"));
