@@ -118,7 +118,7 @@ impl Turns {
                 }
             }
             self.end_turn();
-            self.following.acknowledge(self.keeper.end());
+            self.following.acknowledge(&mut self.shard, &self.keeper);
             if looked.elapsed() >= Duration::from_millis(CRON_MS) {
                 knowing::look(&mut self.shard, &self.keeper);
                 self.following.tell(&mut self.shard);
@@ -126,7 +126,8 @@ impl Turns {
                 looked = Instant::now();
             }
             let is_over = self.carry_out();
-            self.replicas.begin_full_syncs(self.keeper.log(), &mut self.shard);
+            self.replicas
+                .begin_full_syncs(self.keeper.log(), &mut self.shard);
             if is_over {
                 break;
             }

@@ -59,24 +59,23 @@ pub(super) fn introduce(
     }
     let capabilities: &[&[u8]] = &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"];
     answers.push(ask(wire, capabilities)?);
-    match answers.into_iter().find(|answer| answer.starts_with("-NOAUTH")) {
+    match answers
+        .into_iter()
+        .find(|answer| answer.starts_with("-NOAUTH"))
+    {
         Some(words) => refused("REPLCONF (set masterauth)", words),
         None => Ok(()),
     }
 }
 
 /// Asks for the stream from `position` on: what the master makes of it.
-pub(super) fn ask_for_stream(
-    wire: &mut Wire<'_>,
-    position: &Position,
-) -> Result<LinkEvent, Ended> {
-    let answer = match position.offset {
-        // Nothing is known of any history.
-        0 => ask(wire, &[b"PSYNC", b"?", b"-1"])?,
-        offset => {
+pub(super) fn ask_for_stream(wire: &mut Wire<'_>, position: &Position) -> Result<LinkEvent, Ended> {
+    let answer = match position {
+        Position::Nowhere => ask(wire, &[b"PSYNC", b"?", b"-1"])?,
+        Position::At { replid, offset } => {
             // It counts the byte that is wanted next.
             let next = (offset + 1).to_string();
-            ask(wire, &[b"PSYNC", &position.replid, next.as_bytes()])?
+            ask(wire, &[b"PSYNC", replid, next.as_bytes()])?
         }
     };
     answer_of_psync(&answer).ok_or(Ended::Answer {
@@ -125,7 +124,10 @@ mod tests {
                     replid: Some(replid),
                 }),
             ),
-            ("+CONTINUE".to_owned(), Some(LinkEvent::Continues { replid: None })),
+            (
+                "+CONTINUE".to_owned(),
+                Some(LinkEvent::Continues { replid: None }),
+            ),
             (format!("+FULLRESYNC {id}"), None),
             ("+FULLRESYNC short 1".to_owned(), None),
             ("-NOMASTERLINK Can't SYNC".to_owned(), None),
