@@ -5,15 +5,33 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::support::{Client, StoreServer, seeded, wait_until};
+use crate::support::{Client, RedisServer, StoreServer, seeded, wait_until};
 
 const CLIENTS: usize = 3;
 const DATABASES: usize = 4;
 
+/// Who is written into.
+pub trait Written {
+    /// A connection to it.
+    fn writer(&self) -> Client;
+}
+
+impl Written for StoreServer {
+    fn writer(&self) -> Client {
+        self.client()
+    }
+}
+
+impl Written for RedisServer {
+    fn writer(&self) -> Client {
+        self.client()
+    }
+}
+
 /// Values of every kind, inline and in rows, in several databases. Scores are such that all
 /// versions' digests see them with the same digits.
-pub fn prepare(store: &StoreServer) {
-    let mut client = store.client();
+pub fn prepare(server: &impl Written) {
+    let mut client = server.writer();
     let long = "0123456789".repeat(30_000);
     for db in ["0", "2", "9"] {
         client.call(&["SELECT", db]);
@@ -52,7 +70,7 @@ pub struct Writers {
 }
 
 impl Writers {
-    pub fn start(store: &StoreServer, test: &str) -> Writers {
+    pub fn start(server: &impl Written, test: &str) -> Writers {
         let mut rng = seeded(test);
         let (stop, written) = (
             Arc::new(AtomicBool::new(false)),
@@ -60,7 +78,7 @@ impl Writers {
         );
         let threads = (0..CLIENTS).map(|_| {
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
-            let client = store.client();
+            let client = server.writer();
             let rng = rng.fork();
             std::thread::spawn(move || write(client, rng, &stop, &written))
         });

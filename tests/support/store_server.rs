@@ -14,10 +14,11 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A built-in shard in a directory and on a port of its own.
 pub struct StoreServer {
+    /// Before its directory: it tells what it wrote there.
+    process: Process,
     dir: TempDir,
     port: u16,
     flags: Vec<String>,
-    process: Process,
 }
 
 impl StoreServer {

@@ -127,7 +127,7 @@ fn degrees(radians: f64) -> f64 {
 /// As C casts a double to 64 bits without a sign on x86: scores need not be places.
 fn bits_of(score: f64) -> u64 {
     const HALF: f64 = 9_223_372_036_854_775_808.0;
-    let signed = |value: f64| match value >= -HALF && value < HALF {
+    let signed = |value: f64| match (-HALF..HALF).contains(&value) {
         true => value as i64 as u64,
         false => 1 << 63,
     };

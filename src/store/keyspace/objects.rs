@@ -87,6 +87,10 @@ impl Objects {
         ns: Namespace,
         key: &[u8],
     ) -> Result<Option<Object>, StoreError> {
+        // No row can have such a key, and the engine must not be asked for one.
+        if key.len() > row::KEY_BYTES_MAX {
+            return Ok(None);
+        }
         if let Some(known) = self.cache.get(&KeyRef { ns, key }) {
             return Ok(known.clone());
         }

@@ -189,7 +189,7 @@ impl Log {
         self.manifest.identity
     }
 
-    /// A number that only [`Log::restart_at`] changes, to a greater one.
+    /// A number, 1 at first, that only [`Log::restart_at`] changes, to a greater one.
     #[must_use]
     pub fn history(&self) -> u64 {
         self.manifest.first_sequence

@@ -204,6 +204,11 @@ impl Keeper {
         self.log.history()
     }
 
+    /// Whether the log ever began anew: behind a master's snapshot.
+    pub(super) fn has_followed(&self) -> bool {
+        self.log.history() > 1
+    }
+
     /// See [`Log::begin_history`].
     pub(super) fn begin_history(&mut self) -> Result<(), LogError> {
         self.log.begin_history().map(drop)

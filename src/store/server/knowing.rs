@@ -54,6 +54,16 @@ pub(super) fn begin(shard: &mut Shard, options: &StoreOptions, listens_at: &[Lis
     }
 }
 
+/// Whose history it is.
+pub(super) fn tell_identity(shard: &mut Shard, keeper: &Keeper) {
+    let Identity { replid, replid2 } = keeper.identity();
+    let facts = shard.facts();
+    facts.replid = text(&replid);
+    facts.replid2 = replid2.map(|(id, offset)| (text(&id), offset));
+    facts.repl_offset = keeper.end();
+    facts.backlog_start = keeper.start();
+}
+
 /// What is looked at ten times a second.
 pub(super) fn look(shard: &mut Shard, keeper: &Keeper) {
     shard.sample_rates();

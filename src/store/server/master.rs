@@ -23,6 +23,7 @@ use crate::store::sync::replica::{
 
 use super::keeping::Keeper;
 use super::kept;
+use super::knowing;
 use super::starting::StartError;
 
 /// Of the stream in one turn: clients are served between.
@@ -64,6 +65,8 @@ struct Master {
     told: String,
     /// It asked how far we are.
     is_asked: bool,
+    /// The link waits to be told where we are.
+    is_position_due: bool,
 }
 
 /// What a turn of following needs.
@@ -127,6 +130,7 @@ impl Following {
                     heard_at: None,
                     told: String::new(),
                     is_asked: false,
+                    is_position_due: false,
                 });
             }
             Err(error) => tracing::error!(%error, "no thread to follow the master with"),
@@ -140,6 +144,7 @@ impl Following {
         kept::keep_following(&self.dir, None).map_err(|error| error.to_string())?;
         keeper.begin_history().map_err(|error| error.to_string())?;
         shard.promotion_done();
+        knowing::tell_identity(shard, keeper);
         Ok(())
     }
 
@@ -162,12 +167,20 @@ impl Following {
     }
 
     /// What the log has is acknowledged: at the end of each turn.
-    pub(super) fn acknowledge(&mut self, end: u64) {
-        if let Some(master) = &mut self.master
-            && matches!(master.state, State::Streaming(_))
-        {
+    pub(super) fn acknowledge(&mut self, shard: &mut Shard, keeper: &Keeper) {
+        let Some(master) = &mut self.master else {
+            return;
+        };
+        // Where we are is where the log ends only if it has all that was applied.
+        if !shard.effects().bytes().is_empty() {
+            return;
+        }
+        if std::mem::take(&mut master.is_position_due) {
+            master.link.answer(position(keeper));
+        }
+        if master.is_up() {
             let at_once = std::mem::take(&mut master.is_asked);
-            master.link.acknowledge(end, at_once);
+            master.link.acknowledge(keeper.end(), at_once);
         }
     }
 
@@ -250,10 +263,7 @@ impl Master {
         around: &mut Around<'_>,
     ) -> Result<Option<u64>, StartError> {
         match event {
-            LinkEvent::Asks => self.link.answer(Position {
-                replid: around.keeper.identity().replid,
-                offset: around.keeper.end(),
-            }),
+            LinkEvent::Asks => self.is_position_due = true,
             LinkEvent::Lost { why } => self.lost(why, around),
             LinkEvent::FullSync { replid, offset } => {
                 tracing::info!(offset, "the master sends a snapshot");
@@ -302,6 +312,7 @@ impl Master {
                 replid,
                 replid2: Some((identity.replid, end)),
             })?;
+            knowing::tell_identity(around.shard, around.keeper);
         }
         tracing::info!(offset = around.keeper.end(), "the master's stream goes on");
         self.streams(Stream::new());
@@ -389,6 +400,16 @@ impl Master {
     }
 }
 
+fn position(keeper: &Keeper) -> Position {
+    match (keeper.end(), keeper.has_followed()) {
+        (0, false) => Position::Nowhere,
+        (offset, _) => Position::At {
+            replid: keeper.identity().replid,
+            offset,
+        },
+    }
+}
+
 /// What was loaded are the databases now, and the log begins anew at the snapshot's offset.
 /// The order in which both become durable is told in `sync/replica/resynced.rs`.
 fn switch(
@@ -418,6 +439,7 @@ fn switch(
     shard.effects().clear();
     shard.effects().set_selected(None);
     Resynced::forget(shard.keyspace().rows());
+    knowing::tell_identity(shard, around.keeper);
     Ok(None)
 }
 

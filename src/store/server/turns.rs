@@ -118,7 +118,7 @@ impl Turns {
                 }
             }
             self.end_turn();
-            self.following.acknowledge(self.keeper.end());
+            self.following.acknowledge(&mut self.shard, &self.keeper);
             if looked.elapsed() >= Duration::from_millis(CRON_MS) {
                 knowing::look(&mut self.shard, &self.keeper);
                 self.following.tell(&mut self.shard);

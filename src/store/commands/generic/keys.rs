@@ -8,7 +8,7 @@ pub(super) fn delete(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut removed = 0;
     for key in args.from(1) {
         // One that is over is gone already, and does not count.
-        if context.lookup(key)?.is_some() && context.remove(key)? {
+        if context.keyspace.lookup(context.db, key)?.is_some() && context.remove(key)? {
             removed += 1;
         }
     }

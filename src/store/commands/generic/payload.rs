@@ -23,7 +23,12 @@ pub(super) fn dump(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut bytes = Vec::new();
     // It is one reply: nothing can be handed on before all of it is there.
     let keep = &mut |_: &mut Vec<u8>| Ok::<(), StoreError>(());
-    plain::write(context.keyspace.rows_read(), &object.value, &mut bytes, keep)?;
+    plain::write(
+        context.keyspace.rows_read(),
+        &object.value,
+        &mut bytes,
+        keep,
+    )?;
     let value = RawValue {
         type_id: type_of(object.value.kind()),
         bytes: &bytes,
@@ -104,7 +109,9 @@ pub(super) fn restore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         (0, _) => None,
         (at, true) => Some(at),
         // Beyond the end of time Redis' sum is below 0, which is over.
-        (ttl, false) => Some(ttl + now_ms).filter(|at| i64::try_from(*at).is_ok()).or(Some(0)),
+        (ttl, false) => Some(ttl + now_ms)
+            .filter(|at| i64::try_from(*at).is_ok())
+            .or(Some(0)),
     };
     context.keyspace.remove(context.db, key)?;
     if expires_at_ms.is_some_and(|at| at <= now_ms) && context.is_master() {

@@ -106,7 +106,7 @@ fn geoadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         first += 1;
     }
     let words = args.len() - first;
-    if words % 3 != 0 || (adding.only_new && adding.only_old) {
+    if !words.is_multiple_of(3) || (adding.only_new && adding.only_old) {
         return Err(Failure::SYNTAX);
     }
     let elements = (first..args.len())

@@ -281,7 +281,7 @@ fn add(context: &mut Context<'_>, args: Args<'_>, mut adding: Adding) -> Outcome
         at += 1;
     }
     let words = args.len() - at;
-    if words == 0 || words % 2 != 0 {
+    if words == 0 || !words.is_multiple_of(2) {
         return Err(Failure::SYNTAX);
     }
     adding.check(words / 2)?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, OnTimeout, Outcome, Wait};
 use crate::store::commands::failure::Failure;
+use crate::store::format::object::Kind;
 use crate::store::types::zset::{self, Direction, Entry};
 
 use super::{Held, element, elements_head, lookup, put_taken};
@@ -15,6 +16,10 @@ fn pop_event(from: Direction) -> &'static str {
         Direction::Forward => "zpopmin",
         Direction::Backward => "zpopmax",
     }
+}
+
+fn awaited(context: &mut Context<'_>, key: &[u8]) -> Result<Option<Held>, Failure> {
+    Held::of(context.lookup_awaited(key, Kind::Zset)?)
 }
 
 /// The command that takes members from an end.
@@ -88,7 +93,7 @@ fn pop_or_wait(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Ou
     let until_ms = context.wait_until(args, last)?;
     for number in 1..last {
         let key = args.at(number);
-        let Some(held) = lookup(context, key)? else {
+        let Some(held) = awaited(context, key)? else {
             continue;
         };
         let taken = take(context, key, held, from, 1)?;
@@ -111,7 +116,7 @@ fn wait_for_any(
     keys: std::ops::Range<usize>,
     until_ms: Option<u64>,
 ) {
-    if !context.may_wait {
+    if !context.may_wait() {
         return context.reply.null_array();
     }
     context.wait = Some(Wait {
@@ -179,7 +184,7 @@ impl PopOfAny {
     fn pop(&self, context: &mut Context<'_>, args: Args<'_>) -> Result<bool, Failure> {
         for number in self.keys.clone() {
             let key = args.at(number);
-            let Some(held) = lookup(context, key)? else {
+            let Some(held) = awaited(context, key)? else {
                 continue;
             };
             let taken = take(context, key, held, self.from, self.count)?;

@@ -70,13 +70,12 @@ pub(super) fn ask_for_stream(
     wire: &mut Wire<'_>,
     position: &Position,
 ) -> Result<LinkEvent, Ended> {
-    let answer = match position.offset {
-        // Nothing is known of any history.
-        0 => ask(wire, &[b"PSYNC", b"?", b"-1"])?,
-        offset => {
+    let answer = match position {
+        Position::Nowhere => ask(wire, &[b"PSYNC", b"?", b"-1"])?,
+        Position::At { replid, offset } => {
             // It counts the byte that is wanted next.
             let next = (offset + 1).to_string();
-            ask(wire, &[b"PSYNC", &position.replid, next.as_bytes()])?
+            ask(wire, &[b"PSYNC", replid, next.as_bytes()])?
         }
     };
     answer_of_psync(&answer).ok_or(Ended::Answer {

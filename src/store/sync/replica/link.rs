@@ -68,11 +68,16 @@ pub struct LinkOptions {
 
 /// Where the stream is to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// Of this history.
-    pub replid: ReplId,
-    /// Everything up to here is known.
-    pub offset: u64,
+pub enum Position {
+    /// At its beginning: nothing is known of any history.
+    Nowhere,
+    /// Behind what is known of one.
+    At {
+        /// Of this history.
+        replid: ReplId,
+        /// Everything up to here is known.
+        offset: u64,
+    },
 }
 
 /// What happened.
@@ -273,7 +278,7 @@ fn run(mut poll: Poll, shared: &Shared, options: &LinkOptions) {
             Ended::Stopped => return,
             why => why,
         };
-        if has_followed {
+        if has_followed && !matches!(why, Ended::Refused(_)) {
             retry = RETRY.0;
         }
         shared.board().voice = Voice::Silence;
