@@ -33,8 +33,8 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
-pub use loading::loading;
 pub use ends::LiveEnds;
+pub use loading::loading;
 use objects::Objects;
 
 /// What becomes of an object whose time is over.

@@ -126,7 +126,8 @@ impl Turns {
                 looked = Instant::now();
             }
             let is_over = self.carry_out();
-            self.replicas.begin_full_syncs(self.keeper.log(), &mut self.shard);
+            self.replicas
+                .begin_full_syncs(self.keeper.log(), &mut self.shard);
             if is_over {
                 break;
             }

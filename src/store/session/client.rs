@@ -122,10 +122,7 @@ impl Client {
 
     /// Whether its next request has to wait, or is never run.
     pub(super) fn is_stopped(&self) -> bool {
-        self.waiting.is_some()
-            || self.closing.is_some()
-            || self.is_postponed
-            || self.is_handed_over
+        self.waiting.is_some() || self.closing.is_some() || self.is_postponed || self.is_handed_over
     }
 
     /// Channels and patterns it listens to, as SUBSCRIBE counts them.

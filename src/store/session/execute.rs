@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use crate::resp::RequestScanner;
-use crate::store::commands::table::Verb;
 use crate::store::commands::described::{self, Described};
 use crate::store::commands::failure::up_to_zero;
+use crate::store::commands::table::Verb;
 use crate::store::commands::{
     Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait, Waits,
 };
@@ -179,14 +179,22 @@ impl Shard {
 
     /// EXEC that is refused ends its transaction.
     fn end_refused_exec(&mut self, key: usize, args: Args<'_>) {
-        if args.is(0, "EXEC") && self.clients.get(key).is_some_and(|of| of.transaction.is_some()) {
+        if args.is(0, "EXEC")
+            && self
+                .clients
+                .get(key)
+                .is_some_and(|of| of.transaction.is_some())
+        {
             self.clients[key].transaction = None;
             self.unwatch(key);
         }
     }
 
     fn reason_of_abort(&self, key: usize, args: Args<'_>, failure: Failure) -> Failure {
-        let is_open = self.clients.get(key).is_some_and(|of| of.transaction.is_some());
+        let is_open = self
+            .clients
+            .get(key)
+            .is_some_and(|of| of.transaction.is_some());
         match failure {
             Failure::Reply(words) if is_open && args.is(0, "EXEC") => Failure::text(format!(
                 "EXECABORT Transaction discarded because of: {}",

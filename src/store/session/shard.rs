@@ -87,7 +87,9 @@ impl MasterAddress {
     /// As `host:port`; an IPv6 address may stand in brackets.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
         let host = bare.unwrap_or(host);
         Some(Self {
             host: (!host.is_empty()).then(|| host.to_owned())?,

@@ -200,13 +200,31 @@ fn a_key_that_no_row_can_have_is_not_there_and_cannot_be_made() {
     let mut world = World::new();
     let a = world.client();
     let long = "k".repeat(70_000);
-    for (said, told) in [("GET", "nil"), ("EXISTS", ":0"), ("DEL", ":0"), ("LLEN", ":0")] {
+    for (said, told) in [
+        ("GET", "nil"),
+        ("EXISTS", ":0"),
+        ("DEL", ":0"),
+        ("LLEN", ":0"),
+    ] {
         assert_eq!(world.say(a, &format!("{said} {long}")), told);
     }
     world.say(a, "SET a 1");
-    for said in ["SET {} v", "RENAME a {}", "COPY a {}", "MSET x 1 {} 2", "BITOP NOT {} a"] {
+    for said in [
+        "SET {} v",
+        "RENAME a {}",
+        "COPY a {}",
+        "MSET x 1 {} 2",
+        "BITOP NOT {} a",
+    ] {
         let told = world.say(a, &said.replace("{}", &long));
-        assert!(told.starts_with("-ERR the key is longer than"), "{said}: {told}");
+        assert!(
+            told.starts_with("-ERR the key is longer than"),
+            "{said}: {told}"
+        );
     }
-    assert_eq!(world.say(a, "EXISTS a x"), ":1", "nothing was done by halves");
+    assert_eq!(
+        world.say(a, "EXISTS a x"),
+        ":1",
+        "nothing was done by halves"
+    );
 }

@@ -70,6 +70,9 @@ fn who_waits_is_woken_by_what_it_waits_for_and_nothing_else() {
     world.say(b, "SET text t");
     assert_eq!(world.say(a, "BLMOVE x text LEFT LEFT 0"), "");
     world.say(b, "RPUSH x 3");
-    assert!(world.owed(a).starts_with("-WRONGTYPE"), "it was woken, and cannot put it");
+    assert!(
+        world.owed(a).starts_with("-WRONGTYPE"),
+        "it was woken, and cannot put it"
+    );
     assert_eq!(world.say(b, "LRANGE x 0 -1"), "[3]");
 }

@@ -54,7 +54,10 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Outcome {
     let count = match args.len() {
         ..=2 => None,
         3 => {
-            let count = args.integer(2).ok().and_then(|count| u64::try_from(count).ok());
+            let count = args
+                .integer(2)
+                .ok()
+                .and_then(|count| u64::try_from(count).ok());
             Some(count.ok_or(Failure::NOT_POSITIVE)?)
         }
         _ => return Err(Failure::SYNTAX),
@@ -69,7 +72,9 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Outcome {
     };
     if count.is_some() {
         elements_head(context.reply, taken.len(), true);
-        taken.iter().for_each(|entry| element(context.reply, entry, true));
+        taken
+            .iter()
+            .for_each(|entry| element(context.reply, entry, true));
         return Ok(());
     }
     context.reply.array(2 * taken.len());
@@ -120,7 +125,9 @@ fn wait_for_any(
         return context.reply.null_array();
     }
     context.wait = Some(Wait {
-        keys: keys.map(|number| Bytes::copy_from_slice(args.at(number))).collect(),
+        keys: keys
+            .map(|number| Bytes::copy_from_slice(args.at(number)))
+            .collect(),
         until_ms,
         on_timeout: OnTimeout::NullArray,
         again_as: None,
@@ -154,12 +161,21 @@ struct PopOfAny {
 impl PopOfAny {
     fn parse(args: Args<'_>, number: usize) -> Result<Self, Failure> {
         let count_of = |number, words| {
-            let count = args.integer(number).ok().and_then(|count| u64::try_from(count).ok());
-            count.filter(|count| *count > 0).ok_or(Failure::words(words))
+            let count = args
+                .integer(number)
+                .ok()
+                .and_then(|count| u64::try_from(count).ok());
+            count
+                .filter(|count| *count > 0)
+                .ok_or(Failure::words(words))
         };
         let keys = count_of(number, "ERR numkeys should be greater than 0")?;
-        let behind = usize::try_from(keys).ok().and_then(|keys| keys.checked_add(number + 1));
-        let behind = behind.filter(|behind| *behind < args.len()).ok_or(Failure::SYNTAX)?;
+        let behind = usize::try_from(keys)
+            .ok()
+            .and_then(|keys| keys.checked_add(number + 1));
+        let behind = behind
+            .filter(|behind| *behind < args.len())
+            .ok_or(Failure::SYNTAX)?;
         let from = match () {
             () if args.is(behind, "MIN") => Direction::Forward,
             () if args.is(behind, "MAX") => Direction::Backward,
