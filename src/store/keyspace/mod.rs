@@ -382,10 +382,10 @@ impl Keyspace {
         }
         let mut due = Vec::new();
         let mut soonest_ms = u64::MAX;
-        let mut range = self
+        let range = self
             .rows
             .range(&row::ttl_from(0), &row::ttl_from(u64::MAX))?;
-        while let Some(next) = range.next() {
+        for next in range {
             let (key, _) = next?;
             let (at, ns, user_key) = row::split_ttl(&key).ok_or_else(|| bad_row(&key))?;
             if at >= self.now_ms || due.len() == max {
@@ -394,7 +394,6 @@ impl Keyspace {
             }
             due.push((ns, key.slice_ref(user_key), key.clone()));
         }
-        drop(range);
         let has_more = due.len() == max && soonest_ms < self.now_ms;
         self.soonest_ms = soonest_ms;
         for (ns, key, ttl_row) in due {

@@ -144,6 +144,7 @@ impl Shard {
         if !client.is_authenticated && !command.has_flag("no-auth") {
             return Err(Failure::words("NOAUTH Authentication required."));
         }
+        Self::admit_monitor(client, command)?;
         if client.is_subscriber() && !client.reply.is_resp3() && !command.has_flag("pubsub-mode") {
             return Err(Failure::text(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
@@ -228,7 +229,13 @@ impl Shard {
     ) {
         let begun = Instant::now();
         let before = self.clients[key].reply.len();
+        if command.name != "exec" {
+            self.tell_monitors(key, command, args);
+        }
         self.dispatch(key, command, args, unit, may_wait);
+        if command.name == "exec" {
+            self.tell_monitors(key, command, args);
+        }
         self.stats.commands += 1;
         let of = self.stats.by_command.entry(command.name).or_default();
         of.calls += 1;

@@ -123,6 +123,8 @@ pub struct Shard {
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
     pub(super) pausing: Pausing,
+    /// Clients that are told of all commands.
+    pub(super) monitors: Vec<usize>,
     pub(super) slow: SlowLog,
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
@@ -153,6 +155,7 @@ impl Shard {
             health: Health::Good,
             password: None,
             pausing: Pausing::default(),
+            monitors: Vec::new(),
             slow: SlowLog::default(),
             parameters: Parameters::default(),
             stats: Stats::default(),
@@ -215,6 +218,7 @@ impl Shard {
         self.stop_waiting(key);
         self.unwatch(key);
         self.leave_channels(key);
+        self.stop_monitoring(key);
         if self.clients.contains(key) {
             self.clients.remove(key);
         }
