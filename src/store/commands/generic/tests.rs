@@ -228,3 +228,21 @@ fn a_key_that_no_row_can_have_is_not_there_and_cannot_be_made() {
         "nothing was done by halves"
     );
 }
+
+#[test]
+fn a_look_that_is_no_use_leaves_the_idle_time() {
+    let mut world = World::new();
+    let a = world.client();
+    world.say(a, "SET k v");
+    world.shard.set_now_ms(1_700_000_100_000);
+    for said in ["TYPE k", "TTL k", "EXISTS k", "OBJECT ENCODING k"] {
+        world.say(a, said);
+    }
+    assert_eq!(world.say(a, "OBJECT IDLETIME k"), ":100");
+    let payload = dump(&mut world, a, "k");
+    assert_eq!(world.say(a, "OBJECT IDLETIME k"), ":0", "DUMP is a use");
+    world.send(a, &[b"RESTORE", b"l", b"0", &payload, b"IDLETIME", b"77"]);
+    assert_eq!(world.say(a, "OBJECT IDLETIME l"), ":77");
+    world.say(a, "TOUCH l");
+    assert_eq!(world.say(a, "OBJECT IDLETIME l"), ":0");
+}
