@@ -123,6 +123,18 @@ impl Context<'_> {
         Ok(found)
     }
 
+    /// The same, without being a use of it: what OBJECT IDLETIME tells stays.
+    ///
+    /// # Errors
+    /// [`Failure`] of the store.
+    pub fn peek(&mut self, key: &[u8]) -> Result<Option<Object>, Failure> {
+        let found = self.keyspace.peek(self.db, key)?;
+        if found.is_none() {
+            self.event(EventClass::Miss, "keymiss", key);
+        }
+        Ok(found)
+    }
+
     /// The object of a key that a command is about to change.
     ///
     /// # Errors
