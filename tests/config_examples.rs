@@ -28,7 +28,9 @@ fn every_example_loads() {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let result = if name.ends_with(".layout.toml") {
+        let result = if name == "store.toml" {
+            config::load_store(&file).map(|_| ())
+        } else if name.ends_with(".layout.toml") {
             config::load_layout(&file).map(|_| ())
         } else {
             config::load(&file).map(|_| ())

@@ -77,7 +77,21 @@ use sides::{Host, Side, Store};
 use support::{RedisServer, seeded};
 
 /// Groups that the built-in shard has to pass. A group comes in when it does.
-const ENABLED: &[&str] = &[];
+const ENABLED: &[&str] = &[
+    "string",
+    "bits",
+    "hll",
+    "hash",
+    "list",
+    "set",
+    "zset",
+    "generic",
+    "sort",
+    "databases",
+    "transactions",
+    "connection",
+    "geo",
+];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.
 const COMMANDS: u64 = 50_000;

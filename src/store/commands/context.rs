@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::store::format::object::Object;
+use crate::store::format::object::{Kind, Object};
 use crate::store::format::row::KEY_BYTES_MAX;
 use crate::store::keyspace::{Expiry, Keyspace};
 
@@ -30,8 +30,8 @@ pub struct Context<'a> {
     pub unit: &'a mut Unit,
     /// Keyspace events to be published.
     pub events: &'a mut Vec<Event>,
-    /// Whether the client may be made to wait: not inside EXEC or a script.
-    pub may_wait: bool,
+    /// Whether the client may be made to wait, or did already.
+    pub waits: Waits<'a>,
     /// Set instead of a reply: the command is executed again when one of the keys
     /// changes, and answered by what [`Wait::on_timeout`] says when the time is over.
     pub wait: Option<Wait>,
@@ -46,6 +46,21 @@ pub struct Event {
     pub name: &'static str,
     /// The key.
     pub key: Bytes,
+}
+
+/// Whether a command may wait for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits<'a> {
+    /// It may not: inside EXEC, a script, or what a master says.
+    Never,
+    /// It may.
+    May,
+    /// It waited, and this key changed. It looks at no other one, and waits on if the key
+    /// does not hold what it waits for.
+    Woken {
+        /// The key.
+        by: &'a [u8],
+    },
 }
 
 /// Why a client waits.
@@ -108,6 +123,18 @@ impl Context<'_> {
         Ok(found)
     }
 
+    /// The same, without being a use of it: what OBJECT IDLETIME tells stays.
+    ///
+    /// # Errors
+    /// [`Failure`] of the store.
+    pub fn peek(&mut self, key: &[u8]) -> Result<Option<Object>, Failure> {
+        let found = self.keyspace.peek(self.db, key)?;
+        if found.is_none() {
+            self.event(EventClass::Miss, "keymiss", key);
+        }
+        Ok(found)
+    }
+
     /// The object of a key that a command is about to change.
     ///
     /// # Errors
@@ -125,6 +152,27 @@ impl Context<'_> {
             return Err(Failure::LONG_KEY);
         }
         Ok(self.keyspace.lookup(db, key)?)
+    }
+
+    /// Whether the client may be made to wait.
+    pub fn may_wait(&self) -> bool {
+        self.waits != Waits::Never
+    }
+
+    /// The object of a key that the command waits for. When the client was woken, other
+    /// keys and other kinds are as nothing.
+    ///
+    /// # Errors
+    /// [`Failure`] of the store, or if the key is too long for it.
+    pub fn lookup_awaited(&mut self, key: &[u8], kind: Kind) -> Result<Option<Object>, Failure> {
+        let Waits::Woken { by } = self.waits else {
+            return self.lookup(key);
+        };
+        if by != key {
+            return Ok(None);
+        }
+        let found = self.lookup(key)?;
+        Ok(found.filter(|object| object.value.kind() == kind))
     }
 
     /// Tells of something that happened to a key of the client's database.
@@ -153,6 +201,9 @@ impl Context<'_> {
     /// # Errors
     /// As [`Context::put`].
     pub fn put_in(&mut self, db: usize, key: &[u8], object: Object) -> Outcome {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Failure::LONG_KEY);
+        }
         let keys = self.keyspace.key_count(db);
         self.keyspace.put(db, key, object)?;
         if self.keyspace.key_count(db) > keys {

@@ -114,7 +114,7 @@ impl Effects {
             return;
         }
         let is_several = unit.effects.len() > 1;
-        for (number, effect) in unit.effects.iter().enumerate() {
+        for (number, effect) in unit.effects.into_iter().enumerate() {
             if self.selected != Some(effect.db) {
                 self.selected = Some(effect.db);
                 let db = effect.db.to_string();

@@ -41,7 +41,11 @@ pub const COMMANDS: &[Command] = &[
         name: "pfdebug",
         arity: 3,
         flags: "write denyoom admin",
-        keys: Keys::Range { first: 2, last: 2, step: 1 },
+        keys: Keys::Range {
+            first: 2,
+            last: 2,
+            step: 1,
+        },
         categories: "hyperloglog admin dangerous",
         run: Run::Data(pfdebug),
     },
@@ -99,7 +103,10 @@ fn pfadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let found = object.map(|object| hll_of(context, object)).transpose()?;
     let mut found = found.unwrap_or_else(Found::new);
     for element in args.from(2) {
-        match found.hll.add(element, context.settings.hll_sparse_max_bytes) {
+        match found
+            .hll
+            .add(element, context.settings.hll_sparse_max_bytes)
+        {
             Ok(is_grown) => is_changed |= is_grown,
             Err(corrupted) => {
                 // What was counted before stays, as in Redis.
@@ -244,10 +251,16 @@ fn pfdebug(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             return Err(Failure::words("ERR HLL encoding is not sparse"));
         }
         b"decode" => context.reply.bulk(found.hll.runs_text().as_bytes()),
-        b"encoding" => context.reply.status(if is_sparse { "sparse" } else { "dense" }),
+        b"encoding" => context
+            .reply
+            .status(if is_sparse { "sparse" } else { "dense" }),
         _ => {
             let word = args.at(1);
-            return Err(Failure::quoting("ERR Unknown PFDEBUG subcommand '", word, "'"));
+            return Err(Failure::quoting(
+                "ERR Unknown PFDEBUG subcommand '",
+                word,
+                "'",
+            ));
         }
     }
     Ok(())

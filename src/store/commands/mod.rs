@@ -30,7 +30,7 @@ pub mod table;
 pub mod zsets;
 
 pub use args::{Args, OwnedRequest};
-pub use context::{Context, Event, OnTimeout, Outcome, Wait};
+pub use context::{Context, Event, OnTimeout, Outcome, Wait, Waits};
 pub use effects::{Effects, Unit};
 pub use failure::Failure;
 pub use reply::Reply;

@@ -175,6 +175,8 @@ pub enum Verb {
     Memory,
     /// INFO.
     Info,
+    /// MONITOR.
+    Monitor,
     /// MULTI.
     Multi,
     /// PING.

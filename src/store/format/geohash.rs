@@ -77,7 +77,10 @@ impl Place {
         };
         let latitude = part(self.latitude, latitude_max);
         let longitude = part(self.longitude, LONGITUDE_MAX);
-        Cell { bits: spread(latitude) | (spread(longitude) << 1), steps }
+        Cell {
+            bits: spread(latitude) | (spread(longitude) << 1),
+            steps,
+        }
     }
 
     /// The score of a valid place.
@@ -87,7 +90,11 @@ impl Place {
 
     /// The place of a score, the middle of its cell.
     pub fn of_score(score: f64) -> Place {
-        let edges = Cell { bits: bits_of(score), steps: STEPS }.edges();
+        let edges = Cell {
+            bits: bits_of(score),
+            steps: STEPS,
+        }
+        .edges();
         let middle = |low: f64, high: f64, max: f64| f64::midpoint(low, high).clamp(-max, max);
         Place {
             longitude: middle(edges.west, edges.east, LONGITUDE_MAX),
@@ -127,7 +134,7 @@ fn degrees(radians: f64) -> f64 {
 /// As C casts a double to 64 bits without a sign on x86: scores need not be places.
 fn bits_of(score: f64) -> u64 {
     const HALF: f64 = 9_223_372_036_854_775_808.0;
-    let signed = |value: f64| match value >= -HALF && value < HALF {
+    let signed = |value: f64| match (-HALF..HALF).contains(&value) {
         true => value as i64 as u64,
         false => 1 << 63,
     };
@@ -196,7 +203,10 @@ impl Cell {
         };
         let longitude = along(LONGITUDE_BITS, LATITUDE_BITS, east);
         let latitude = along(LATITUDE_BITS, LONGITUDE_BITS, north);
-        Cell { bits: longitude | latitude, steps: self.steps }
+        Cell {
+            bits: longitude | latitude,
+            steps: self.steps,
+        }
     }
 
     /// Scores of its places: from one up to another, which is not among them.
@@ -227,8 +237,14 @@ impl Shape {
                 (distance_m <= radius_m).then_some(distance_m)
             }
             Shape::Box { width_m, height_m } => {
-                let beside = Place { longitude: centre.longitude, ..place };
-                let below = Place { latitude: centre.latitude, ..place };
+                let beside = Place {
+                    longitude: centre.longitude,
+                    ..place
+                };
+                let below = Place {
+                    latitude: centre.latitude,
+                    ..place
+                };
                 let is_within = place.distance_m(beside) <= width_m / 2.0
                     && place.distance_m(below) <= height_m / 2.0;
                 is_within.then(|| centre.distance_m(place))
@@ -281,7 +297,10 @@ impl Shape {
             Shape::Circle { radius_m } => (radius_m, radius_m),
             Shape::Box { width_m, height_m } => (width_m / 2.0, height_m / 2.0),
         };
-        let Place { longitude, latitude } = centre;
+        let Place {
+            longitude,
+            latitude,
+        } = centre;
         let up = degrees(height_m / EARTH_RADIUS_M);
         let side = |latitude: f64| degrees(width_m / EARTH_RADIUS_M / radians(latitude).cos());
         // The wider side is the one nearer to a pole.
@@ -327,8 +346,14 @@ impl Shape {
 mod tests {
     use super::*;
 
-    const PALERMO: Place = Place { longitude: 13.361389, latitude: 38.115556 };
-    const CATANIA: Place = Place { longitude: 15.087269, latitude: 37.502669 };
+    const PALERMO: Place = Place {
+        longitude: 13.361389,
+        latitude: 38.115556,
+    };
+    const CATANIA: Place = Place {
+        longitude: 15.087269,
+        latitude: 37.502669,
+    };
 
     #[test]
     fn places_are_the_numbers_that_redis_documents() {
@@ -356,10 +381,13 @@ mod tests {
             };
             let radius_m = centre.distance_m(other) * 1.01;
             let score = other.score();
-            let is_found = Shape::Circle { radius_m }.cells(centre).into_iter().any(|cell| {
-                let (from, to) = cell.scores();
-                (from..to).contains(&score)
-            });
+            let is_found = Shape::Circle { radius_m }
+                .cells(centre)
+                .into_iter()
+                .any(|cell| {
+                    let (from, to) = cell.scores();
+                    (from..to).contains(&score)
+                });
             assert!(is_found, "{centre:?} {other:?}");
         }
     }

@@ -27,9 +27,8 @@ pub fn partial_sort<T>(
         let (less, greater) = split(rest, compare);
         let from = part.start;
         let (less, greater) = (from..from + less, from + greater..part.end);
-        let is_wanted = |of: &Range<usize>| {
-            of.len() > 1 && wanted.start < of.end && wanted.end > of.start
-        };
+        let is_wanted =
+            |of: &Range<usize>| of.len() > 1 && wanted.start < of.end && wanted.end > of.start;
         if is_wanted(&less)
             && let Some(rest) = slice.get_mut(less.clone())
         {
@@ -55,11 +54,7 @@ fn insert_all<T>(slice: &mut [T], compare: &impl Fn(&T, &T) -> Ordering) {
 }
 
 /// Where the middle one of three is.
-fn middle<T>(
-    slice: &[T],
-    [a, b, c]: [usize; 3],
-    compare: &impl Fn(&T, &T) -> Ordering,
-) -> usize {
+fn middle<T>(slice: &[T], [a, b, c]: [usize; 3], compare: &impl Fn(&T, &T) -> Ordering) -> usize {
     let is_less = |one: usize, other: usize| compare(&slice[one], &slice[other]).is_lt();
     let is_greater = |one: usize, other: usize| compare(&slice[one], &slice[other]).is_gt();
     match is_less(a, b) {

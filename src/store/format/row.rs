@@ -320,10 +320,7 @@ mod tests {
         );
         let named = (member_place(&long), Member::InValue);
         assert_eq!(split_field(&field(id, &long)), Some(named));
-        assert_eq!(
-            split_score(&super::score(id, 1.5, b"m")),
-            Some((1.5, whole))
-        );
+        assert_eq!(split_score(&score(id, 1.5, b"m")), Some((1.5, whole)));
     }
 
     #[test]

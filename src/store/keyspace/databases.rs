@@ -1,6 +1,7 @@
 //! Databases as a whole: emptied, and swapped.
 
 use super::Keyspace;
+use super::objects::Look;
 use crate::store::engine::DeadId;
 use crate::store::rows::StoreError;
 
@@ -41,7 +42,7 @@ impl Keyspace {
         let mut changed = Vec::new();
         for key in keys {
             let ns = self.namespace(db);
-            let is_here = self.objects.read(&mut self.rows, ns, &key)?.is_some();
+            let is_here = self.objects.read(&mut self.rows, ns, &key, Look::Peek)?.is_some();
             let will_be = match next {
                 None => false,
                 Some(next) => self.is_live(next, &key)?,
@@ -56,7 +57,7 @@ impl Keyspace {
 
     fn is_live(&mut self, db: usize, key: &[u8]) -> Result<bool, StoreError> {
         let ns = self.namespace(db);
-        let found = self.objects.read(&mut self.rows, ns, key)?;
+        let found = self.objects.read(&mut self.rows, ns, key, Look::Peek)?;
         let ends_ms = found.map(|object| object.expires_at_ms);
         Ok(ends_ms.is_some_and(|at| at.is_none_or(|at| at >= self.now_ms)))
     }

@@ -32,11 +32,7 @@ impl Keyspace {
     /// What was loaded takes the place of all databases: seen by the next lookup, and in the
     /// engine as one with what `and` puts and with the log's end, `log_end`. Durable when
     /// the ticket says so.
-    pub fn switch_to_loaded(
-        &mut self,
-        log_end: u64,
-        and: impl FnOnce(&mut Rows),
-    ) -> DurableTicket {
+    pub fn switch_to_loaded(&mut self, log_end: u64, and: impl FnOnce(&mut Rows)) -> DurableTicket {
         let old = self.counted.switch_to_loaded();
         self.bury_all(&old);
         self.objects.clear();

@@ -33,9 +33,9 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
-pub use loading::loading;
 pub use ends::LiveEnds;
-use objects::Objects;
+pub use loading::loading;
+use objects::{Look, Objects};
 
 /// What becomes of an object whose time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,7 @@ impl Keyspace {
     /// Sets the clock.
     pub fn set_now_ms(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.objects.set_now_ms(now_ms);
     }
 
     /// Says what becomes of objects whose time is over.
@@ -172,8 +173,12 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] of the engine.
     pub fn lookup(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
+        self.find(db, key, Look::Use)
+    }
+
+    fn find(&mut self, db: usize, key: &[u8], look: Look) -> Result<Option<Object>, StoreError> {
         let ns = self.counted.of(db).ns;
-        let Some(object) = self.objects.read(&mut self.rows, ns, key)? else {
+        let Some(object) = self.objects.read(&mut self.rows, ns, key, look)? else {
             return Ok(None);
         };
         let is_over = object.expires_at_ms.is_some_and(|at| at < self.now_ms);
@@ -192,11 +197,34 @@ impl Keyspace {
     /// [`StoreError`] of the engine.
     pub fn read(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
         let found = self.lookup(db, key)?;
-        match found {
-            Some(_) => self.hits += 1,
-            None => self.misses += 1,
-        }
+        self.count(found.is_some());
         Ok(found)
+    }
+
+    /// The same, and it is not what OBJECT IDLETIME counts from.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine.
+    pub fn peek(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
+        let found = self.find(db, key, Look::Peek)?;
+        self.count(found.is_some());
+        Ok(found)
+    }
+
+    fn count(&mut self, is_hit: bool) {
+        let counter = if is_hit { &mut self.hits } else { &mut self.misses };
+        *counter += 1;
+    }
+
+    /// Seconds since a key was used; 0 if nobody remembers.
+    pub fn idle_seconds(&self, db: usize, key: &[u8]) -> u64 {
+        self.objects.idle_seconds(self.namespace(db), key)
+    }
+
+    /// Says that a key was used so long ago, in seconds.
+    pub fn set_idle_seconds(&mut self, db: usize, key: &[u8], idle: i64) {
+        let ns = self.namespace(db);
+        self.objects.set_idle_seconds(ns, key, idle);
     }
 
     /// Removes a key whose time is over.
@@ -240,7 +268,7 @@ impl Keyspace {
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn put_untold(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
         let ns = self.counted.of(db).ns;
-        let old = self.objects.read(&mut self.rows, ns, key)?;
+        let old = self.objects.read(&mut self.rows, ns, key, Look::Peek)?;
         let counts = self.counted.of_mut(db);
         if old.is_none() {
             counts.keys += 1;
@@ -297,7 +325,7 @@ impl Keyspace {
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn take(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
         let ns = self.counted.of(db).ns;
-        let Some(old) = self.objects.read(&mut self.rows, ns, key)? else {
+        let Some(old) = self.objects.read(&mut self.rows, ns, key, Look::Peek)? else {
             return Ok(None);
         };
         let counts = self.counted.of_mut(db);
@@ -354,10 +382,10 @@ impl Keyspace {
         }
         let mut due = Vec::new();
         let mut soonest_ms = u64::MAX;
-        let mut range = self
+        let range = self
             .rows
             .range(&row::ttl_from(0), &row::ttl_from(u64::MAX))?;
-        while let Some(next) = range.next() {
+        for next in range {
             let (key, _) = next?;
             let (at, ns, user_key) = row::split_ttl(&key).ok_or_else(|| bad_row(&key))?;
             if at >= self.now_ms || due.len() == max {
@@ -366,7 +394,6 @@ impl Keyspace {
             }
             due.push((ns, key.slice_ref(user_key), key.clone()));
         }
-        drop(range);
         let has_more = due.len() == max && soonest_ms < self.now_ms;
         self.soonest_ms = soonest_ms;
         for (ns, key, ttl_row) in due {

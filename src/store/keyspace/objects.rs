@@ -1,8 +1,10 @@
 //! The bounded cache of decoded objects, in front of their meta rows.
 //!
 //! It is told of every change, so what it has is always what the rows say. What is known
-//! not to be there is kept too.
+//! not to be there is kept too. When an object was last used is known as long as it is
+//! here, in seconds of 24 bits, as Redis keeps it.
 
+use std::cell::Cell;
 use std::hash::Hash;
 
 use bytes::Bytes;
@@ -38,12 +40,30 @@ impl Equivalent<Key> for KeyRef<'_> {
     }
 }
 
+/// An object, or that there is none, and when it was last used.
+#[derive(Clone, Debug)]
+struct Known {
+    object: Option<Object>,
+    used_at: Cell<u32>,
+}
+
+/// Whether looking at an object is a use of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Use,
+    Peek,
+}
+
+/// Seconds of the clock of uses.
+const CLOCK_MASK: u64 = (1 << 24) - 1;
+
 #[derive(Clone, Debug)]
 struct ByBytes;
 
-impl Weighter<Key, Option<Object>> for ByBytes {
-    fn weight(&self, key: &Key, object: &Option<Object>) -> u64 {
-        let bytes = object.as_ref().map_or(0, |object| bytes_of(&object.value));
+impl Weighter<Key, Known> for ByBytes {
+    fn weight(&self, key: &Key, known: &Known) -> u64 {
+        let object = known.object.as_ref();
+        let bytes = object.map_or(0, |object| bytes_of(&object.value));
         (ENTRY_BYTES + key.key.len() + bytes) as u64
     }
 }
@@ -66,7 +86,8 @@ fn bytes_of(value: &Value) -> usize {
 
 #[derive(Debug)]
 pub(super) struct Objects {
-    cache: Cache<Key, Option<Object>, ByBytes, RandomState>,
+    cache: Cache<Key, Known, ByBytes, RandomState>,
+    clock: u32,
 }
 
 impl Objects {
@@ -78,7 +99,34 @@ impl Objects {
             RandomState::default(),
             DefaultLifecycle::default(),
         );
-        Self { cache }
+        Self { cache, clock: 0 }
+    }
+
+    pub(super) fn set_now_ms(&mut self, now_ms: u64) {
+        self.clock = (now_ms / 1000 & CLOCK_MASK) as u32;
+    }
+
+    /// Seconds since an object was used, as far as that is known.
+    pub(super) fn idle_seconds(&self, ns: Namespace, key: &[u8]) -> u64 {
+        let known = self.cache.peek(&KeyRef { ns, key });
+        let used_at = known.map_or(self.clock, |known| known.used_at.get());
+        match self.clock.checked_sub(used_at) {
+            Some(idle) => idle.into(),
+            None => u64::from(self.clock) + CLOCK_MASK - u64::from(used_at),
+        }
+    }
+
+    /// Says that an object was used so long ago.
+    pub(super) fn set_idle_seconds(&mut self, ns: Namespace, key: &[u8], idle: i64) {
+        // As Redis reckons, whatever comes of it.
+        let idle = idle.wrapping_mul(1000) / 1000;
+        let used_at = match i64::from(self.clock).wrapping_sub(idle) {
+            at @ 0.. => at,
+            at => at.wrapping_add(CLOCK_MASK as i64),
+        };
+        if let Some(known) = self.cache.peek(&KeyRef { ns, key }) {
+            known.used_at.set((used_at as u64 & CLOCK_MASK) as u32);
+        }
     }
 
     pub(super) fn read(
@@ -86,9 +134,17 @@ impl Objects {
         rows: &mut Rows,
         ns: Namespace,
         key: &[u8],
+        look: Look,
     ) -> Result<Option<Object>, StoreError> {
+        // No row can have such a key, and the engine must not be asked for one.
+        if key.len() > row::KEY_BYTES_MAX {
+            return Ok(None);
+        }
         if let Some(known) = self.cache.get(&KeyRef { ns, key }) {
-            return Ok(known.clone());
+            if look == Look::Use {
+                known.used_at.set(self.clock);
+            }
+            return Ok(known.object.clone());
         }
         let meta = row::meta(ns, key);
         let object = match rows.get(&meta)? {
@@ -100,15 +156,19 @@ impl Objects {
     }
 
     pub(super) fn put(&mut self, ns: Namespace, key: &[u8], object: Option<Object>) {
+        let new = Known {
+            object,
+            used_at: Cell::new(self.clock),
+        };
         if let Some(mut known) = self.cache.get_mut(&KeyRef { ns, key }) {
-            *known = object;
+            *known = new;
             return;
         }
         let key = Key {
             ns,
             key: Box::from(key),
         };
-        self.cache.insert(key, object);
+        self.cache.insert(key, new);
     }
 
     /// Forgets all.

@@ -43,10 +43,10 @@ impl Keyspace {
         let mut seen = 0;
         let mut cursor_before = None;
         let from = row::meta_from(ns, cursor << PLACE_BITS_BELOW);
-        let mut range = self
+        let range = self
             .rows
             .range(&from, &row::meta_from(ns, 1 << PLACE_BITS))?;
-        while let Some(next) = range.next() {
+        for next in range {
             let (key, value) = next?;
             let (_, place, user_key) = row::split_meta(&key).ok_or_else(|| bad_row(&key))?;
             let cursor = place >> PLACE_BITS_BELOW;

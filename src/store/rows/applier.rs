@@ -17,17 +17,16 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::board::{Board, Frozen, Order, Shared, Then, Wish};
 use super::error::StoreError;
-use super::generation::Generation;
 use super::options::{RowsOptions, Wake};
-use super::snapshot::{RowSnapshot, Taken};
+use super::snapshot::RowSnapshot;
 use super::sweeper::Sweeper;
 use crate::store::engine::{Engine, EngineError};
 
@@ -45,78 +44,6 @@ const REST_EVERY: Duration = Duration::from_secs(2);
 
 /// Flushes may keep the end waiting as long as this; then the log has the rest.
 const FINISH_WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// A generation that nothing is added to any more.
-pub(super) struct Frozen {
-    pub(super) id: u64,
-    pub(super) offset: u64,
-    pub(super) generation: Generation,
-}
-
-struct Order {
-    frozen: Arc<Frozen>,
-    then: Then,
-}
-
-/// What is done right behind a generation.
-pub(super) enum Then {
-    Nothing,
-    Snapshot(SyncSender<Taken>),
-    Persist(SyncSender<Result<(), StoreError>>),
-}
-
-impl Then {
-    /// It will not be done. A ticket that was dropped wants no answer.
-    fn refuse(self, error: &StoreError) {
-        match self {
-            Then::Nothing => {}
-            Then::Snapshot(sender) => drop(sender.try_send(Err(error.clone()))),
-            Then::Persist(sender) => drop(sender.try_send(Err(error.clone()))),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    Apply,
-    Finish,
-    Stop,
-}
-
-struct Board {
-    wish: Wish,
-    orders: VecDeque<Order>,
-    /// Applied, and no longer looked at: at most as many as may wait to be applied.
-    disposed: Vec<Arc<Frozen>>,
-    failure: Option<StoreError>,
-    waits_for: Option<EngineError>,
-}
-
-/// What both sides see.
-struct Shared {
-    board: Mutex<Board>,
-    changed: Condvar,
-    has_failed: AtomicBool,
-    applied_generation: AtomicU64,
-    applied_offset: AtomicU64,
-    durable_offset: AtomicU64,
-    dead_left: AtomicUsize,
-}
-
-impl Shared {
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fail(&self, error: StoreError) {
-        let mut board = self.board();
-        for order in board.orders.drain(..) {
-            order.then.refuse(&error);
-        }
-        board.failure.get_or_insert(error);
-        self.has_failed.store(true, Ordering::Release);
-    }
-}
 
 /// The executor's side of the thread.
 pub(super) struct Applier {

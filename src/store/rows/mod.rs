@@ -17,6 +17,7 @@
 //! at all. The log may forget what is below [`Rows::durable_offset`], nothing else.
 
 mod applier;
+mod board;
 mod cache;
 mod error;
 mod generation;
@@ -33,7 +34,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::store::engine::{DeadId, DeadIds, Engine, EngineError, EngineStats};
-use applier::{APPLIED_OFFSET_ROW, Applier, Frozen, Then};
+use applier::{APPLIED_OFFSET_ROW, Applier};
+use board::{Frozen, Then};
 use cache::RowCache;
 use generation::Generation;
 use sweeper::Sweeper;

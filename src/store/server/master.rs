@@ -326,11 +326,7 @@ impl Master {
         self.is_asked = true;
     }
 
-    fn bytes(
-        &mut self,
-        bytes: &[u8],
-        around: &mut Around<'_>,
-    ) -> Result<Option<u64>, StartError> {
+    fn bytes(&mut self, bytes: &[u8], around: &mut Around<'_>) -> Result<Option<u64>, StartError> {
         match &mut self.state {
             State::Connecting | State::Refused => {}
             State::Streaming(stream) => {
@@ -434,7 +430,9 @@ fn switch(
         replid2: None,
     };
     around.replicas.cut_off();
-    around.keeper.restart(offset, loaded.selected_db, identity)?;
+    around
+        .keeper
+        .restart(offset, loaded.selected_db, identity)?;
     let shard = &mut *around.shard;
     shard.effects().clear();
     shard.effects().set_selected(None);

@@ -126,7 +126,8 @@ impl Turns {
                 looked = Instant::now();
             }
             let is_over = self.carry_out();
-            self.replicas.begin_full_syncs(self.keeper.log(), &mut self.shard);
+            self.replicas
+                .begin_full_syncs(self.keeper.log(), &mut self.shard);
             if is_over {
                 break;
             }
@@ -289,7 +290,7 @@ impl Turns {
             self.replicas.cut_off();
             let promoted = self.following.promote(&mut self.shard, &mut self.keeper);
             if let Err(why) = promoted {
-                return self.refuse_writes(why, true);
+                return self.refuse_writes(&why, true);
             }
         }
         let effects = self.shard.effects();
@@ -314,14 +315,14 @@ impl Turns {
                 let needed = self.replicas.needs_from(self.keeper.log());
                 self.keeper.let_go_below(durable, needed);
             }
-            Kept::NotNow(why) => self.refuse_writes(why, true),
-            Kept::Never(why) => self.refuse_writes(why, false),
+            Kept::NotNow(why) => self.refuse_writes(&why, true),
+            Kept::Never(why) => self.refuse_writes(&why, false),
         }
     }
 
-    fn refuse_writes(&mut self, why: String, is_full: bool) {
+    fn refuse_writes(&mut self, why: &str, is_full: bool) {
         if *self.shard.health() == Health::Good {
-            tracing::error!(%why, "writes are refused");
+            tracing::error!(why, "writes are refused");
         }
         self.is_full = is_full;
         let reason = format!("Errors writing to the log, the outcome of this is not known: {why}");

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::resp::{ProtocolError, RequestLimits, RequestScanner};
 use crate::store::commands::table::Verb;
-use crate::store::commands::{Args, Failure, Reply, Run, Unit};
+use crate::store::commands::{Args, Failure, Reply, Run, Unit, Waits};
 use crate::store::keyspace::{DATABASES, Expiry};
 
 use super::shard::Shard;
@@ -117,8 +117,7 @@ impl Shard {
         }
         reply.truncate(0);
         let mut unit = Unit::default();
-        let may_wait = false;
-        self.run_data(reply, *db, handler, args, &mut unit, may_wait);
+        self.run_data(reply, *db, handler, args, &mut unit, Waits::Never);
         match reply.bytes().strip_prefix(b"-") {
             None => Ok(()),
             Some(words) => Err(ApplyError::Refused {

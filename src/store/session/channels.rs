@@ -7,6 +7,9 @@ use crate::store::format::glob;
 
 use super::shard::Shard;
 
+/// So much may wait for one who listens: Redis' `client-output-buffer-limit pubsub`.
+const PUSHED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// Who listens to what.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
@@ -180,6 +183,15 @@ impl Shard {
             client.reply.bulk(word);
         }
         self.mark(key);
+        self.bound_pushed(key);
+    }
+
+    /// Who does not take what it is told is told no more: its connection ends.
+    pub(super) fn bound_pushed(&mut self, key: usize) {
+        let owed = self.clients.get(key).map_or(0, |client| client.reply.len());
+        if owed > PUSHED_BYTES_MAX {
+            self.kill(key);
+        }
     }
 
     /// PUBLISH and SPUBLISH: replicas are told too.

@@ -75,6 +75,8 @@ pub struct Client {
     pub(super) is_postponed: bool,
     /// CLIENT NO-EVICT.
     pub(super) is_never_evicted: bool,
+    /// It is told of all commands.
+    pub(super) is_monitor: bool,
     pub(super) connected_at_ms: u64,
     pub(super) active_at_ms: u64,
     pub(super) last_command: &'static str,
@@ -114,6 +116,7 @@ impl Client {
             is_marked: false,
             is_postponed: false,
             is_never_evicted: false,
+            is_monitor: false,
             connected_at_ms: now_ms,
             active_at_ms: now_ms,
             last_command: "NULL",
@@ -122,10 +125,7 @@ impl Client {
 
     /// Whether its next request has to wait, or is never run.
     pub(super) fn is_stopped(&self) -> bool {
-        self.waiting.is_some()
-            || self.closing.is_some()
-            || self.is_postponed
-            || self.is_handed_over
+        self.waiting.is_some() || self.closing.is_some() || self.is_postponed || self.is_handed_over
     }
 
     /// Channels and patterns it listens to, as SUBSCRIBE counts them.

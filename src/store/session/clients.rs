@@ -227,6 +227,7 @@ impl Shard {
         self.stop_waiting(key);
         self.unwatch(key);
         self.leave_channels(key);
+        self.stop_monitoring(key);
         if let Some(client) = self.clients.get_mut(key) {
             client.transaction = None;
             client.reply.truncate(0);
@@ -357,6 +358,7 @@ fn on_or_off(args: Args<'_>, number: usize) -> Result<bool, Failure> {
 /// In Redis' order.
 fn flags(client: &Client) -> String {
     let flags = [
+        (client.is_monitor, 'O'),
         (client.is_subscriber(), 'P'),
         (client.transaction.is_some(), 'x'),
         (client.waiting.is_some() || client.is_postponed, 'b'),

@@ -42,6 +42,7 @@ pub const COMMANDS: &[Command] = &[
     verb("lastsave", 1, "loading stale fast", Verb::Lastsave),
     verb("latency", -2, "", Verb::Latency),
     verb("memory", -2, "", Verb::Memory),
+    verb("monitor", 1, "admin noscript loading stale", Verb::Monitor),
     verb("multi", 1, "noscript loading stale fast", Verb::Multi),
     verb("ping", -1, "fast pubsub-mode", Verb::Ping),
     verb(
@@ -137,6 +138,7 @@ impl Shard {
             Verb::Lastsave => self.last_save(key),
             Verb::Latency => self.latency(key, args)?,
             Verb::Memory => self.memory(key, args)?,
+            Verb::Monitor => self.monitor(key, may_wait)?,
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
             Verb::Psubscribe => self.subscribe(key, Kind::Pattern, args),
@@ -296,6 +298,7 @@ impl Shard {
         self.clients[key].transaction = None;
         self.unwatch(key);
         self.leave_channels(key);
+        self.stop_monitoring(key);
         let is_open = self.password.is_none();
         let client = &mut self.clients[key];
         client.db = 0;

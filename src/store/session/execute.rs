@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::resp::RequestScanner;
-use crate::store::commands::table::Verb;
 use crate::store::commands::described::{self, Described};
 use crate::store::commands::failure::up_to_zero;
+use crate::store::commands::table::Verb;
 use crate::store::commands::{
-    Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait,
+    Args, Command, Context, EventClass, Failure, Outcome, Reply, Run, Unit, Wait, Waits,
 };
 use crate::store::keyspace::Ended;
 use crate::store::rows::StoreError;
@@ -144,6 +144,7 @@ impl Shard {
         if !client.is_authenticated && !command.has_flag("no-auth") {
             return Err(Failure::words("NOAUTH Authentication required."));
         }
+        Self::admit_monitor(client, command)?;
         if client.is_subscriber() && !client.reply.is_resp3() && !command.has_flag("pubsub-mode") {
             return Err(Failure::text(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
@@ -179,14 +180,22 @@ impl Shard {
 
     /// EXEC that is refused ends its transaction.
     fn end_refused_exec(&mut self, key: usize, args: Args<'_>) {
-        if args.is(0, "EXEC") && self.clients.get(key).is_some_and(|of| of.transaction.is_some()) {
+        if args.is(0, "EXEC")
+            && self
+                .clients
+                .get(key)
+                .is_some_and(|of| of.transaction.is_some())
+        {
             self.clients[key].transaction = None;
             self.unwatch(key);
         }
     }
 
     fn reason_of_abort(&self, key: usize, args: Args<'_>, failure: Failure) -> Failure {
-        let is_open = self.clients.get(key).is_some_and(|of| of.transaction.is_some());
+        let is_open = self
+            .clients
+            .get(key)
+            .is_some_and(|of| of.transaction.is_some());
         match failure {
             Failure::Reply(words) if is_open && args.is(0, "EXEC") => Failure::text(format!(
                 "EXECABORT Transaction discarded because of: {}",
@@ -220,7 +229,13 @@ impl Shard {
     ) {
         let begun = Instant::now();
         let before = self.clients[key].reply.len();
+        if command.name != "exec" {
+            self.tell_monitors(key, command, args);
+        }
         self.dispatch(key, command, args, unit, may_wait);
+        if command.name == "exec" {
+            self.tell_monitors(key, command, args);
+        }
         self.stats.commands += 1;
         let of = self.stats.by_command.entry(command.name).or_default();
         of.calls += 1;
@@ -264,7 +279,8 @@ impl Shard {
             Run::Data(handler) => {
                 let db = self.clients[key].db;
                 let mut reply = std::mem::take(&mut self.clients[key].reply);
-                let wait = self.run_data(&mut reply, db, handler, args, unit, may_wait);
+                let waits = if may_wait { Waits::May } else { Waits::Never };
+                let wait = self.run_data(&mut reply, db, handler, args, unit, waits);
                 self.clients[key].reply = reply;
                 if let Some(wait) = wait {
                     self.wait(key, args, wait);
@@ -280,11 +296,12 @@ impl Shard {
         handler: fn(&mut Context<'_>, Args<'_>) -> Outcome,
         args: Args<'_>,
         unit: &mut Unit,
-        may_wait: bool,
+        waits: Waits<'_>,
     ) -> Option<Wait> {
         let changes = self.keyspace.changes();
         let before = reply.len();
         unit.begin_next();
+        let events_before = self.events.len();
         let mut context = Context {
             keyspace: &mut self.keyspace,
             reply: &mut *reply,
@@ -292,12 +309,12 @@ impl Shard {
             settings: &self.settings,
             unit,
             events: &mut self.events,
-            may_wait,
+            waits,
             wait: None,
         };
         let outcome = handler(&mut context, args);
         let wait = context.wait.take();
-        self.tell_ended_in(unit);
+        self.tell_ended_in(unit, events_before);
         let has_changed = self.keyspace.changes() != changes;
         if let Err(failure) = outcome {
             reply.truncate(before);
@@ -318,13 +335,13 @@ impl Shard {
     }
 
     /// Tells the log of keys that were found to be over, before what found them.
-    fn tell_ended_in(&mut self, unit: &mut Unit) {
+    fn tell_ended_in(&mut self, unit: &mut Unit, events_before: usize) {
         if !self.keyspace.has_ended() {
             return;
         }
         for ended in self.keyspace.take_ended().into_iter().rev() {
             unit.put_first(ended.db, &[self.word_of_end(), &ended.key]);
-            self.note_ended(ended);
+            self.note_ended(ended, events_before);
         }
     }
 
@@ -334,7 +351,7 @@ impl Shard {
             let mut unit = Unit::default();
             unit.add(ended.db, &[self.word_of_end(), &ended.key]);
             self.effects.push(unit);
-            self.note_ended(ended);
+            self.note_ended(ended, self.events.len());
         }
     }
 
@@ -345,12 +362,12 @@ impl Shard {
         }
     }
 
-    fn note_ended(&mut self, ended: Ended) {
+    fn note_ended(&mut self, ended: Ended, at: usize) {
         if self.settings.notify.wants(EventClass::Expired) {
             let Ended { db, key } = ended;
             let name = "expired";
-            self.events
-                .push(crate::store::commands::Event { db, name, key });
+            let event = crate::store::commands::Event { db, name, key };
+            self.events.insert(at, event);
         }
     }
 

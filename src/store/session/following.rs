@@ -55,7 +55,10 @@ impl Shard {
             self.clients[key].reply.ok();
             return Ok(());
         }
-        let port = args.integer(2).ok().and_then(|port| u16::try_from(port).ok());
+        let port = args
+            .integer(2)
+            .ok()
+            .and_then(|port| u16::try_from(port).ok());
         let port = port.ok_or(Failure::words("ERR Invalid master port"))?;
         let host = String::from_utf8_lossy(args.at(1)).into_owned();
         let address = MasterAddress { host, port };
@@ -83,7 +86,8 @@ impl Shard {
         self.effects.forget_selected();
         self.facts.master = None;
         self.parameters.set("replicaof", String::new());
-        self.orders.retain(|order| !matches!(order, Order::ReplicaOf(_)));
+        self.orders
+            .retain(|order| !matches!(order, Order::ReplicaOf(_)));
         self.is_promoted = true;
     }
 
@@ -105,7 +109,8 @@ impl Shard {
             last_io_s: -1,
             ..super::MasterFacts::default()
         });
-        self.orders.retain(|order| !matches!(order, Order::ReplicaOf(_)));
+        self.orders
+            .retain(|order| !matches!(order, Order::ReplicaOf(_)));
     }
 
     /// Whether a history of its own is to begin before the next effects are kept. The
@@ -120,7 +125,10 @@ impl Shard {
     }
 
     fn send_waiting_away(&mut self) {
-        let waiting = self.clients.iter().filter(|(_, client)| client.waiting.is_some());
+        let waiting = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.waiting.is_some());
         let keys: Vec<usize> = waiting.map(|(key, _)| key).collect();
         for key in keys {
             self.stop_waiting(key);
@@ -135,7 +143,11 @@ impl Shard {
     /// Whether a command may be answered from data that the master may have changed since.
     pub(super) fn admit_stale(&self, command: &Command) -> Result<(), Failure> {
         let is_down = self.role != Role::Master
-            && self.facts.master.as_ref().is_none_or(|master| !master.is_up);
+            && self
+                .facts
+                .master
+                .as_ref()
+                .is_none_or(|master| !master.is_up);
         if is_down
             && !command.has_flag("stale")
             && self.parameters.value("replica-serve-stale-data") == "no"
@@ -195,7 +207,13 @@ mod tests {
         assert_eq!(world.say(client, "REPLICAOF no one"), "OK");
         assert!(world.shard.is_promoted());
         assert_eq!(world.say(client, "SET a 4"), "OK");
-        assert!(world.shard.effects().bytes().starts_with(b"*2\r\n$6\r\nSELECT"));
+        assert!(
+            world
+                .shard
+                .effects()
+                .bytes()
+                .starts_with(b"*2\r\n$6\r\nSELECT")
+        );
     }
 
     #[test]

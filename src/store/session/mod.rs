@@ -25,6 +25,7 @@ mod diagnosis;
 mod execute;
 mod following;
 mod info;
+mod monitoring;
 mod parameters;
 mod pausing;
 mod replicas;

@@ -15,7 +15,8 @@ use crate::store::keyspace::Expiry;
 use super::shard::{Role, Shard};
 
 /// Of commands that change nothing, these tell replicas something.
-const MAY_REPLICATE: &[&str] = &["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"];
+pub(super) const MAY_REPLICATE: &[&str] =
+    &["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"];
 
 /// Which requests do not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -87,7 +87,9 @@ impl MasterAddress {
     /// As `host:port`; an IPv6 address may stand in brackets.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
         let host = bare.unwrap_or(host);
         Some(Self {
             host: (!host.is_empty()).then(|| host.to_owned())?,
@@ -121,6 +123,8 @@ pub struct Shard {
     /// What clients must say first.
     pub(super) password: Option<Box<[u8]>>,
     pub(super) pausing: Pausing,
+    /// Clients that are told of all commands.
+    pub(super) monitors: Vec<usize>,
     pub(super) slow: SlowLog,
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
@@ -151,6 +155,7 @@ impl Shard {
             health: Health::Good,
             password: None,
             pausing: Pausing::default(),
+            monitors: Vec::new(),
             slow: SlowLog::default(),
             parameters: Parameters::default(),
             stats: Stats::default(),
@@ -213,6 +218,7 @@ impl Shard {
         self.stop_waiting(key);
         self.unwatch(key);
         self.leave_channels(key);
+        self.stop_monitoring(key);
         if self.clients.contains(key) {
             self.clients.remove(key);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use crate::store::commands::{Args, Failure, OnTimeout, OwnedRequest, Run, Unit, Wait};
+use crate::store::commands::{Args, Failure, OnTimeout, OwnedRequest, Run, Unit, Wait, Waits};
 
 use super::shard::Shard;
 
@@ -127,28 +127,27 @@ impl Shard {
             return;
         };
         for key in queue.clone() {
-            self.run_again(key);
+            let is_served = self.run_again(key, changed).is_some();
+            // Nothing is left for those behind.
+            if !is_served && matches!(self.keyspace.lookup(db, changed), Ok(None)) {
+                return;
+            }
         }
     }
 
-    fn run_again(&mut self, key: usize) {
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        let Some(waiting) = &client.waiting else {
-            return;
-        };
+    /// Nothing if the client waits on.
+    fn run_again(&mut self, key: usize, by: &[u8]) -> Option<()> {
+        let client = self.clients.get_mut(key)?;
+        let waiting = client.waiting.as_ref()?;
         let (db, request) = (waiting.db, waiting.request.clone());
-        let Some(command) = self.table.find(request.args().at(0)) else {
-            return;
-        };
-        let Run::Data(handler) = command.run else {
-            return;
+        let Run::Data(handler) = self.table.find(request.args().at(0))?.run else {
+            return None;
         };
         let before = client.reply.len();
         let mut reply = std::mem::take(&mut client.reply);
         let mut unit = Unit::default();
-        let again = self.run_data(&mut reply, db, handler, request.args(), &mut unit, true);
+        let waits = Waits::Woken { by };
+        let again = self.run_data(&mut reply, db, handler, request.args(), &mut unit, waits);
         if !unit.is_empty() {
             self.effects.push(unit);
             self.note_write(key);
@@ -156,15 +155,14 @@ impl Shard {
         let client = &mut self.clients[key];
         client.reply = reply;
         client.turn_from.get_or_insert(before);
-        // Another kind of value than it waits for: it waits on.
-        let is_other_kind = client.reply.bytes()[before..].starts_with(b"-WRONGTYPE");
-        if again.is_some() || is_other_kind {
+        if again.is_some() {
             client.reply.truncate(before);
-            return;
+            return None;
         }
         self.stop_waiting(key);
         self.mark(key);
         self.resumed.push(key);
+        Some(())
     }
 
     /// Clients whose waits are over by the clock are told so.

@@ -93,9 +93,15 @@ impl Feed {
                     let answer = format!("+FULLRESYNC {} {}\r\n", full.replid, full.offset);
                     self.link.send(answer.as_bytes())?;
                 }
-                full_sync(&mut self.link, *full, self.request.announced.takes_eof)?;
-                if self.request.announced.is_rdb_only {
-                    return Ok(());
+                let announced = &self.request.announced;
+                full_sync(&mut self.link, *full, announced.takes_eof)?;
+                if announced.is_rdb_only {
+                    // What lies unread when a socket is closed may cost the peer what it
+                    // did not read.
+                    return self.link.wait(Duration::ZERO);
+                }
+                if announced.takes_eof {
+                    wait_for_first_ack(&mut self.link)?;
                 }
             }
         }
@@ -122,16 +128,18 @@ fn full_sync(link: &mut Link, full: Full, takes_eof: bool) -> Result<(), LinkEnd
     let mut send = |piece: &[u8]| link.send(piece);
     snapshot::write(rows.as_ref(), &full.contents, &told, &mut send)?;
     drop(rows);
-    let acks = link.acks();
-    link.send(&mark)?;
-    // Where the snapshot ends is known to the replica when it has the mark: what came right
-    // behind would be taken for a part of it.
+    link.forget_acks();
+    link.send(&mark)
+}
+
+/// Where the snapshot ends is known to the replica when it has the mark: what came right
+/// behind would be taken for a part of it.
+fn wait_for_first_ack(link: &mut Link) -> Result<(), LinkEnd> {
     let sent_at = Instant::now();
-    while link.acks() == acks {
+    while !link.has_acked() {
         link.wait(TICK)?;
-        let timeout = link.common().timeout();
         // Loading may take longer than that; it says newlines meanwhile.
-        if sent_at.elapsed() > timeout {
+        if sent_at.elapsed() > link.common().timeout() {
             link.check_silence()?;
         }
     }

@@ -84,7 +84,7 @@ pub(super) struct Link {
     phase: Phase,
     /// It cannot have more than it was sent.
     sent_to: u64,
-    acks: u64,
+    has_acked: bool,
     heard_at: Instant,
     polled_at: Instant,
     stop_seen_at: Option<Instant>,
@@ -115,7 +115,7 @@ impl Link {
             common: Arc::clone(common),
             phase: Phase::WaitsForSnapshot,
             sent_to: needs_from,
-            acks: 0,
+            has_acked: false,
             heard_at: Instant::now(),
             polled_at: Instant::now(),
             stop_seen_at: None,
@@ -130,9 +130,14 @@ impl Link {
         &self.common
     }
 
-    /// How many acknowledgements came.
-    pub(super) fn acks(&self) -> u64 {
-        self.acks
+    /// What it acknowledged so far was something else.
+    pub(super) fn forget_acks(&mut self) {
+        self.has_acked = false;
+    }
+
+    /// Whether an acknowledgement came since.
+    pub(super) fn has_acked(&self) -> bool {
+        self.has_acked
     }
 
     pub(super) fn set_phase(&mut self, phase: Phase) {
@@ -283,7 +288,7 @@ impl Link {
             };
             if is(0, b"replconf") && is(1, b"ack") && request.len() > 2 {
                 acked = numbers::parse_integer(request.arg(2)).or(acked);
-                self.acks += 1;
+                self.has_acked = true;
             }
         }
         if taken > 0 {

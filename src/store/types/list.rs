@@ -8,6 +8,8 @@
 //! The rows of a list are always named by their index, so nothing is looked for where
 //! items were removed. What is put in or taken out of the middle shifts the shorter side.
 
+mod builder;
+
 use bytes::Bytes;
 
 use super::source::{RowSource, RowsBetween, bad_row};
@@ -17,6 +19,8 @@ use crate::store::format::packed::{Packed, PackedWriter};
 use crate::store::format::row::{self, ObjectId};
 use crate::store::keyspace::Keyspace;
 use crate::store::rows::{Rows, StoreError};
+
+pub use builder::Builder;
 
 /// Where a list in rows begins: there is room for 2^63 items at either side.
 const MIDDLE: u64 = 1 << 63;
@@ -462,48 +466,6 @@ fn some(rows: &Rows, id: ObjectId, first: u64, end: u64) -> Result<Vec<Bytes>, S
     items
         .map(|item| item.map(|item| Bytes::copy_from_slice(&item)))
         .collect()
-}
-
-/// Makes a list of items that come one after the other, in rows as soon as it must.
-#[derive(Debug, Default)]
-pub struct Builder {
-    writer: PackedWriter,
-    items: usize,
-    rows: Option<(ObjectId, u64)>,
-}
-
-impl Builder {
-    /// One more item at the tail.
-    pub fn push(&mut self, keyspace: &mut Keyspace, item: &[u8]) {
-        if self.rows.is_none() {
-            let bytes = self.writer.len() + item.len() + 2;
-            if bytes <= INLINE_BYTES_MAX && self.items < INLINE_ITEMS_MAX {
-                self.writer.push(item);
-                self.items += 1;
-                return;
-            }
-            let held = std::mem::take(&mut self.writer).finish();
-            if let ListValue::Rows { id, end, .. } = in_rows(keyspace, &held) {
-                self.rows = Some((id, end));
-            }
-        }
-        if let Some((id, end)) = &mut self.rows {
-            put(keyspace.rows(), *id, *end, item);
-            *end += 1;
-        }
-    }
-
-    /// The list; it may be empty, and then is none to be put.
-    pub fn finish(self) -> ListValue {
-        match self.rows {
-            Some((id, end)) => ListValue::Rows {
-                id,
-                first: MIDDLE,
-                end,
-            },
-            None => ListValue::Inline(self.writer.finish()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -150,6 +150,9 @@ pub fn write(
 }
 
 fn write_chunks(rows: &mut Rows, id: ObjectId, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
     let (number, start) = place_of(at);
     let first_len = bytes.len().min(CHUNK_BYTES - start);
     let (first, others) = bytes.split_at(first_len);
@@ -206,3 +209,6 @@ pub fn encoding(string: &StringValue) -> &'static str {
         "raw"
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,11 @@ fn visit(
         let behind = (8 * (at + 1)).saturating_sub(bits.to).min(8) as u32;
         let inside = 0xff_u8.checked_shr(before).unwrap_or(0);
         let inside = inside & 0xff_u8.checked_shl(behind).unwrap_or(0);
-        if outside { byte | !inside } else { byte & inside }
+        if outside {
+            byte | !inside
+        } else {
+            byte & inside
+        }
     };
     string::visit(context.keyspace.rows(), value, first, end, &mut |piece| {
         let last = at + piece.len() as u64 - 1;
@@ -124,14 +128,22 @@ pub(super) fn bitcount(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             ControlFlow::Continue(())
         })?;
     }
-    context.reply.integer(i64::try_from(count).unwrap_or(i64::MAX));
+    context
+        .reply
+        .integer(i64::try_from(count).unwrap_or(i64::MAX));
     Ok(())
 }
 
 fn ones(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
-    let of_words = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones()));
-    of_words.sum::<u64>() + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+    let of_words = words
+        .iter()
+        .map(|word| u64::from(u64::from_ne_bytes(*word).count_ones()));
+    of_words.sum::<u64>()
+        + rest
+            .iter()
+            .map(|byte| u64::from(byte.count_ones()))
+            .sum::<u64>()
 }
 
 pub(super) fn bitpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -92,7 +92,10 @@ impl Step {
     /// Where its first byte is, and how far its last bit is from the end of nine bytes.
     fn place(&self) -> (u64, u32) {
         let inside = (self.offset & 7) as u32;
-        (self.offset >> 3, 8 * FIELD_BYTES_MAX as u32 - inside - self.bits)
+        (
+            self.offset >> 3,
+            8 * FIELD_BYTES_MAX as u32 - inside - self.bits,
+        )
     }
 
     fn read(&self, context: &mut Context<'_>, from: &StringValue) -> Result<(u128, i128), Failure> {
@@ -100,7 +103,9 @@ impl Step {
         let end = at + FIELD_BYTES_MAX as u64;
         let found = string::read(context.keyspace.rows(), from, at, end)?;
         let padded = found.iter().copied().chain(std::iter::repeat(0));
-        let around = padded.take(FIELD_BYTES_MAX).fold(0, |all, byte| all << 8 | u128::from(byte));
+        let around = padded
+            .take(FIELD_BYTES_MAX)
+            .fold(0, |all, byte| all << 8 | u128::from(byte));
         Ok((around, self.wrapped((around >> shift) as i128)))
     }
 
@@ -134,7 +139,9 @@ pub(super) fn bitfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 pub(super) fn bitfield_ro(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let steps = parse(context, args)?;
     if steps.iter().any(|step| step.act != Act::Get) {
-        return Err(Failure::words("ERR BITFIELD_RO only supports the GET subcommand"));
+        return Err(Failure::words(
+            "ERR BITFIELD_RO only supports the GET subcommand",
+        ));
     }
     get_all(context, args.at(1), &steps)
 }
@@ -223,7 +230,11 @@ fn change(context: &mut Context<'_>, key: &[u8], steps: &[Step], len: u64) -> Ou
             context.reply.null();
             continue;
         };
-        let told = if matches!(step.act, Act::Set(_)) { old } else { new };
+        let told = if matches!(step.act, Act::Set(_)) {
+            old
+        } else {
+            new
+        };
         context.reply.integer(told as i64);
         if new != old {
             step.write(context, &mut changing, around, new)?;

@@ -9,6 +9,8 @@ mod combining;
 mod counting;
 mod fields;
 mod single;
+#[cfg(test)]
+mod tests;
 
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Object, StringValue, Value, Written};
@@ -57,7 +59,11 @@ pub const COMMANDS: &[Command] = &[
         name: "bitop",
         arity: -4,
         flags: "write denyoom",
-        keys: Keys::Range { first: 2, last: -1, step: 1 },
+        keys: Keys::Range {
+            first: 2,
+            last: -1,
+            step: 1,
+        },
         categories: "bitmap",
         run: Run::Data(combining::bitop),
     },
@@ -80,11 +86,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// Number of a bit; with `#`, counted in fields of so many bits.
-fn bit_offset(
-    context: &Context<'_>,
-    text: &[u8],
-    field_bits: Option<u32>,
-) -> Result<u64, Failure> {
+fn bit_offset(context: &Context<'_>, text: &[u8], field_bits: Option<u32>) -> Result<u64, Failure> {
     let refused = Failure::words("ERR bit offset is not an integer or out of range");
     let (text, factor) = match (text, field_bits) {
         ([b'#', rest @ ..], Some(bits)) => (rest, i64::from(bits)),

@@ -33,11 +33,7 @@ pub(super) fn setbit(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn byte_at(
-    context: &mut Context<'_>,
-    value: &StringValue,
-    at: u64,
-) -> Result<u8, Failure> {
+fn byte_at(context: &mut Context<'_>, value: &StringValue, at: u64) -> Result<u8, Failure> {
     let found = string::read(context.keyspace.rows(), value, at, at + 1)?;
     Ok(found.first().copied().unwrap_or(0))
 }

@@ -144,7 +144,7 @@ pub(super) fn pexpiretime(context: &mut Context<'_>, args: Args<'_>) -> Outcome 
 }
 
 fn tell(context: &mut Context<'_>, args: Args<'_>, unit: Unit, since: Since) -> Outcome {
-    let told = match context.read(args.at(1))? {
+    let told = match context.peek(args.at(1))? {
         None => -2,
         Some(object) => match object.expires_at_ms {
             None => -1,

@@ -8,7 +8,7 @@ pub(super) fn delete(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut removed = 0;
     for key in args.from(1) {
         // One that is over is gone already, and does not count.
-        if context.lookup(key)?.is_some() && context.remove(key)? {
+        if context.keyspace.lookup(context.db, key)?.is_some() && context.remove(key)? {
             removed += 1;
         }
     }
@@ -16,8 +16,17 @@ pub(super) fn delete(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// EXISTS, and TOUCH, which does no more here.
 pub(super) fn exists(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let mut found = 0;
+    for key in args.from(1) {
+        found += i64::from(context.peek(key)?.is_some());
+    }
+    context.reply.integer(found);
+    Ok(())
+}
+
+/// As EXISTS, but a use of the keys.
+pub(super) fn touch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut found = 0;
     for key in args.from(1) {
         found += i64::from(context.read(key)?.is_some());
@@ -26,12 +35,8 @@ pub(super) fn exists(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-pub(super) fn touch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    exists(context, args)
-}
-
 pub(super) fn kind(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let found = context.read(args.at(1))?;
+    let found = context.peek(args.at(1))?;
     let name = found.map_or("none", |object| object.value.kind().name());
     context.reply.status(name);
     Ok(())

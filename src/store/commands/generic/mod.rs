@@ -14,6 +14,8 @@ mod keys;
 mod names;
 mod object;
 mod payload;
+#[cfg(test)]
+mod tests;
 mod walking;
 
 use super::table::{Command, Keys, Run};

@@ -27,10 +27,13 @@ const HELP: &[&str] = &[
     "    Prints this help.",
 ];
 
+/// Answers for a key and its object.
+type Tell = fn(&mut Context<'_>, &[u8], &Object) -> Outcome;
+
 pub(super) fn object(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let name = args.at(1).to_ascii_lowercase();
-    let (wanted, tell): (usize, fn(&mut Context<'_>, &Object) -> Outcome) = match &name[..] {
-        b"help" => (2, |_, _| Ok(())),
+    let (wanted, tell): (usize, Tell) = match &name[..] {
+        b"help" => (2, |_, _, _| Ok(())),
         b"encoding" => (3, tell_encoding),
         b"refcount" => (3, tell_refcount),
         b"idletime" => (3, tell_idletime),
@@ -54,19 +57,19 @@ pub(super) fn object(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         return Ok(());
     }
-    match context.keyspace.read(context.db, args.at(2))? {
+    match context.keyspace.peek(context.db, args.at(2))? {
         None => context.reply.null(),
-        Some(object) => tell(context, &object)?,
+        Some(object) => tell(context, args.at(2), &object)?,
     }
     Ok(())
 }
 
-fn tell_encoding(context: &mut Context<'_>, object: &Object) -> Outcome {
+fn tell_encoding(context: &mut Context<'_>, _: &[u8], object: &Object) -> Outcome {
     context.reply.bulk(encoding(&object.value).as_bytes());
     Ok(())
 }
 
-fn tell_refcount(context: &mut Context<'_>, object: &Object) -> Outcome {
+fn tell_refcount(context: &mut Context<'_>, _: &[u8], object: &Object) -> Outcome {
     let int = match &object.value {
         Value::String(value) => string::as_int(value),
         _ => None,
@@ -78,8 +81,7 @@ fn tell_refcount(context: &mut Context<'_>, object: &Object) -> Outcome {
     Ok(())
 }
 
-/// Nobody keeps the time of the last access: a key was used just now.
-fn tell_idletime(context: &mut Context<'_>, _: &Object) -> Outcome {
+fn tell_idletime(context: &mut Context<'_>, key: &[u8], _: &Object) -> Outcome {
     if context.settings.is_lfu {
         return Err(Failure::words(
             "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that \
@@ -87,11 +89,15 @@ fn tell_idletime(context: &mut Context<'_>, _: &Object) -> Outcome {
              adjust.",
         ));
     }
-    context.reply.integer(0);
+    let idle = context.keyspace.idle_seconds(context.db, key);
+    context
+        .reply
+        .integer(i64::try_from(idle).unwrap_or(i64::MAX));
     Ok(())
 }
 
-fn tell_freq(context: &mut Context<'_>, _: &Object) -> Outcome {
+/// Uses are not counted.
+fn tell_freq(context: &mut Context<'_>, _: &[u8], _: &Object) -> Outcome {
     if !context.settings.is_lfu {
         return Err(Failure::words(
             "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \

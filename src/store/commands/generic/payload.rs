@@ -23,7 +23,12 @@ pub(super) fn dump(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut bytes = Vec::new();
     // It is one reply: nothing can be handed on before all of it is there.
     let keep = &mut |_: &mut Vec<u8>| Ok::<(), StoreError>(());
-    plain::write(context.keyspace.rows_read(), &object.value, &mut bytes, keep)?;
+    plain::write(
+        context.keyspace.rows_read(),
+        &object.value,
+        &mut bytes,
+        keep,
+    )?;
     let value = RawValue {
         type_id: type_of(object.value.kind()),
         bytes: &bytes,
@@ -48,6 +53,7 @@ fn type_of(kind: Kind) -> ValueType {
 struct Options {
     replaces: bool,
     is_absolute: bool,
+    idle_seconds: Option<i64>,
 }
 
 impl Options {
@@ -55,8 +61,9 @@ impl Options {
         let mut options = Self {
             replaces: false,
             is_absolute: false,
+            idle_seconds: None,
         };
-        let (mut has_idle, mut has_freq) = (false, false);
+        let mut has_freq = false;
         let mut number = 4;
         while number < args.len() {
             let has_value = number + 1 < args.len();
@@ -66,11 +73,12 @@ impl Options {
                 options.is_absolute = true;
             } else if args.is(number, "IDLETIME") && has_value && !has_freq {
                 number += 1;
-                if args.integer(number)? < 0 {
+                let idle = args.integer(number)?;
+                if idle < 0 {
                     return Err(Failure::words("ERR Invalid IDLETIME value, must be >= 0"));
                 }
-                has_idle = true;
-            } else if args.is(number, "FREQ") && has_value && !has_idle {
+                options.idle_seconds = Some(idle);
+            } else if args.is(number, "FREQ") && has_value && options.idle_seconds.is_none() {
                 number += 1;
                 if !(0..=255).contains(&args.integer(number)?) {
                     return Err(Failure::words(
@@ -104,7 +112,9 @@ pub(super) fn restore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         (0, _) => None,
         (at, true) => Some(at),
         // Beyond the end of time Redis' sum is below 0, which is over.
-        (ttl, false) => Some(ttl + now_ms).filter(|at| i64::try_from(*at).is_ok()).or(Some(0)),
+        (ttl, false) => Some(ttl + now_ms)
+            .filter(|at| i64::try_from(*at).is_ok())
+            .or(Some(0)),
     };
     context.keyspace.remove(context.db, key)?;
     if expires_at_ms.is_some_and(|at| at <= now_ms) && context.is_master() {
@@ -121,6 +131,10 @@ pub(super) fn restore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         value,
     };
     context.put(key, object)?;
+    if let Some(idle) = options.idle_seconds {
+        let db = context.db;
+        context.keyspace.set_idle_seconds(db, key, idle);
+    }
     if let Some(at) = expires_at_ms
         && !options.is_absolute
     {

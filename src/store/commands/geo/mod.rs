@@ -24,9 +24,27 @@ pub const COMMANDS: &[Command] = &[
     geo("geohash", -2, "readonly", Keys::FIRST, geohash),
     geo("geopos", -2, "readonly", Keys::FIRST, geopos),
     geo("geosearch", -7, "readonly", Keys::FIRST, search::geosearch),
-    geo("geosearchstore", -8, "write denyoom", Keys::FIRST_TWO, search::geosearchstore),
-    geo("georadius", -6, "write denyoom movablekeys", Keys::FirstAndStore, search::georadius),
-    geo("georadius_ro", -6, "readonly", Keys::FIRST, search::georadius_ro),
+    geo(
+        "geosearchstore",
+        -8,
+        "write denyoom",
+        Keys::FIRST_TWO,
+        search::geosearchstore,
+    ),
+    geo(
+        "georadius",
+        -6,
+        "write denyoom movablekeys",
+        Keys::FirstAndStore,
+        search::georadius,
+    ),
+    geo(
+        "georadius_ro",
+        -6,
+        "readonly",
+        Keys::FIRST,
+        search::georadius_ro,
+    ),
     geo(
         "georadiusbymember",
         -5,
@@ -34,7 +52,13 @@ pub const COMMANDS: &[Command] = &[
         Keys::FirstAndStore,
         search::georadiusbymember,
     ),
-    geo("georadiusbymember_ro", -5, "readonly", Keys::FIRST, search::georadiusbymember_ro),
+    geo(
+        "georadiusbymember_ro",
+        -5,
+        "readonly",
+        Keys::FIRST,
+        search::georadiusbymember_ro,
+    ),
 ];
 
 const fn geo(
@@ -45,7 +69,14 @@ const fn geo(
     run: fn(&mut Context<'_>, Args<'_>) -> Outcome,
 ) -> Command {
     let (categories, run) = ("geo", Run::Data(run));
-    Command { name, arity, flags, keys, categories, run }
+    Command {
+        name,
+        arity,
+        flags,
+        keys,
+        categories,
+        run,
+    }
 }
 
 /// Longitude and latitude, from an argument on.
@@ -87,7 +118,9 @@ fn tell_place(reply: &mut Reply, place: Place) {
         let text = text.trim_end_matches('0').trim_end_matches('.');
         let text = if text == "-0" { "0" } else { text };
         match reply.is_resp3() {
-            true => reply.raw().extend_from_slice(format!(",{text}\r\n").as_bytes()),
+            true => reply
+                .raw()
+                .extend_from_slice(format!(",{text}\r\n").as_bytes()),
             false => reply.bulk(text.as_bytes()),
         }
     }
@@ -106,7 +139,7 @@ fn geoadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         first += 1;
     }
     let words = args.len() - first;
-    if words % 3 != 0 || (adding.only_new && adding.only_old) {
+    if !words.is_multiple_of(3) || (adding.only_new && adding.only_old) {
         return Err(Failure::SYNTAX);
     }
     let elements = (first..args.len())

@@ -83,11 +83,7 @@ fn rectangle(args: Args<'_>, number: usize) -> Result<(Shape, f64), Failure> {
     Ok((Shape::Box { width_m, height_m }, unit_m))
 }
 
-fn member_place(
-    context: &Context<'_>,
-    held: &Held,
-    member: &[u8],
-) -> Result<Place, Failure> {
+fn member_place(context: &Context<'_>, held: &Held, member: &[u8]) -> Result<Place, Failure> {
     let score = zset::score(context.keyspace.rows_read(), &held.zset, member)?;
     score
         .map(Place::of_score)
@@ -245,7 +241,9 @@ impl<'a> Query<'a> {
             )));
         }
         if self.takes_any && self.count == 0 {
-            return Err(Failure::words("ERR the ANY argument requires COUNT argument"));
+            return Err(Failure::words(
+                "ERR the ANY argument requires COUNT argument",
+            ));
         }
         Ok(())
     }
@@ -275,7 +273,12 @@ impl<'a> Query<'a> {
                 let zset::Entry { member, score } = entry?;
                 let place = Place::of_score(score);
                 if let Some(distance_m) = shape.distance_m(centre, place) {
-                    found.push(Found { member, score, place, distance_m });
+                    found.push(Found {
+                        member,
+                        score,
+                        place,
+                        distance_m,
+                    });
                 }
             }
         }

@@ -9,6 +9,7 @@ use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, OnTimeout, Outcome, Wait};
 use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
+use crate::store::format::object::Kind;
 use crate::store::types::list::{self, End};
 
 use super::{Held, lookup, pop_event, push_event, put, put_taken};
@@ -19,6 +20,10 @@ fn end_of(args: Args<'_>, number: usize) -> Result<End, Failure> {
         () if args.is(number, "RIGHT") => Ok(End::Tail),
         () => Err(Failure::SYNTAX),
     }
+}
+
+fn awaited(context: &mut Context<'_>, key: &[u8]) -> Result<Option<Held>, Failure> {
+    Held::of(context.lookup_awaited(key, Kind::List)?)
 }
 
 /// The command that takes items from an end.
@@ -66,7 +71,7 @@ pub(super) fn brpoplpush(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn wait_for_source(context: &mut Context<'_>, args: Args<'_>, until_ms: Option<u64>) {
-    if !context.may_wait {
+    if !context.may_wait() {
         return context.reply.null();
     }
     context.wait = Some(Wait {
@@ -84,7 +89,7 @@ fn move_item(
     (from, to): (End, End),
 ) -> Result<bool, Failure> {
     let (source, target) = (args.at(1), args.at(2));
-    let Some(mut held) = lookup(context, source)? else {
+    let Some(mut held) = awaited(context, source)? else {
         return Ok(false);
     };
     let other = match source == target {
@@ -126,7 +131,7 @@ fn pop_or_wait(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     let until_ms = context.wait_until(args, last)?;
     for number in 1..last {
         let key = args.at(number);
-        let Some(mut held) = lookup(context, key)? else {
+        let Some(mut held) = awaited(context, key)? else {
             continue;
         };
         let popped = list::pop(context.keyspace.rows(), &mut held.list, end, 1)?;
@@ -147,7 +152,7 @@ fn wait_for_any(
     keys: std::ops::Range<usize>,
     until_ms: Option<u64>,
 ) {
-    if !context.may_wait {
+    if !context.may_wait() {
         return context.reply.null_array();
     }
     context.wait = Some(Wait {
@@ -222,7 +227,7 @@ impl PopOfAny {
     fn pop(&self, context: &mut Context<'_>, args: Args<'_>) -> Result<bool, Failure> {
         for number in self.keys.clone() {
             let key = args.at(number);
-            let Some(mut held) = lookup(context, key)? else {
+            let Some(mut held) = awaited(context, key)? else {
                 continue;
             };
             let rows = context.keyspace.rows();

@@ -90,7 +90,8 @@ pub(super) fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             let search = Search {
                 item: args.at(2),
                 is_backward: rank < 0,
-                skipped: rank.unsigned_abs() - 1,
+                // The least number has no opposite, and Redis then takes the first.
+                skipped: rank.checked_abs().map_or(0, |rank| rank.unsigned_abs() - 1),
                 wanted: count.unwrap_or(1),
                 compared_max,
             };

@@ -54,3 +54,25 @@ fn what_changes_nothing_is_not_told() {
     world.say(a, "LPOP l 3");
     assert_eq!(world.say(a, "EXISTS l"), ":0");
 }
+
+#[test]
+fn who_waits_is_woken_by_what_it_waits_for_and_nothing_else() {
+    let mut world = World::new();
+    let (a, b) = (world.client(), world.client());
+    assert_eq!(world.say(a, "BLPOP x y 0"), "");
+    world.say(b, "SET x text");
+    world.say(b, "MULTI");
+    for line in ["RPUSH y 1", "DEL x", "RPUSH x 2", "EXEC"] {
+        world.say(b, line);
+    }
+    assert_eq!(world.owed(a), "[y 1]", "the first that was ready");
+    world.say(b, "DEL x");
+    world.say(b, "SET text t");
+    assert_eq!(world.say(a, "BLMOVE x text LEFT LEFT 0"), "");
+    world.say(b, "RPUSH x 3");
+    assert!(
+        world.owed(a).starts_with("-WRONGTYPE"),
+        "it was woken, and cannot put it"
+    );
+    assert_eq!(world.say(b, "LRANGE x 0 -1"), "[3]");
+}

@@ -158,7 +158,11 @@ fn sorted(
     }
     let order = |one: &Sorted, other: &Sorted| {
         let order = compare(one, other, options);
-        if options.is_descending { order.reverse() } else { order }
+        if options.is_descending {
+            order.reverse()
+        } else {
+            order
+        }
     };
     all.sort_by(order);
     Ok(all.into_iter().map(|sorted| sorted.element).collect())
@@ -167,7 +171,9 @@ fn sorted(
 /// As `strtod` reads it, blanks before it included, up to a zero byte; nothing at all is 0.
 fn score_of(text: &[u8]) -> Option<f64> {
     let text = text.split(|byte| *byte == 0).next().unwrap_or(text);
-    let blanks = text.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == 0x0b);
+    let blanks = text
+        .iter()
+        .take_while(|byte| byte.is_ascii_whitespace() || **byte == 0x0b);
     match text.get(blanks.count()..) {
         Some([]) if text.is_empty() => Some(0.0),
         Some(number) => parse_float(number),
@@ -177,7 +183,10 @@ fn score_of(text: &[u8]) -> Option<f64> {
 
 fn compare(one: &Sorted, other: &Sorted, options: &Options<'_>) -> Ordering {
     if !options.is_alpha {
-        let by_score = one.score.partial_cmp(&other.score).unwrap_or(Ordering::Equal);
+        let by_score = one
+            .score
+            .partial_cmp(&other.score)
+            .unwrap_or(Ordering::Equal);
         return by_score.then_with(|| one.element.cmp(&other.element));
     }
     match options.store {
@@ -186,7 +195,8 @@ fn compare(one: &Sorted, other: &Sorted, options: &Options<'_>) -> Ordering {
         None => {
             let shown = |text: &Option<Bytes>| {
                 let end = |bytes: &Bytes| bytes.iter().position(|byte| *byte == 0);
-                text.as_ref().map(|bytes| bytes.slice(..end(bytes).unwrap_or(bytes.len())))
+                text.as_ref()
+                    .map(|bytes| bytes.slice(..end(bytes).unwrap_or(bytes.len())))
             };
             shown(&one.text).cmp(&shown(&other.text))
         }
@@ -194,7 +204,9 @@ fn compare(one: &Sorted, other: &Sorted, options: &Options<'_>) -> Ordering {
 }
 
 fn reply(context: &mut Context<'_>, chosen: &[Bytes], options: &Options<'_>) -> Outcome {
-    context.reply.array(chosen.len() * options.gets.len().max(1));
+    context
+        .reply
+        .array(chosen.len() * options.gets.len().max(1));
     for element in chosen {
         if options.gets.is_empty() {
             context.reply.bulk(element);
@@ -207,12 +219,7 @@ fn reply(context: &mut Context<'_>, chosen: &[Bytes], options: &Options<'_>) -> 
     Ok(())
 }
 
-fn store(
-    context: &mut Context<'_>,
-    to: &[u8],
-    chosen: &[Bytes],
-    options: &Options<'_>,
-) -> Outcome {
+fn store(context: &mut Context<'_>, to: &[u8], chosen: &[Bytes], options: &Options<'_>) -> Outcome {
     let mut made = list::Builder::default();
     let mut len = 0;
     for element in chosen {

@@ -66,7 +66,11 @@ impl<'a> Options<'a> {
 
     /// Which of so many elements are wanted.
     pub(super) fn range(&self, len: usize) -> Range<usize> {
-        let bounded = |number: i64| usize::try_from(number.max(0)).unwrap_or(usize::MAX).min(len);
+        let bounded = |number: i64| {
+            usize::try_from(number.max(0))
+                .unwrap_or(usize::MAX)
+                .min(len)
+        };
         let from = bounded(self.first);
         let to = match self.count {
             ..0 => len,

@@ -29,7 +29,9 @@ pub(super) fn value_of(
     };
     let (before, behind) = pattern.split_at(star);
     let behind = behind.get(1..).unwrap_or(&[]);
-    let arrow = behind.windows(ARROW.len()).position(|window| window == ARROW);
+    let arrow = behind
+        .windows(ARROW.len())
+        .position(|window| window == ARROW);
     let (behind, field) = match arrow.and_then(|at| behind.split_at_checked(at)) {
         Some((behind, field)) if field.len() > ARROW.len() => (behind, field.get(ARROW.len()..)),
         _ => (behind, None),

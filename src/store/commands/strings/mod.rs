@@ -8,6 +8,8 @@
 mod changing;
 mod lcs;
 mod reading;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 use crate::store::format::object::{Object, StringValue, Value};

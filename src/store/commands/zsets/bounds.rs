@@ -12,7 +12,12 @@ const NO_NAMES: Failure = Failure::words("ERR min or max not valid string range 
 pub(super) fn scores(args: Args<'_>, min: usize, max: usize) -> Result<ScoreRange, Failure> {
     let (min, excludes_min) = score(args.at(min)).ok_or(NO_SCORES)?;
     let (max, excludes_max) = score(args.at(max)).ok_or(NO_SCORES)?;
-    Ok(ScoreRange { min, excludes_min, max, excludes_max })
+    Ok(ScoreRange {
+        min,
+        excludes_min,
+        max,
+        excludes_max,
+    })
 }
 
 fn score(text: &[u8]) -> Option<(f64, bool)> {
@@ -44,7 +49,11 @@ fn loose_float(text: &[u8]) -> Option<f64> {
 pub(super) fn names<'a>(args: Args<'a>, min: usize, max: usize) -> Result<LexRange<'a>, Failure> {
     let (min, max) = (name(args.at(min)), name(args.at(max)));
     match (min, max) {
-        (Some(min), Some(max)) => Ok(LexRange { min, max, skipped: 0 }),
+        (Some(min), Some(max)) => Ok(LexRange {
+            min,
+            max,
+            skipped: 0,
+        }),
         _ => Err(NO_NAMES),
     }
 }

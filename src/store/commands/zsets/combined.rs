@@ -141,17 +141,32 @@ impl<'a> Combining<'a> {
             let key = args.at(number);
             let members = match context.read(key)? {
                 None => Members::None,
-                Some(Object { value: Value::Set(of), .. }) => Members::Set(of),
-                Some(Object { value: Value::Zset(of), .. }) => Members::Zset(of),
+                Some(Object {
+                    value: Value::Set(of),
+                    ..
+                }) => Members::Set(of),
+                Some(Object {
+                    value: Value::Zset(of),
+                    ..
+                }) => Members::Zset(of),
                 Some(_) => return Err(Failure::WRONG_TYPE),
             };
-            made.inputs.push(Input { key, members, weight: 1.0 });
+            made.inputs.push(Input {
+                key,
+                members,
+                weight: 1.0,
+            });
         }
         made.parse_options(args, first + count, named)?;
         Ok(made)
     }
 
-    fn parse_options(&mut self, args: Args<'_>, mut at: usize, named: Named) -> Result<(), Failure> {
+    fn parse_options(
+        &mut self,
+        args: Args<'_>,
+        mut at: usize,
+        named: Named,
+    ) -> Result<(), Failure> {
         let combines_scores = named.how != How::Difference && !named.counts;
         while at < args.len() {
             let behind = args.len() - at - 1;
@@ -173,7 +188,10 @@ impl<'a> Combining<'a> {
                 self.has_scores = true;
             } else if named.counts && behind >= 1 && args.is(at, "LIMIT") {
                 at += 1;
-                let limit = args.integer(at).ok().and_then(|limit| u64::try_from(limit).ok());
+                let limit = args
+                    .integer(at)
+                    .ok()
+                    .and_then(|limit| u64::try_from(limit).ok());
                 let limit = limit.ok_or(Failure::words("ERR LIMIT can't be negative"))?;
                 self.limit = (limit > 0).then_some(limit);
             } else {
@@ -210,7 +228,9 @@ impl<'a> Combining<'a> {
             }
         }
         let entries = scores.into_iter();
-        Ok(entries.map(|(member, score)| Entry { member, score }).collect())
+        Ok(entries
+            .map(|(member, score)| Entry { member, score })
+            .collect())
     }
 
     fn intersection(&self, keyspace: &Keyspace) -> Result<Vec<Entry>, StoreError> {
@@ -219,7 +239,10 @@ impl<'a> Combining<'a> {
         };
         let mut entries = Vec::new();
         'elements: for entry in first.each(keyspace)? {
-            let Entry { member, score: of_first } = entry?;
+            let Entry {
+                member,
+                score: of_first,
+            } = entry?;
             let mut score = not_nan(first.weight * of_first);
             for other in others {
                 let found = match other.key == first.key {
@@ -232,7 +255,10 @@ impl<'a> Combining<'a> {
                 score = self.aggregate.of(score, other.weight * found);
             }
             entries.push(Entry { member, score });
-            if self.limit.is_some_and(|limit| entries.len() as u64 >= limit) {
+            if self
+                .limit
+                .is_some_and(|limit| entries.len() as u64 >= limit)
+            {
                 break;
             }
         }
@@ -280,12 +306,24 @@ fn combine(context: &mut Context<'_>, args: Args<'_>, named: Named) -> Outcome {
 
 const fn answered(name: &'static str, how: How) -> Named {
     let (stores, counts) = (false, false);
-    Named { name, how, number: 1, stores, counts }
+    Named {
+        name,
+        how,
+        number: 1,
+        stores,
+        counts,
+    }
 }
 
 const fn stored(name: &'static str, how: How) -> Named {
     let (stores, counts) = (true, false);
-    Named { name, how, number: 2, stores, counts }
+    Named {
+        name,
+        how,
+        number: 2,
+        stores,
+        counts,
+    }
 }
 
 pub(super) fn zunion(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -314,5 +352,12 @@ pub(super) fn zdiffstore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn zintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let counts = true;
-    combine(context, args, Named { counts, ..answered("zintercard", How::Intersection) })
+    combine(
+        context,
+        args,
+        Named {
+            counts,
+            ..answered("zintercard", How::Intersection)
+        },
+    )
 }

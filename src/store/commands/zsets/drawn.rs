@@ -51,7 +51,12 @@ pub(super) fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     };
     let options = ScanOptions::parse(args, 3)?;
-    let part = zset::scan(context.keyspace.rows_read(), &held.zset, cursor, options.count)?;
+    let part = zset::scan(
+        context.keyspace.rows_read(),
+        &held.zset,
+        cursor,
+        options.count,
+    )?;
     let wanted = |entry: &&Entry| options.wants(&entry.member);
     let count = part.entries.iter().filter(wanted).count();
     scanning::reply_part(context.reply, part.next, 2 * count);

@@ -38,79 +38,184 @@ pub const COMMANDS: &[Command] = &[
     zset("zrank", 3, "readonly fast", Keys::FIRST, zrank),
     zset("zrevrank", 3, "readonly fast", Keys::FIRST, zrevrank),
     zset("zcount", 4, "readonly fast", Keys::FIRST, ranges::zcount),
-    zset("zlexcount", 4, "readonly fast", Keys::FIRST, ranges::zlexcount),
+    zset(
+        "zlexcount",
+        4,
+        "readonly fast",
+        Keys::FIRST,
+        ranges::zlexcount,
+    ),
     zset("zrange", -4, "readonly", Keys::FIRST, ranges::zrange),
-    zset("zrangestore", -5, "write denyoom", Keys::FIRST_TWO, ranges::zrangestore),
+    zset(
+        "zrangestore",
+        -5,
+        "write denyoom",
+        Keys::FIRST_TWO,
+        ranges::zrangestore,
+    ),
     zset("zrevrange", -4, "readonly", Keys::FIRST, ranges::zrevrange),
-    zset("zrangebyscore", -4, "readonly", Keys::FIRST, ranges::zrangebyscore),
-    zset("zrevrangebyscore", -4, "readonly", Keys::FIRST, ranges::zrevrangebyscore),
-    zset("zrangebylex", -4, "readonly", Keys::FIRST, ranges::zrangebylex),
-    zset("zrevrangebylex", -4, "readonly", Keys::FIRST, ranges::zrevrangebylex),
-    zset("zremrangebyrank", 4, "write", Keys::FIRST, ranges::zremrangebyrank),
-    zset("zremrangebyscore", 4, "write", Keys::FIRST, ranges::zremrangebyscore),
-    zset("zremrangebylex", 4, "write", Keys::FIRST, ranges::zremrangebylex),
+    zset(
+        "zrangebyscore",
+        -4,
+        "readonly",
+        Keys::FIRST,
+        ranges::zrangebyscore,
+    ),
+    zset(
+        "zrevrangebyscore",
+        -4,
+        "readonly",
+        Keys::FIRST,
+        ranges::zrevrangebyscore,
+    ),
+    zset(
+        "zrangebylex",
+        -4,
+        "readonly",
+        Keys::FIRST,
+        ranges::zrangebylex,
+    ),
+    zset(
+        "zrevrangebylex",
+        -4,
+        "readonly",
+        Keys::FIRST,
+        ranges::zrevrangebylex,
+    ),
+    zset(
+        "zremrangebyrank",
+        4,
+        "write",
+        Keys::FIRST,
+        ranges::zremrangebyrank,
+    ),
+    zset(
+        "zremrangebyscore",
+        4,
+        "write",
+        Keys::FIRST,
+        ranges::zremrangebyscore,
+    ),
+    zset(
+        "zremrangebylex",
+        4,
+        "write",
+        Keys::FIRST,
+        ranges::zremrangebylex,
+    ),
     zset("zpopmin", -2, "write fast", Keys::FIRST, pops::zpopmin),
     zset("zpopmax", -2, "write fast", Keys::FIRST, pops::zpopmax),
-    zset("zmpop", -4, "write movablekeys", Keys::Counted { number: 1, store: 0 }, pops::zmpop),
-    waiting("bzpopmin", -3, "write noscript blocking fast", Keys::ALL_BUT_LAST, pops::bzpopmin),
-    waiting("bzpopmax", -3, "write noscript blocking fast", Keys::ALL_BUT_LAST, pops::bzpopmax),
+    zset(
+        "zmpop",
+        -4,
+        "write movablekeys",
+        Keys::Counted {
+            number: 1,
+            store: 0,
+        },
+        pops::zmpop,
+    ),
+    waiting(
+        "bzpopmin",
+        -3,
+        "write noscript blocking fast",
+        Keys::ALL_BUT_LAST,
+        pops::bzpopmin,
+    ),
+    waiting(
+        "bzpopmax",
+        -3,
+        "write noscript blocking fast",
+        Keys::ALL_BUT_LAST,
+        pops::bzpopmax,
+    ),
     waiting(
         "bzmpop",
         -5,
         "write blocking movablekeys",
-        Keys::Counted { number: 2, store: 0 },
+        Keys::Counted {
+            number: 2,
+            store: 0,
+        },
         pops::bzmpop,
     ),
     zset(
         "zunion",
         -3,
         "readonly movablekeys",
-        Keys::Counted { number: 1, store: 0 },
+        Keys::Counted {
+            number: 1,
+            store: 0,
+        },
         combined::zunion,
     ),
     zset(
         "zinter",
         -3,
         "readonly movablekeys",
-        Keys::Counted { number: 1, store: 0 },
+        Keys::Counted {
+            number: 1,
+            store: 0,
+        },
         combined::zinter,
     ),
     zset(
         "zdiff",
         -3,
         "readonly movablekeys",
-        Keys::Counted { number: 1, store: 0 },
+        Keys::Counted {
+            number: 1,
+            store: 0,
+        },
         combined::zdiff,
     ),
     zset(
         "zunionstore",
         -4,
         "write denyoom movablekeys",
-        Keys::Counted { number: 2, store: 1 },
+        Keys::Counted {
+            number: 2,
+            store: 1,
+        },
         combined::zunionstore,
     ),
     zset(
         "zinterstore",
         -4,
         "write denyoom movablekeys",
-        Keys::Counted { number: 2, store: 1 },
+        Keys::Counted {
+            number: 2,
+            store: 1,
+        },
         combined::zinterstore,
     ),
     zset(
         "zdiffstore",
         -4,
         "write denyoom movablekeys",
-        Keys::Counted { number: 2, store: 1 },
+        Keys::Counted {
+            number: 2,
+            store: 1,
+        },
         combined::zdiffstore,
     ),
     zset(
         "zintercard",
         -3,
         "readonly movablekeys",
-        Keys::Counted { number: 1, store: 0 },
+        Keys::Counted {
+            number: 1,
+            store: 0,
+        },
         combined::zintercard,
     ),
-    zset("zrandmember", -2, "readonly", Keys::FIRST, drawn::zrandmember),
+    zset(
+        "zrandmember",
+        -2,
+        "readonly",
+        Keys::FIRST,
+        drawn::zrandmember,
+    ),
     zset("zscan", -3, "readonly", Keys::FIRST, drawn::zscan),
 ];
 
@@ -122,7 +227,14 @@ const fn zset(
     run: fn(&mut Context<'_>, Args<'_>) -> Outcome,
 ) -> Command {
     let (categories, run) = ("sortedset", Run::Data(run));
-    Command { name, arity, flags, keys, categories, run }
+    Command {
+        name,
+        arity,
+        flags,
+        keys,
+        categories,
+        run,
+    }
 }
 
 const fn waiting(
@@ -133,7 +245,14 @@ const fn waiting(
     run: fn(&mut Context<'_>, Args<'_>) -> Outcome,
 ) -> Command {
     let (categories, run) = ("sortedset blocking", Run::Data(run));
-    Command { name, arity, flags, keys, categories, run }
+    Command {
+        name,
+        arity,
+        flags,
+        keys,
+        categories,
+        run,
+    }
 }
 
 /// A sorted set, and when its key ends.
@@ -146,9 +265,13 @@ impl Held {
     fn of(object: Option<Object>) -> Result<Option<Self>, Failure> {
         match object {
             None => Ok(None),
-            Some(Object { expires_at_ms, value: Value::Zset(zset) }) => {
-                Ok(Some(Self { zset, expires_at_ms }))
-            }
+            Some(Object {
+                expires_at_ms,
+                value: Value::Zset(zset),
+            }) => Ok(Some(Self {
+                zset,
+                expires_at_ms,
+            })),
             Some(_) => Err(Failure::WRONG_TYPE),
         }
     }
@@ -167,9 +290,18 @@ fn lookup(context: &mut Context<'_>, key: &[u8]) -> Result<Option<Held>, Failure
 }
 
 fn put(context: &mut Context<'_>, key: &[u8], held: Held) -> Outcome {
-    let Held { zset, expires_at_ms } = held;
+    let Held {
+        zset,
+        expires_at_ms,
+    } = held;
     let value = Value::Zset(zset);
-    context.put(key, Object { expires_at_ms, value })
+    context.put(
+        key,
+        Object {
+            expires_at_ms,
+            value,
+        },
+    )
 }
 
 /// Puts a set that members were taken out of, and tells of that; without members it goes.
@@ -235,7 +367,9 @@ fn element(reply: &mut Reply, entry: &Entry, has_scores: bool) {
 
 fn elements(reply: &mut Reply, entries: &[Entry], has_scores: bool) {
     elements_head(reply, entries.len(), has_scores);
-    entries.iter().for_each(|entry| element(reply, entry, has_scores));
+    entries
+        .iter()
+        .for_each(|entry| element(reply, entry, has_scores));
 }
 
 /// Options of ZADD.
@@ -263,7 +397,14 @@ fn zadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn zincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let increments = true;
-    add(context, args, Adding { increments, ..Adding::default() })
+    add(
+        context,
+        args,
+        Adding {
+            increments,
+            ..Adding::default()
+        },
+    )
 }
 
 fn add(context: &mut Context<'_>, args: Args<'_>, mut adding: Adding) -> Outcome {
@@ -281,7 +422,7 @@ fn add(context: &mut Context<'_>, args: Args<'_>, mut adding: Adding) -> Outcome
         at += 1;
     }
     let words = args.len() - at;
-    if words == 0 || words % 2 != 0 {
+    if words == 0 || !words.is_multiple_of(2) {
         return Err(Failure::SYNTAX);
     }
     adding.check(words / 2)?;
@@ -308,7 +449,10 @@ pub(super) fn add_all(
             }
             return Ok(());
         }
-        None => Held { zset: zset::empty(), expires_at_ms: None },
+        None => Held {
+            zset: zset::empty(),
+            expires_at_ms: None,
+        },
         Some(held) => held,
     };
     let (mut new, mut changed, mut last) = (0, 0, None);
@@ -368,7 +512,14 @@ impl Adding {
             if self.only_old {
                 return Ok(Added::Refused);
             }
-            zset::put(context.keyspace, &mut held.zset, member, score, None, limits)?;
+            zset::put(
+                context.keyspace,
+                &mut held.zset,
+                member,
+                score,
+                None,
+                limits,
+            )?;
             return Ok(Added::New(score));
         };
         if self.only_new {
@@ -384,7 +535,14 @@ impl Adding {
         if score == old {
             return Ok(Added::Same(score));
         }
-        zset::put(context.keyspace, &mut held.zset, member, score, Some(old), limits)?;
+        zset::put(
+            context.keyspace,
+            &mut held.zset,
+            member,
+            score,
+            Some(old),
+            limits,
+        )?;
         Ok(Added::Changed(score))
     }
 }

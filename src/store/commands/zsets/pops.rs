@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, OnTimeout, Outcome, Wait};
 use crate::store::commands::failure::Failure;
+use crate::store::format::object::Kind;
 use crate::store::types::zset::{self, Direction, Entry};
 
 use super::{Held, element, elements_head, lookup, put_taken};
@@ -15,6 +16,10 @@ fn pop_event(from: Direction) -> &'static str {
         Direction::Forward => "zpopmin",
         Direction::Backward => "zpopmax",
     }
+}
+
+fn awaited(context: &mut Context<'_>, key: &[u8]) -> Result<Option<Held>, Failure> {
+    Held::of(context.lookup_awaited(key, Kind::Zset)?)
 }
 
 /// The command that takes members from an end.
@@ -49,7 +54,10 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Outcome {
     let count = match args.len() {
         ..=2 => None,
         3 => {
-            let count = args.integer(2).ok().and_then(|count| u64::try_from(count).ok());
+            let count = args
+                .integer(2)
+                .ok()
+                .and_then(|count| u64::try_from(count).ok());
             Some(count.ok_or(Failure::NOT_POSITIVE)?)
         }
         _ => return Err(Failure::SYNTAX),
@@ -64,7 +72,9 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Outcome {
     };
     if count.is_some() {
         elements_head(context.reply, taken.len(), true);
-        taken.iter().for_each(|entry| element(context.reply, entry, true));
+        taken
+            .iter()
+            .for_each(|entry| element(context.reply, entry, true));
         return Ok(());
     }
     context.reply.array(2 * taken.len());
@@ -88,7 +98,7 @@ fn pop_or_wait(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Ou
     let until_ms = context.wait_until(args, last)?;
     for number in 1..last {
         let key = args.at(number);
-        let Some(held) = lookup(context, key)? else {
+        let Some(held) = awaited(context, key)? else {
             continue;
         };
         let taken = take(context, key, held, from, 1)?;
@@ -111,11 +121,13 @@ fn wait_for_any(
     keys: std::ops::Range<usize>,
     until_ms: Option<u64>,
 ) {
-    if !context.may_wait {
+    if !context.may_wait() {
         return context.reply.null_array();
     }
     context.wait = Some(Wait {
-        keys: keys.map(|number| Bytes::copy_from_slice(args.at(number))).collect(),
+        keys: keys
+            .map(|number| Bytes::copy_from_slice(args.at(number)))
+            .collect(),
         until_ms,
         on_timeout: OnTimeout::NullArray,
         again_as: None,
@@ -149,12 +161,21 @@ struct PopOfAny {
 impl PopOfAny {
     fn parse(args: Args<'_>, number: usize) -> Result<Self, Failure> {
         let count_of = |number, words| {
-            let count = args.integer(number).ok().and_then(|count| u64::try_from(count).ok());
-            count.filter(|count| *count > 0).ok_or(Failure::words(words))
+            let count = args
+                .integer(number)
+                .ok()
+                .and_then(|count| u64::try_from(count).ok());
+            count
+                .filter(|count| *count > 0)
+                .ok_or(Failure::words(words))
         };
         let keys = count_of(number, "ERR numkeys should be greater than 0")?;
-        let behind = usize::try_from(keys).ok().and_then(|keys| keys.checked_add(number + 1));
-        let behind = behind.filter(|behind| *behind < args.len()).ok_or(Failure::SYNTAX)?;
+        let behind = usize::try_from(keys)
+            .ok()
+            .and_then(|keys| keys.checked_add(number + 1));
+        let behind = behind
+            .filter(|behind| *behind < args.len())
+            .ok_or(Failure::SYNTAX)?;
         let from = match () {
             () if args.is(behind, "MIN") => Direction::Forward,
             () if args.is(behind, "MAX") => Direction::Backward,
@@ -179,7 +200,7 @@ impl PopOfAny {
     fn pop(&self, context: &mut Context<'_>, args: Args<'_>) -> Result<bool, Failure> {
         for number in self.keys.clone() {
             let key = args.at(number);
-            let Some(held) = lookup(context, key)? else {
+            let Some(held) = awaited(context, key)? else {
                 continue;
             };
             let taken = take(context, key, held, self.from, self.count)?;

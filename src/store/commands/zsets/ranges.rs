@@ -43,7 +43,12 @@ struct Named {
 
 impl<'a> Query<'a> {
     fn parse(args: Args<'a>, named: Named) -> Result<Self, Failure> {
-        let Named { key, stores, mut by, mut direction } = named;
+        let Named {
+            key,
+            stores,
+            mut by,
+            mut direction,
+        } = named;
         let (mut has_scores, mut skipped, mut wanted) = (false, 0, -1);
         let mut at = key + 3;
         while at < args.len() {
@@ -85,7 +90,13 @@ impl<'a> Query<'a> {
             By::Score => Bounds::Scores(bounds::scores(args, min, max)?),
             By::Name => Bounds::Names(bounds::names(args, min, max)?),
         };
-        Ok(Self { bounds, direction, has_scores, skipped, wanted })
+        Ok(Self {
+            bounds,
+            direction,
+            has_scores,
+            skipped,
+            wanted,
+        })
     }
 
     fn range(&self, len: u64) -> Range<'a> {
@@ -177,7 +188,11 @@ pub(super) fn zrevrangebylex(context: &mut Context<'_>, args: Args<'_>) -> Outco
 }
 
 pub(super) fn zrangestore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let named = Named { key: 2, stores: true, ..FREE };
+    let named = Named {
+        key: 2,
+        stores: true,
+        ..FREE
+    };
     let query = Query::parse(args, named)?;
     let target = args.at(1);
     let mut made = Builder::default();

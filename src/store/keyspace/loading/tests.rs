@@ -5,9 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::store::engine::MemoryEngine;
-use crate::store::format::object::{
-    Object, StringStored, StringValue, Value, Written, id_of_row,
-};
+use crate::store::format::object::{Object, StringStored, StringValue, Value, Written, id_of_row};
 use crate::store::rows::RowsOptions;
 
 fn open(engine: &Arc<MemoryEngine>) -> Keyspace {

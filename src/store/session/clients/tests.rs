@@ -216,3 +216,52 @@ fn the_table_says_what_redis_says() {
         }
     }
 }
+
+#[test]
+fn who_monitors_is_told_of_what_is_run_and_of_no_secret() {
+    let mut world = World::new();
+    let (a, b) = (world.client(), world.client());
+    assert_eq!(world.say(a, "MONITOR"), "OK");
+    assert_eq!(world.say(a, "MONITOR"), "");
+    world.say(b, "MULTI");
+    world.send(b, &[b"SET", b"x", b"a\"\n\xff"]);
+    world.say(b, "EXEC");
+    world.say(b, "CONFIG GET maxmemory");
+    world.say(b, "AUTH secret");
+    let told = world.owed(a);
+    let told: Vec<&str> = told.split("1700000000.000000 [0 1.2.3.4:5] ").collect();
+    let wanted = [
+        "",
+        "\"MULTI\" ",
+        "\"SET\" \"x\" \"a\\\"\\n\\xff\" ",
+        "\"EXEC\" ",
+        "\"AUTH\" \"(redacted)\"",
+    ];
+    assert_eq!(told, wanted);
+    assert_eq!(
+        world.say(a, "GET x"),
+        "-ERR Replica can't interact with the keyspace"
+    );
+    assert!(world.say(b, "CLIENT LIST").contains(" flags=O "));
+    assert_eq!(
+        world.say(a, "RESET"),
+        "1700000000.000000 [0 1.2.3.4:5] \"RESET\" RESET"
+    );
+    world.say(b, "PING");
+    assert_eq!(world.owed(a), "");
+}
+
+#[test]
+fn who_does_not_take_what_it_is_told_is_told_no_more() {
+    let mut world = World::new();
+    let (a, b) = (world.client(), world.client());
+    world.say(a, "SUBSCRIBE c");
+    let message = vec![b'x'; 1 << 20];
+    let mut told = 0;
+    while world.send(b, &[b"PUBLISH", b"c", &message]) == ":1" {
+        told += 1;
+        assert!(told < 40, "it is still told");
+    }
+    assert!(told >= 31, "{told}");
+    assert!(!world.shard.may_read(a));
+}

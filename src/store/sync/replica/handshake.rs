@@ -59,17 +59,17 @@ pub(super) fn introduce(
     }
     let capabilities: &[&[u8]] = &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"];
     answers.push(ask(wire, capabilities)?);
-    match answers.into_iter().find(|answer| answer.starts_with("-NOAUTH")) {
+    match answers
+        .into_iter()
+        .find(|answer| answer.starts_with("-NOAUTH"))
+    {
         Some(words) => refused("REPLCONF (set masterauth)", words),
         None => Ok(()),
     }
 }
 
 /// Asks for the stream from `position` on: what the master makes of it.
-pub(super) fn ask_for_stream(
-    wire: &mut Wire<'_>,
-    position: &Position,
-) -> Result<LinkEvent, Ended> {
+pub(super) fn ask_for_stream(wire: &mut Wire<'_>, position: &Position) -> Result<LinkEvent, Ended> {
     let answer = match position {
         Position::Nowhere => ask(wire, &[b"PSYNC", b"?", b"-1"])?,
         Position::At { replid, offset } => {
@@ -124,7 +124,10 @@ mod tests {
                     replid: Some(replid),
                 }),
             ),
-            ("+CONTINUE".to_owned(), Some(LinkEvent::Continues { replid: None })),
+            (
+                "+CONTINUE".to_owned(),
+                Some(LinkEvent::Continues { replid: None }),
+            ),
             (format!("+FULLRESYNC {id}"), None),
             ("+FULLRESYNC short 1".to_owned(), None),
             ("-NOMASTERLINK Can't SYNC".to_owned(), None),

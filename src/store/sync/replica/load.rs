@@ -216,7 +216,11 @@ impl Load {
 
     /// Where the snapshot ends, once its first line is there.
     fn head(&mut self) -> Result<Option<End>, LoadError> {
-        let newlines = self.buffer.iter().take_while(|byte| **byte == b'\n').count();
+        let newlines = self
+            .buffer
+            .iter()
+            .take_while(|byte| **byte == b'\n')
+            .count();
         self.buffer.drain(..newlines);
         let Some(end) = self.buffer.windows(2).position(|two| two == b"\r\n") else {
             return match self.buffer.len() > HEAD_BYTES_MAX {
@@ -234,7 +238,9 @@ impl Load {
             let mark = mark.try_into().map_err(|_| unknown())?;
             return Ok(Some(End::AtMark(mark)));
         }
-        let length = std::str::from_utf8(rest).ok().and_then(|text| text.parse().ok());
+        let length = std::str::from_utf8(rest)
+            .ok()
+            .and_then(|text| text.parse().ok());
         length.map(End::AfterBytes).map(Some).ok_or_else(unknown)
     }
 
@@ -261,7 +267,9 @@ impl Load {
                 Record::SelectDb(db) => drop(database(db)?),
                 Record::Function(_) => self.skipped_functions += 1,
                 Record::ModuleAux(_) | Record::SlotImport { .. } => {
-                    return Err(LoadError::Head("data of a module or of a slot import".into()));
+                    return Err(LoadError::Head(
+                        "data of a module or of a slot import".into(),
+                    ));
                 }
                 Record::Key(record) => {
                     let db = database(record.db)?;

@@ -162,7 +162,11 @@ impl HyperLogLog {
             *encoding = 0;
         }
         let dense = self.0.get_mut(HEAD_BYTES..).unwrap_or(&mut []);
-        for (index, value) in registers.iter().enumerate().filter(|(_, value)| **value > 0) {
+        for (index, value) in registers
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| **value > 0)
+        {
             set_dense_register(dense, index, *value);
         }
         Ok(())
@@ -193,17 +197,21 @@ impl HyperLogLog {
         let mut at = 0;
         sparse::each_run(bytes, &mut |run| {
             let Run { value, len } = run;
-            let registers = all.get_mut(at..at + len).unwrap_or(&mut []);
-            if registers.is_empty() && value > 0 {
+            let Some(registers) = all.get_mut(at..at + len) else {
+                at = usize::MAX;
                 return ControlFlow::Break(());
-            }
+            };
             for register in registers {
                 *register = value.max(*register);
             }
             at += len;
             ControlFlow::Continue(())
         });
-        if at == REGISTERS { Ok(()) } else { Err(Corrupted) }
+        if at == REGISTERS {
+            Ok(())
+        } else {
+            Err(Corrupted)
+        }
     }
 
     /// Counts how many elements there were.
@@ -211,20 +219,7 @@ impl HyperLogLog {
     /// # Errors
     /// [`Corrupted`] if the registers do not add up.
     pub fn count(&self) -> Result<u64, Corrupted> {
-        let registers = self.registers()?;
-        if self.encoding() == Encoding::Sparse {
-            let bytes = self.0.get(HEAD_BYTES..).unwrap_or(&[]);
-            let mut len = 0;
-            sparse::each_run(bytes, &mut |run| {
-                len += run.len;
-                ControlFlow::Continue(())
-            });
-            // Merging overlooks runs behind the last register, counting does not.
-            if len != REGISTERS {
-                return Err(Corrupted);
-            }
-        }
-        Ok(count(&registers))
+        Ok(count(&*self.registers()?))
     }
 
     /// The runs of a sparse one, as PFDEBUG DECODE tells them.
@@ -324,7 +319,10 @@ fn murmur64a(bytes: &[u8], seed: u64) -> u64 {
         hash = (hash ^ word.wrapping_mul(FACTOR)).wrapping_mul(FACTOR);
     }
     if !rest.is_empty() {
-        let rest = rest.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+        let rest = rest
+            .iter()
+            .rev()
+            .fold(0, |all, byte| all << 8 | u64::from(*byte));
         hash = (hash ^ rest).wrapping_mul(FACTOR);
     }
     hash = (hash ^ hash >> SHIFT).wrapping_mul(FACTOR);
@@ -371,5 +369,20 @@ mod tests {
         let mut empty = HyperLogLog::from_bytes(&bytes).expect("its head is right");
         assert_eq!(empty.add(b"x", 3000), Err(Corrupted));
         assert_eq!(HyperLogLog::from_bytes(b"HYLL"), None);
+    }
+
+    #[test]
+    fn bytes_are_those_of_redis() {
+        let mut hll = HyperLogLog::new();
+        for element in [b"a", b"b", b"c"] {
+            assert_eq!(hll.add(element, 3000), Ok(true));
+        }
+        let registers = b"`\xf3\x80P\xb1\x84K\xfb\x80BZ";
+        let head = b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80";
+        assert_eq!(hll.as_bytes(), [head.as_slice(), registers].concat());
+        assert_eq!(hll.known_count(), None);
+        hll.keep_count(hll.count().expect("registers"));
+        let head = b"HYLL\x01\0\0\0\x03\0\0\0\0\0\0\0";
+        assert_eq!(hll.as_bytes(), [head.as_slice(), registers].concat());
     }
 }

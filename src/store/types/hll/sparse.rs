@@ -35,7 +35,11 @@ fn run_of(bytes: &[u8]) -> Option<(Run, usize)> {
         0 => (0, usize::from(first) + 1, 1),
         1 => {
             let low = bytes.get(1).copied().unwrap_or(0);
-            (0, (usize::from(first & 0x3f) << 8 | usize::from(low)) + 1, 2)
+            (
+                0,
+                (usize::from(first & 0x3f) << 8 | usize::from(low)) + 1,
+                2,
+            )
         }
         _ => ((first >> 2 & 0x1f) + 1, usize::from(first & 3) + 1, 1),
     };

@@ -93,7 +93,10 @@ impl Builder {
             }
         }
         let stored = match self.rows {
-            Some(id) => Stored::Rows { id, count: self.count },
+            Some(id) => Stored::Rows {
+                id,
+                count: self.count,
+            },
             None => {
                 sort(&mut self.held);
                 let mut writer = PackedWriter::with_capacity(self.held_bytes);

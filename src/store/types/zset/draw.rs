@@ -27,7 +27,9 @@ pub fn draw(
     match (drawn, &zset.stored) {
         (Drawn::Repeated, Stored::Inline(packed)) => {
             let all = decoded(packed)?;
-            Ok((0..count).filter_map(|_| fastrand::choice(&all).cloned()).collect())
+            Ok((0..count)
+                .filter_map(|_| fastrand::choice(&all).cloned())
+                .collect())
         }
         (Drawn::Repeated, Stored::Rows { id, .. }) => {
             let drawn = (0..count).filter_map(|_| fields::random(rows, *id).transpose());
@@ -91,8 +93,15 @@ pub fn scan(
     match &zset.stored {
         Stored::Rows { id, .. } if !zset.is_compact => {
             let part = fields::scan(rows, *id, cursor, count)?;
-            let entries = part.elements.into_iter().map(entry).collect::<Result<_, _>>()?;
-            Ok(Scanned { entries, next: part.next })
+            let entries = part
+                .elements
+                .into_iter()
+                .map(entry)
+                .collect::<Result<_, _>>()?;
+            Ok(Scanned {
+                entries,
+                next: part.next,
+            })
         }
         _ => {
             let entries = walk_all(rows, zset)?.collect::<Result<_, _>>()?;

@@ -14,9 +14,9 @@
 mod builder;
 mod draw;
 mod layout;
-mod walk;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use bytes::Bytes;
 
@@ -66,11 +66,7 @@ pub fn len(zset: &Collection) -> u64 {
 ///
 /// # Errors
 /// [`StoreError`] of the engine, or of a row that is none.
-pub fn score(
-    rows: &Rows,
-    zset: &Collection,
-    member: &[u8],
-) -> Result<Option<f64>, StoreError> {
+pub fn score(rows: &Rows, zset: &Collection, member: &[u8]) -> Result<Option<f64>, StoreError> {
     match &zset.stored {
         Stored::Inline(held) => {
             let mut pairs = held.iter().pairs();
@@ -79,7 +75,9 @@ pub fn score(
         }
         Stored::Rows { id, .. } => {
             let found = fields::get(rows, *id, member)?;
-            found.map(|element| layout::score_of(&element.value)).transpose()
+            found
+                .map(|element| layout::score_of(&element.value))
+                .transpose()
         }
     }
 }

@@ -79,7 +79,10 @@ fn random_changes_leave_what_they_leave_of_a_sorted_vector() {
             let expected = model[ranks.start as usize..ranks.end as usize].to_vec();
             let [forward, backward] = walked(&keyspace, &zset, &Range::Rank(ranks));
             assert_eq!(forward, expected, "seed {seed}, step {step}");
-            assert!(backward.iter().eq(expected.iter().rev()), "seed {seed}, step {step}");
+            assert!(
+                backward.iter().eq(expected.iter().rev()),
+                "seed {seed}, step {step}"
+            );
             let range = ScoreRange {
                 min: -2.0,
                 excludes_min: dice.bool(),
@@ -92,7 +95,10 @@ fn random_changes_leave_what_they_leave_of_a_sorted_vector() {
                 let is_low = entry.score > -2.0 || (entry.score == -2.0 && !range.excludes_min);
                 is_low && (entry.score < 1.5 || (entry.score == 1.5 && !range.excludes_max))
             };
-            assert!(forward.iter().eq(model.iter().filter(is_in)), "seed {seed}, step {step}");
+            assert!(
+                forward.iter().eq(model.iter().filter(is_in)),
+                "seed {seed}, step {step}"
+            );
             if let Some(at) = (!model.is_empty()).then(|| dice.usize(0..model.len())) {
                 let found = rank(&keyspace, &zset, &model[at].member).expect("a rank");
                 assert_eq!(found, Some(at as u64));
@@ -107,7 +113,11 @@ fn names_of_one_score_are_a_range_in_rows_as_in_the_meta_row() {
         let mut keyspace = keyspace();
         let mut builder = Builder::default();
         for number in 0..count {
-            assert!(builder.push(&mut keyspace, format!("{number:05}").as_bytes(), 0.0).expect("a push"));
+            assert!(
+                builder
+                    .push(&mut keyspace, format!("{number:05}").as_bytes(), 0.0)
+                    .expect("a push")
+            );
         }
         assert!(!builder.push(&mut keyspace, b"00007", 1.0).expect("a push"));
         let zset = builder.finish(&mut keyspace, LIMITS);
@@ -160,8 +170,14 @@ fn a_popped_end_is_where_the_next_walk_begins() {
     }
     let named = |number: u32| row::score(id, f64::from(number), &number.to_be_bytes());
     assert_eq!(keyspace.live_ends().low(id).as_deref(), Some(&named(9)[..]));
-    assert_eq!(keyspace.live_ends().high(id).as_deref(), Some(&named(990)[..]));
+    assert_eq!(
+        keyspace.live_ends().high(id).as_deref(),
+        Some(&named(990)[..])
+    );
     put(&mut keyspace, &mut zset, &[0, 0, 0, 3], 3.0, None, LIMITS).expect("puts");
     let taken = pop(&mut keyspace, &mut zset, Direction::Forward, 2).expect("pops");
-    assert_eq!(taken.iter().map(|entry| entry.score).collect::<Vec<_>>(), [3.0, 10.0]);
+    assert_eq!(
+        taken.iter().map(|entry| entry.score).collect::<Vec<_>>(),
+        [3.0, 10.0]
+    );
 }

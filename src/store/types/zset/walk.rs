@@ -163,7 +163,12 @@ impl Iterator for Walk<'_> {
         match &mut self.0 {
             Source::Held(entries) => entries.next().map(Ok),
             Source::Rows { left: 0, .. } => None,
-            Source::Rows { rows, direction, left, next } => {
+            Source::Rows {
+                rows,
+                direction,
+                left,
+                next,
+            } => {
                 *left -= 1;
                 let next = next.take().or_else(|| step(rows, *direction))?;
                 if next.is_err() {
@@ -187,10 +192,7 @@ fn step(rows: &mut RowsBetween<'_>, direction: Direction) -> Option<Result<Entry
 ///
 /// # Errors
 /// [`StoreError`] of the engine, or of a row that is none.
-pub fn walk_all<'a>(
-    source: &'a impl RowSource,
-    zset: &Collection,
-) -> Result<Walk<'a>, StoreError> {
+pub fn walk_all<'a>(source: &'a impl RowSource, zset: &Collection) -> Result<Walk<'a>, StoreError> {
     Ok(Walk(match &zset.stored {
         Stored::Inline(held) => Source::Held(decoded(held)?.into_iter()),
         Stored::Rows { id, count } => Source::Rows {
@@ -227,15 +229,23 @@ pub fn walk<'a>(
 ) -> Result<Walk<'a>, StoreError> {
     match &zset.stored {
         Stored::Inline(held) => Ok(Walk(held_of(decoded(held)?, range, direction))),
-        Stored::Rows { id, count } => Ordered { keyspace, id: *id, count: *count }
-            .walk(range, direction),
+        Stored::Rows { id, count } => Ordered {
+            keyspace,
+            id: *id,
+            count: *count,
+        }
+        .walk(range, direction),
     }
 }
 
 fn held_of(mut entries: Vec<Entry>, range: &Range<'_>, direction: Direction) -> Source<'static> {
     match range {
         Range::Rank(ranks) => {
-            let bounded = |rank: u64| usize::try_from(rank).unwrap_or(usize::MAX).min(entries.len());
+            let bounded = |rank: u64| {
+                usize::try_from(rank)
+                    .unwrap_or(usize::MAX)
+                    .min(entries.len())
+            };
             let (from, to) = (bounded(ranks.start), bounded(ranks.end));
             entries.truncate(to);
             entries.drain(..from.min(to));
@@ -301,11 +311,21 @@ impl<'a> Ordered<'a> {
             (None, Direction::Forward) if is_open_low && from < to => ends.begins_at(id, &to),
             _ => {}
         }
-        Ok(Found { first: found, rows, direction, left })
+        Ok(Found {
+            first: found,
+            rows,
+            direction,
+            left,
+        })
     }
 
     fn all(self, direction: Direction, left: u64) -> Result<Found<'a>, StoreError> {
-        self.between(row::sub(self.id, kind::SCORE), behind_all(self.id), direction, left)
+        self.between(
+            row::sub(self.id, kind::SCORE),
+            behind_all(self.id),
+            direction,
+            left,
+        )
     }
 
     fn by_rank(
@@ -325,7 +345,10 @@ impl<'a> Ordered<'a> {
         if near <= far {
             let found = self.all(direction, to - from + near)?;
             let mut walk = found.into_walk();
-            for passed in walk.by_ref().take(usize::try_from(near).unwrap_or(usize::MAX)) {
+            for passed in walk
+                .by_ref()
+                .take(usize::try_from(near).unwrap_or(usize::MAX))
+            {
                 passed?;
             }
             return Ok(walk);
@@ -337,16 +360,25 @@ impl<'a> Ordered<'a> {
         };
         let (first, end) = match direction {
             Direction::Forward => (key.to_vec(), behind_all(self.id)),
-            Direction::Backward => {
-                (row::sub(self.id, kind::SCORE), [&key, [0].as_slice()].concat())
-            }
+            Direction::Backward => (
+                row::sub(self.id, kind::SCORE),
+                [&key, [0].as_slice()].concat(),
+            ),
         };
         Ok(self.between(first, end, direction, to - from)?.into_walk())
     }
 
     fn by_name(self, range: &LexRange<'_>, direction: Direction) -> Result<Walk<'a>, StoreError> {
-        let first = self.all(Direction::Forward, 1)?.into_walk().next().transpose()?;
-        let last = self.all(Direction::Backward, 1)?.into_walk().next().transpose()?;
+        let first = self
+            .all(Direction::Forward, 1)?
+            .into_walk()
+            .next()
+            .transpose()?;
+        let last = self
+            .all(Direction::Backward, 1)?
+            .into_walk()
+            .next()
+            .transpose()?;
         let (Some(first), Some(last)) = (first, last) else {
             return Ok(nothing());
         };
@@ -405,12 +437,22 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn into_walk(self) -> Walk<'a> {
-        let Found { first, rows, direction, left } = self;
+        let Found {
+            first,
+            rows,
+            direction,
+            left,
+        } = self;
         let Some((key, value)) = first else {
             return nothing();
         };
         let next = Some(layout::entry_of_score(&key, &value));
-        Walk(Source::Rows { rows, direction, left, next })
+        Walk(Source::Rows {
+            rows,
+            direction,
+            left,
+            next,
+        })
     }
 
     fn into_keys(mut self) -> impl Iterator<Item = Result<Bytes, StoreError>> + 'a {
@@ -449,13 +491,21 @@ pub fn rank(
     let Some(score) = super::score(keyspace.rows_read(), zset, member)? else {
         return Ok(None);
     };
-    let ordered = Ordered { keyspace, id, count: len(zset) };
+    let ordered = Ordered {
+        keyspace,
+        id,
+        count: len(zset),
+    };
     let key = row::score(id, score, member);
     let behind = [&key[..], &[0]].concat();
     let first = row::sub(id, kind::SCORE);
-    let mut before = ordered.between(first, key, Direction::Forward, ordered.count)?.into_keys();
+    let mut before = ordered
+        .between(first, key, Direction::Forward, ordered.count)?
+        .into_keys();
     let last = behind_all(id);
-    let mut after = ordered.between(behind, last, Direction::Backward, ordered.count)?.into_keys();
+    let mut after = ordered
+        .between(behind, last, Direction::Backward, ordered.count)?
+        .into_keys();
     // From both ends at once: the nearer one tells.
     let mut counted = 0;
     loop {
