@@ -196,6 +196,17 @@ impl Context<'_> {
         self.put_in(self.db, key, object)
     }
 
+    /// Puts what a command made in place of a key, see [`Keyspace::put_over`].
+    ///
+    /// # Errors
+    /// As [`Context::put`].
+    pub fn put_over(&mut self, key: &[u8], object: Object) -> Outcome {
+        if self.lookup(key)?.is_none() {
+            return self.put(key, object);
+        }
+        Ok(self.keyspace.put_over(self.db, key, object)?)
+    }
+
     /// The same in another database.
     ///
     /// # Errors

@@ -15,6 +15,7 @@
 mod counted;
 mod databases;
 mod ends;
+mod interest;
 mod loading;
 mod objects;
 mod scan;
@@ -74,6 +75,8 @@ pub struct Keyspace {
     /// How many watch or wait for a key.
     interest: HashMap<(usize, Box<[u8]>), u32, RandomState>,
     changed: Vec<(usize, Box<[u8]>)>,
+    /// Keys of interest that were put over others and are none to be woken by.
+    overwritten: Vec<(usize, Box<[u8]>)>,
     /// Counters for INFO.
     pub hits: u64,
     /// Lookups that found nothing.
@@ -105,6 +108,7 @@ impl Keyspace {
             ended: Vec::new(),
             interest: HashMap::default(),
             changed: Vec::new(),
+            overwritten: Vec::new(),
             hits: 0,
             misses: 0,
             expired: 0,
@@ -276,6 +280,7 @@ impl Keyspace {
         let counts = self.counted.of_mut(db);
         if old.is_none() {
             counts.keys += 1;
+            self.overwritten.retain(|(of, name)| *of != db || **name != *key);
         }
         let (was, is) = (
             old.as_ref().and_then(|old| old.expires_at_ms),
@@ -342,38 +347,6 @@ impl Keyspace {
         self.objects.put(ns, key, None);
         self.touch(db, key);
         Ok(Some(old))
-    }
-
-    /// Says that a key changed whose meta row did not.
-    pub fn touch(&mut self, db: usize, key: &[u8]) {
-        self.changes += 1;
-        if !self.interest.is_empty() {
-            let at = (db, Box::from(key));
-            if self.interest.contains_key(&at) {
-                self.changed.push(at);
-            }
-        }
-    }
-
-    /// Somebody watches or waits for a key: its changes are told.
-    pub fn add_interest(&mut self, db: usize, key: &[u8]) {
-        *self.interest.entry((db, Box::from(key))).or_default() += 1;
-    }
-
-    /// The opposite of [`Keyspace::add_interest`].
-    pub fn drop_interest(&mut self, db: usize, key: &[u8]) {
-        let at = (db, Box::from(key));
-        if let Some(count) = self.interest.get_mut(&at) {
-            *count -= 1;
-            if *count == 0 {
-                self.interest.remove(&at);
-            }
-        }
-    }
-
-    /// Keys of interest that changed since they were last taken, in order, some twice.
-    pub fn take_changed(&mut self) -> Vec<(usize, Box<[u8]>)> {
-        std::mem::take(&mut self.changed)
     }
 
     /// Removes up to `max` keys whose time is over; true if there are more.

@@ -384,7 +384,8 @@ impl Shard {
             for (db, key) in &changed {
                 self.lose_watches(*db, key);
             }
-            for (db, key) in &changed {
+            let overwritten = self.keyspace.take_overwritten();
+            for (db, key) in changed.iter().filter(|at| !overwritten.contains(at)) {
                 self.serve(*db, key);
             }
         }

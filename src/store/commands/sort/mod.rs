@@ -236,7 +236,7 @@ fn store(context: &mut Context<'_>, to: &[u8], chosen: &[Bytes], options: &Optio
     context.lookup(to)?;
     if len > 0 {
         let value = Value::List(made.finish());
-        context.put(to, Object::lasting(value))?;
+        context.put_over(to, Object::lasting(value))?;
         context.event(EventClass::List, "sortstore", to);
     } else {
         context.remove(to)?;

@@ -341,7 +341,7 @@ pub(super) fn store(
     } else {
         let zset = made.finish(context.keyspace, limits(context.settings));
         let value = Value::Zset(zset);
-        context.put(key, Object::lasting(value))?;
+        context.put_over(key, Object::lasting(value))?;
         context.event(EventClass::Zset, event, key);
     }
     context.reply.integer(told(len));

@@ -41,3 +41,17 @@ fn what_changes_nothing_is_not_told() {
     world.say(a, "ZMPOP 1 z MAX");
     assert_eq!(world.effects(), "ZPOPMAX z 1");
 }
+
+#[test]
+fn what_is_made_in_place_of_another_kind_wakes_nobody() {
+    let mut world = World::new();
+    let (a, b) = (world.client(), world.client());
+    assert_eq!(world.say(a, "BZPOPMIN d 0"), "");
+    world.say(b, "SET d text");
+    world.say(b, "ZADD z 1 one");
+    assert_eq!(world.say(b, "ZUNIONSTORE d 1 z"), ":1");
+    assert_eq!(world.owed(a), "");
+    world.say(b, "DEL d");
+    assert_eq!(world.say(b, "ZUNIONSTORE d 1 z"), ":1");
+    assert_eq!(world.owed(a), "[d one 1]");
+}
