@@ -59,6 +59,7 @@ pub fn compare(pair: &mut Pair, line: &Line) -> Result<Raw, Clash> {
             &leaves(&wanted),
             &leaves(&found),
         )?;
+        match_encoding(pair, who, &key)?;
     }
     Ok(wanted)
 }
@@ -124,6 +125,31 @@ fn put_right(
         if !moved.is_empty() {
             side.ask(who, &[&[name.as_bytes(), key], moved.as_slice()].concat())?;
         }
+    }
+    Ok(())
+}
+
+/// A set of which most is taken is an intset if only integers are left: which are left
+/// is chance, so a set that was put right may be none where the reference's is.
+fn match_encoding(pair: &mut Pair, who: Who, key: &[u8]) -> Result<(), Broken> {
+    let encoding: &[&[u8]] = &[b"OBJECT", b"ENCODING", key];
+    let wanted = pair.reference.ask(who, encoding)?;
+    let found = pair.other.ask(who, encoding)?;
+    if wanted == found || reply::text(&wanted) != Some(b"intset") {
+        return Ok(());
+    }
+    let all = pair.reference.ask(who, &[b"SMEMBERS".as_slice(), key])?;
+    let other = &mut pair.other;
+    let until = reply::integer(&other.ask(who, &[b"PEXPIRETIME".as_slice(), key])?);
+    other.ask(who, &[b"DEL".as_slice(), key])?;
+    let members: Vec<&[u8]> = leaves(&all).into_iter().filter_map(reply::text).collect();
+    other.ask(
+        who,
+        &[&[b"SADD".as_slice(), key], members.as_slice()].concat(),
+    )?;
+    if let Some(until @ 0..) = until {
+        let until = until.to_string();
+        other.ask(who, &[b"PEXPIREAT", key, until.as_bytes()])?;
     }
     Ok(())
 }

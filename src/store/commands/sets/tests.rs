@@ -212,3 +212,20 @@ fn a_float_is_told_to_the_log_as_what_came_out() {
     assert_eq!(world.say(a, "HSETNX h f 1"), ":0");
     assert_eq!(world.effects(), "");
 }
+
+#[test]
+fn few_integers_that_are_left_of_many_are_an_intset_again() {
+    let mut world = World::new();
+    let a = world.client();
+    let integers: Vec<Vec<u8>> = (0..600).map(|n: u32| n.to_string().into_bytes()).collect();
+    add(&mut world, a, "SADD", "s", &integers);
+    assert_eq!(world.say(a, "OBJECT ENCODING s"), "hashtable");
+    assert_eq!(words(&world.say(a, "SPOP s 480")).len(), 480);
+    assert_eq!(world.say(a, "OBJECT ENCODING s"), "hashtable");
+    // Redis makes a new set of what is left if five times as much is taken.
+    assert_eq!(words(&world.say(a, "SPOP s 100")).len(), 100);
+    assert_eq!(world.say(a, "OBJECT ENCODING s"), "intset");
+    let left = words(&world.say(a, "SMEMBERS s"));
+    assert_eq!(left.len(), 20);
+    assert!(left.is_sorted_by_key(|member| member.parse::<u32>().unwrap_or(0)));
+}
