@@ -181,7 +181,6 @@ mod tests {
 
     use super::*;
     use crate::store::format::object::{Object, StringStored, StringValue, Value, Written};
-    use crate::store::keyspace::loading;
 
     fn opened(dir: &Path) -> Opened {
         let memory = Memory {
@@ -192,16 +191,15 @@ mod tests {
         open(dir, memory, 1 << 20, settings, wake, 1_000, is_replica).expect("opens")
     }
 
-    fn put(shard: &mut Shard, db: usize, key: &[u8]) {
+    fn object() -> Object {
         let value = Value::String(StringValue {
             stored: StringStored::Whole(bytes::Bytes::from_static(b"1")),
             written: Written::Whole,
         });
-        let object = Object {
+        Object {
             expires_at_ms: None,
             value,
-        };
-        shard.keyspace().put(db, key, object).expect("put");
+        }
     }
 
     /// The process ends between the two steps of a switch; twice, for good measure.
@@ -216,14 +214,13 @@ mod tests {
             history: log.history(),
         };
         let Opened { mut shard, mut log } = opened(dir);
-        put(&mut shard, 0, b"old");
+        shard.keyspace().put(0, b"old", object()).expect("put");
         let old = b"*3\r\n$3\r\nSET\r\n$3\r\nold\r\n$1\r\n1\r\n";
         log.append(old, 0).expect("appended");
         let keyspace = shard.keyspace();
         keyspace.begin_loading();
-        put(&mut shard, loading(1), b"new");
+        keyspace.load(1, b"new", &object());
         let row = resynced(&log);
-        let keyspace = shard.keyspace();
         let mut ticket = keyspace.switch_to_loaded(3, |rows| row.put(rows));
         while !ticket.wait(Duration::from_secs(1)).expect("no failure") {}
         drop((shard, log));
