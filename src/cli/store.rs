@@ -109,7 +109,7 @@ pub fn run(args: &StoreArgs) -> ExitStatus {
             return ExitStatus::Usage;
         }
     };
-    match start(args, config) {
+    match start(args, &config) {
         Ok(()) => ExitStatus::Done,
         Err(error) => {
             fail(&error.to_string(), error.help());
@@ -174,10 +174,10 @@ fn default_address() -> SocketAddr {
         .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 6379)))
 }
 
-fn start(args: &StoreArgs, config: StoreConfig) -> Result<(), StoreError> {
+fn start(args: &StoreArgs, config: &StoreConfig) -> Result<(), StoreError> {
     let log = Log::start(&config.log)?;
     raise_descriptor_limit(CLIENTS);
-    let options = options(args, &config)?;
+    let options = options(args, config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -127,7 +127,7 @@ pub(super) fn store(root: &Section<'_, '_>, environment: Environment<'_>) -> Sto
         .and_then(|item| resolve(&item, environment))
         .map(Secret::new);
     let replicaof = section.take("replicaof").and_then(|item| {
-        let parsed = MasterAddress::parse(&item.text()?);
+        let parsed = MasterAddress::parse(item.text()?);
         if parsed.is_none() {
             item.problem("it is no address", "write \"HOST:PORT\"");
         }

@@ -83,7 +83,7 @@ pub fn how(line: &Line) -> How {
         "TTL" | "EXPIRETIME" => by_seconds,
         "PTTL" | "PEXPIRETIME" => How::About { by: TOLERANCE_MS },
         "OBJECT" => match upper(line.words.get(1)).as_str() {
-            // Ours does not keep it: a long run has keys that were idle for a while.
+            // Ours knows only what is cached: a long run has keys that were idle for a while.
             "IDLETIME" | "REFCOUNT" => How::SameKind,
             _ => How::Exact,
         },

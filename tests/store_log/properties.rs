@@ -166,7 +166,7 @@ impl<P: Place> Run<P> {
             if self.log().is_poisoned().is_some() {
                 self.assert_poisoned_for_good();
                 // With and without a power loss in between, by the length of the run.
-                self.reopen((self.frames % 2 == 0).then_some(7), false);
+                self.reopen(self.frames.is_multiple_of(2).then_some(7), false);
             }
         }
         self.reopen(Some(1), false);

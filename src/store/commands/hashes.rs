@@ -217,7 +217,7 @@ fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         Some(text) => {
             let old = long_double::parse(&text);
             let old = old.ok_or(Failure::words("ERR hash value is not a float"))?;
-            let sum = old.add(by);
+            let sum = old.plus(by);
             sum.ok_or(Failure::words(
                 "ERR increment would produce NaN or Infinity",
             ))?

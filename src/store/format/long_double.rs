@@ -55,7 +55,7 @@ impl LongDouble {
     }
 
     /// The sum. `None` where it is NaN or an infinity.
-    pub fn add(self, other: Self) -> Option<Self> {
+    pub fn plus(self, other: Self) -> Option<Self> {
         let (
             Size::Finite { mantissa, exponent },
             Size::Finite {
@@ -276,7 +276,7 @@ mod tests {
 
     fn sum(one: &str, other: &str) -> Option<String> {
         let read = |text: &str| parse(text.as_bytes()).unwrap_or_else(|| panic!("{text}"));
-        read(one).add(read(other)).map(|sum| sum.text())
+        read(one).plus(read(other)).map(|sum| sum.text())
     }
 
     #[test]

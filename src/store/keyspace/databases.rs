@@ -42,7 +42,10 @@ impl Keyspace {
         let mut changed = Vec::new();
         for key in keys {
             let ns = self.namespace(db);
-            let is_here = self.objects.read(&mut self.rows, ns, &key, Look::Peek)?.is_some();
+            let is_here = self
+                .objects
+                .read(&mut self.rows, ns, &key, Look::Peek)?
+                .is_some();
             let will_be = match next {
                 None => false,
                 Some(next) => self.is_live(next, &key)?,

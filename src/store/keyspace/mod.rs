@@ -211,7 +211,11 @@ impl Keyspace {
     }
 
     fn count(&mut self, is_hit: bool) {
-        let counter = if is_hit { &mut self.hits } else { &mut self.misses };
+        let counter = if is_hit {
+            &mut self.hits
+        } else {
+            &mut self.misses
+        };
         *counter += 1;
     }
 

@@ -103,7 +103,7 @@ impl Objects {
     }
 
     pub(super) fn set_now_ms(&mut self, now_ms: u64) {
-        self.clock = (now_ms / 1000 & CLOCK_MASK) as u32;
+        self.clock = ((now_ms / 1000) & CLOCK_MASK) as u32;
     }
 
     /// Seconds since an object was used, as far as that is known.

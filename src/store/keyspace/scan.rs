@@ -40,13 +40,12 @@ impl Keyspace {
         }
         let now_ms = self.now_ms;
         let hides = self.expiry != super::Expiry::Ignore;
-        let mut seen = 0;
         let mut cursor_before = None;
         let from = row::meta_from(ns, cursor << PLACE_BITS_BELOW);
         let range = self
             .rows
             .range(&from, &row::meta_from(ns, 1 << PLACE_BITS))?;
-        for next in range {
+        for (seen, next) in range.enumerate() {
             let (key, value) = next?;
             let (_, place, user_key) = row::split_meta(&key).ok_or_else(|| bad_row(&key))?;
             let cursor = place >> PLACE_BITS_BELOW;
@@ -54,7 +53,6 @@ impl Keyspace {
                 scanned.next = cursor;
                 break;
             }
-            seen += 1;
             cursor_before = Some(cursor);
             let object = Object::decode(&value).ok_or_else(|| bad_row(&key))?;
             let is_over = object.expires_at_ms.is_some_and(|at| at < now_ms);

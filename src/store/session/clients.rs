@@ -254,6 +254,17 @@ impl Shard {
     }
 
     fn client_tracking(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
+        let mut at = 3;
+        while at < args.len() {
+            let is_flag = ["BCAST", "OPTIN", "OPTOUT", "NOLOOP"];
+            if ["REDIRECT", "PREFIX"].iter().any(|word| args.is(at, word)) && at + 1 < args.len() {
+                at += 2;
+            } else if is_flag.iter().any(|word| args.is(at, word)) {
+                at += 1;
+            } else {
+                return Err(Failure::SYNTAX);
+            }
+        }
         let is_wanted = on_or_off(args, 2)?;
         if is_wanted {
             return Err(Failure::words(

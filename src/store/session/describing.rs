@@ -6,6 +6,9 @@ use crate::store::format::glob;
 
 use super::shard::Shard;
 
+/// By a command's name and its categories.
+type Filter = Box<dyn Fn(&str, &str) -> bool>;
+
 /// A key's argument, and what is done to it.
 type KeyWithFlags = (usize, &'static str);
 
@@ -90,7 +93,7 @@ impl Shard {
     }
 
     fn command_list(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
-        let is_wanted: Box<dyn Fn(&str, &str) -> bool> = match args.len() {
+        let is_wanted: Filter = match args.len() {
             2 => Box::new(|_, _| true),
             5 if args.is(2, "FILTERBY") && args.is(3, "MODULE") => Box::new(|_, _| false),
             5 if args.is(2, "FILTERBY") && args.is(3, "ACLCAT") => {

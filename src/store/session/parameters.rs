@@ -369,7 +369,6 @@ impl Parameters {
             lazyfree_lazy_expire: self.value("lazyfree-lazy-expire") == "yes",
             slowlog_log_slower_than: self.number("slowlog-log-slower-than"),
             slowlog_max_len: count("slowlog-max-len"),
-            ..settings.clone()
         };
     }
 }

@@ -37,7 +37,7 @@ use snapshot::Contents;
 
 use crate::store::oplog::{Identity, Log, LogReader};
 use crate::store::rows::{StoreError, Wake};
-use crate::store::session::{FollowRequest, Health, ReplicaFacts, Role, Shard, Wish};
+use crate::store::session::{FollowRequest, Health, ReplicaFacts, Shard, Wish};
 
 /// Most replicas at once: each is a thread.
 pub const REPLICAS_MAX: usize = 128;
@@ -371,11 +371,6 @@ fn continued(log: &Log, replid: &[u8], next_offset: i64) -> Option<LogReader> {
             None
         }
     }
-}
-
-/// Whether the shard's stream is its own: then it may say something in it.
-pub fn speaks_for_itself(shard: &Shard) -> bool {
-    shard.role() == Role::Master
 }
 
 fn text(id: &[u8]) -> String {

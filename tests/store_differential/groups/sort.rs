@@ -8,12 +8,11 @@ use crate::line::{Line, line};
 pub const GROUP: Group = Group {
     name: "sort",
     recipes: &[
-        Recipe::new("SORT", 12, |d| {
-            let made = sorted(d, line("SORT"));
-            made
+        Recipe::new("SORT", 12, |d| within_range().then(sorted(d, line("SORT")))),
+        Recipe::new("SORT_RO", 6, |d| {
+            within_range().then(sorted(d, line("SORT_RO")))
         }),
-        Recipe::new("SORT_RO", 6, |d| sorted(d, line("SORT_RO"))),
-        Recipe::new("SORT", 6, stored),
+        Recipe::new("SORT", 6, |d| within_range().then(stored(d))),
         // What is sorted, and what it is sorted by.
         Recipe::new("SORT", 6, |d| {
             let numbers: Vec<_> = (0..d.between(1, 12)).map(|_| d.small_integer()).collect();
@@ -46,8 +45,13 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// A float that is not out of range: redis-server does not reset `errno`, and after one
-/// that is, every sorting by numbers fails until something else sets it.
+/// Sorting by numbers, redis-server does not reset `errno`: after a float that was out of
+/// range, of any command, it fails. A score that is in range resets it; this adds none.
+fn within_range() -> Line {
+    line("ZADD none:0 XX 1 m")
+}
+
+/// A float that is not out of range.
 fn weight(d: &mut Dice) -> Vec<u8> {
     let made = d.float();
     match made.windows(2).any(|pair| pair == b"e4" || pair == b"e-") {

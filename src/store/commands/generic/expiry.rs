@@ -65,10 +65,13 @@ impl Conditions {
 
     fn allow(self, current: Option<u64>, when: i64) -> bool {
         let current = current.map(|at| i64::try_from(at).unwrap_or(i64::MAX));
-        !(self.is_new && current.is_some())
-            && !(self.is_there && current.is_none())
-            && !(self.is_later && current.is_none_or(|at| when <= at))
-            && !(self.is_sooner && current.is_some_and(|at| when >= at))
+        let is_refused = [
+            self.is_new && current.is_some(),
+            self.is_there && current.is_none(),
+            self.is_later && current.is_none_or(|at| when <= at),
+            self.is_sooner && current.is_some_and(|at| when >= at),
+        ];
+        !is_refused.contains(&true)
     }
 }
 

@@ -59,10 +59,17 @@ pub(super) fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         kind.is_none_or(|kind| kind.eq_ignore_ascii_case(name))
             && pattern.is_none_or(|pattern| glob::matches(pattern, key))
     };
-    let scanned = context.keyspace.scan(context.db, cursor, count)?;
-    let found: Vec<_> = scanned.keys.into_iter().filter(wants).collect();
-    scanning::reply_part(context.reply, scanned.next, found.len());
-    for (key, _) in &found {
+    let (mut found, mut cursor, mut left) = (Vec::new(), cursor, count);
+    while left > 0 {
+        let part = left.min(KEYS_AT_ONCE);
+        let scanned = context.keyspace.scan(context.db, cursor, part)?;
+        let wanted = scanned.keys.into_iter().filter(wants);
+        found.extend(wanted.map(|(key, _)| key));
+        cursor = scanned.next;
+        left = if cursor == 0 { 0 } else { left - part };
+    }
+    scanning::reply_part(context.reply, cursor, found.len());
+    for key in &found {
         context.reply.bulk(key);
     }
     Ok(())

@@ -24,6 +24,12 @@ use super::{limits, read};
 /// changed while they are walked.
 const BATCH: usize = 1024;
 
+/// Takes members of a result; it may change rows.
+type Take<'a> = dyn FnMut(&mut Keyspace, &[Bytes]) -> Result<(), StoreError> + 'a;
+
+/// Whether a member is of the result.
+type IsWanted<'a> = dyn Fn(&mut Keyspace, &[u8]) -> Result<bool, StoreError> + 'a;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Intersect,
@@ -179,7 +185,7 @@ fn each_batch(
     keyspace: &mut Keyspace,
     sets: &[Option<Collection>],
     operation: Operation,
-    take: &mut dyn FnMut(&mut Keyspace, &[Bytes]) -> Result<(), StoreError>,
+    take: &mut Take<'_>,
 ) -> Result<(), StoreError> {
     if operation == Operation::Unite {
         for set in sets.iter().flatten() {
@@ -204,8 +210,8 @@ fn each_batch(
 fn batches_of(
     keyspace: &mut Keyspace,
     set: &Collection,
-    is_wanted: &dyn Fn(&mut Keyspace, &[u8]) -> Result<bool, StoreError>,
-    take: &mut dyn FnMut(&mut Keyspace, &[Bytes]) -> Result<(), StoreError>,
+    is_wanted: &IsWanted<'_>,
+    take: &mut Take<'_>,
 ) -> Result<(), StoreError> {
     let mut cursor = 0;
     loop {

@@ -121,7 +121,7 @@ pub(super) fn incrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome 
     };
     let old = old.ok_or(Failure::NOT_FLOAT)?;
     let addend = long_double::parse(args.at(2)).ok_or(Failure::NOT_FLOAT)?;
-    let sum = old.add(addend).ok_or(Failure::words(
+    let sum = old.plus(addend).ok_or(Failure::words(
         "ERR increment would produce NaN or Infinity",
     ))?;
     let text = sum.text();

@@ -288,7 +288,7 @@ pub(super) fn mset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn msetnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Failure::arity("msetnx"));
     }
     for key in args.from(1).step_by(2) {
@@ -303,7 +303,7 @@ pub(super) fn msetnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn set_all(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Failure::arity("mset"));
     }
     for key in args.from(1).step_by(2) {

@@ -33,6 +33,7 @@ struct Query<'a> {
 }
 
 /// What a command's name says already.
+#[derive(Clone, Copy)]
 struct Named {
     /// Where the key is; bounds and options are behind it.
     key: usize,

@@ -1,6 +1,7 @@
 //! Elements of a sorted set in no order: drawn at random, or scanned.
 
-use super::walk::{Direction, Entry, Range, decoded, walk, walk_all};
+use super::range::Range;
+use super::walk::{Direction, Entry, decoded, walk, walk_all};
 use super::{layout, len};
 use crate::store::format::object::{Collection, Stored};
 use crate::store::keyspace::Keyspace;

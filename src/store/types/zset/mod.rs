@@ -14,6 +14,7 @@
 mod builder;
 mod draw;
 mod layout;
+mod range;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -30,9 +31,8 @@ use crate::store::rows::{Rows, StoreError};
 
 pub use builder::Builder;
 pub use draw::{Scanned, draw, scan};
-pub use walk::{
-    Direction, Entry, LexBound, LexRange, Range, ScoreRange, Walk, rank, walk, walk_all,
-};
+pub use range::{LexBound, LexRange, Range, ScoreRange};
+pub use walk::{Direction, Entry, Walk, rank, walk, walk_all};
 
 /// Members have their order by their scores, not by when they came.
 const NO_TURN: u64 = 0;
