@@ -168,7 +168,11 @@ fn a_link_that_breaks_is_continued_without_a_snapshot() {
     }
     writers.stop();
     assert_same(&store, &replica);
-    assert_eq!(syncs(&store), ["1", "3", "0"]);
+    let cut = ["CLIENT", "KILL", "TYPE", "replica"];
+    assert_eq!(store.client().call(&cut).int(), 1);
+    wait_until("the replica continues", LIMIT, || syncs(&store)[1] == "4");
+    assert_same(&store, &replica);
+    assert_eq!(syncs(&store), ["1", "4", "0"]);
 }
 
 #[test]

@@ -379,6 +379,7 @@ impl Turns {
             match order {
                 Order::Shutdown { .. } => is_over = true,
                 Order::Follow(request) => self.follow(request),
+                Order::CutReplicas => self.replicas.cut_off(),
                 Order::ReplicaOf(address) => self.following.follow(&mut self.shard, address),
                 Order::KeepParameters => {
                     let changed = self.shard.changed_parameters();

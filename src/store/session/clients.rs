@@ -6,7 +6,7 @@ use crate::store::commands::{Args, Failure};
 
 use super::client::{Client, CloseReason, Wanted};
 use super::connection::client_name;
-use super::shard::Shard;
+use super::shard::{Order, Shard};
 
 /// Of what kind a client is, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,8 +206,14 @@ impl Shard {
             .iter()
             .filter(|(of, client)| doomed.takes(client) && !(doomed.skips_me && *of == key));
         let found: Vec<usize> = found.map(|(of, _)| of).collect();
+        let mut replicas = 0;
+        if doomed.kind == Some(ClientType::Replica) {
+            // The driver has them; they ask anew by themselves.
+            replicas = self.facts.replicas.len();
+            self.orders.push(Order::CutReplicas);
+        }
         let reply = &mut self.clients[key].reply;
-        match (is_by_address, found.len()) {
+        match (is_by_address, found.len() + replicas) {
             (true, 0) => return Err(Failure::words("ERR No such client")),
             (true, _) => reply.ok(),
             (false, killed) => reply.count(killed),

@@ -65,6 +65,8 @@ pub enum Order {
     KeepParameters,
     /// A client becomes a replica: its connection is to be given the stream.
     Follow(FollowRequest),
+    /// Replicas' connections are to be ended.
+    CutReplicas,
     /// A parameter that the driver acts on was set.
     Parameter {
         /// Its name.
