@@ -82,9 +82,13 @@ fn a_sentinel_fails_over_and_brings_the_old_master_back_as_a_replica() {
     assert_eq!(info(&mut client, "replication", "role"), "master");
     assert_eq!(client.call(&["SET", "after", "1"]), Value::ok());
     old.start_again();
+    // Whoever is connected is sent away when it is made a replica.
     wait_until("the old master follows", LIMIT, || {
-        info(&mut old.client(), "replication", "role") == "slave"
+        let asked = Client::try_connect(&old.address())
+            .and_then(|mut client| client.try_call(&["GET", "after"]));
+        asked.is_ok_and(|value| value == Value::bulk("1"))
     });
+    assert_eq!(info(&mut old.client(), "replication", "role"), "slave");
     assert_same(new.client(), old.client());
     assert_eq!(old.client().call(&["GET", "after"]).text(), "1");
 }

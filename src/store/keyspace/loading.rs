@@ -1,18 +1,21 @@
 //! Databases that are loaded beside those in use, and take their place all at once.
 //!
 //! ```text
-//! begin_loading --> put(loading(db), ..) .. --> switch_to_loaded     the old ones are buried
-//!                                          '--> abandon_loading      the new ones are
+//! begin_loading --> load .. --> switch_to_loaded     the old ones are buried
+//!                          '--> abandon_loading      the new ones are
 //! ```
 //! A load that a crash ended is buried when the keyspace is opened.
 
+use bytes::Bytes;
+
 use crate::store::engine::DeadId;
+use crate::store::format::object::Object;
+use crate::store::format::row;
 use crate::store::rows::{DurableTicket, Rows};
 
 use super::{DATABASES, Keyspace, Namespace};
 
-/// The number by which database `db` of a load is put into.
-pub fn loading(db: usize) -> usize {
+fn loading(db: usize) -> usize {
     DATABASES + db
 }
 
@@ -21,6 +24,19 @@ impl Keyspace {
     pub fn begin_loading(&mut self) {
         let left = self.counted.begin_loading();
         self.bury_all(&left);
+    }
+
+    /// Gives a key of a load its object. A snapshot has each key once: what it had before is
+    /// not looked for.
+    pub fn load(&mut self, db: usize, key: &[u8], object: &Object) {
+        let database = self.counted.of_mut(loading(db));
+        let ns = database.ns;
+        database.keys += 1;
+        if let Some(at) = object.expires_at_ms {
+            database.expiring += 1;
+            self.rows.put(&row::ttl(at, ns, key), Bytes::new());
+        }
+        self.rows.put(&row::meta(ns, key), object.encode());
     }
 
     /// What was loaded so far is not wanted.

@@ -35,7 +35,6 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
-pub use loading::loading;
 use objects::{Look, Objects};
 
 /// What becomes of an object whose time is over.

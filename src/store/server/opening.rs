@@ -174,3 +174,71 @@ impl From<LogError> for StartError {
         StartError::Log(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::format::object::{Object, StringStored, StringValue, Value, Written};
+
+    fn opened(dir: &Path) -> Opened {
+        let memory = Memory {
+            bytes: MEMORY_BYTES_MIN,
+        };
+        let (wake, is_replica): (Wake, bool) = (Arc::new(|| {}), true);
+        let settings = Settings::default();
+        open(dir, memory, 1 << 20, settings, wake, 1_000, is_replica).expect("opens")
+    }
+
+    fn object() -> Object {
+        let value = Value::String(StringValue {
+            stored: StringStored::Whole(bytes::Bytes::from_static(b"1")),
+            written: Written::Whole,
+        });
+        Object {
+            expires_at_ms: None,
+            value,
+        }
+    }
+
+    /// The process ends between the two steps of a switch; twice, for good measure.
+    #[test]
+    fn a_switch_that_a_crash_cut_in_two_is_finished() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let resynced = |log: &Log| Resynced {
+            replid: [b'a'; 40],
+            offset: 3,
+            selected_db: 5,
+            history: log.history(),
+        };
+        let Opened { mut shard, mut log } = opened(dir);
+        shard.keyspace().put(0, b"old", object()).expect("put");
+        let old = b"*3\r\n$3\r\nSET\r\n$3\r\nold\r\n$1\r\n1\r\n";
+        log.append(old, 0).expect("appended");
+        let keyspace = shard.keyspace();
+        keyspace.begin_loading();
+        keyspace.load(1, b"new", &object());
+        let row = resynced(&log);
+        let mut ticket = keyspace.switch_to_loaded(3, |rows| row.put(rows));
+        while !ticket.wait(Duration::from_secs(1)).expect("no failure") {}
+        drop((shard, log));
+        for _ in 0..2 {
+            let Opened { mut shard, log } = opened(dir);
+            assert_eq!((log.start(), log.end(), log.selected_db()), (3, 3, 5));
+            assert_eq!(log.identity().replid, [b'a'; 40]);
+            assert_eq!(shard.keyspace().key_count(0), 0);
+            assert_eq!(shard.keyspace().key_count(1), 1);
+            // Not closed: the row is there the next time, and the log began anew by then.
+        }
+        let Opened { shard, mut log } = opened(dir);
+        log.append(old, 0).expect("appended");
+        let end = log.end();
+        shard.into_keyspace().close(3).expect("closed");
+        drop(log);
+        let Opened { mut shard, log } = opened(dir);
+        assert_eq!(log.end(), end, "what came behind the switch stays");
+        assert_eq!(shard.keyspace().key_count(5), 1, "in the database that was selected");
+    }
+}

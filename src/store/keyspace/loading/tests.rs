@@ -13,16 +13,15 @@ fn open(engine: &Arc<MemoryEngine>) -> Keyspace {
     Keyspace::open(rows, 1 << 20).expect("a keyspace")
 }
 
-fn put(keyspace: &mut Keyspace, db: usize, key: &str, text: &'static str) {
+fn object(text: &'static str) -> Object {
     let value = Value::String(StringValue {
         stored: StringStored::Whole(Bytes::from_static(text.as_bytes())),
         written: Written::Whole,
     });
-    let object = Object {
+    Object {
         expires_at_ms: None,
         value,
-    };
-    keyspace.put(db, key.as_bytes(), object).expect("put");
+    }
 }
 
 fn get(keyspace: &mut Keyspace, db: usize, key: &str) -> Option<Bytes> {
@@ -44,10 +43,10 @@ fn wait(mut ticket: DurableTicket) {
 fn a_load_is_seen_when_it_is_whole() {
     let engine = Arc::new(MemoryEngine::new());
     let mut keyspace = open(&engine);
-    put(&mut keyspace, 0, "old", "1");
+    keyspace.put(0, b"old", object("1")).expect("put");
     keyspace.begin_loading();
-    put(&mut keyspace, loading(0), "new", "2");
-    put(&mut keyspace, loading(3), "new", "3");
+    keyspace.load(0, b"new", &object("2"));
+    keyspace.load(3, b"new", &object("3"));
     assert_eq!(get(&mut keyspace, 0, "new"), None);
     assert_eq!(get(&mut keyspace, 0, "old").as_deref(), Some(&b"1"[..]));
     assert_eq!((keyspace.key_count(0), keyspace.key_count(3)), (1, 0));
@@ -67,12 +66,12 @@ fn a_load_is_seen_when_it_is_whole() {
 fn a_load_that_ended_early_is_gone_also_after_a_restart() {
     let engine = Arc::new(MemoryEngine::new());
     let mut keyspace = open(&engine);
-    put(&mut keyspace, 0, "old", "1");
+    keyspace.put(0, b"old", object("1")).expect("put");
     keyspace.begin_loading();
-    put(&mut keyspace, loading(0), "new", "2");
+    keyspace.load(0, b"new", &object("2"));
     keyspace.abandon_loading();
     keyspace.begin_loading();
-    put(&mut keyspace, loading(0), "newer", "2");
+    keyspace.load(0, b"newer", &object("2"));
     keyspace.close(5).expect("closed");
     let mut keyspace = open(&engine);
     assert_eq!(get(&mut keyspace, 0, "old").as_deref(), Some(&b"1"[..]));

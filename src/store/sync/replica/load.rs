@@ -11,8 +11,7 @@ use std::borrow::Cow;
 use crate::rdb::{DecodeError, PartDecoder, Record, ScanError, Scanner, ScannerLimits, decode};
 use crate::store::format::object::Object;
 use crate::store::format::row::KEY_BYTES_MAX;
-use crate::store::keyspace::{DATABASES, Keyspace, loading};
-use crate::store::rows::StoreError;
+use crate::store::keyspace::{DATABASES, Keyspace};
 use crate::store::types::build::{BuildError, BuildLimits, Building};
 
 /// Values of more bytes come in parts, so that little is held.
@@ -66,9 +65,6 @@ pub enum LoadError {
         /// Its number.
         db: u32,
     },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 #[derive(Debug)]
@@ -282,7 +278,7 @@ impl Load {
                             expires_at_ms,
                             value,
                         };
-                        keyspace.put(loading(db), key, object)?;
+                        keyspace.load(db, key, &object);
                     }
                 }
                 Record::LargeKey(record) => {
@@ -304,7 +300,7 @@ impl Load {
                     if part.last
                         && let Some(large) = self.large.take()
                     {
-                        self.keys += u64::from(large.finish(keyspace)?);
+                        self.keys += u64::from(large.finish(keyspace));
                     }
                 }
                 Record::End { .. } => is_over = true,
@@ -337,16 +333,16 @@ impl Large {
     }
 
     /// Whether there was a value.
-    fn finish(self, keyspace: &mut Keyspace) -> Result<bool, LoadError> {
+    fn finish(self, keyspace: &mut Keyspace) -> bool {
         let Some(value) = self.building.finish(keyspace) else {
-            return Ok(false);
+            return false;
         };
         let object = Object {
             expires_at_ms: self.expires_at_ms,
             value,
         };
-        keyspace.put(loading(self.db), &self.key, object)?;
-        Ok(true)
+        keyspace.load(self.db, &self.key, &object);
+        true
     }
 }
 
