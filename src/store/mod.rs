@@ -9,7 +9,7 @@
 //! oplog     the log of effects: redo log and replication backlog in one
 //! rows      the overlay of rows not yet in the engine, and the thread that applies them
 //! keyspace  databases of objects: lookup, expiry, counters
-//! types     operations on one object of each kind
+//! kinds     operations on one object of each kind
 //! commands  what each command does to the keyspace
 //! session   what clients see: requests, MULTI, waiting, channels. No I/O
 //! sync      following a master, and being followed
@@ -21,9 +21,9 @@ pub mod disk;
 pub mod engine;
 pub mod format;
 pub mod keyspace;
+pub mod kinds;
 pub mod oplog;
 pub mod rows;
 pub mod server;
 pub mod session;
 pub mod sync;
-pub mod types;

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::failure::Failure;
-use crate::store::types::Drawn;
+use crate::store::kinds::Drawn;
 
 /// Most elements that may be drawn with repetition: the reply is held in memory.
 const REPEATED_MAX: u64 = 1 << 24;

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::store::format::long_double;
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Collection, Object, Value};
-use crate::store::types::hash::{self, HashLimits};
-use crate::store::types::{Drawn, Element};
+use crate::store::kinds::hash::{self, HashLimits};
+use crate::store::kinds::{Drawn, Element};
 
 use super::args::Args;
 use super::context::{Context, Outcome};

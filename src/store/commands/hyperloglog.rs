@@ -1,8 +1,8 @@
 //! PFADD, PFCOUNT, PFMERGE, PFDEBUG.
 
 use crate::store::format::object::{Object, StringValue, Value, Written};
-use crate::store::types::hll::{self, Corrupted, Encoding, HyperLogLog, REGISTERS};
-use crate::store::types::string;
+use crate::store::kinds::hll::{self, Corrupted, Encoding, HyperLogLog, REGISTERS};
+use crate::store::kinds::string;
 
 use super::args::Args;
 use super::context::{Context, Outcome};

@@ -279,7 +279,8 @@ impl Keyspace {
         let counts = self.counted.of_mut(db);
         if old.is_none() {
             counts.keys += 1;
-            self.overwritten.retain(|(of, name)| *of != db || **name != *key);
+            self.overwritten
+                .retain(|(of, name)| *of != db || **name != *key);
         }
         let (was, is) = (
             old.as_ref().and_then(|old| old.expires_at_ms),

@@ -41,7 +41,7 @@ enum State {
         replid: ReplId,
         offset: u64,
     },
-    Streaming(Stream),
+    Streaming(Box<Stream>),
     /// The link was told to give this connection up.
     Refused,
 }
@@ -320,7 +320,7 @@ impl Master {
     }
 
     fn streams(&mut self, stream: Stream) {
-        self.state = State::Streaming(stream);
+        self.state = State::Streaming(Box::new(stream));
         self.told.clear();
         // A master that sent a snapshot waits for it.
         self.is_asked = true;

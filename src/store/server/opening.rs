@@ -239,6 +239,10 @@ mod tests {
         drop(log);
         let Opened { mut shard, log } = opened(dir);
         assert_eq!(log.end(), end, "what came behind the switch stays");
-        assert_eq!(shard.keyspace().key_count(5), 1, "in the database that was selected");
+        assert_eq!(
+            shard.keyspace().key_count(5),
+            1,
+            "in the database that was selected"
+        );
     }
 }

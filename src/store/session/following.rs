@@ -12,10 +12,10 @@
 use crate::store::commands::table::{Command, Keys, Run, Verb};
 use crate::store::commands::{Args, Failure, Unit};
 use crate::store::keyspace::Expiry;
-use crate::store::types::build::BuildLimits;
-use crate::store::types::hash::HashLimits;
-use crate::store::types::set::SetLimits;
-use crate::store::types::zset;
+use crate::store::kinds::build::BuildLimits;
+use crate::store::kinds::hash::HashLimits;
+use crate::store::kinds::set::SetLimits;
+use crate::store::kinds::zset;
 
 use super::client::CloseReason;
 use super::shard::{MasterAddress, Order, Role, Shard};

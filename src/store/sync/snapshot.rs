@@ -15,10 +15,10 @@ use crate::rdb::{crc64, write_length, write_string};
 use crate::store::format::object::Object;
 use crate::store::format::row::{self, Namespace, PLACE_BITS};
 use crate::store::keyspace::{DATABASES, Keyspace};
+use crate::store::kinds::plain;
+use crate::store::kinds::source::bad_row;
 use crate::store::rows::RowSnapshot;
 use crate::store::session::REDIS_VERSION;
-use crate::store::types::plain;
-use crate::store::types::source::bad_row;
 
 const HEAD: &[u8] = b"REDIS0009";
 const AUX: u8 = 0xfa;

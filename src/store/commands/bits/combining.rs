@@ -8,7 +8,7 @@ use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
 use crate::store::commands::strings::read_string;
 use crate::store::format::object::{Object, Value, Written};
-use crate::store::types::string;
+use crate::store::kinds::string;
 
 pub(super) fn bitop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let combine: fn(&mut u8, u8) = match args.at(1).to_ascii_uppercase().as_slice() {

@@ -8,7 +8,7 @@ use crate::store::commands::failure::Failure;
 use crate::store::commands::strings::read_string;
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::StringValue;
-use crate::store::types::string;
+use crate::store::kinds::string;
 
 use super::{Changing, bit_offset, tell_setbit};
 

@@ -14,7 +14,7 @@ mod tests;
 
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Object, StringValue, Value, Written};
-use crate::store::types::string;
+use crate::store::kinds::string;
 
 use super::context::{Context, Outcome};
 use super::failure::Failure;

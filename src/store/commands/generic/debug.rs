@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
-use crate::store::types::{digest, encoding};
+use crate::store::kinds::{digest, encoding};
 
 /// Longest time for which DEBUG SLEEP stops the shard.
 const SLEEP_SECONDS_MAX: f64 = 3600.0;

@@ -4,7 +4,7 @@ use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
-use crate::store::types::copy;
+use crate::store::kinds::copy;
 
 const SAME_OBJECT: Failure = Failure::words("ERR source and destination objects are the same");
 

@@ -4,7 +4,7 @@ use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::format::object::{Object, Value};
-use crate::store::types::{encoding, string};
+use crate::store::kinds::{encoding, string};
 
 /// Integers that Redis keeps once for all keys.
 const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;

@@ -7,11 +7,11 @@ use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::{EventClass, Settings};
 use crate::store::format::object::{Kind, Object, Value};
 use crate::store::keyspace::Keyspace;
+use crate::store::kinds::build::{BuildError, BuildLimits, Building};
+use crate::store::kinds::hash::HashLimits;
+use crate::store::kinds::set::SetLimits;
+use crate::store::kinds::{plain, zset};
 use crate::store::rows::StoreError;
-use crate::store::types::build::{BuildError, BuildLimits, Building};
-use crate::store::types::hash::HashLimits;
-use crate::store::types::set::SetLimits;
-use crate::store::types::{plain, zset};
 
 const BAD_FORMAT: Failure = Failure::words("ERR Bad data format");
 

@@ -8,7 +8,7 @@
 mod search;
 
 use crate::store::format::geohash::Place;
-use crate::store::types::zset;
+use crate::store::kinds::zset;
 
 use super::args::Args;
 use super::context::{Context, Outcome};

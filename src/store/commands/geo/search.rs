@@ -10,8 +10,8 @@ use crate::store::commands::failure::Failure;
 use crate::store::commands::zsets::{self, Held};
 use crate::store::format::geohash::{Place, Shape};
 use crate::store::format::partial_sort::partial_sort;
+use crate::store::kinds::zset::{self, Builder, Direction, Range, ScoreRange};
 use crate::store::rows::StoreError;
-use crate::store::types::zset::{self, Builder, Direction, Range, ScoreRange};
 
 use super::{place, tell_distance, tell_place, unit_m};
 

@@ -12,7 +12,7 @@ mod search;
 mod tests;
 
 use crate::store::format::object::{ListValue, Object, Value};
-use crate::store::types::list::{self, End};
+use crate::store::kinds::list::{self, End};
 
 use super::args::Args;
 use super::context::{Context, Outcome};

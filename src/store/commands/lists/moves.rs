@@ -10,7 +10,7 @@ use crate::store::commands::context::{Context, OnTimeout, Outcome, Wait};
 use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
 use crate::store::format::object::Kind;
-use crate::store::types::list::{self, End};
+use crate::store::kinds::list::{self, End};
 
 use super::{Held, lookup, pop_event, push_event, put, put_taken};
 

@@ -5,8 +5,8 @@ use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
 use crate::store::keyspace::Keyspace;
+use crate::store::kinds::list;
 use crate::store::rows::StoreError;
-use crate::store::types::list;
 
 use super::{Held, length, lookup, put, put_taken, read};
 

@@ -15,8 +15,8 @@ use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
 use crate::store::format::object::{Collection, Object, Value};
 use crate::store::keyspace::Keyspace;
+use crate::store::kinds::set::{self, Lookup, SetBuilder};
 use crate::store::rows::StoreError;
-use crate::store::types::set::{self, Lookup, SetBuilder};
 
 use super::{limits, read};
 

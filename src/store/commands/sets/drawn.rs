@@ -7,8 +7,8 @@ use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::drawing::Count;
 use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
-use crate::store::types::set::{self, SetBuilder};
-use crate::store::types::{Drawn, Element};
+use crate::store::kinds::set::{self, SetBuilder};
+use crate::store::kinds::{Drawn, Element};
 
 use super::{Edit, limits, read, tell_all};
 

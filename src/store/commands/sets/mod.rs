@@ -12,8 +12,8 @@ mod drawn;
 mod tests;
 
 use crate::store::format::object::{Collection, Object, Value};
-use crate::store::types::Element;
-use crate::store::types::set::{self, SetLimits};
+use crate::store::kinds::Element;
+use crate::store::kinds::set::{self, SetLimits};
 
 use super::args::Args;
 use super::context::{Context, Outcome};

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use crate::store::format::numbers::parse_float;
 use crate::store::format::object::{Kind, Object, Value};
-use crate::store::types::{list, set, zset};
+use crate::store::kinds::{list, set, zset};
 
 use super::args::Args;
 use super::context::{Context, Outcome};

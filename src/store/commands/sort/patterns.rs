@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::store::commands::context::Context;
 use crate::store::commands::failure::Failure;
 use crate::store::format::object::Value;
-use crate::store::types::{hash, string};
+use crate::store::kinds::{hash, string};
 
 const ARROW: &[u8] = b"->";
 

@@ -7,7 +7,7 @@ use crate::store::commands::settings::EventClass;
 use crate::store::format::long_double::{self, LongDouble};
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Object, StringStored, StringValue, Value, Written};
-use crate::store::types::string;
+use crate::store::kinds::string;
 
 use super::{check_len, lookup_string};
 

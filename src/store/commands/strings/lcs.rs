@@ -6,7 +6,7 @@ use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::format::object::Value;
-use crate::store::types::string;
+use crate::store::kinds::string;
 
 /// What is asked of the subsequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

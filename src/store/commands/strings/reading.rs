@@ -4,7 +4,7 @@ use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::format::object::{StringStored, StringValue, Value};
-use crate::store::types::string;
+use crate::store::kinds::string;
 
 use super::read_string;
 

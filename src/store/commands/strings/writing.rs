@@ -6,7 +6,7 @@ use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
 use crate::store::format::numbers::parse_integer;
 use crate::store::format::object::{Object, Value, Written};
-use crate::store::types::string;
+use crate::store::kinds::string;
 
 use super::reading::get_value;
 use super::{read_string, reading};

@@ -4,7 +4,7 @@ use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::EventClass;
-use crate::store::types::zset;
+use crate::store::kinds::zset;
 
 use super::{Held, limits, lookup, put};
 

@@ -3,7 +3,7 @@
 use crate::store::commands::args::Args;
 use crate::store::commands::failure::Failure;
 use crate::store::format::numbers::parse_float;
-use crate::store::types::zset::{LexBound, LexRange, ScoreRange};
+use crate::store::kinds::zset::{LexBound, LexRange, ScoreRange};
 
 const NO_SCORES: Failure = Failure::words("ERR min or max is not a float");
 const NO_NAMES: Failure = Failure::words("ERR min or max not valid string range item");

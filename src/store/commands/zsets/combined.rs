@@ -11,9 +11,9 @@ use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::format::object::{Collection, Object, Value};
 use crate::store::keyspace::Keyspace;
+use crate::store::kinds::set;
+use crate::store::kinds::zset::{self, Builder, Entry};
 use crate::store::rows::StoreError;
-use crate::store::types::set;
-use crate::store::types::zset::{self, Builder, Entry};
 
 use super::{elements, store, told};
 

@@ -6,8 +6,8 @@ use crate::store::commands::drawing::Count;
 use crate::store::commands::failure::Failure;
 use crate::store::commands::scanning::{self, ScanOptions};
 use crate::store::format::numbers::float_text;
-use crate::store::types::Drawn;
-use crate::store::types::zset::{self, Entry};
+use crate::store::kinds::Drawn;
+use crate::store::kinds::zset::{self, Entry};
 
 use super::{element, elements_head, read};
 

@@ -20,7 +20,7 @@ mod ranges;
 mod tests;
 
 use crate::store::format::object::{Collection, Object, Value};
-use crate::store::types::zset::{self, Entry, Limits};
+use crate::store::kinds::zset::{self, Entry, Limits};
 
 use super::args::Args;
 use super::context::{Context, Outcome};

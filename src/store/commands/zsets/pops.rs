@@ -7,7 +7,7 @@ use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, OnTimeout, Outcome, Wait};
 use crate::store::commands::failure::Failure;
 use crate::store::format::object::Kind;
-use crate::store::types::zset::{self, Direction, Entry};
+use crate::store::kinds::zset::{self, Direction, Entry};
 
 use super::{Held, element, elements_head, lookup, put_taken};
 

@@ -3,7 +3,7 @@
 use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
-use crate::store::types::zset::{self, Builder, Direction, Entry, LexRange, Range, ScoreRange};
+use crate::store::kinds::zset::{self, Builder, Direction, Entry, LexRange, Range, ScoreRange};
 
 use super::{Held, bounds, elements, lookup, put_taken, read, store, told};
 

@@ -6,13 +6,11 @@
 //! ```
 //! Values are put one by one, large ones in parts: what is held is what one part takes.
 
-use std::borrow::Cow;
-
 use crate::rdb::{DecodeError, PartDecoder, Record, ScanError, Scanner, ScannerLimits, decode};
 use crate::store::format::object::Object;
 use crate::store::format::row::KEY_BYTES_MAX;
 use crate::store::keyspace::{DATABASES, Keyspace};
-use crate::store::types::build::{BuildError, BuildLimits, Building};
+use crate::store::kinds::build::{BuildError, BuildLimits, Building};
 
 /// Values of more bytes come in parts, so that little is held.
 const WHOLE_BYTES_MAX: usize = 1024 * 1024;
@@ -269,7 +267,7 @@ impl Load {
                 }
                 Record::Key(record) => {
                     let db = database(record.db)?;
-                    let key = checked(&record.key)?;
+                    let key = checked(&record.key[..])?;
                     let value = whole(keyspace, self.limits, key, &record.value)?;
                     if let Some(value) = value {
                         self.keys += 1;
@@ -282,7 +280,7 @@ impl Load {
                     }
                 }
                 Record::LargeKey(record) => {
-                    let key = checked(&record.key)?;
+                    let key = checked(&record.key[..])?;
                     let building = Building::new(record.type_id.kind(), self.limits);
                     self.large = Some(Large {
                         db: database(record.db)?,
@@ -379,7 +377,7 @@ fn built(key: &[u8], cause: BuildError) -> LoadError {
     }
 }
 
-fn checked<'a>(key: &'a Cow<'_, [u8]>) -> Result<&'a [u8], LoadError> {
+fn checked(key: &[u8]) -> Result<&[u8], LoadError> {
     match key.len() > KEY_BYTES_MAX {
         true => Err(LoadError::LongKey { bytes: key.len() }),
         false => Ok(key),

@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::store::format::row::{self, MEMBER_BYTES_MAX, Member};
+use crate::store::kinds::source::bad_row;
 use crate::store::rows::StoreError;
-use crate::store::types::source::bad_row;
 
 use super::walk::Entry;
 

@@ -5,9 +5,9 @@ use super::walk::{Direction, Entry, decoded, walk, walk_all};
 use super::{layout, len};
 use crate::store::format::object::{Collection, Stored};
 use crate::store::keyspace::Keyspace;
+use crate::store::kinds::elements::{Drawn, Element, FEW_OF, draw_few};
+use crate::store::kinds::fields;
 use crate::store::rows::{Rows, StoreError};
-use crate::store::types::elements::{Drawn, Element, FEW_OF, draw_few};
-use crate::store::types::fields;
 
 /// Random elements: of many, one is found without looking at the others. If all are
 /// wanted they come as Redis gives them, the highest score first.

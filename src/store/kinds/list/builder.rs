@@ -5,7 +5,7 @@ use crate::store::format::object::ListValue;
 use crate::store::format::packed::PackedWriter;
 use crate::store::format::row::ObjectId;
 use crate::store::keyspace::Keyspace;
-use crate::store::types::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
+use crate::store::kinds::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 
 /// See the head of this file.
 #[derive(Debug, Default)]

@@ -7,9 +7,9 @@ use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::PackedWriter;
 use crate::store::format::row::ObjectId;
 use crate::store::keyspace::Keyspace;
+use crate::store::kinds::fields;
+use crate::store::kinds::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 use crate::store::rows::StoreError;
-use crate::store::types::fields;
-use crate::store::types::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 
 /// What an inline element takes besides its member, at most for short ones.
 const ELEMENT_BYTES: usize = 11;

@@ -8,8 +8,8 @@ use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::Packed;
 use crate::store::format::row::{self, ObjectId, kind};
 use crate::store::keyspace::Keyspace;
+use crate::store::kinds::source::{RowSource, RowsBetween};
 use crate::store::rows::StoreError;
-use crate::store::types::source::{RowSource, RowsBetween};
 
 /// A member and its score.
 #[derive(Clone, Debug, PartialEq)]

@@ -403,9 +403,9 @@ mod tests {
     use super::*;
     use crate::store::engine::MemoryEngine;
     use crate::store::format::object::id_of_row;
+    use crate::store::kinds::hash::{self, HashBuilder, HashLimits};
+    use crate::store::kinds::set::{self, SetBuilder, SetLimits};
     use crate::store::rows::RowsOptions;
-    use crate::store::types::hash::{self, HashBuilder, HashLimits};
-    use crate::store::types::set::{self, SetBuilder, SetLimits};
 
     fn keyspace() -> Keyspace {
         let options = RowsOptions::new(id_of_row);
