@@ -52,7 +52,7 @@ fn addresses_names_and_weights() {
         error(at(&["h:1", "h"]))
             .starts_with("shard 2 (`h`), addr: \"h\" is not an address; write host:port")
     );
-    assert!(error(at(&["store:/d"])).contains("not in this build yet"));
+    assert!(error(at(&["store:d"])).contains("no absolute path"));
     assert!(
         error(named(&[("a", 1), ("b", 0)]))
             .starts_with("shard 2 (`b`), weight: a weight is at least 1")
