@@ -64,7 +64,7 @@ pub fn parse(file: &Path, text: &str, environment: Environment<'_>) -> Result<Co
     Document::read(file, text, |root| process::config(root, environment))
 }
 
-/// Reads the config of a built-in shard in `file`: [store] and [log].
+/// Reads the config of a built-in shard in `file`: `[store]` and `[log]`.
 ///
 /// # Errors
 /// As [`load`].
