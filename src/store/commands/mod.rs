@@ -8,6 +8,7 @@
 //! A handler checks all its arguments before it changes anything, replies once, and tells
 //! of keyspace events as Redis does. It does not know who the client is.
 
+mod any_of;
 pub mod args;
 pub mod bits;
 pub mod context;

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::store::commands::any_of::{PopOfAny, wait_for_any};
 use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, OnTimeout, Outcome, Wait};
 use crate::store::commands::failure::Failure;
@@ -146,101 +147,44 @@ fn pop_or_wait(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     Ok(())
 }
 
-fn wait_for_any(
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    keys: std::ops::Range<usize>,
-    until_ms: Option<u64>,
-) {
-    if !context.may_wait() {
-        return context.reply.null_array();
-    }
-    context.wait = Some(Wait {
-        keys: keys
-            .map(|number| Bytes::copy_from_slice(args.at(number)))
-            .collect(),
-        until_ms,
-        on_timeout: OnTimeout::NullArray,
-        again_as: None,
-    });
-}
-
 pub(super) fn lmpop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let wanted = PopOfAny::parse(args, 1)?;
-    if !wanted.pop(context, args)? {
+    let wanted = PopOfAny::parse(args, 1, end_of)?;
+    if !pop_of_any(context, args, &wanted)? {
         context.reply.null_array();
     }
     Ok(())
 }
 
 pub(super) fn blmpop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let wanted = PopOfAny::parse(args, 2)?;
+    let wanted = PopOfAny::parse(args, 2, end_of)?;
     let until_ms = context.wait_until(args, 1)?;
-    if !wanted.pop(context, args)? {
+    if !pop_of_any(context, args, &wanted)? {
         wait_for_any(context, args, wanted.keys, until_ms);
     }
     Ok(())
 }
 
-/// What LMPOP is told, from the number of keys on.
-struct PopOfAny {
-    keys: std::ops::Range<usize>,
-    end: End,
-    count: u64,
-}
-
-impl PopOfAny {
-    fn parse(args: Args<'_>, number: usize) -> Result<Self, Failure> {
-        let count_of = |number, words| {
-            let count = args
-                .integer(number)
-                .ok()
-                .and_then(|count| u64::try_from(count).ok());
-            count
-                .filter(|count| *count > 0)
-                .ok_or(Failure::words(words))
+/// False if none of the lists is there.
+fn pop_of_any(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    wanted: &PopOfAny<End>,
+) -> Result<bool, Failure> {
+    for number in wanted.keys.clone() {
+        let key = args.at(number);
+        let Some(mut held) = awaited(context, key)? else {
+            continue;
         };
-        let keys = count_of(number, "ERR numkeys should be greater than 0")?;
-        let behind = usize::try_from(keys)
-            .ok()
-            .and_then(|keys| keys.checked_add(number + 1));
-        let behind = behind
-            .filter(|behind| *behind < args.len())
-            .ok_or(Failure::SYNTAX)?;
-        let end = end_of(args, behind)?;
-        let count = match args.len() - behind {
-            1 => 1,
-            3.. if args.is(behind + 1, "COUNT") => {
-                let count = count_of(behind + 2, "ERR count should be greater than 0")?;
-                if args.len() - behind > 3 {
-                    return Err(Failure::SYNTAX);
-                }
-                count
-            }
-            _ => return Err(Failure::SYNTAX),
-        };
-        let keys = number + 1..behind;
-        Ok(Self { keys, end, count })
+        let rows = context.keyspace.rows();
+        let popped = list::pop(rows, &mut held.list, wanted.end, wanted.count)?;
+        put_taken(context, key, held, pop_event(wanted.end))?;
+        let count = popped.len().to_string();
+        context.propagate(&[pop_word(wanted.end), key, count.as_bytes()]);
+        context.reply.array(2);
+        context.reply.bulk(key);
+        context.reply.array(popped.len());
+        popped.iter().for_each(|item| context.reply.bulk(item));
+        return Ok(true);
     }
-
-    /// False if none of the lists is there.
-    fn pop(&self, context: &mut Context<'_>, args: Args<'_>) -> Result<bool, Failure> {
-        for number in self.keys.clone() {
-            let key = args.at(number);
-            let Some(mut held) = awaited(context, key)? else {
-                continue;
-            };
-            let rows = context.keyspace.rows();
-            let popped = list::pop(rows, &mut held.list, self.end, self.count)?;
-            put_taken(context, key, held, pop_event(self.end))?;
-            let count = popped.len().to_string();
-            context.propagate(&[pop_word(self.end), key, count.as_bytes()]);
-            context.reply.array(2);
-            context.reply.bulk(key);
-            context.reply.array(popped.len());
-            popped.iter().for_each(|item| context.reply.bulk(item));
-            return Ok(true);
-        }
-        Ok(false)
-    }
+    Ok(false)
 }

@@ -1,15 +1,22 @@
 //! From an end: of one sorted set, or of the first of several that has something; and the
 //! commands that wait until there is something, which the log is told as what was done.
 
-use bytes::Bytes;
-
+use crate::store::commands::any_of::{PopOfAny, wait_for_any};
 use crate::store::commands::args::Args;
-use crate::store::commands::context::{Context, OnTimeout, Outcome, Wait};
+use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::format::object::Kind;
 use crate::store::kinds::zset::{self, Direction, Entry};
 
 use super::{Held, element, elements_head, lookup, put_taken};
+
+fn end_of(args: Args<'_>, number: usize) -> Result<Direction, Failure> {
+    match () {
+        () if args.is(number, "MIN") => Ok(Direction::Forward),
+        () if args.is(number, "MAX") => Ok(Direction::Backward),
+        () => Err(Failure::SYNTAX),
+    }
+}
 
 fn pop_event(from: Direction) -> &'static str {
     match from {
@@ -115,107 +122,46 @@ fn pop_or_wait(context: &mut Context<'_>, args: Args<'_>, from: Direction) -> Ou
     Ok(())
 }
 
-fn wait_for_any(
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    keys: std::ops::Range<usize>,
-    until_ms: Option<u64>,
-) {
-    if !context.may_wait() {
-        return context.reply.null_array();
-    }
-    context.wait = Some(Wait {
-        keys: keys
-            .map(|number| Bytes::copy_from_slice(args.at(number)))
-            .collect(),
-        until_ms,
-        on_timeout: OnTimeout::NullArray,
-        again_as: None,
-    });
-}
-
 pub(super) fn zmpop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let wanted = PopOfAny::parse(args, 1)?;
-    if !wanted.pop(context, args)? {
+    let wanted = PopOfAny::parse(args, 1, end_of)?;
+    if !pop_of_any(context, args, &wanted)? {
         context.reply.null_array();
     }
     Ok(())
 }
 
 pub(super) fn bzmpop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let wanted = PopOfAny::parse(args, 2)?;
+    let wanted = PopOfAny::parse(args, 2, end_of)?;
     let until_ms = context.wait_until(args, 1)?;
-    if !wanted.pop(context, args)? {
+    if !pop_of_any(context, args, &wanted)? {
         wait_for_any(context, args, wanted.keys, until_ms);
     }
     Ok(())
 }
 
-/// What ZMPOP is told, from the number of keys on.
-struct PopOfAny {
-    keys: std::ops::Range<usize>,
-    from: Direction,
-    count: u64,
-}
-
-impl PopOfAny {
-    fn parse(args: Args<'_>, number: usize) -> Result<Self, Failure> {
-        let count_of = |number, words| {
-            let count = args
-                .integer(number)
-                .ok()
-                .and_then(|count| u64::try_from(count).ok());
-            count
-                .filter(|count| *count > 0)
-                .ok_or(Failure::words(words))
+/// False if none of the sets is there.
+fn pop_of_any(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    wanted: &PopOfAny<Direction>,
+) -> Result<bool, Failure> {
+    for number in wanted.keys.clone() {
+        let key = args.at(number);
+        let Some(held) = awaited(context, key)? else {
+            continue;
         };
-        let keys = count_of(number, "ERR numkeys should be greater than 0")?;
-        let behind = usize::try_from(keys)
-            .ok()
-            .and_then(|keys| keys.checked_add(number + 1));
-        let behind = behind
-            .filter(|behind| *behind < args.len())
-            .ok_or(Failure::SYNTAX)?;
-        let from = match () {
-            () if args.is(behind, "MIN") => Direction::Forward,
-            () if args.is(behind, "MAX") => Direction::Backward,
-            () => return Err(Failure::SYNTAX),
-        };
-        let count = match args.len() - behind {
-            1 => 1,
-            3.. if args.is(behind + 1, "COUNT") => {
-                let count = count_of(behind + 2, "ERR count should be greater than 0")?;
-                if args.len() - behind > 3 {
-                    return Err(Failure::SYNTAX);
-                }
-                count
-            }
-            _ => return Err(Failure::SYNTAX),
-        };
-        let keys = number + 1..behind;
-        Ok(Self { keys, from, count })
-    }
-
-    /// False if none of the sets is there.
-    fn pop(&self, context: &mut Context<'_>, args: Args<'_>) -> Result<bool, Failure> {
-        for number in self.keys.clone() {
-            let key = args.at(number);
-            let Some(held) = awaited(context, key)? else {
-                continue;
-            };
-            let taken = take(context, key, held, self.from, self.count)?;
-            let count = taken.len().to_string();
-            context.propagate(&[pop_word(self.from), key, count.as_bytes()]);
+        let taken = take(context, key, held, wanted.end, wanted.count)?;
+        let count = taken.len().to_string();
+        context.propagate(&[pop_word(wanted.end), key, count.as_bytes()]);
+        context.reply.array(2);
+        context.reply.bulk(key);
+        context.reply.array(taken.len());
+        for entry in &taken {
             context.reply.array(2);
-            context.reply.bulk(key);
-            context.reply.array(taken.len());
-            for entry in &taken {
-                context.reply.array(2);
-                context.reply.bulk(&entry.member);
-                context.reply.double(entry.score);
-            }
-            return Ok(true);
+            context.reply.bulk(&entry.member);
+            context.reply.double(entry.score);
         }
-        Ok(false)
+        return Ok(true);
     }
+    Ok(false)
 }
