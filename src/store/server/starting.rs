@@ -176,12 +176,7 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         unix_ms(),
         follows.is_some(),
     )?;
-    shard.set_password(
-        options
-            .password
-            .as_deref()
-            .map(|word| Box::from(word.as_bytes())),
-    );
+    shard.set_password(options.password.as_deref().map(str::as_bytes));
     let keeper = Keeper::new(log, options.durability, Arc::clone(&waker))?;
     let mut listeners = Vec::new();
     let mut listens_at = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::store::acl::{UserId, Users};
 use crate::store::commands::{Args, Failure};
 
 use super::client::{Client, CloseReason, Wanted};
@@ -24,6 +25,7 @@ struct Doomed<'a> {
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
     kind: Option<ClientType>,
+    user: Option<UserId>,
     skips_me: bool,
 }
 
@@ -150,7 +152,7 @@ impl Shard {
     }
 
     /// A client as CLIENT LIST tells of it. `fd` is our own number for its connection.
-    fn client_line(&self, key: usize) -> String {
+    pub(super) fn client_line(&self, key: usize) -> String {
         let mut line = String::new();
         let Some(client) = self.clients.get(key) else {
             return line;
@@ -170,7 +172,7 @@ impl Shard {
             "id={} addr={} laddr={} fd={key} name={} age={} idle={} flags={} db={} sub={} \
              psub={} ssub={} multi={queued} qbuf={} qbuf-free={} argv-mem=0 \
              multi-mem={queued_bytes} rbs={owed} rbp={owed} obl={owed} oll=0 omem=0 \
-             tot-mem={held} events={} cmd={} user=default redir=-1 resp={}",
+             tot-mem={held} events={} cmd={} user={} redir=-1 resp={}",
             client.id.0,
             client.address,
             client.local_address,
@@ -186,6 +188,7 @@ impl Shard {
             input.1 - input.0,
             if owed > 0 { "rw" } else { "r" },
             client.last_command,
+            String::from_utf8_lossy(self.users.name(client.user)),
             if client.reply.is_resp3() { 3 } else { 2 },
         );
         line
@@ -199,7 +202,7 @@ impl Shard {
                 skips_me: false,
                 ..Doomed::all_others()
             },
-            false => Doomed::parse(args)?,
+            false => Doomed::parse(args, &self.users)?,
         };
         let found = self
             .clients
@@ -308,11 +311,12 @@ impl<'a> Doomed<'a> {
             address: None,
             local_address: None,
             kind: None,
+            user: None,
             skips_me: true,
         }
     }
 
-    fn parse(args: Args<'a>) -> Result<Self, Failure> {
+    fn parse(args: Args<'a>, users: &Users) -> Result<Self, Failure> {
         let mut doomed = Self::all_others();
         let mut at = 2;
         while at < args.len() {
@@ -333,9 +337,8 @@ impl<'a> Doomed<'a> {
             } else if args.is(at, "LADDR") {
                 doomed.local_address = Some(value);
             } else if args.is(at, "USER") {
-                if value != b"default" {
-                    return Err(Failure::quoting("ERR No such user '", value, "'"));
-                }
+                let unknown = || Failure::quoting("ERR No such user '", value, "'");
+                doomed.user = Some(users.find(value).ok_or_else(unknown)?);
             } else if args.is(at, "SKIPME") {
                 doomed.skips_me = if args.is(at + 1, "YES") {
                     true
@@ -361,6 +364,7 @@ impl<'a> Doomed<'a> {
                 .local_address
                 .is_none_or(|address| client.local_address.as_bytes() == address)
             && self.kind.is_none_or(|kind| ClientType::of(client) == kind)
+            && self.user.is_none_or(|user| client.user == user)
     }
 }
 

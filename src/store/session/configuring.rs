@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::store::acl::ChannelDefault;
 use crate::store::commands::{Args, Failure};
 use crate::store::format::glob;
 
@@ -89,9 +90,13 @@ impl Shard {
     fn set_parameter(&mut self, name: &'static str, value: String) {
         match name {
             "requirepass" => {
-                let password = (!value.is_empty()).then(|| Box::from(value.as_bytes()));
-                self.password = password;
+                let password = (!value.is_empty()).then_some(value.as_bytes());
+                self.users.set_default_password(password);
             }
+            "acl-pubsub-default" => self.users.set_channel_default(match value.as_str() {
+                "allchannels" => ChannelDefault::All,
+                _ => ChannelDefault::None,
+            }),
             "replica-read-only" | "slave-read-only" => {
                 if let Role::Replica { is_writable } = &mut self.role {
                     *is_writable = value == "no";

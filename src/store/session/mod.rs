@@ -14,6 +14,8 @@
 //! - What a client waits for is served in the order in which clients began to wait, before
 //!   the next request of anybody is run.
 
+mod acl;
+mod admission;
 mod applying;
 mod channels;
 mod client;
@@ -52,6 +54,7 @@ use crate::store::commands::{
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     bits::COMMANDS,
     connection::COMMANDS,
     following::COMMANDS,

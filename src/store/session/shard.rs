@@ -3,6 +3,7 @@
 use slab::Slab;
 
 use crate::resp::RequestLimits;
+use crate::store::acl::{LineError, RefusalLog, Users};
 use crate::store::commands::{Effects, Event, Settings, Table};
 use crate::store::keyspace::Keyspace;
 
@@ -122,8 +123,8 @@ pub struct Shard {
     /// It became a master: its history is one of its own from here on.
     pub(super) is_promoted: bool,
     pub(super) health: Health,
-    /// What clients must say first.
-    pub(super) password: Option<Box<[u8]>>,
+    pub(super) users: Users,
+    pub(super) refusals: RefusalLog,
     pub(super) pausing: Pausing,
     /// Clients that are told of all commands.
     pub(super) monitors: Vec<usize>,
@@ -155,7 +156,8 @@ impl Shard {
             role: Role::Master,
             is_promoted: false,
             health: Health::Good,
-            password: None,
+            users: Users::new(),
+            refusals: RefusalLog::default(),
             pausing: Pausing::default(),
             monitors: Vec::new(),
             slow: SlowLog::default(),
@@ -200,8 +202,27 @@ impl Shard {
     }
 
     /// Says what clients must say first; nothing lets all in.
-    pub fn set_password(&mut self, password: Option<Box<[u8]>>) {
-        self.password = password;
+    pub fn set_password(&mut self, password: Option<&[u8]>) {
+        self.users.set_default_password(password);
+    }
+
+    /// Puts users of `user ..` lines, `default`, too, if it is among them.
+    ///
+    /// # Errors
+    /// [`LineError`]; nothing is changed then.
+    pub fn load_users<'l>(
+        &mut self,
+        lines: impl Iterator<Item = &'l [u8]>,
+    ) -> Result<(), LineError> {
+        self.users.load(lines)
+    }
+
+    /// Lines that another process needs to have the same users, if it has the same
+    /// parameters.
+    pub fn user_lines(&self) -> Vec<Vec<u8>> {
+        let password = self.parameters.value("requirepass").as_bytes();
+        self.users
+            .lines_beside((!password.is_empty()).then_some(password))
     }
 
     /// A client came.
@@ -210,8 +231,10 @@ impl Shard {
         let id = ClientId(self.next_client);
         self.next_client += 1;
         let now_ms = self.keyspace.now_ms();
-        let mut client = Client::new(id, address, local_address, now_ms, self.limits.request);
-        client.is_authenticated = self.password.is_none();
+        let user = self.users.default_id();
+        let limits = self.limits.request;
+        let mut client = Client::new(id, address, local_address, now_ms, limits, user);
+        client.is_authenticated = self.users.is_open();
         self.clients.insert(client)
     }
 
