@@ -91,6 +91,7 @@ const ENABLED: &[&str] = &[
     "transactions",
     "connection",
     "geo",
+    "acl",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.
@@ -191,6 +192,7 @@ const LIES: &[(Lie, &[&str])] = &[
     (Lie::DumpDamaged, &["generic", "string"]),
     (Lie::DiscardExecutes, &["transactions"]),
     (Lie::ScoreAsText, &["zset"]),
+    (Lie::RightToWrite, &["acl"]),
     (Lie::Hangup, &["string"]),
 ];
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Poll, Token, Waker};
 
+use crate::store::acl::LineError;
 use crate::store::commands::Settings;
 use crate::store::oplog::LogError;
 use crate::store::rows::{StoreError, Wake};
@@ -58,6 +59,14 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
+    /// Its directory cannot be made.
+    #[error("cannot make the directory {}: {cause}: choose another one, or mend its path", dir.display())]
+    Dir {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
     /// The system refuses what a poll loop needs.
     #[error("cannot poll: {0}")]
     Poll(io::Error),
@@ -71,6 +80,14 @@ pub enum StartError {
         name: String,
         /// Why not.
         why: String,
+    },
+    /// A line of a user that CONFIG REWRITE kept, or somebody wrote, is none.
+    #[error("{}: {cause}: mend it, or remove it", file.display())]
+    User {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        cause: LineError,
     },
     /// Its rows cannot be read.
     #[error(transparent)]
@@ -166,6 +183,10 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     };
     let backlog = options.backlog_bytes;
     let settings = options.settings.clone();
+    std::fs::create_dir_all(&options.dir).map_err(|cause| StartError::Dir {
+        dir: options.dir.clone(),
+        cause,
+    })?;
     let follows = kept::following(&options.dir)?.unwrap_or_else(|| options.replicaof.clone());
     let opening::Opened { mut shard, log } = opening::open(
         &options.dir,
@@ -198,6 +219,12 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         let loaded = shard.load_parameter(&name, &value);
         loaded.map_err(|why| StartError::Setting { name, why })?;
     }
+    let lines = kept::users(&options.dir)?;
+    let loaded = shard.load_users(lines.iter().map(Vec::as_slice));
+    loaded.map_err(|cause| StartError::User {
+        file: kept::users_file(&options.dir),
+        cause,
+    })?;
     let mut following = Following::new(options.dir.clone(), wake);
     if let Some(address) = follows {
         shard.become_replica(&address);

@@ -379,12 +379,15 @@ impl Turns {
             match order {
                 Order::Shutdown { .. } => is_over = true,
                 Order::Follow(request) => self.follow(request),
-                Order::CutReplicas => self.replicas.cut_off(),
+                Order::CutReplicas(ids) => self.replicas.cut(&ids),
+                Order::CutMaster => self.following.cut(&mut self.shard),
                 Order::ReplicaOf(address) => self.following.follow(&mut self.shard, address),
                 Order::KeepParameters => {
                     let changed = self.shard.changed_parameters();
-                    if let Err(error) = kept::keep_settings(&self.dir, &changed) {
-                        tracing::error!(%error, "CONFIG REWRITE: the parameters are not kept");
+                    let kept = kept::keep_settings(&self.dir, &changed)
+                        .and_then(|()| kept::keep_users(&self.dir, &self.shard.user_lines()));
+                    if let Err(error) = kept {
+                        tracing::error!(%error, "CONFIG REWRITE: not all is kept");
                     }
                 }
                 Order::Parameter { name, value } => self.set_parameter(name, &value),

@@ -74,6 +74,23 @@ impl Shard {
         Ok(())
     }
 
+    /// DEBUG only from where `enable-debug-command` lets it.
+    pub(super) fn admit_debug(&self, key: usize, command: &Command) -> Result<(), Failure> {
+        if command.name != "debug" {
+            return Ok(());
+        }
+        let is_local = || self.clients.get(key).is_some_and(super::Client::is_local);
+        match self.parameters.value("enable-debug-command") {
+            "yes" => Ok(()),
+            "local" if is_local() => Ok(()),
+            _ => Err(Failure::words(
+                "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
+                 \"local\", you can run it from a local connection, otherwise you need to set \
+                 this option in the configuration file, and then restart the server.",
+            )),
+        }
+    }
+
     /// Whether a client's user may run a request; `name` is the command's, with its
     /// subcommand's.
     pub(super) fn admit_by_rights(

@@ -11,7 +11,7 @@ use super::transactions::Transaction;
 use super::waiting::Waiting;
 
 /// Number of a client, never given twice: what CLIENT ID tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
 /// Which replies a client wants: CLIENT REPLY.
@@ -135,6 +135,12 @@ impl Client {
     /// Whether its next request has to wait, or is never run.
     pub(super) fn is_stopped(&self) -> bool {
         self.waiting.is_some() || self.closing.is_some() || self.is_postponed || self.is_handed_over
+    }
+
+    /// Whether it is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        let from = ["/", "127.0.0.1:", "[::1]:"];
+        from.iter().any(|from| self.address.starts_with(from))
     }
 
     /// Channels and patterns it listens to, as SUBSCRIBE counts them.

@@ -140,6 +140,7 @@ impl Shard {
             return Err(Failure::arity(name));
         }
         self.clients[key].last_command = name;
+        self.admit_debug(key, command)?;
         if !command.has_flag("no-auth") && self.must_log_in(key) {
             return Err(Failure::words("NOAUTH Authentication required."));
         }
@@ -172,10 +173,10 @@ impl Shard {
         }
         self.admit_by_replicas()?;
         match self.role {
-            Role::Replica { is_writable: false } => Err(Failure::words(
+            Role::Replica => Err(Failure::words(
                 "READONLY You can't write against a read only replica.",
             )),
-            _ => Ok(()),
+            Role::Master => Ok(()),
         }
     }
 

@@ -31,6 +31,7 @@ mod monitoring;
 mod parameters;
 mod pausing;
 mod replicas;
+mod roll;
 mod shard;
 mod slowlog;
 mod stats;

@@ -37,10 +37,7 @@ pub enum Role {
     /// This shard.
     Master,
     /// Its master: clients may only read.
-    Replica {
-        /// Whether clients may write all the same (`replica-read-only no`).
-        is_writable: bool,
-    },
+    Replica,
 }
 
 /// Whether writes can be kept.
@@ -66,8 +63,10 @@ pub enum Order {
     KeepParameters,
     /// A client becomes a replica: its connection is to be given the stream.
     Follow(FollowRequest),
-    /// Replicas' connections are to be ended.
-    CutReplicas,
+    /// These replicas' connections are to be ended.
+    CutReplicas(Vec<ClientId>),
+    /// The connection to the master is to be ended, and made anew.
+    CutMaster,
     /// A parameter that the driver acts on was set.
     Parameter {
         /// Its name.
@@ -133,6 +132,8 @@ pub struct Shard {
     pub(super) stats: Stats,
     pub(super) facts: Facts,
     pub(super) acks: ReplicaAcks,
+    /// The number of the master's link among the clients.
+    pub(super) master_link: ClientId,
 }
 
 impl Shard {
@@ -165,6 +166,7 @@ impl Shard {
             stats: Stats::default(),
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
+            master_link: ClientId(0),
         }
     }
 
