@@ -4,7 +4,7 @@
 //! on the arguments, by these.
 
 use crate::store::commands::Args;
-use crate::store::commands::described::KeySpec;
+use crate::store::commands::described::{Begin, Find, KeySpec};
 
 use super::catalog::{CommandNumber, catalog};
 
@@ -105,15 +105,30 @@ pub fn keys_of(of: CommandNumber, args: Args<'_>) -> Vec<KeyUse> {
         _ => {
             let specs = catalog.described(of).map(|of| of.key_specs());
             let specs = specs.into_iter().flatten();
-            let with_keys = specs.filter(|spec| !spec.flags.contains("not_key"));
-            let uses = with_keys.flat_map(|spec| {
+            let mut keys = Vec::new();
+            for spec in specs.filter(|spec| !spec.flags.contains("not_key")) {
                 let access = Access::of_spec(&spec);
                 let numbers = spec.numbers(args).unwrap_or_default();
-                numbers.into_iter().map(move |number| at(number, access))
-            });
-            uses.filter(|of| of.number < args.len()).collect()
+                // The command is wrong, and will say so.
+                if is_miscounted(&spec, args, numbers.len()) {
+                    return Vec::new();
+                }
+                let in_it = numbers.into_iter().filter(|number| *number < args.len());
+                keys.extend(in_it.map(|number| at(number, access)));
+            }
+            keys
         }
     }
+}
+
+/// Whether a number of keys is told that are not there.
+fn is_miscounted(spec: &KeySpec, args: Args<'_>, found: usize) -> bool {
+    let (Begin::Index(begin), Find::Number { index, .. }) = (spec.begin, spec.find) else {
+        return false;
+    };
+    let number = usize::try_from(begin + index).unwrap_or(usize::MAX);
+    let told = args.integer(number).ok();
+    told.and_then(|count| usize::try_from(count).ok()) != Some(found) || found == 0
 }
 
 fn bitfield_only_reads(args: Args<'_>) -> bool {
@@ -218,6 +233,8 @@ mod tests {
             ("georadius k 1 2 3 m", "1R"),
             ("eval s 1 k a", "3RW"),
             ("zunionstore d 2 a b", "1W 3R 4R"),
+            ("zunionstore d 3 a b", ""),
+            ("zunionstore d x a b", ""),
             ("migrate h 1 k 0 5", "3RW"),
             ("publish c m", ""),
             ("ssubscribe c", ""),

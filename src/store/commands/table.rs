@@ -177,6 +177,8 @@ pub enum Verb {
     Memory,
     /// INFO.
     Info,
+    /// MIGRATE.
+    Migrate,
     /// MONITOR.
     Monitor,
     /// MULTI.

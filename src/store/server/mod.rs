@@ -6,6 +6,7 @@
 //! ```
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
+mod courier;
 mod following;
 mod keeping;
 mod kept;

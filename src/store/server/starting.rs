@@ -16,6 +16,7 @@ use crate::store::rows::{StoreError, Wake};
 use crate::store::session::{ApplyError, MasterAddress};
 use crate::store::sync::Replicas;
 
+use super::courier::TcpCourier;
 use super::keeping::{Durability, Keeper};
 use super::kept::{self, KeptError};
 use super::knowing::{self, unix_ms};
@@ -214,6 +215,7 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
             .map_err(StartError::Poll)?;
         listeners.push(listener);
     }
+    shard.set_courier(Box::new(TcpCourier));
     knowing::begin(&mut shard, options, &listens_at);
     for (name, value) in kept::settings(&options.dir)? {
         let loaded = shard.load_parameter(&name, &value);

@@ -139,6 +139,7 @@ impl Shard {
             Verb::Lastsave => self.last_save(key),
             Verb::Latency => self.latency(key, args)?,
             Verb::Memory => self.memory(key, args)?,
+            Verb::Migrate => self.migrate(key, args, unit)?,
             Verb::Monitor => self.monitor(key, may_wait)?,
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,

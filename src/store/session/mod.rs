@@ -27,6 +27,7 @@ mod diagnosis;
 mod execute;
 mod following;
 mod info;
+mod migrating;
 mod monitoring;
 mod parameters;
 mod pausing;
@@ -46,6 +47,7 @@ pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use migrating::{Carried, Courier, Lost};
 pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
@@ -66,6 +68,7 @@ pub const FAMILIES: &[&[Command]] = &[
     sets::COMMANDS,
     sort::COMMANDS,
     strings::COMMANDS,
+    migrating::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,
     geo::COMMANDS,

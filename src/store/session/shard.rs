@@ -10,6 +10,7 @@ use crate::store::keyspace::Keyspace;
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
+use super::migrating::{Courier, NoCourier};
 use super::parameters::Parameters;
 use super::pausing::Pausing;
 use super::replicas::{FollowRequest, ReplicaAcks};
@@ -134,6 +135,8 @@ pub struct Shard {
     pub(super) acks: ReplicaAcks,
     /// The number of the master's link among the clients.
     pub(super) master_link: ClientId,
+    /// Who carries what MIGRATE sends.
+    pub(super) courier: Box<dyn Courier>,
 }
 
 impl Shard {
@@ -167,6 +170,7 @@ impl Shard {
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
             master_link: ClientId(0),
+            courier: Box::new(NoCourier),
         }
     }
 

@@ -20,6 +20,7 @@
 mod feed;
 mod link;
 pub mod replica;
+mod resolving;
 mod shared;
 mod snapshot;
 
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 use feed::{Awaited, Feed, Full, Start};
 use link::Link;
 pub use link::Socket;
+pub use resolving::resolve;
 use shared::{Common, Phase, Shared};
 use snapshot::Contents;
 

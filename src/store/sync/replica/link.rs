@@ -11,8 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use mio::{Poll, Waker};
 use crate::resp::write_command;
 use crate::store::rows::Wake;
 
+use super::super::resolve;
 use super::ReplId;
 use super::handshake::{Announced, ask_for_stream, introduce};
 use super::wire::{self, Ended, Wire};
@@ -30,11 +30,8 @@ use super::wire::{self, Ended, Wire};
 pub const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Until a master that cannot be reached is given up for now.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until a name that the system does not resolve is given up for now. Its own limit may be
-/// longer: the thread that asks it ends then, and nobody waits for it.
+/// Until a name that the system does not resolve is given up for now.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is looked meanwhile whether the link is to end.
-const RESOLVE_LOOK: Duration = Duration::from_millis(50);
 /// Waits between two tries: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How often a master hears from us.
@@ -351,45 +348,19 @@ fn dial<'a>(
     shared: &'a Shared,
     options: &LinkOptions,
 ) -> Result<Wire<'a>, Ended> {
-    let address = resolve(shared, options)?;
+    let address = address(shared, options)?;
     Wire::dial(poll, shared, address, DIAL_TIMEOUT, options.timeout)
 }
 
-/// The address of a name, by a thread of its own: the system's resolver cannot be stopped.
-fn resolve(shared: &Shared, options: &LinkOptions) -> Result<SocketAddr, Ended> {
-    if let Ok(ip) = options.host.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, options.port));
-    }
-    let failed = |cause| Ended::Dial {
-        at: format!("{}:{}", options.host, options.port),
-        cause,
-    };
-    let (tell, told) = sync_channel(1);
-    let at = (options.host.clone(), options.port);
-    std::thread::Builder::new()
-        .name("resolve master".to_owned())
-        .spawn(move || {
-            let address = at.to_socket_addrs().map(|mut all| all.next());
-            // Nobody may want it any more.
-            let _ = tell.send(address);
-        })
-        .map_err(failed)?;
-    let begun = Instant::now();
-    loop {
-        shared.check()?;
-        match told.recv_timeout(RESOLVE_LOOK) {
-            Ok(Ok(Some(address))) => return Ok(address),
-            Ok(Err(cause)) => return Err(failed(cause)),
-            Ok(Ok(None)) | Err(RecvTimeoutError::Disconnected) => {
-                return Err(failed(io::ErrorKind::NotFound.into()));
-            }
-            Err(RecvTimeoutError::Timeout) if begun.elapsed() < RESOLVE_TIMEOUT => {}
-            Err(RecvTimeoutError::Timeout) => {
-                let why = "its name is not resolved in time";
-                return Err(failed(io::Error::new(io::ErrorKind::TimedOut, why)));
-            }
+fn address(shared: &Shared, options: &LinkOptions) -> Result<SocketAddr, Ended> {
+    let is_wanted = || !shared.board().is_stopped;
+    resolve(&options.host, options.port, RESOLVE_TIMEOUT, &is_wanted).map_err(|cause| {
+        let at = format!("{}:{}", options.host, options.port);
+        match is_wanted() {
+            true => Ended::Dial { at, cause },
+            false => Ended::Stopped,
         }
-    }
+    })
 }
 
 fn position(wire: &mut Wire<'_>, shared: &Shared) -> Result<Position, Ended> {
