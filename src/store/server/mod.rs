@@ -15,6 +15,7 @@ mod master;
 mod opening;
 mod sockets;
 mod starting;
+mod times;
 mod turns;
 
 pub use crate::store::session::MasterAddress;

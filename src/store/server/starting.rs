@@ -90,6 +90,14 @@ pub enum StartError {
         /// Why not.
         cause: LineError,
     },
+    /// The times beside its log cannot be read.
+    #[error("{}: {cause}: mend it, or remove it: times to live that a master told may be longer then", dir.join("times").display())]
+    Times {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
     /// Its rows cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -189,7 +197,11 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         cause,
     })?;
     let follows = kept::following(&options.dir)?.unwrap_or_else(|| options.replicaof.clone());
-    let opening::Opened { mut shard, log } = opening::open(
+    let opening::Opened {
+        mut shard,
+        log,
+        times,
+    } = opening::open(
         &options.dir,
         memory,
         backlog,
@@ -239,6 +251,7 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         keeper,
         following,
         dir: options.dir.clone(),
+        times,
         ends_at: None,
         is_full: false,
         replicas,

@@ -135,6 +135,8 @@ pub struct Shard {
     pub(super) acks: ReplicaAcks,
     /// The number of the master's link among the clients.
     pub(super) master_link: ClientId,
+    /// What was applied has times that count from when it came.
+    pub(super) has_relative_times: bool,
     /// Who carries what MIGRATE sends.
     pub(super) courier: Box<dyn Courier>,
 }
@@ -170,6 +172,7 @@ impl Shard {
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
             master_link: ClientId(0),
+            has_relative_times: false,
             courier: Box::new(NoCourier),
         }
     }
