@@ -204,6 +204,11 @@ impl Keyspace {
         Ok(found)
     }
 
+    /// Forgets what is only a copy of rows.
+    pub fn forget_cached(&mut self) {
+        self.objects.clear();
+    }
+
     /// The same, and it is not what OBJECT IDLETIME counts from.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ mod client;
 mod clients;
 mod configuring;
 mod connection;
+mod debugging;
 mod describing;
 mod diagnosis;
 mod execute;
