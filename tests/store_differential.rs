@@ -91,6 +91,7 @@ const ENABLED: &[&str] = &[
     "transactions",
     "connection",
     "geo",
+    "stream",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.

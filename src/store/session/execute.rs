@@ -381,12 +381,11 @@ impl Shard {
             if changed.is_empty() {
                 return;
             }
-            for (db, key) in &changed {
-                self.lose_watches(*db, key);
+            for of in changed.iter().filter(|of| of.tells.watchers()) {
+                self.lose_watches(of.db, &of.key);
             }
-            let overwritten = self.keyspace.take_overwritten();
-            for (db, key) in changed.iter().filter(|at| !overwritten.contains(at)) {
-                self.serve(*db, key);
+            for of in changed.iter().filter(|of| of.tells.waiters()) {
+                self.serve(of.db, &of.key);
             }
         }
     }
