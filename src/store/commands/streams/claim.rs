@@ -19,8 +19,8 @@ const COUNT_DEFAULT: u64 = 100;
 const LOOKED_AT: u64 = 10;
 /// Largest number of `COUNT`.
 const COUNT_MAX: i64 = i64::MAX / 16;
-/// For more, Redis finds no memory.
-const COUNT_HELD_MAX: u64 = 1 << 30;
+/// For more, Redis finds no memory anywhere: 16 bytes each.
+const COUNT_HELD_MAX: u64 = 1 << 43;
 /// Pending entries that are read at once.
 const PAGE: usize = 128;
 
