@@ -119,7 +119,13 @@ impl Claimer<'_> {
 }
 
 /// Options of XCLAIM, from the first argument on that is no id.
-fn options(args: Args<'_>, first: usize, min_idle_ms: i64, now_ms: i64) -> Result<Claim, Failure> {
+fn options(
+    context: &Context<'_>,
+    args: Args<'_>,
+    first: usize,
+    min_idle_ms: i64,
+) -> Result<Claim, Failure> {
+    let now_ms = now_ms(context);
     let mut claim = Claim {
         min_idle_ms,
         delivered_ms: -1,
@@ -160,8 +166,9 @@ fn options(args: Args<'_>, first: usize, min_idle_ms: i64, now_ms: i64) -> Resul
         }
         at += width;
     }
-    // A time that cannot be is now.
-    if !(0..=now_ms).contains(&claim.delivered_ms) {
+    // A time that cannot be is now. A master's clock is believed.
+    let latest_ms = if context.obeys() { i64::MAX } else { now_ms };
+    if !(0..=latest_ms).contains(&claim.delivered_ms) {
         claim.delivered_ms = now_ms;
     }
     Ok(claim)
@@ -178,8 +185,7 @@ pub(super) fn xclaim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .map_err(|_| Failure::words("ERR Invalid min-idle-time argument for XCLAIM"))?;
     let ids = args.from(5).map_while(|text| ids::strict(text, 0).ok());
     let ids: Vec<StreamId> = ids.collect();
-    let now_ms = now_ms(context);
-    let claim = options(args, 5 + ids.len(), min_idle_ms.max(0), now_ms)?;
+    let claim = options(context, args, 5 + ids.len(), min_idle_ms.max(0))?;
     let before = group.last;
     let mut claimer = Claimer {
         key,
