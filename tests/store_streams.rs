@@ -393,6 +393,99 @@ fn a_shard_that_was_killed_has_its_streams_and_groups() {
     }
 }
 
+/// What was published to a client since it was last asked.
+fn events(client: &mut Client, listener: &mut Client) -> Vec<String> {
+    client.call(&["PUBLISH", "__key:end", "end"]);
+    let mut found = Vec::new();
+    loop {
+        let message = listener.read();
+        let words: Vec<String> = message.items().iter().map(Value::text).collect();
+        match &words[..] {
+            [_, _, channel, _] if channel == "__key:end" => return found,
+            [_, _, channel, text] => found.push(format!("{channel} {text}")),
+            other => panic!("no message: {other:?}"),
+        }
+    }
+}
+
+/// Two clients each, one of which hears what happens.
+#[test]
+fn keyspace_events_are_those_of_redis() {
+    let mut rng = seeded("store_streams: events");
+    let (store, server) = (StoreServer::start(&[]), with_debug(ServerKind::Redis70));
+    let mut sides = [
+        (store.client(), store.client()),
+        (server.client(), server.client()),
+    ];
+    for (client, listener) in &mut sides {
+        let set = ["CONFIG", "SET", "notify-keyspace-events", "KEAmn"];
+        assert_eq!(client.call(&set), Value::ok());
+        listener.call(&["PSUBSCRIBE", "__key*:*"]);
+    }
+    for number in 0..3_000 {
+        let mut command = command(&mut rng);
+        // Ids of the clock are another one on each side, and so are nodes.
+        let id = format!(" {} ", 1 + number / 3);
+        command = command.replace(" * ", &id).replace(" ~ ", " = ");
+        let words: Vec<&str> = command.split(' ').collect();
+        let [ours, theirs] = sides.each_mut().map(|(client, listener)| {
+            client.call(&words);
+            events(client, listener)
+        });
+        assert_eq!(ours, theirs, "{command}");
+    }
+}
+
+/// More than is decoded at once: entries, and what is pending.
+#[test]
+fn large_streams_are_followed_in_parts() {
+    const ENTRIES: u32 = 20_000;
+    let fill = |client: &mut Client| {
+        let text = "some text that takes its place in every entry".repeat(2);
+        for from in (1..=ENTRIES).step_by(1_000) {
+            for number in from..from + 1_000 {
+                client.send(&["XADD", "large", &number.to_string(), "field", &text]);
+            }
+            for _ in 0..1_000 {
+                assert!(!client.read().is_error());
+            }
+        }
+        for (group, count) in [("g", "10000"), ("h", "3000")] {
+            client.call(&["XGROUP", "CREATE", "large", group, "0"]);
+            let read = [
+                "XREADGROUP",
+                "GROUP",
+                group,
+                "alice",
+                "COUNT",
+                count,
+                "STREAMS",
+            ];
+            client.call(&[&read[..], &["large", ">"]].concat());
+        }
+        client.call(&["XDEL", "large", "7", "9000"]);
+    };
+    let (store, redis) = (StoreServer::start(&[]), with_debug(ServerKind::Redis70));
+    let (mut ours, mut theirs) = (store.client(), redis.client());
+    fill(&mut ours);
+    fill(&mut theirs);
+    let replica = with_debug(ServerKind::Redis70);
+    let of_redis = format!("127.0.0.1:{}", redis.port());
+    let follower = StoreServer::start(&["--replicaof", &of_redis]);
+    let mut of_store = replica.client();
+    of_store.call(&["REPLICAOF", "127.0.0.1", &store.port().to_string()]);
+    for (master, replica) in [(ours, of_store), (theirs, follower.client())] {
+        let (mut master, mut replica) = (master, replica);
+        wait_until_followed(&mut master, &mut replica);
+        assert_equal(&mut master, &mut replica, &[], "large");
+        let payload = dump(&mut master, "large");
+        let restored = restore(&mut master, "again", &payload);
+        assert_eq!(restored, Value::ok());
+        wait_until_followed(&mut master, &mut replica);
+        assert_equal(&mut master, &mut replica, &[], "large and dumped");
+    }
+}
+
 /// A large stream goes as fast as a small one, and its rows go later.
 #[test]
 fn a_large_stream_is_deleted_at_once() {

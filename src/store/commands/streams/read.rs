@@ -56,7 +56,8 @@ fn run(context: &mut Context<'_>, args: Args<'_>, query: Query<'_>) -> Outcome {
     let mut answers = Answers::new(context);
     for (number, behind) in query.keys.clone().zip(&behind) {
         let key = args.at(number);
-        let Some(held) = Held::of(context.lookup(key)?)? else {
+        // Looked for a second time, as in Redis: that is two hits, or misses.
+        let Some(held) = read(context, key)? else {
             continue;
         };
         match (query.reader, behind) {
