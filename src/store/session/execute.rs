@@ -373,10 +373,11 @@ impl Shard {
 
     /// After each request: events are published, watched keys noted, those who wait served.
     pub(super) fn after_commands(&mut self) {
-        if !self.events.is_empty() {
-            self.publish_events();
-        }
         loop {
+            // Also those of who was served.
+            if !self.events.is_empty() {
+                self.publish_events();
+            }
             let changed = self.keyspace.take_changed();
             if changed.is_empty() {
                 return;

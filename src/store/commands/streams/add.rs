@@ -10,7 +10,7 @@ use crate::store::format::packed::Packed;
 use crate::store::kinds::stream::{self, Measure, Trim};
 
 use super::ids::{self, Written};
-use super::{Held, lookup, put, put_quietly, tell_id, told};
+use super::{Held, changing, lookup, put, put_quietly, tell_id, told};
 
 /// Entries that go at once where `stream-node-max-entries` says nothing.
 const NODE_ENTRIES: u64 = 100;
@@ -218,7 +218,10 @@ pub(super) fn xadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let fields: Packed = args.from(first).collect();
     stream::append(context.keyspace.rows(), &mut held.stream, id, &fields);
     let trimmed = match options.trimming {
-        Some(trimming) => trim(context, &mut held.stream, trimming)?,
+        Some(trimming) => {
+            let trimmed = trim(context, &mut held.stream, trimming);
+            changing(context, trimmed)?
+        }
         None => 0,
     };
     let stream = held.stream;

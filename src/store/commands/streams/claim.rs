@@ -10,7 +10,8 @@ use crate::store::commands::reply::Reply;
 use crate::store::kinds::stream::{self, Membership, Pending};
 
 use super::{
-    Held, effects, group_of, ids, join, no_group, now_ms, put_untold, read, tell_entry, tell_id,
+    Held, changing, effects, group_of, ids, join, no_group, now_ms, put_untold, read, tell_entry,
+    tell_id,
 };
 
 /// What XAUTOCLAIM gives at once, if nothing is said.
@@ -204,7 +205,8 @@ pub(super) fn xclaim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     for id in ids {
         let rows = context.keyspace.rows_read();
         let was = claimer.open.pending(rows, &claimer.held.stream, id)?;
-        is_told |= claimer.try_claim(context, id, was.as_ref())? != Became::Left;
+        let became = claimer.try_claim(context, id, was.as_ref());
+        is_told |= changing(context, became)? != Became::Left;
     }
     if !is_told {
         effects::moved(context, key, &claimer.open.group, before);
@@ -279,7 +281,8 @@ pub(super) fn xautoclaim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         claimed: 0,
         told: Reply::new(context.reply.is_resp3()),
     };
-    let (next, gone) = claim_from(context, &mut claimer, from, limits.count)?;
+    let claimed = claim_from(context, &mut claimer, from, limits.count);
+    let (next, gone) = changing(context, claimed)?;
     context.reply.array(3);
     tell_id(context.reply, next);
     context.reply.array(claimer.claimed);

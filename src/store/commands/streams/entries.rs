@@ -70,11 +70,11 @@ pub(super) fn xdel(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let mut deleted = 0;
     for id in ids::all_from(args, 2)? {
-        deleted += i64::from(stream::delete(
-            context.keyspace.rows(),
-            &mut held.stream,
-            id,
-        )?);
+        let outcome = stream::delete(context.keyspace.rows(), &mut held.stream, id);
+        if deleted > 0 && outcome.is_err() {
+            context.keyspace.note_change();
+        }
+        deleted += i64::from(outcome?);
     }
     if deleted > 0 {
         put_quietly(context, key, held)?;

@@ -8,7 +8,7 @@ use crate::store::commands::settings::EventClass;
 use crate::store::keyspace::Tells;
 use crate::store::kinds::stream::{self, Group, Membership};
 
-use super::{Held, ids, join, lookup, no_group_of, put, put_untold, told};
+use super::{Held, changing, ids, join, lookup, no_group_of, put, put_untold, told};
 
 const NO_KEY: Failure = Failure::words(
     "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to \
@@ -178,7 +178,8 @@ fn destroy(context: &mut Context<'_>, key: &[u8], mut held: Held, group: Option<
         context.reply.integer(0);
         return Ok(());
     };
-    stream::destroy_group(context.keyspace.rows(), &mut held.stream, &group)?;
+    let destroyed = stream::destroy_group(context.keyspace.rows(), &mut held.stream, &group);
+    changing(context, destroyed.map_err(Failure::from))?;
     put_untold(context, key, held)?;
     // Who reads for it is told so.
     let db = context.db;
@@ -216,9 +217,10 @@ fn delete_consumer(
 ) -> Outcome {
     let mut open = Membership::open(group);
     let rows = context.keyspace.rows();
-    let left = open.leave(rows, &held.stream, args.at(4))?;
+    let left = open.leave(rows, &held.stream, args.at(4));
+    let left = changing(context, left.map_err(Failure::from))?;
     if left.is_some() {
-        open.put(rows, &held.stream);
+        open.put(context.keyspace.rows(), &held.stream);
         context.keyspace.note_change();
         context.event(EventClass::Stream, "xgroup-delconsumer", args.at(2));
     }

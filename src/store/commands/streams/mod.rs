@@ -167,6 +167,15 @@ fn put_untold(context: &mut Context<'_>, key: &[u8], held: Held) -> Outcome {
     Ok(())
 }
 
+/// What came of changing rows. A store that failed in that has changed something all the
+/// same: the shard is told so, and writes no more.
+fn changing<T>(context: &mut Context<'_>, outcome: Result<T, Failure>) -> Result<T, Failure> {
+    if matches!(outcome, Err(Failure::Store(_))) {
+        context.keyspace.note_change();
+    }
+    outcome
+}
+
 /// The group of a stream, if both are there.
 fn group_of(
     context: &Context<'_>,

@@ -8,7 +8,7 @@ use crate::store::format::object::StreamValue;
 use crate::store::kinds::stream::{self, Group, Membership, Pending};
 use crate::store::rows::{Rows, StoreError};
 
-use super::{group_of, ids, no_group, now_ms, read, tell_id, told};
+use super::{changing, group_of, ids, no_group, now_ms, read, tell_id, told};
 
 pub(super) fn xack(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let held = read(context, args.at(1))?;
@@ -17,21 +17,33 @@ pub(super) fn xack(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     };
     let ids = ids::all_from(args, 3)?;
-    let mut open = Membership::open(group);
-    let rows = context.keyspace.rows();
-    let mut acknowledged = 0;
-    for id in ids {
-        if let Some(pending) = open.pending(rows, &held.stream, id)? {
-            open.take(rows, &held.stream, &pending)?;
-            acknowledged += 1;
-        }
-    }
-    if acknowledged > 0 {
-        open.put(rows, &held.stream);
-        context.keyspace.note_change();
-    }
+    let acknowledged = take(context, &held.stream, group, &ids);
+    let acknowledged = changing(context, acknowledged)?;
     context.reply.integer(acknowledged);
     Ok(())
+}
+
+/// How many of these were pending, and are not any more.
+fn take(
+    context: &mut Context<'_>,
+    stream: &StreamValue,
+    group: Group,
+    ids: &[StreamId],
+) -> Result<i64, Failure> {
+    let mut open = Membership::open(group);
+    let rows = context.keyspace.rows();
+    let mut taken = 0;
+    for id in ids {
+        if let Some(pending) = open.pending(rows, stream, *id)? {
+            open.take(rows, stream, &pending)?;
+            taken += 1;
+        }
+    }
+    if taken > 0 {
+        open.put(rows, stream);
+        context.keyspace.note_change();
+    }
+    Ok(taken)
 }
 
 /// What is asked for, in the long form.

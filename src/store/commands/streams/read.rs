@@ -20,7 +20,8 @@ use crate::store::kinds::stream::{self, Entry, Group, Membership, Pending};
 
 use super::query::{Query, Reader};
 use super::{
-    Held, effects, group_of, ids, join, now_ms, put_untold, quoting, read, tell_entry, tell_id,
+    Held, changing, effects, group_of, ids, join, now_ms, put_untold, quoting, read, tell_entry,
+    tell_id,
 };
 
 /// Entries that who waited without a count is given at most.
@@ -206,11 +207,15 @@ fn read_for(
             if entries.is_empty() {
                 return Ok(());
             }
-            deliver(context, reader, key, held, group, &entries)?;
+            let delivered = deliver(context, reader, key, held, group, &entries);
+            changing(context, delivered)?;
             answers.entries(key, &entries);
             Ok(())
         }
-        Behind::Id(id) => tell_history(context, query, reader, key, (held, group), id, answers),
+        Behind::Id(id) => {
+            let told = tell_history(context, query, reader, key, (held, group), id, answers);
+            changing(context, told)
+        }
     }
 }
 
@@ -376,7 +381,8 @@ fn serve_woken(context: &mut Context<'_>, args: Args<'_>, query: &Query<'_>, by:
                 return wait_on(context);
             }
             let entries = entries_behind(context, &held, group.last, count)?;
-            deliver(context, reader, by, held, group, &entries)?;
+            let delivered = deliver(context, reader, by, held, group, &entries);
+            changing(context, delivered)?;
             answers.entries(by, &entries);
         }
     }

@@ -296,3 +296,18 @@ fn names_may_be_long() {
         Some("[:1")
     );
 }
+
+#[test]
+fn what_is_done_for_who_waited_is_an_event_at_once() {
+    let mut world = World::new();
+    let [a, b, listener] = std::array::from_fn(|_| world.client());
+    world.say(b, "CONFIG SET notify-keyspace-events Elt");
+    world.say(listener, "PSUBSCRIBE __keyevent*");
+    world.say(b, "XGROUP CREATE s g $ MKSTREAM");
+    world.say(a, "XREADGROUP GROUP g alice BLOCK 0 STREAMS s >");
+    world.owed(listener);
+    world.say(b, "XADD s 1 f v");
+    let told = world.owed(listener);
+    let names = ["xadd s", "xgroup-createconsumer s"].map(|name| told.contains(name));
+    assert_eq!(names, [true, true], "{told}");
+}

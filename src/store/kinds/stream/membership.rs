@@ -181,13 +181,13 @@ impl Membership {
         before: Option<&Pending>,
     ) -> Result<(), StoreError> {
         let (group, id) = (self.group.number, pending.id);
-        rows.put(
-            &pending_row(stream.id, group, id),
-            value_of_pending(pending),
-        );
+        let key = pending_row(stream.id, group, id);
         if before.is_some_and(|before| before.consumer == pending.consumer) {
+            rows.put(&key, value_of_pending(pending));
             return Ok(());
         }
+        // It is known from here on: nothing may fail once something is changed.
+        self.consumer(rows, stream, &pending.consumer)?;
         match before {
             Some(before) => self.disown(rows, stream, before)?,
             None => {
@@ -198,6 +198,7 @@ impl Membership {
                 self.group.pending += 1;
             }
         }
+        rows.put(&key, value_of_pending(pending));
         if let Some(consumer) = self.consumer(rows, stream, &pending.consumer)? {
             consumer.pending += 1;
             let row = owned_row(stream.id, group, consumer.number, id);
@@ -216,8 +217,8 @@ impl Membership {
         stream: &StreamValue,
         pending: &Pending,
     ) -> Result<(), StoreError> {
-        rows.delete(&pending_row(stream.id, self.group.number, pending.id));
         self.disown(rows, stream, pending)?;
+        rows.delete(&pending_row(stream.id, self.group.number, pending.id));
         self.group.pending = self.group.pending.saturating_sub(1);
         // What is acknowledged in order is not walked over again.
         if pending.id == self.group.first_pending {

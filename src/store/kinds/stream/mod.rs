@@ -189,22 +189,35 @@ impl DoubleEndedIterator for Entries<'_> {
     }
 }
 
-/// Ids of the first entries, at most `max`, as long as `wanted` says so.
-fn first_ids(
+/// Ids of entries from one on, before another one if there is one, at most `max`.
+fn ids_between(
     rows: &Rows,
     stream: &StreamValue,
+    from: StreamId,
+    before: Option<StreamId>,
     max: u64,
-    wanted: impl Fn(StreamId) -> bool,
 ) -> Result<Vec<StreamId>, StoreError> {
-    let max = usize::try_from(max).unwrap_or(usize::MAX);
-    let from = entry_row(stream, stream.first);
-    let to = row::sub(stream.id, kind::ENTRY + 1);
+    let from = entry_row(stream, from);
+    let to = match before {
+        Some(before) => entry_row(stream, before),
+        None => row::sub(stream.id, kind::ENTRY + 1),
+    };
     let ids = rows
         .rows_between(&from, &to)?
         .map(|found| id_of_row(&found?.0));
-    ids.take_while(|id| id.as_ref().map_or(true, |id| wanted(*id)))
-        .take(max)
+    ids.take(usize::try_from(max).unwrap_or(usize::MAX))
         .collect()
+}
+
+/// The id of the first entry behind another one; 0-0 if there is none.
+fn first_behind(rows: &Rows, stream: &StreamValue, id: StreamId) -> Result<StreamId, StoreError> {
+    match id.next() {
+        Some(next) => Ok(ids_between(rows, stream, next, None, 1)?
+            .first()
+            .copied()
+            .unwrap_or_default()),
+        None => Ok(StreamId::MIN),
+    }
 }
 
 /// Deletes an entry by XDEL; false if there is none.
@@ -216,17 +229,13 @@ pub fn delete(rows: &mut Rows, stream: &mut StreamValue, id: StreamId) -> Result
     if rows.row(&key)?.is_none() {
         return Ok(false);
     }
+    // Nothing may fail once something is changed.
+    if id == stream.first {
+        stream.first = first_behind(rows, stream, id)?;
+    }
     rows.delete(&key);
     stream.entries = stream.entries.saturating_sub(1);
     stream.max_deleted = stream.max_deleted.max(id);
-    if stream.entries == 0 {
-        stream.first = StreamId::MIN;
-    } else if id == stream.first {
-        stream.first = first_ids(rows, stream, 1, |_| true)?
-            .first()
-            .copied()
-            .unwrap_or_default();
-    }
     Ok(true)
 }
 
@@ -244,10 +253,6 @@ pub fn trim(
         Measure::Exact => (1, u64::MAX),
         Measure::About { by, limit } => (by.max(1), limit),
     };
-    let (max, before) = match to {
-        Trim::Length(len) => (stream.entries.saturating_sub(len), StreamId::MAX),
-        Trim::Before(id) => (stream.entries, id),
-    };
     let whole = |count: u64| {
         if count < stream.entries {
             count - count % by
@@ -255,32 +260,24 @@ pub fn trim(
             count
         }
     };
-    let max = match to {
-        Trim::Length(_) => whole(max.min(limit)),
-        Trim::Before(_) => max.min(limit),
+    let (max, before) = match to {
+        Trim::Length(len) => (whole(stream.entries.saturating_sub(len).min(limit)), None),
+        Trim::Before(id) => (stream.entries.min(limit), Some(id)),
     };
-    if max == 0 || stream.first >= before {
+    if max == 0 || before.is_some_and(|before| stream.first >= before) {
         return Ok(0);
     }
-    // One more is the first one then.
-    let is_wanted = |id| matches!(to, Trim::Length(_)) || id < before;
-    let mut ids = first_ids(rows, stream, max, is_wanted)?;
+    let mut ids = ids_between(rows, stream, stream.first, before, max)?;
     ids.truncate(usize::try_from(whole(ids.len() as u64)).unwrap_or(usize::MAX));
-    let Some(last) = ids.last().copied() else {
+    let Some(last) = ids.last() else {
         return Ok(0);
     };
+    // Nothing may fail once something is changed.
+    stream.first = first_behind(rows, stream, *last)?;
     for id in &ids {
         rows.delete(&entry_row(stream, *id));
     }
     stream.entries = stream.entries.saturating_sub(ids.len() as u64);
-    stream.first = last;
-    stream.first = match stream.entries {
-        0 => StreamId::MIN,
-        _ => first_ids(rows, stream, 1, |_| true)?
-            .first()
-            .copied()
-            .unwrap_or_default(),
-    };
     Ok(ids.len() as u64)
 }
 
