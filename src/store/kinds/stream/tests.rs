@@ -307,3 +307,107 @@ fn how_far_a_group_is_behind_is_reckoned_as_redis_does() {
     stream.added = 0;
     assert_eq!(place(&stream, 99), Some(0));
 }
+
+/// A stream with all kinds of rows; its object id is `id`.
+fn with_all_rows(rows: &mut Rows, id_of_it: u64) -> StreamValue {
+    let mut stream = StreamValue {
+        id: crate::store::format::row::ObjectId(id_of_it),
+        entries: 0,
+        last: StreamId::MIN,
+        first: StreamId::MIN,
+        max_deleted: StreamId::MIN,
+        added: 0,
+        groups: 0,
+        numbered: 0,
+    };
+    append(
+        rows,
+        &mut stream,
+        StreamId { ms: 1, seq: 2 },
+        &fields(&["f", "v"]),
+    );
+    let mut open = create_group(&mut stream, b"g", id(5), None);
+    open.join(&mut stream, b"c", 6);
+    let pending = Pending {
+        id: id(7),
+        delivered_ms: 8,
+        times: 9,
+        consumer: Bytes::from_static(b"c"),
+    };
+    open.give(rows, &stream, &pending, None).expect("given");
+    open.put(rows, &stream);
+    stream
+}
+
+/// They are on disks: what is written once has to be read for ever.
+#[test]
+fn rows_are_those_of_the_first_version() {
+    let mut world = World::new();
+    let rows = world.shard.keyspace().rows();
+    let stream = with_all_rows(rows, 3);
+    let [from, to] = [kind::ENTRY, kind::GROUP + 1].map(|kind| row::sub(stream.id, kind));
+    let held = rows.rows_between(&from, &to).expect("rows");
+    let text = |bytes: &[u8]| {
+        let short = bytes.escape_ascii().to_string();
+        short.replace("\\x00\\x00\\x00\\x00\\x00\\x00\\x00", "~")
+    };
+    let held: Vec<_> = held
+        .map(|row| row.expect("a row"))
+        .map(|(key, value)| format!("{} = {}", text(&key), text(&value)))
+        .collect();
+    assert_eq!(
+        held,
+        [
+            "S~\\x03E~\\x01~\\x02 = \\x01f\\x01v",
+            "S~\\x03G\\x00g = ~\\x01~\\x05~\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff~\\x01~\\x01~\\x07~\\x00",
+            "S~\\x03G\\x01~\\x01c = ~\\x02~\\x06~\\x01",
+            "S~\\x03G\\x02~\\x01~\\x07~\\x00 = ~\\x08~\\tc",
+            "S~\\x03G\\x03~\\x01~\\x02~\\x07~\\x00 = ",
+        ]
+    );
+}
+
+#[test]
+fn what_no_server_wrote_is_refused_or_a_stream() {
+    let mut world = World::new();
+    let keyspace = world.shard.keyspace();
+    let stream = with_all_rows(keyspace.rows(), 3);
+    let mut bytes = Vec::new();
+    let keep = &mut |_: &mut Vec<u8>| Ok::<(), StoreError>(());
+    write(keyspace.rows_read(), &stream, &mut bytes, keep).expect("written");
+    let type_id = type_of(keyspace.rows_read(), &stream).expect("a type");
+    let mut rng = fastrand::Rng::with_seed(3);
+    let (mut built, mut refused) = (0, 0);
+    for _ in 0..4_000 {
+        let mut damaged = bytes.clone();
+        for _ in 0..rng.usize(1..4) {
+            let at = rng.usize(..damaged.len());
+            damaged[at] = rng.u8(..);
+        }
+        damaged.truncate(damaged.len() - rng.usize(..3));
+        let value = RawValue {
+            type_id,
+            bytes: &damaged,
+        };
+        let mut building = Building::new(ValueKind::Stream, limits()).expect("a kind");
+        let mut is_fine = true;
+        let decoded = decode(&value, &mut |element| {
+            is_fine = is_fine && building.push(keyspace, &element).is_ok();
+        });
+        if decoded.is_err() || !is_fine {
+            building.abandon(keyspace);
+            refused += 1;
+            continue;
+        }
+        let Some(Value::Stream(stream)) = building.finish(keyspace) else {
+            continue;
+        };
+        let mut again = Vec::new();
+        write(keyspace.rows_read(), &stream, &mut again, keep).expect("it is whole");
+        built += 1;
+    }
+    assert!(
+        built > 100 && refused > 100,
+        "{built} built, {refused} refused"
+    );
+}
