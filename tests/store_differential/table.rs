@@ -260,6 +260,22 @@ const COMPARED: &[(&str, &[&str])] = &[
             "SCRIPT|LOAD",
         ],
     ),
+    (
+        "acl",
+        &[
+            "ACL|CAT",
+            "ACL|DELUSER",
+            "ACL|DRYRUN",
+            "ACL|GENPASS",
+            "ACL|GETUSER",
+            "ACL|LIST",
+            "ACL|LOAD",
+            "ACL|SAVE",
+            "ACL|SETUSER",
+            "ACL|USERS",
+            "ACL|WHOAMI",
+        ],
+    ),
 ];
 
 /// Wanted, but shown by other tests: why, and which.
@@ -267,6 +283,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "replies tell of the server or of one client",
         &[
+            "ACL|LOG",
             "AUTH",
             "CLIENT|GETREDIR",
             "CLIENT|ID",
@@ -345,6 +362,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "help texts, and containers by themselves",
         &[
+            "ACL",
             "ACL|HELP",
             "CLIENT",
             "CLIENT|HELP",
@@ -391,24 +409,6 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
 
 /// Not wanted yet, and why.
 const NOT_YET: &[(&str, &[&str])] = &[
-    (
-        "access control beyond what the fence needs",
-        &[
-            "ACL",
-            "ACL|CAT",
-            "ACL|DELUSER",
-            "ACL|DRYRUN",
-            "ACL|GENPASS",
-            "ACL|GETUSER",
-            "ACL|LIST",
-            "ACL|LOAD",
-            "ACL|LOG",
-            "ACL|SAVE",
-            "ACL|SETUSER",
-            "ACL|USERS",
-            "ACL|WHOAMI",
-        ],
-    ),
     (
         "client-side caching",
         &["CLIENT|CACHING", "CLIENT|TRACKING", "CLIENT|TRACKINGINFO"],
@@ -500,5 +500,8 @@ pub fn is_known(name: &str) -> bool {
 
 /// True for a command whose second word is a command's name, too.
 pub fn is_container(name: &str) -> bool {
-    matches!(name, "CLIENT" | "OBJECT" | "SCRIPT" | "XGROUP" | "XINFO")
+    matches!(
+        name,
+        "ACL" | "CLIENT" | "OBJECT" | "SCRIPT" | "XGROUP" | "XINFO"
+    )
 }

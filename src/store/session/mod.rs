@@ -14,6 +14,8 @@
 //! - What a client waits for is served in the order in which clients began to wait, before
 //!   the next request of anybody is run.
 
+mod acl;
+mod admission;
 mod applying;
 mod channels;
 mod client;
@@ -25,10 +27,12 @@ mod diagnosis;
 mod execute;
 mod following;
 mod info;
+mod migrating;
 mod monitoring;
 mod parameters;
 mod pausing;
 mod replicas;
+mod roll;
 mod shard;
 mod slowlog;
 mod stats;
@@ -43,6 +47,7 @@ pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use migrating::{Carried, Courier, Lost};
 pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
@@ -52,6 +57,7 @@ use crate::store::commands::{
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     bits::COMMANDS,
     connection::COMMANDS,
     following::COMMANDS,
@@ -63,6 +69,7 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,
+    migrating::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,
     geo::COMMANDS,

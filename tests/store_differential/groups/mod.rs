@@ -1,6 +1,7 @@
 //! Generators, one file a group. A group is a name of `table.rs` and a recipe for each
 //! of its commands.
 
+pub mod acl;
 mod bits;
 mod connection;
 mod databases;
@@ -64,6 +65,7 @@ pub const GROUPS: &[Group] = &[
     stream::GROUP,
     geo::GROUP,
     script::GROUP,
+    acl::GROUP,
 ];
 
 /// The group of this name.
