@@ -92,6 +92,7 @@ const ENABLED: &[&str] = &[
     "connection",
     "geo",
     "acl",
+    "stream",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.

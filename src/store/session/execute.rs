@@ -385,20 +385,20 @@ impl Shard {
 
     /// After each request: events are published, watched keys noted, those who wait served.
     pub(super) fn after_commands(&mut self) {
-        if !self.events.is_empty() {
-            self.publish_events();
-        }
         loop {
+            // Also those of who was served.
+            if !self.events.is_empty() {
+                self.publish_events();
+            }
             let changed = self.keyspace.take_changed();
             if changed.is_empty() {
                 return;
             }
-            for (db, key) in &changed {
-                self.lose_watches(*db, key);
+            for of in changed.iter().filter(|of| of.tells.watchers()) {
+                self.lose_watches(of.db, &of.key);
             }
-            let overwritten = self.keyspace.take_overwritten();
-            for (db, key) in changed.iter().filter(|at| !overwritten.contains(at)) {
-                self.serve(*db, key);
+            for of in changed.iter().filter(|of| of.tells.waiters()) {
+                self.serve(of.db, &of.key);
             }
         }
     }
