@@ -15,6 +15,7 @@
 mod counted;
 mod databases;
 mod ends;
+mod frequency;
 mod interest;
 mod loading;
 mod objects;
@@ -35,6 +36,8 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
+use frequency::Frequencies;
+pub use frequency::FrequencyRules;
 pub use interest::{Changed, Tells};
 use objects::{Look, Objects};
 
@@ -75,6 +78,8 @@ pub struct Keyspace {
     /// How many watch or wait for a key.
     interest: HashMap<(usize, Box<[u8]>), u32, RandomState>,
     changed: Vec<Changed>,
+    /// How often keys are used, under an LFU policy.
+    frequencies: Option<Box<Frequencies>>,
     /// Counters for INFO.
     pub hits: u64,
     /// Lookups that found nothing.
@@ -106,6 +111,7 @@ impl Keyspace {
             ended: Vec::new(),
             interest: HashMap::default(),
             changed: Vec::new(),
+            frequencies: None,
             hits: 0,
             misses: 0,
             expired: 0,
@@ -184,6 +190,9 @@ impl Keyspace {
         };
         let is_over = object.expires_at_ms.is_some_and(|at| at < self.now_ms);
         if !is_over || self.expiry == Expiry::Ignore {
+            if let (Some(frequencies), Look::Use) = (&mut self.frequencies, look) {
+                frequencies.note(ns, key, self.now_ms);
+            }
             return Ok(Some(object));
         }
         if self.expiry == Expiry::Remove {
