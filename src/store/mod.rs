@@ -14,8 +14,13 @@
 //! session   what clients see: requests, MULTI, waiting, channels. No I/O
 //! sync      following a master, and being followed
 //! server    the thread of a shard: sockets, turns, start and stop
+//! client    a running shard, asked from outside
+//! stats     what an operator sees of one
+//! backup    a running shard -> a file -> a new shard
 //! ```
 
+pub mod backup;
+pub mod client;
 pub mod commands;
 pub mod disk;
 pub mod engine;
@@ -26,4 +31,5 @@ pub mod oplog;
 pub mod rows;
 pub mod server;
 pub mod session;
+pub mod stats;
 pub mod sync;

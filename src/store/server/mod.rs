@@ -6,6 +6,7 @@
 //! ```
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
+mod apart;
 mod following;
 mod keeping;
 mod kept;
@@ -17,6 +18,7 @@ mod starting;
 mod turns;
 
 pub use crate::store::session::MasterAddress;
+pub use apart::{Apart, RESTORING, info_of};
 pub use keeping::Durability;
 pub use kept::KeptError;
 pub use opening::{MEMORY_BYTES_MIN, Memory};
