@@ -88,8 +88,16 @@ fn saved(files: &FaultyFiles, payload: Vec<u8>) -> Result<Saved, SaveError> {
     let (target, thread) = master(payload);
     let files: Arc<dyn Files> = Arc::new(files.clone());
     let result = save_with(files, &target, Path::new(TO), &Progress::default());
-    thread.join().expect("the master ends");
+    end(&target, thread);
     result
+}
+
+/// Ends a master, which may still wait for a client.
+fn end(master: &Target, thread: JoinHandle<()>) {
+    if let Place::Tcp(host, port) = &master.place {
+        drop(TcpStream::connect((host.as_str(), *port)));
+    }
+    thread.join().expect("the master ends");
 }
 
 #[test]
@@ -189,7 +197,6 @@ fn a_file_that_is_there_is_never_replaced() {
     let files = FaultyFiles::new();
     files.create(Path::new(TO)).expect("made");
     let (target, thread) = master(Vec::new());
-    let dialled = target.clone();
     let error = save_with(
         Arc::new(files.clone()),
         &target,
@@ -197,12 +204,7 @@ fn a_file_that_is_there_is_never_replaced() {
         &Progress::default(),
     );
     assert!(matches!(error, Err(SaveError::Exists(_))));
-    // Nobody was asked.
-    let Place::Tcp(host, port) = dialled.place else {
-        panic!("it is one");
-    };
-    drop(TcpStream::connect((host.as_str(), port)));
-    thread.join().expect("the master ends");
+    end(&target, thread);
     assert_eq!(files.bytes(Path::new(TO)), Some(Vec::new()));
 }
 
@@ -228,7 +230,7 @@ fn one_backup_writes_a_file_at_a_time_and_takes_over_what_a_dead_one_left() {
         Path::new(TO),
         &Progress::default(),
     );
-    thread.join().expect("the master ends");
+    end(&target, thread);
     result.expect("it goes on");
     assert_eq!(names(&files), ["one.rdb"]);
 }
@@ -265,7 +267,7 @@ fn an_interruption_leaves_nothing() {
     progress.stop();
     let error = save_with(Arc::new(files.clone()), &target, Path::new(TO), &progress);
     assert!(error.is_err());
-    thread.join().expect("the master ends");
+    end(&target, thread);
     assert_eq!(names(&files), Vec::<String>::new());
 }
 
