@@ -15,9 +15,14 @@
 //! session   what clients see: requests, MULTI, waiting, channels. No I/O
 //! sync      following a master, and being followed
 //! server    the thread of a shard: sockets, turns, start and stop
+//! client    a running shard, asked from outside
+//! stats     what an operator sees of one
+//! backup    a running shard -> a file -> a new shard
 //! ```
 
 pub mod acl;
+pub mod backup;
+pub mod client;
 pub mod commands;
 pub mod disk;
 pub mod engine;
@@ -28,4 +33,5 @@ pub mod oplog;
 pub mod rows;
 pub mod server;
 pub mod session;
+pub mod stats;
 pub mod sync;

@@ -46,7 +46,7 @@ pub(crate) mod world;
 pub use applying::ApplyError;
 pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
-pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use info::{Facts, MasterFacts, OwnFacts, ReplicaFacts};
 pub use migrating::{Carried, Courier, Lost};
 pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
