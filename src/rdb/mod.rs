@@ -55,7 +55,7 @@ pub use digest::{ContentDigest, content_digest, key_digest};
 pub use element::Element;
 pub use limits::ScannerLimits;
 pub use module_id::ModuleId;
-pub use payload::{
+pub use payload::{split_string, 
     NotRestorable, PayloadError, split_dump_payload, split_dump_payload_with_metadata,
     write_dump_payload, write_dump_payload_with_metadata,
 };

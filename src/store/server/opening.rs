@@ -107,6 +107,7 @@ pub(super) fn open(
     };
     let mut shard = Shard::new(keyspace, Table::new(FAMILIES), settings, limits);
     shard.set_now_ms(now_ms);
+    shard.load_libraries()?;
     if applied > log.end() {
         tracing::warn!(
             log_end = log.end(),

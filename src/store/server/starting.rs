@@ -12,7 +12,7 @@ use mio::{Interest, Poll, Token, Waker};
 use crate::store::commands::Settings;
 use crate::store::oplog::LogError;
 use crate::store::rows::{StoreError, Wake};
-use crate::store::session::{ApplyError, MasterAddress};
+use crate::store::session::{ApplyError, LibraryError, MasterAddress};
 use crate::store::sync::Replicas;
 
 use super::keeping::{Durability, Keeper};
@@ -78,6 +78,9 @@ pub enum StartError {
     /// Its log cannot be read or written.
     #[error(transparent)]
     Log(LogError),
+    /// Its functions cannot be loaded.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
     /// The log has been shortened below what the engine has.
     #[error(
         "the log begins at offset {start}, and the rows end at {applied}: what is between is          gone; restore the shard from a backup or from a replica"

@@ -161,11 +161,12 @@ impl Shard {
         {
             self.admit_write()?;
         }
+        self.admit_busy(command, subcommand)?;
         self.admit_stale(command)?;
         Ok((command, subcommand))
     }
 
-    fn admit_write(&self) -> Result<(), Failure> {
+    pub(super) fn admit_write(&self) -> Result<(), Failure> {
         if let Health::NoWrites(reason) = &self.health {
             return Err(Failure::text(format!("MISCONF {reason}")));
         }
@@ -245,8 +246,10 @@ impl Shard {
             return;
         };
         if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
-            of.failed += 1;
-            self.stats.note_error(error);
+            if !std::mem::take(&mut self.scripts.is_counted) {
+                of.failed += 1;
+                self.stats.note_error(error);
+            }
         }
         if !is_never_slow(command) {
             self.note_slow(key, took_us, args);
@@ -373,6 +376,10 @@ impl Shard {
 
     /// After each request: events are published, watched keys noted, those who wait served.
     pub(super) fn after_commands(&mut self) {
+        // Others are served while a script runs, but see nothing of it before its end.
+        if self.scripts.runs.is_some() {
+            return;
+        }
         if !self.events.is_empty() {
             self.publish_events();
         }

@@ -15,6 +15,8 @@
 //!   the next request of anybody is run.
 
 mod applying;
+mod busy;
+mod calling;
 mod channels;
 mod client;
 mod clients;
@@ -24,11 +26,13 @@ mod describing;
 mod diagnosis;
 mod execute;
 mod following;
+mod functions;
 mod info;
 mod monitoring;
 mod parameters;
 mod pausing;
 mod replicas;
+mod scripting;
 mod shard;
 mod slowlog;
 mod stats;
@@ -40,8 +44,10 @@ mod waiting;
 pub(crate) mod world;
 
 pub use applying::ApplyError;
+pub use busy::Beside;
 pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
+pub use functions::LibraryError;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
 pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
@@ -56,6 +62,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     following::COMMANDS,
     replicas::COMMANDS,
+    scripting::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     hyperloglog::COMMANDS,

@@ -6,12 +6,14 @@ use crate::resp::RequestLimits;
 use crate::store::commands::{Effects, Event, Settings, Table};
 use crate::store::keyspace::Keyspace;
 
+use super::busy::Beside;
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
 use super::parameters::Parameters;
 use super::pausing::Pausing;
 use super::replicas::{FollowRequest, ReplicaAcks};
+use super::scripting::Scripts;
 use super::slowlog::SlowLog;
 use super::stats::Stats;
 use super::transactions::Watchers;
@@ -132,6 +134,9 @@ pub struct Shard {
     pub(super) stats: Stats,
     pub(super) facts: Facts,
     pub(super) acks: ReplicaAcks,
+    pub(super) scripts: Scripts,
+    /// Serves connections while a script runs.
+    pub(super) beside: Option<Box<dyn Beside>>,
 }
 
 impl Shard {
@@ -163,6 +168,8 @@ impl Shard {
             stats: Stats::default(),
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
+            scripts: Scripts::default(),
+            beside: None,
         }
     }
 
