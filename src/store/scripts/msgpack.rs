@@ -8,7 +8,7 @@ use super::arguments::{Arguments, fail};
 /// Tables inside tables; deeper ones are told as nil.
 const NESTING_MAX: usize = 16;
 /// Arrays and maps inside each other that are read.
-const DECODED_NESTING_MAX: usize = 1000;
+const DECODED_NESTING_MAX: usize = 200;
 
 const MISSING: &str = "Missing bytes in input.";
 const BAD: &str = "Bad data format in input.";

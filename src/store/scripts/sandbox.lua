@@ -2,15 +2,14 @@
 --
 -- Lua 5.1 has no read-only tables. A table that is to be one is hidden behind an empty one
 -- that reads from it and refuses to be written; functions that look into tables know both.
--- Nothing here is an upvalue of a script, and the environment of these functions is the
--- hidden globals' shield, so that getfenv leads nowhere.
+-- The environment of these functions is the shield of the globals.
 
-local real, settle, compile, scripts_use = ...
+local real, settle, compile, handler = ...
 
 local error, type, tostring, setmetatable, getmetatable = error, type, tostring, setmetatable, getmetatable
 local next, pairs, rawget, rawset, pcall, xpcall = next, pairs, rawget, rawset, pcall, xpcall
-local setfenv, getfenv, select, unpack = setfenv, getfenv, select, unpack
-local resume, concat, byte, tonumber = coroutine.resume, table.concat, string.byte, tonumber
+local setfenv = setfenv
+local resume, concat = coroutine.resume, table.concat
 
 local hidden, shields = {}, {}
 
@@ -76,7 +75,7 @@ end
 
 function own.rawset(of, key, value)
   if type(of) ~= "table" then wrong(1, "rawset", "table", of) end
-  if hidden[of] then refuse() end
+  if hidden[of] then error("Attempt to modify a readonly table", 0) end
   return rawset(of, key, value)
 end
 
@@ -85,7 +84,7 @@ function own.setmetatable(of, metatable)
   if metatable ~= nil and type(metatable) ~= "table" then
     error("bad argument #2 to 'setmetatable' (nil or table expected)", 2)
   end
-  if hidden[of] then error("Attempt to modify a readonly table", 2) end
+  if hidden[of] then error("Attempt to modify a readonly table", 0) end
   if type(getmetatable(of)) ~= "table" and getmetatable(of) ~= nil then
     error("cannot change a protected metatable", 2)
   end
@@ -101,18 +100,6 @@ function own.getmetatable(of)
   local metatable = getmetatable(of)
   if type(of) == "string" and type(metatable) == "table" then return shield_of(metatable) end
   return metatable
-end
-
-function own.setfenv(of, env)
-  if of == 0 then error("'setfenv' cannot change environment of given object", 2) end
-  if type(of) == "number" then of = of + 1 end
-  return setfenv(of, env)
-end
-
-function own.getfenv(of)
-  if of == nil then of = 1 end
-  if type(of) == "number" and of > 0 then of = of + 1 end
-  return getfenv(of)
 end
 
 -- Only text is compiled: what string.dump writes could be anything.
@@ -143,10 +130,10 @@ end
 
 local kept = {
   "tostring", "assert", "tonumber", "rawequal", "collectgarbage", "type", "select", "unpack",
-  "gcinfo", "ipairs", "_VERSION", "error", "newproxy",
+  "gcinfo", "ipairs", "_VERSION", "error",
   "string", "math", "table", "cjson", "bit", "cmsgpack", "struct", "redis",
 }
-local globals = { coroutine = coroutines }
+local globals = { coroutine = coroutines, __redis__err__handler = handler }
 for _, name in next, kept do globals[name] = rawget(real, name) end
 for name, value in next, own do globals[name] = value end
 globals._G = globals

@@ -144,12 +144,13 @@ impl Vm {
         let settles = lua.create_function(|lua, (raised, is_flat): (Value, bool)| {
             settle(lua, raised, is_flat)
         })?;
+        let handler = lua.create_function(|lua, raised: Value| placed(lua, raised))?;
+        let error_handler = is_eval.then(|| handler.clone());
         let sandbox = lua.load(include_str!("sandbox.lua")).set_name(SANDBOX);
         let (shield, globals, library, bound): (Table, Table, Function, Function) =
-            sandbox.call((real.clone(), settles, compile.clone()))?;
+            sandbox.call((real.clone(), settles, compile.clone(), error_handler))?;
         let xpcall: Function = real.raw_get("xpcall")?;
         lua.set_globals(shield.clone())?;
-        let handler = lua.create_function(|lua, raised: Value| placed(lua, raised))?;
         lua.set_memory_limit(LUA_BYTES_MAX)?;
         let vm = Self {
             lua,
@@ -358,11 +359,24 @@ fn compiled(
     compile: &Function,
     (text, name): (mlua::LuaString, Value),
 ) -> mlua::Result<(Value, Value)> {
-    if text.as_bytes().first() == Some(&0x1b) {
-        let words = "bad binary format: only text is compiled";
-        return Ok((Value::Nil, Value::String(lua.create_string(words)?)));
+    // What string.dump writes is refused as if it were text, as Redis does: another byte
+    // that begins no text stands for its first one.
+    if text.as_bytes().first() != Some(&0x1b) {
+        return compile.call((text, name));
     }
-    compile.call((text, name))
+    let name = match name {
+        Value::Nil => Value::String(text.clone()),
+        name => name,
+    };
+    let mut bytes = text.as_bytes().to_vec();
+    bytes[0] = 1;
+    let (_, words) = compile.call::<(Value, Value)>((lua.create_string(bytes)?, name))?;
+    let words = value_text(&words);
+    let words = match words.strip_suffix(b"'char(1)'") {
+        Some(before) => [before, b"'char(27)'"].concat(),
+        None => words,
+    };
+    Ok((Value::Nil, Value::String(lua.create_string(words)?)))
 }
 
 /// What a script is told of that failed: `err`, and where it was raised.

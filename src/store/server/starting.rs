@@ -26,6 +26,9 @@ use super::turns::{LISTENERS_FROM, LISTENERS_MAX, READ_BYTES, Turns, WAKER};
 /// `repl-timeout`, until it is set.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Of the thread of a shard.
+const STACK_BYTES: usize = 8 << 20;
+
 /// What a shard is started with.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -232,6 +235,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     };
     let thread = std::thread::Builder::new()
         .name("shard".to_owned())
+        // Scripts call us, and we them.
+        .stack_size(STACK_BYTES)
         .spawn(move || turns.run())
         .map_err(StartError::Poll)?;
     Ok(Running {

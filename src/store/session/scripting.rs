@@ -343,8 +343,8 @@ impl Shard {
             let known: Vec<bool> = args
                 .from(2)
                 .map(|sha| {
-                    let sha = String::from_utf8_lossy(sha);
-                    self.scripts.known.contains_key(&*sha)
+                    let sha = String::from_utf8_lossy(sha).to_ascii_lowercase();
+                    self.scripts.known.contains_key(&sha)
                 })
                 .collect();
             let reply = &mut self.clients[key].reply;

@@ -1,12 +1,12 @@
 //! JSON as Lua values.
 
-use mlua::{Lua, Table, Value};
+use mlua::{Lua, LuaString, Table, Value};
 
 use super::Options;
 use crate::store::scripts::arguments::fail;
 
-/// Tables inside tables, whatever the option says: each takes some of the thread's stack.
-const DEPTH_MAX: i64 = 1000;
+/// Tables inside tables, whatever the option says.
+const DEPTH_MAX: i64 = 1_000_000;
 
 /// The value of a text.
 pub(super) fn decode(lua: &Lua, options: Options, text: &[u8]) -> mlua::Result<Value> {
@@ -73,6 +73,12 @@ struct Token {
     index: usize,
 }
 
+/// What is not whole yet.
+enum Open {
+    Object { table: Table, key: LuaString },
+    Array { table: Table, len: i64 },
+}
+
 struct Parser<'a> {
     lua: &'a Lua,
     options: Options,
@@ -112,68 +118,93 @@ impl Parser<'_> {
         Err(fail(self.lua, &words))
     }
 
-    fn value(&mut self, token: Token) -> mlua::Result<Value> {
-        Ok(match token.kind {
-            Kind::Text(text) => Value::String(self.lua.create_string(text)?),
-            Kind::Number(number) => Value::Number(number),
-            Kind::Truth(value) => Value::Boolean(value),
-            Kind::Null => Value::NULL,
-            Kind::ObjectBegin => Value::Table(self.object()?),
-            Kind::ArrayBegin => Value::Table(self.array()?),
-            _ => return Err(self.unexpected("value", &token)),
-        })
-    }
-
-    fn object(&mut self) -> mlua::Result<Table> {
-        self.descend()?;
-        let table = self.lua.create_table()?;
-        let mut token = self.next();
-        if matches!(token.kind, Kind::ObjectEnd) {
-            self.depth -= 1;
-            return Ok(table);
-        }
+    /// The value that begins with a token. What is not whole yet is not on the thread's
+    /// stack: how deep it may be is the option's business.
+    fn value(&mut self, mut token: Token) -> mlua::Result<Value> {
+        let mut open: Vec<Open> = Vec::new();
         loop {
-            let Kind::Text(key) = token.kind else {
-                return Err(self.unexpected("object key string", &token));
-            };
-            let key = self.lua.create_string(key)?;
-            token = self.next();
-            if !matches!(token.kind, Kind::Colon) {
-                return Err(self.unexpected("colon", &token));
-            }
-            token = self.next();
-            table.raw_set(key, self.value(token)?)?;
-            token = self.next();
-            match token.kind {
-                Kind::ObjectEnd => {
+            let mut value = match token.kind {
+                Kind::Text(text) => Value::String(self.lua.create_string(text)?),
+                Kind::Number(number) => Value::Number(number),
+                Kind::Truth(value) => Value::Boolean(value),
+                Kind::Null => Value::NULL,
+                Kind::ObjectBegin => {
+                    self.descend()?;
+                    let table = self.lua.create_table()?;
+                    token = self.next();
+                    if !matches!(token.kind, Kind::ObjectEnd) {
+                        let key = self.key(token)?;
+                        open.push(Open::Object { table, key });
+                        token = self.next();
+                        continue;
+                    }
                     self.depth -= 1;
-                    return Ok(table);
+                    Value::Table(table)
                 }
-                Kind::Comma => token = self.next(),
-                _ => return Err(self.unexpected("comma or object end", &token)),
+                Kind::ArrayBegin => {
+                    self.descend()?;
+                    let table = self.lua.create_table()?;
+                    token = self.next();
+                    if !matches!(token.kind, Kind::ArrayEnd) {
+                        open.push(Open::Array { table, len: 0 });
+                        continue;
+                    }
+                    self.depth -= 1;
+                    Value::Table(table)
+                }
+                _ => return Err(self.unexpected("value", &token)),
+            };
+            // What is whole belongs to what is open, which may be whole then.
+            loop {
+                let Some(innermost) = open.last_mut() else {
+                    return Ok(value);
+                };
+                let (is_object, wanted) = match innermost {
+                    Open::Object { table, key } => {
+                        table.raw_set(&*key, value)?;
+                        (true, "comma or object end")
+                    }
+                    Open::Array { table, len } => {
+                        *len += 1;
+                        table.raw_set(*len, value)?;
+                        (false, "comma or array end")
+                    }
+                };
+                token = self.next();
+                match (&token.kind, is_object) {
+                    (Kind::ObjectEnd, true) | (Kind::ArrayEnd, false) => {
+                        self.depth -= 1;
+                        value = match open.pop() {
+                            Some(Open::Object { table, .. } | Open::Array { table, .. }) => {
+                                Value::Table(table)
+                            }
+                            None => Value::Nil,
+                        };
+                    }
+                    (Kind::Comma, _) => {
+                        token = self.next();
+                        if let Some(Open::Object { key, .. }) = open.last_mut() {
+                            *key = self.key(token)?;
+                            token = self.next();
+                        }
+                        break;
+                    }
+                    _ => return Err(self.unexpected(wanted, &token)),
+                }
             }
         }
     }
 
-    fn array(&mut self) -> mlua::Result<Table> {
-        self.descend()?;
-        let table = self.lua.create_table()?;
-        let mut token = self.next();
-        if matches!(token.kind, Kind::ArrayEnd) {
-            self.depth -= 1;
-            return Ok(table);
+    /// A key of an object, and the colon behind it.
+    fn key(&mut self, token: Token) -> mlua::Result<LuaString> {
+        let Kind::Text(key) = token.kind else {
+            return Err(self.unexpected("object key string", &token));
+        };
+        let colon = self.next();
+        match colon.kind {
+            Kind::Colon => self.lua.create_string(key),
+            _ => Err(self.unexpected("colon", &colon)),
         }
-        for number in 1_i64.. {
-            table.raw_set(number, self.value(token)?)?;
-            token = self.next();
-            match token.kind {
-                Kind::ArrayEnd => break,
-                Kind::Comma => token = self.next(),
-                _ => return Err(self.unexpected("comma or array end", &token)),
-            }
-        }
-        self.depth -= 1;
-        Ok(table)
     }
 
     fn next(&mut self) -> Token {

@@ -7,8 +7,8 @@ use crate::store::scripts::answers::entries;
 use crate::store::scripts::arguments::{Arguments, fail};
 use crate::store::scripts::text::{general, type_name};
 
-/// Tables inside tables, whatever the option says: each takes some of the thread's stack.
-const DEPTH_MAX: i64 = 1000;
+/// Tables inside tables, whatever the option says.
+const DEPTH_MAX: usize = 1_000_000;
 
 /// The JSON of the first argument.
 pub(super) fn encode(
@@ -21,7 +21,7 @@ pub(super) fn encode(
         options,
         out: Vec::new(),
     };
-    encoding.value(given.get(1).unwrap_or(&Value::Nil), 0)?;
+    encoding.all(given.get(1).unwrap_or(&Value::Nil))?;
     lua.create_string(&encoding.out)
 }
 
@@ -31,8 +31,58 @@ struct Encoding<'a> {
     out: Vec<u8>,
 }
 
+/// A table that is being told: how deep it must not be is the option's business, so they
+/// are not on the thread's stack.
+enum Open {
+    Array {
+        table: Table,
+        len: i64,
+        told: i64,
+    },
+    Object {
+        rest: std::vec::IntoIter<(Value, Value)>,
+        is_first: bool,
+    },
+}
+
 impl Encoding<'_> {
-    fn value(&mut self, value: &Value, depth: i64) -> mlua::Result<()> {
+    fn all(&mut self, value: &Value) -> mlua::Result<()> {
+        let mut open = Vec::new();
+        self.begin(value, &mut open)?;
+        while let Some(innermost) = open.last_mut() {
+            let next = match innermost {
+                Open::Array { table, len, told } if *told < *len => {
+                    *told += 1;
+                    if *told > 1 {
+                        self.out.push(b',');
+                    }
+                    table.raw_get(*told)?
+                }
+                Open::Array { .. } => {
+                    self.out.push(b']');
+                    open.pop();
+                    continue;
+                }
+                Open::Object { rest, is_first } => {
+                    let Some((key, value)) = rest.next() else {
+                        self.out.push(b'}');
+                        open.pop();
+                        continue;
+                    };
+                    if !std::mem::take(is_first) {
+                        self.out.push(b',');
+                    }
+                    self.key(&key)?;
+                    value
+                }
+            };
+            self.begin(&next, &mut open)?;
+        }
+        Ok(())
+    }
+
+    /// A value; of a table, its beginning.
+    fn begin(&mut self, value: &Value, open: &mut Vec<Open>) -> mlua::Result<()> {
         match value {
             Value::String(text) => self.string(&text.as_bytes()),
             Value::Integer(number) => return self.number(*number as f64),
@@ -43,7 +93,10 @@ impl Encoding<'_> {
             Value::LightUserData(pointer) if pointer.0.is_null() => {
                 self.out.extend_from_slice(b"null");
             }
-            Value::Table(table) => return self.table(table, depth + 1),
+            Value::Table(table) => {
+                let opened = self.opened(table, open.len() + 1)?;
+                open.push(opened);
+            }
             other => return Err(self.refuse(other, "type not supported")),
         }
         Ok(())
@@ -54,16 +107,47 @@ impl Encoding<'_> {
         fail(self.lua, &words)
     }
 
-    fn table(&mut self, table: &Table, depth: i64) -> mlua::Result<()> {
-        if depth > self.options.encode_depth_max.min(DEPTH_MAX) {
+    fn opened(&mut self, table: &Table, depth: usize) -> mlua::Result<Open> {
+        if usize::try_from(self.options.encode_depth_max).is_ok_and(|max| depth > max)
+            || depth > DEPTH_MAX
+        {
             let words = format!("Cannot serialise, excessive nesting ({depth})");
             return Err(fail(self.lua, &words));
         }
         let all = entries(table)?;
-        match self.array_len(table, &all)? {
-            Some(len @ 1..) => self.array(table, len, depth),
-            _ => self.object(&all, depth),
+        let array_len = self.array_len(table, &all)?;
+        self.out.push(if array_len > Some(0) { b'[' } else { b'{' });
+        Ok(match array_len {
+            Some(len @ 1..) => Open::Array {
+                table: table.clone(),
+                len,
+                told: 0,
+            },
+            _ => Open::Object {
+                rest: all.into_iter(),
+                is_first: true,
+            },
+        })
+    }
+
+    fn key(&mut self, key: &Value) -> mlua::Result<()> {
+        match key {
+            Value::Integer(number) => self.quoted(*number as f64)?,
+            Value::Number(number) => self.quoted(*number)?,
+            Value::String(text) => self.string(&text.as_bytes()),
+            other => {
+                return Err(self.refuse(other, "table key must be a number or string"));
+            }
         }
+        self.out.push(b':');
+        Ok(())
+    }
+
+    fn quoted(&mut self, number: f64) -> mlua::Result<()> {
+        self.out.push(b'"');
+        self.number(number)?;
+        self.out.push(b'"');
+        Ok(())
     }
 
     /// How long an array it is; nothing if it is none.
@@ -100,42 +184,6 @@ impl Encoding<'_> {
                 "excessively sparse array",
             )),
         }
-    }
-
-    fn array(&mut self, table: &Table, len: i64, depth: i64) -> mlua::Result<()> {
-        self.out.push(b'[');
-        for number in 1..=len {
-            if number > 1 {
-                self.out.push(b',');
-            }
-            self.value(&table.raw_get(number)?, depth)?;
-        }
-        self.out.push(b']');
-        Ok(())
-    }
-
-    fn object(&mut self, all: &[(Value, Value)], depth: i64) -> mlua::Result<()> {
-        self.out.push(b'{');
-        for (at, (key, value)) in all.iter().enumerate() {
-            if at > 0 {
-                self.out.push(b',');
-            }
-            match key {
-                Value::Integer(_) | Value::Number(_) => {
-                    self.out.push(b'"');
-                    self.value(key, depth)?;
-                    self.out.push(b'"');
-                }
-                Value::String(text) => self.string(&text.as_bytes()),
-                other => {
-                    return Err(self.refuse(other, "table key must be a number or string"));
-                }
-            }
-            self.out.push(b':');
-            self.value(value, depth)?;
-        }
-        self.out.push(b'}');
-        Ok(())
     }
 
     fn number(&mut self, number: f64) -> mlua::Result<()> {
