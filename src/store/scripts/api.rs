@@ -40,7 +40,10 @@ pub(super) fn table(lua: &Lua, is_eval: bool) -> mlua::Result<Table> {
     for (name, value) in REPLICATION {
         table.raw_set(*name, *value)?;
     }
-    table.raw_set("call", lua.create_function(|lua, values| call(lua, values))?)?;
+    table.raw_set(
+        "call",
+        lua.create_function(|lua, values| call(lua, values))?,
+    )?;
     table.raw_set(
         "pcall",
         lua.create_function(|lua, values| match call(lua, values) {
@@ -67,7 +70,10 @@ pub(super) fn table(lua: &Lua, is_eval: bool) -> mlua::Result<Table> {
 /// What it is while a library is loaded.
 pub(super) fn library_table(lua: &Lua) -> mlua::Result<Table> {
     let table = told(lua)?;
-    table.raw_set("register_function", lua.create_function(libraries::register)?)?;
+    table.raw_set(
+        "register_function",
+        lua.create_function(libraries::register)?,
+    )?;
     Ok(table)
 }
 

@@ -64,7 +64,10 @@ impl<'a> Arguments<'a> {
             return Ok(text);
         }
         let is_number = matches!(value, Value::Integer(_) | Value::Number(_));
-        match is_number.then(|| self.lua.coerce_string(value)).transpose()? {
+        match is_number
+            .then(|| self.lua.coerce_string(value))
+            .transpose()?
+        {
             Some(Some(text)) => Ok(text),
             _ => Err(self.wrong_type(number, "string")),
         }
@@ -78,7 +81,10 @@ impl<'a> Arguments<'a> {
     /// `bad argument #1 to 'name' (why)`.
     pub(super) fn wrong(&self, number: usize, why: &str) -> mlua::Error {
         let name = self.name;
-        fail(self.lua, &format!("bad argument #{number} to '{name}' ({why})"))
+        fail(
+            self.lua,
+            &format!("bad argument #{number} to '{name}' ({why})"),
+        )
     }
 }
 

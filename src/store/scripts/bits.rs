@@ -28,7 +28,9 @@ const FOLDS: &[(&str, Fold)] = &[
 const SHIFTS: &[(&str, Fold)] = &[
     ("lshift", |bits, by| bits << by),
     ("rshift", |bits, by| bits >> by),
-    ("arshift", |bits, by| (bits.cast_signed() >> by).cast_unsigned()),
+    ("arshift", |bits, by| {
+        (bits.cast_signed() >> by).cast_unsigned()
+    }),
     ("rol", u32::rotate_left),
     ("ror", u32::rotate_right),
 ];

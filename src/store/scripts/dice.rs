@@ -50,7 +50,8 @@ impl Dice {
     /// Puts `random` and `randomseed` into `math`.
     pub(super) fn install(&self, lua: &Lua, math: &Table) -> mlua::Result<()> {
         let dice = self.clone();
-        let random = lua.create_function(move |lua, values: MultiValue| dice.random(lua, values))?;
+        let random =
+            lua.create_function(move |lua, values: MultiValue| dice.random(lua, values))?;
         math.raw_set("random", random)?;
         let dice = self.clone();
         let seed = lua.create_function(move |lua, values: MultiValue| {

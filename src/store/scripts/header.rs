@@ -47,7 +47,10 @@ impl Flags {
     /// Their names, in Redis' order.
     pub fn names(self) -> Vec<&'static str> {
         let is_set = |at: &usize| self.0 & (1 << at) != 0;
-        (0..NAMES.len()).filter(is_set).map(|at| NAMES[at]).collect()
+        (0..NAMES.len())
+            .filter(is_set)
+            .map(|at| NAMES[at])
+            .collect()
     }
 }
 
@@ -93,8 +96,7 @@ pub fn script_flags(script: &[u8]) -> Result<(Option<Flags>, &[u8]), HeaderError
         }
         for name in names.split(|byte| *byte == b',') {
             let flag = Flags::of(name, true);
-            let flag =
-                flag.ok_or_else(|| quoting("Unexpected flag in script shebang: ", name))?;
+            let flag = flag.ok_or_else(|| quoting("Unexpected flag in script shebang: ", name))?;
             flags = flags.with(flag);
         }
     }
@@ -232,9 +234,13 @@ mod tests {
     #[test]
     fn flags_are_those_of_the_first_line() {
         assert_eq!(script_flags(b"return 1"), Ok((None, &b"return 1"[..])));
-        let (flags, code) = script_flags(b"#!lua flags=no-writes,allow-oom\nreturn 1").expect("flags");
+        let (flags, code) =
+            script_flags(b"#!lua flags=no-writes,allow-oom\nreturn 1").expect("flags");
         assert_eq!(code, b"\nreturn 1");
-        assert_eq!(flags.map(Flags::names), Some(vec!["no-writes", "allow-oom"]));
+        assert_eq!(
+            flags.map(Flags::names),
+            Some(vec!["no-writes", "allow-oom"])
+        );
         for (script, words) in [
             (&b"#!lua"[..], "Invalid script shebang"),
             (b"#!lua \"\n", "Invalid engine in script shebang"),

@@ -86,7 +86,9 @@ impl Libraries {
 
     /// The function of a name.
     pub fn find(&self, name: &[u8]) -> Option<&Registered> {
-        self.libraries.values().find_map(|of| of.functions.get(name))
+        self.libraries
+            .values()
+            .find_map(|of| of.functions.get(name))
     }
 
     /// Compiles and runs a library, and takes it in; its name. With `replaces`, in place of
@@ -287,9 +289,10 @@ fn string(value: &Value) -> Option<Vec<u8>> {
 }
 
 fn by_place(values: &MultiValue) -> mlua::Result<Registered> {
-    let name = values.front().and_then(string).ok_or_else(|| {
-        refused("first argument to redis.register_function must be a string")
-    })?;
+    let name = values
+        .front()
+        .and_then(string)
+        .ok_or_else(|| refused("first argument to redis.register_function must be a string"))?;
     match values.get(1) {
         Some(Value::Function(function)) => Ok(Registered {
             name,
@@ -345,16 +348,14 @@ fn by_name(values: &MultiValue) -> mlua::Result<Registered> {
                 }
             },
             _ => {
-                return Err(refused(
-                    "unknown argument given to redis.register_function",
-                ));
+                return Err(refused("unknown argument given to redis.register_function"));
             }
         }
     }
     let name =
         name.ok_or_else(|| refused("redis.register_function must get a function name argument"))?;
-    let function = function
-        .ok_or_else(|| refused("redis.register_function must get a callback argument"))?;
+    let function =
+        function.ok_or_else(|| refused("redis.register_function must get a callback argument"))?;
     Ok(Registered {
         name,
         description,

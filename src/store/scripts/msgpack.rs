@@ -177,7 +177,11 @@ fn unpack(given: &Arguments<'_>, limit: i64, offset: i64) -> mlua::Result<MultiV
     };
     let is_all = limit == 0 && offset == 0;
     let limit = if is_all { i64::from(i32::MAX) } else { limit };
-    let mut cursor = Cursor { lua, rest, depth: 0 };
+    let mut cursor = Cursor {
+        lua,
+        rest,
+        depth: 0,
+    };
     let mut values = MultiValue::new();
     while !cursor.rest.is_empty() && (values.len() as i64) < limit {
         let value = cursor.value()?;
@@ -215,7 +219,9 @@ impl<'a> Cursor<'a> {
 
     fn len<const N: usize>(&mut self) -> mlua::Result<usize> {
         let bytes = self.fixed::<N>()?;
-        Ok(bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)))
+        Ok(bytes
+            .iter()
+            .fold(0, |len, byte| len << 8 | usize::from(*byte)))
     }
 
     fn string(&mut self, len: usize) -> mlua::Result<Value> {

@@ -52,9 +52,8 @@ impl<'a> Format<'a> {
             b'i' | b'I' => {
                 let size = self.number(4)?;
                 if size > INTEGER_BYTES_MAX {
-                    let words = format!(
-                        "integral size {size} is larger than limit of {INTEGER_BYTES_MAX}"
-                    );
+                    let words =
+                        format!("integral size {size} is larger than limit of {INTEGER_BYTES_MAX}");
                     return Err(fail(self.lua, &words));
                 }
                 size
@@ -249,7 +248,9 @@ fn read(bytes: &[u8], is_big: bool, is_signed: bool) -> f64 {
         return value as f64;
     }
     // Processors shift by the count modulo the width.
-    let bits = u32::try_from(bytes.len()).unwrap_or(u32::MAX).wrapping_mul(8);
+    let bits = u32::try_from(bytes.len())
+        .unwrap_or(u32::MAX)
+        .wrapping_mul(8);
     let mask = u64::MAX.wrapping_shl(bits.wrapping_sub(1));
     let value = match value & mask {
         0 => value,

@@ -11,9 +11,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use mlua::{
-    Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState,
-};
+use mlua::{Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState};
 
 use super::dice::Dice;
 use super::raised::{Raised, error_text, settle};
@@ -411,8 +409,12 @@ fn place(lua: &Lua) -> Option<(String, i64)> {
     for level in 1..FRAMES_MAX {
         let (what, source, line) = lua.inspect_stack(level, |frame| {
             let source = frame.source();
-            let text = source.source.map_or_else(String::new, |text| text.into_owned());
-            let line = frame.current_line().and_then(|line| i64::try_from(line).ok());
+            let text = source
+                .source
+                .map_or_else(String::new, |text| text.into_owned());
+            let line = frame
+                .current_line()
+                .and_then(|line| i64::try_from(line).ok());
             (source.what, text, line.unwrap_or(-1))
         })?;
         let is_ours = source == SANDBOX || (is_first && what == "C");

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,10 @@ use super::keeping::{Durability, Keeper};
 use super::kept::{self, KeptError};
 use super::knowing::{self, unix_ms};
 use super::master::Following;
+use super::network::{Aside, LISTENERS_FROM, LISTENERS_MAX, Network, WAKER};
 use super::opening::{self, Memory};
 use super::sockets::{ListenAt, Listener};
-use super::turns::{LISTENERS_FROM, LISTENERS_MAX, READ_BYTES, Turns, WAKER};
+use super::turns::Turns;
 
 /// `repl-timeout`, until it is set.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(60);
@@ -216,6 +217,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     }
     knowing::look(&mut shard, &keeper);
     let stop = Arc::new(AtomicBool::new(false));
+    let network = Arc::new(Mutex::new(Network::new(poll, listeners)));
+    shard.set_beside(Box::new(Aside::new(Arc::clone(&network))));
     let turns = Turns {
         shard,
         keeper,
@@ -226,12 +229,9 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         replicas,
         pinged_at: Instant::now(),
         are_rows_refused: false,
-        poll,
-        listeners,
-        connections: Vec::new(),
+        network,
         stop: Arc::clone(&stop),
         again: Vec::new(),
-        buffer: vec![0; READ_BYTES].into_boxed_slice(),
     };
     let thread = std::thread::Builder::new()
         .name("shard".to_owned())

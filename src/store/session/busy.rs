@@ -41,7 +41,15 @@ impl Shard {
 
     /// Whether a client's own script runs now.
     pub fn runs_script(&self, key: usize) -> bool {
-        self.scripts.runs.as_ref().is_some_and(|of| of.client == key)
+        self.scripts
+            .runs
+            .as_ref()
+            .is_some_and(|of| of.client == key)
+    }
+
+    /// Whether what a client is owed waits for the turn's end.
+    pub fn is_marked(&self, key: usize) -> bool {
+        self.clients.get(key).is_some_and(|of| of.is_marked)
     }
 
     /// Answers what a client has sent, while a script runs. True if that may be sent at

@@ -41,10 +41,13 @@ impl Shard {
     /// # Errors
     /// [`LibraryError`], and what the engine says, as text.
     pub fn load_libraries(&mut self) -> Result<(), LibraryError> {
-        let texts = self.keyspace.library_texts().map_err(|error| LibraryError {
-            name: String::new(),
-            why: error.to_string(),
-        })?;
+        let texts = self
+            .keyspace
+            .library_texts()
+            .map_err(|error| LibraryError {
+                name: String::new(),
+                why: error.to_string(),
+            })?;
         let texts: Vec<Bytes> = texts.into_iter().map(|(_, text)| text).collect();
         self.scripts.libraries = self.libraries_of(&texts)?;
         Ok(())

@@ -40,8 +40,7 @@ const fn verb(name: &'static str, arity: i8, flags: &'static str, verb: Verb) ->
 }
 
 const RUNS: &str = "noscript stale skip-monitor no-mandatory-keys movablekeys";
-const RUNS_READONLY: &str =
-    "readonly noscript stale skip-monitor no-mandatory-keys movablekeys";
+const RUNS_READONLY: &str = "readonly noscript stale skip-monitor no-mandatory-keys movablekeys";
 
 /// The family.
 pub const COMMANDS: &[Command] = &[
@@ -125,12 +124,12 @@ impl ScriptCounts {
         tell("number_of_functions", self.functions);
         tell("number_of_libraries", self.libraries);
         tell("used_memory_vm_functions", self.function_bytes);
-        tell("used_memory_vm_total", self.eval_bytes + self.function_bytes);
-        tell("used_memory_functions", self.function_bytes);
         tell(
-            "used_memory_scripts",
-            self.text_bytes + self.function_bytes,
+            "used_memory_vm_total",
+            self.eval_bytes + self.function_bytes,
         );
+        tell("used_memory_functions", self.function_bytes);
+        tell("used_memory_scripts", self.text_bytes + self.function_bytes);
     }
 }
 

@@ -11,10 +11,7 @@ const DEPTH_MAX: i64 = 1_000_000;
 /// The value of a text.
 pub(super) fn decode(lua: &Lua, options: Options, text: &[u8]) -> mlua::Result<Value> {
     if text.len() >= 2 && (text[0] == 0 || text[1] == 0) {
-        return Err(fail(
-            lua,
-            "JSON parser does not support UTF-16 or UTF-32",
-        ));
+        return Err(fail(lua, "JSON parser does not support UTF-16 or UTF-32"));
     }
     let mut parser = Parser {
         lua,
@@ -439,8 +436,13 @@ fn hexadecimal(text: &[u8]) -> Option<(f64, usize)> {
     if let [b'p' | b'P', power @ ..] = rest {
         let sign = usize::from(matches!(power.first(), Some(b'-' | b'+')));
         let digits = power.get(sign..).unwrap_or(&[]);
-        let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let written = power.get(..sign + count).and_then(|of| std::str::from_utf8(of).ok());
+        let count = digits
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        let written = power
+            .get(..sign + count)
+            .and_then(|of| std::str::from_utf8(of).ok());
         if count > 0
             && let Some(power) = written.and_then(|written| written.parse::<i32>().ok())
         {

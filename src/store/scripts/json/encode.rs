@@ -173,16 +173,14 @@ impl Encoding<'_> {
             sparse_safe,
             ..
         } = self.options;
-        let is_sparse = sparse_ratio > 0
-            && max > items.wrapping_mul(sparse_ratio)
-            && max > sparse_safe;
+        let is_sparse =
+            sparse_ratio > 0 && max > items.wrapping_mul(sparse_ratio) && max > sparse_safe;
         match (is_sparse, self.options.converts_sparse) {
             (false, _) => Ok(Some(max)),
             (true, true) => Ok(None),
-            (true, false) => Err(self.refuse(
-                &Value::Table(table.clone()),
-                "excessively sparse array",
-            )),
+            (true, false) => {
+                Err(self.refuse(&Value::Table(table.clone()), "excessively sparse array"))
+            }
         }
     }
 

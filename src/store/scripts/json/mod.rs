@@ -91,7 +91,10 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
         decode::decode(lua, of.now(), &given.string(1)?.as_bytes())
     })?;
     table.raw_set("decode", decode)?;
-    table.raw_set("new", lua.create_function(|lua, _: MultiValue| self::table(lua))?)?;
+    table.raw_set(
+        "new",
+        lua.create_function(|lua, _: MultiValue| self::table(lua))?,
+    )?;
     table.raw_set("null", Value::NULL)?;
     table.raw_set("_NAME", "cjson")?;
     table.raw_set("_VERSION", "2.1.0")?;
@@ -161,11 +164,7 @@ fn install_switches(lua: &Lua, table: &Table, options: &Shared) -> mlua::Result<
     table.raw_set("encode_invalid_numbers", encodes)
 }
 
-fn one<'a>(
-    lua: &'a Lua,
-    name: &'static str,
-    values: MultiValue,
-) -> mlua::Result<Arguments<'a>> {
+fn one<'a>(lua: &'a Lua, name: &'static str, values: MultiValue) -> mlua::Result<Arguments<'a>> {
     let given = Arguments::new(lua, name, values);
     match given.len() {
         1 => Ok(given),
