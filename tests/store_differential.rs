@@ -91,6 +91,8 @@ const ENABLED: &[&str] = &[
     "transactions",
     "connection",
     "geo",
+    "script",
+    "functions",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.

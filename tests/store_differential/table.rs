@@ -260,6 +260,22 @@ const COMPARED: &[(&str, &[&str])] = &[
             "SCRIPT|LOAD",
         ],
     ),
+    (
+        "functions",
+        &[
+            "FCALL",
+            "FCALL_RO",
+            "FUNCTION|DELETE",
+            "FUNCTION|DUMP",
+            "FUNCTION|FLUSH",
+            "FUNCTION|KILL",
+            "FUNCTION|LIST",
+            "FUNCTION|LOAD",
+            "FUNCTION|RESTORE",
+            "FUNCTION|STATS",
+            "SCRIPT|KILL",
+        ],
+    ),
 ];
 
 /// Wanted, but shown by other tests: why, and which.
@@ -370,22 +386,8 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "functions and what stops a script",
-        &[
-            "FCALL",
-            "FCALL_RO",
-            "FUNCTION",
-            "FUNCTION|DELETE",
-            "FUNCTION|DUMP",
-            "FUNCTION|FLUSH",
-            "FUNCTION|KILL",
-            "FUNCTION|LIST",
-            "FUNCTION|LOAD",
-            "FUNCTION|RESTORE",
-            "FUNCTION|STATS",
-            "SCRIPT|DEBUG",
-            "SCRIPT|KILL",
-        ],
+        "functions by themselves, and what debugs a script",
+        &["FUNCTION", "SCRIPT|DEBUG"],
     ),
 ];
 
@@ -500,5 +502,8 @@ pub fn is_known(name: &str) -> bool {
 
 /// True for a command whose second word is a command's name, too.
 pub fn is_container(name: &str) -> bool {
-    matches!(name, "CLIENT" | "OBJECT" | "SCRIPT" | "XGROUP" | "XINFO")
+    matches!(
+        name,
+        "CLIENT" | "FUNCTION" | "OBJECT" | "SCRIPT" | "XGROUP" | "XINFO"
+    )
 }

@@ -8,14 +8,12 @@ use super::text::{truncated, type_name};
 /// Arguments of one call, counted from 1.
 pub(super) struct Arguments<'a> {
     pub(super) lua: &'a Lua,
-    /// What the function is called in errors.
-    name: &'static str,
     values: MultiValue,
 }
 
 impl<'a> Arguments<'a> {
-    pub(super) fn new(lua: &'a Lua, name: &'static str, values: MultiValue) -> Self {
-        Self { lua, name, values }
+    pub(super) fn new(lua: &'a Lua, values: MultiValue) -> Self {
+        Self { lua, values }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,11 +78,15 @@ impl<'a> Arguments<'a> {
 
     /// `bad argument #1 to 'name' (why)`.
     pub(super) fn wrong(&self, number: usize, why: &str) -> mlua::Error {
-        let name = self.name;
-        fail(
-            self.lua,
-            &format!("bad argument #{number} to '{name}' ({why})"),
-        )
+        let name = self.lua.inspect_stack(0, |frame| {
+            // As the script names it.
+            let name = frame.names().name;
+            name.map(std::borrow::Cow::into_owned)
+        });
+        let name = name.flatten();
+        let name = name.as_deref().unwrap_or("?");
+        let words = format!("bad argument #{number} to '{name}' ({why})");
+        fail(self.lua, &words)
     }
 }
 

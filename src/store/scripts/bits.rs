@@ -40,7 +40,7 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     for (name, fold) in FOLDS {
         let function = lua.create_function(move |lua, values: MultiValue| {
-            let given = Arguments::new(lua, name, values);
+            let given = Arguments::new(lua, values);
             let mut value = bits(&given, 1)?;
             if *name != "tobit" {
                 for number in (2..=given.len()).rev() {
@@ -53,25 +53,25 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
     }
     for (name, shift) in SHIFTS {
         let function = lua.create_function(move |lua, values: MultiValue| {
-            let given = Arguments::new(lua, name, values);
+            let given = Arguments::new(lua, values);
             let value = bits(&given, 1)?;
             Ok(told(shift(value, bits(&given, 2)? & 31)))
         })?;
         table.raw_set(*name, function)?;
     }
-    let one = |name: &'static str, of: fn(u32) -> u32| {
+    let one = |of: fn(u32) -> u32| {
         lua.create_function(move |lua, values: MultiValue| {
-            Ok(told(of(bits(&Arguments::new(lua, name, values), 1)?)))
+            Ok(told(of(bits(&Arguments::new(lua, values), 1)?)))
         })
     };
-    table.raw_set("bnot", one("bnot", |bits| !bits)?)?;
-    table.raw_set("bswap", one("bswap", u32::swap_bytes)?)?;
+    table.raw_set("bnot", one(|bits| !bits)?)?;
+    table.raw_set("bswap", one(u32::swap_bytes)?)?;
     table.raw_set("tohex", lua.create_function(to_hex)?)?;
     Ok(table)
 }
 
 fn to_hex(lua: &Lua, values: MultiValue) -> mlua::Result<mlua::LuaString> {
-    let given = Arguments::new(lua, "tohex", values);
+    let given = Arguments::new(lua, values);
     let value = bits(&given, 1)?;
     let digits = match given.len() {
         1 => 8,

@@ -59,7 +59,7 @@ impl Dice {
                 let words = "math.randomseed can only be called inside a script invocation";
                 return Err(fail(lua, words));
             }
-            let seed = Arguments::new(lua, "randomseed", values).integer(1)?;
+            let seed = Arguments::new(lua, values).integer(1)?;
             dice.seed(seed as i32);
             Ok(())
         })?;
@@ -72,9 +72,9 @@ impl Dice {
             return Err(fail(lua, words));
         }
         let fraction = self.fraction();
-        let given = Arguments::new(lua, "random", values);
-        // C's `int`.
-        let int = |number| given.integer(number).map(|value| i64::from(value as i32));
+        let given = Arguments::new(lua, values);
+        // C's `int`, which wraps around.
+        let int = |number| given.integer(number).map(|value| value as i32);
         let value = match given.len() {
             0 => fraction,
             1 => {
@@ -82,14 +82,15 @@ impl Dice {
                 if high < 1 {
                     return Err(given.wrong(1, "interval is empty"));
                 }
-                (fraction * high as f64).floor() + 1.0
+                (fraction * f64::from(high)).floor() + 1.0
             }
             2 => {
                 let (low, high) = (int(1)?, int(2)?);
                 if low > high {
                     return Err(given.wrong(2, "interval is empty"));
                 }
-                (fraction * (high - low + 1) as f64).floor() + low as f64
+                let width = high.wrapping_sub(low).wrapping_add(1);
+                (fraction * f64::from(width)).floor() + f64::from(low)
             }
             _ => return Err(fail(lua, "wrong number of arguments")),
         };

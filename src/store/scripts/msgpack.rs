@@ -20,14 +20,14 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
     table.raw_set(
         "unpack",
         lua.create_function(|lua, values: MultiValue| {
-            let given = Arguments::new(lua, "unpack", values);
+            let given = Arguments::new(lua, values);
             unpack(&given, 0, 0)
         })?,
     )?;
     table.raw_set(
         "unpack_one",
         lua.create_function(|lua, values: MultiValue| {
-            let given = Arguments::new(lua, "unpack_one", values);
+            let given = Arguments::new(lua, values);
             let offset = given.integer_or(2, 0)?;
             unpack(&given, 1, offset)
         })?,
@@ -35,7 +35,7 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
     table.raw_set(
         "unpack_limit",
         lua.create_function(|lua, values: MultiValue| {
-            let given = Arguments::new(lua, "unpack_limit", values);
+            let given = Arguments::new(lua, values);
             let limit = given.integer(2)?;
             let offset = given.integer_or(3, 0)?;
             unpack(&given, limit, offset)
@@ -50,7 +50,7 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
 
 fn pack(lua: &Lua, values: MultiValue) -> mlua::Result<LuaString> {
     if values.is_empty() {
-        let given = Arguments::new(lua, "pack", values);
+        let given = Arguments::new(lua, values);
         return Err(given.wrong(0, "MessagePack pack needs input."));
     }
     let mut out = Vec::new();

@@ -80,7 +80,10 @@ fn plain(error: &mlua::Error) -> String {
     match error {
         mlua::Error::CallbackError { cause, .. } => plain(cause),
         mlua::Error::MemoryError(_) => "not enough memory".to_owned(),
-        mlua::Error::RuntimeError(words) => words.clone(),
+        mlua::Error::RuntimeError(words) => match words.split_once("\nstack traceback:") {
+            Some((words, _)) => words.to_owned(),
+            None => words.clone(),
+        },
         other => other.to_string(),
     }
 }

@@ -118,7 +118,7 @@ impl<'a> Format<'a> {
 }
 
 fn pack(lua: &Lua, values: MultiValue) -> mlua::Result<LuaString> {
-    let given = Arguments::new(lua, "pack", values);
+    let given = Arguments::new(lua, values);
     let text = given.string(1)?;
     let text = text.as_bytes();
     let mut format = Format::new(lua, &text);
@@ -179,7 +179,7 @@ fn integer(number: f64) -> u64 {
 }
 
 fn unpack(lua: &Lua, values: MultiValue) -> mlua::Result<MultiValue> {
-    let given = Arguments::new(lua, "unpack", values);
+    let given = Arguments::new(lua, values);
     let (text, data) = (given.string(1)?, given.string(2)?);
     let (text, data) = (text.as_bytes(), data.as_bytes());
     let at = given.integer_or(3, 1)?;
@@ -260,7 +260,7 @@ fn read(bytes: &[u8], is_big: bool, is_signed: bool) -> f64 {
 }
 
 fn size(lua: &Lua, values: MultiValue) -> mlua::Result<f64> {
-    let given = Arguments::new(lua, "size", values);
+    let given = Arguments::new(lua, values);
     let text = given.string(1)?;
     let text = text.as_bytes();
     let mut format = Format::new(lua, &text);

@@ -35,6 +35,12 @@ fn error(words: &[u8]) -> Failure {
     Failure::Reply([b"ERR ", words].concat().into())
 }
 
+/// Too many words for a subcommand.
+fn wrong_count(args: Args<'_>) -> Failure {
+    let before = "ERR unknown subcommand or wrong number of arguments for '";
+    Failure::quoting(before, args.at(1), "'. Try FUNCTION HELP.")
+}
+
 impl Shard {
     /// Loads the libraries that the rows hold, in place of those that are there.
     ///
@@ -163,7 +169,7 @@ impl Shard {
                         "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
                     ));
                 }
-                _ => return Err(super::connection::unknown_subcommand("function", args)),
+                _ => return Err(wrong_count(args)),
             }
             self.keyspace.replace_libraries(&Vec::new())?;
             self.scripts.libraries.clear();
@@ -218,9 +224,19 @@ impl Shard {
                      REPLACE.",
                 ));
             }
-            _ => return Err(super::connection::unknown_subcommand("function", args)),
+            _ => return Err(wrong_count(args)),
         };
-        let texts = texts_in(args.at(2))?;
+        let (texts, failure) = texts_in(args.at(2))?;
+        if let Some(failure) = failure {
+            // What is wrong with a library before it is told first.
+            let mut fresh = self.scripts.fresh_libraries();
+            for text in &texts {
+                fresh
+                    .load(text, false, None)
+                    .map_err(|words| error(&words))?;
+            }
+            return Err(failure);
+        }
         let joined = self.scripts.libraries.join(&texts, policy);
         joined.map_err(|words| error(&words))?;
         let all = Self::texts_of(&self.scripts.libraries);
@@ -324,8 +340,8 @@ impl Shard {
     }
 }
 
-/// The libraries of FUNCTION DUMP's payload.
-fn texts_in(payload: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+/// The libraries of FUNCTION DUMP's payload, up to what is none.
+fn texts_in(payload: &[u8]) -> Result<(Vec<Vec<u8>>, Option<Failure>), Failure> {
     let wrong = || Failure::words("ERR DUMP payload version or checksum are wrong");
     let (checked, stated) = payload.split_last_chunk::<8>().ok_or_else(wrong)?;
     let (mut rest, version) = checked.split_last_chunk::<2>().ok_or_else(wrong)?;
@@ -337,14 +353,17 @@ fn texts_in(payload: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
     let mut texts = Vec::new();
     while let Some((kind, behind)) = rest.split_first() {
         if *kind != FUNCTION2 {
-            return Err(Failure::words("ERR given type is not a function"));
+            let failure = Failure::words("ERR given type is not a function");
+            return Ok((texts, Some(failure)));
         }
-        let failed = || Failure::words("ERR Failed loading library payload");
-        let (text, behind) = crate::rdb::split_string(behind).ok_or_else(failed)?;
+        let Some((text, behind)) = crate::rdb::split_string(behind) else {
+            let failure = Failure::words("ERR Failed loading library payload");
+            return Ok((texts, Some(failure)));
+        };
         texts.push(text);
         rest = behind;
     }
-    Ok(texts)
+    Ok((texts, None))
 }
 
 impl From<StoreError> for LibraryError {

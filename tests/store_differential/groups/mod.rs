@@ -2,8 +2,11 @@
 //! of its commands.
 
 mod bits;
+mod computed;
 mod connection;
+mod curated;
 mod databases;
+mod functions;
 mod generic;
 mod geo;
 
@@ -64,6 +67,7 @@ pub const GROUPS: &[Group] = &[
     stream::GROUP,
     geo::GROUP,
     script::GROUP,
+    functions::GROUP,
 ];
 
 /// The group of this name.

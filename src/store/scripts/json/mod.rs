@@ -71,7 +71,7 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
     for (name, number, of) in NUMBERS {
         let options = options.clone();
         let function = lua.create_function(move |lua, values: MultiValue| {
-            let given = checked(lua, name, values, 1)?;
+            let given = checked(lua, values, 1)?;
             let mut now = options.now();
             let value = integer(&given, 1, number, of(&mut now))?;
             options.set(now);
@@ -82,12 +82,12 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
     install_switches(lua, &table, &options)?;
     let of = options.clone();
     let encode = lua.create_function(move |lua, values: MultiValue| {
-        encode::encode(lua, of.now(), &one(lua, "encode", values)?)
+        encode::encode(lua, of.now(), &one(lua, values)?)
     })?;
     table.raw_set("encode", encode)?;
     let of = options;
     let decode = lua.create_function(move |lua, values: MultiValue| {
-        let given = one(lua, "decode", values)?;
+        let given = one(lua, values)?;
         decode::decode(lua, of.now(), &given.string(1)?.as_bytes())
     })?;
     table.raw_set("decode", decode)?;
@@ -116,7 +116,7 @@ const NUMBERS: &[Number] = &[
 fn install_switches(lua: &Lua, table: &Table, options: &Shared) -> mlua::Result<()> {
     let of = options.clone();
     let sparse = lua.create_function(move |lua, values: MultiValue| {
-        let given = checked(lua, "encode_sparse_array", values, 3)?;
+        let given = checked(lua, values, 3)?;
         let mut now = of.now();
         let converts = switch(&given, &["off", "on"], usize::from(now.converts_sparse))?;
         now.converts_sparse = converts == 1;
@@ -128,7 +128,7 @@ fn install_switches(lua: &Lua, table: &Table, options: &Shared) -> mlua::Result<
     table.raw_set("encode_sparse_array", sparse)?;
     let of = options.clone();
     let keeps = lua.create_function(move |lua, values: MultiValue| {
-        let given = checked(lua, "encode_keep_buffer", values, 1)?;
+        let given = checked(lua, values, 1)?;
         let mut now = of.now();
         now.keeps_buffer = switch(&given, &["off", "on"], usize::from(now.keeps_buffer))? == 1;
         of.set(now);
@@ -137,7 +137,7 @@ fn install_switches(lua: &Lua, table: &Table, options: &Shared) -> mlua::Result<
     table.raw_set("encode_keep_buffer", keeps)?;
     let of = options.clone();
     let decodes = lua.create_function(move |lua, values: MultiValue| {
-        let given = checked(lua, "decode_invalid_numbers", values, 1)?;
+        let given = checked(lua, values, 1)?;
         let mut now = of.now();
         let chosen = switch(&given, &["off", "on"], usize::from(now.decodes_invalid))?;
         now.decodes_invalid = chosen == 1;
@@ -147,7 +147,7 @@ fn install_switches(lua: &Lua, table: &Table, options: &Shared) -> mlua::Result<
     table.raw_set("decode_invalid_numbers", decodes)?;
     let of = options.clone();
     let encodes = lua.create_function(move |lua, values: MultiValue| {
-        let given = checked(lua, "encode_invalid_numbers", values, 1)?;
+        let given = checked(lua, values, 1)?;
         let mut now = of.now();
         let chosen = switch(&given, &["off", "on", "null"], now.encodes_invalid as usize)?;
         now.encodes_invalid = match chosen {
@@ -164,21 +164,16 @@ fn install_switches(lua: &Lua, table: &Table, options: &Shared) -> mlua::Result<
     table.raw_set("encode_invalid_numbers", encodes)
 }
 
-fn one<'a>(lua: &'a Lua, name: &'static str, values: MultiValue) -> mlua::Result<Arguments<'a>> {
-    let given = Arguments::new(lua, name, values);
+fn one(lua: &Lua, values: MultiValue) -> mlua::Result<Arguments<'_>> {
+    let given = Arguments::new(lua, values);
     match given.len() {
         1 => Ok(given),
         _ => Err(given.wrong(1, "expected 1 argument")),
     }
 }
 
-fn checked<'a>(
-    lua: &'a Lua,
-    name: &'static str,
-    values: MultiValue,
-    max: usize,
-) -> mlua::Result<Arguments<'a>> {
-    let given = Arguments::new(lua, name, values);
+fn checked(lua: &Lua, values: MultiValue, max: usize) -> mlua::Result<Arguments<'_>> {
+    let given = Arguments::new(lua, values);
     match given.len() > max {
         true => Err(given.wrong(max + 1, "found too many arguments")),
         false => Ok(given),
