@@ -268,12 +268,10 @@ const COMPARED: &[(&str, &[&str])] = &[
             "FUNCTION|DELETE",
             "FUNCTION|DUMP",
             "FUNCTION|FLUSH",
-            "FUNCTION|KILL",
             "FUNCTION|LIST",
             "FUNCTION|LOAD",
             "FUNCTION|RESTORE",
             "FUNCTION|STATS",
-            "SCRIPT|KILL",
         ],
     ),
 ];
@@ -386,8 +384,8 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "functions by themselves, and what debugs a script",
-        &["FUNCTION", "SCRIPT|DEBUG"],
+        "functions by themselves, what debugs a script, and what ends one that runs",
+        &["FUNCTION", "FUNCTION|KILL", "SCRIPT|DEBUG", "SCRIPT|KILL"],
     ),
 ];
 

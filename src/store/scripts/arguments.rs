@@ -77,7 +77,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// `bad argument #1 to 'name' (why)`.
-    pub(super) fn wrong(&self, number: usize, why: &str) -> mlua::Error {
+    pub(super) fn wrong(&self, number: usize, why: impl AsRef<[u8]>) -> mlua::Error {
         let name = self.lua.inspect_stack(0, |frame| {
             // As the script names it.
             let name = frame.names().name;
@@ -85,17 +85,17 @@ impl<'a> Arguments<'a> {
         });
         let name = name.flatten();
         let name = name.as_deref().unwrap_or("?");
-        let words = format!("bad argument #{number} to '{name}' ({why})");
-        fail(self.lua, &words)
+        let before = format!("bad argument #{number} to '{name}' (");
+        fail(self.lua, [before.as_bytes(), why.as_ref(), b")"].concat())
     }
 }
 
 /// Raises a text, with the place of the script that called before it.
-pub(super) fn fail(lua: &Lua, words: &str) -> mlua::Error {
+pub(super) fn fail(lua: &Lua, words: impl AsRef<[u8]>) -> mlua::Error {
     let place = lua.inspect_stack(1, |frame| {
         let line = frame.current_line()?;
         Some(format!("{}:{line}: ", frame.source().short_src?))
     });
     let place = place.flatten().unwrap_or_default();
-    Raised::Text([place.as_bytes(), words.as_bytes()].concat()).into_error()
+    Raised::Text([place.as_bytes(), words.as_ref()].concat()).into_error()
 }

@@ -102,8 +102,8 @@ impl<'a> Format<'a> {
                 self.align = align;
             }
             other => {
-                let why = format!("invalid format option '{}'", char::from(other));
-                return Err(given.wrong(1, &why));
+                let why = [b"invalid format option '", &[other][..], b"'"].concat();
+                return Err(given.wrong(1, why));
             }
         }
         Ok(())
@@ -117,7 +117,9 @@ impl<'a> Format<'a> {
     }
 }
 
-fn pack(lua: &Lua, values: MultiValue) -> mlua::Result<LuaString> {
+fn pack(lua: &Lua, mut values: MultiValue) -> mlua::Result<LuaString> {
+    // What the library marks the end of its arguments with: one too few is nil, not missing.
+    values.push_back(Value::Nil);
     let given = Arguments::new(lua, values);
     let text = given.string(1)?;
     let text = text.as_bytes();

@@ -203,6 +203,21 @@ impl Shard {
         args: Args<'_>,
         unit: &mut Unit,
     ) -> Result<(), Failure> {
+        let ran = self.script_verb(key, verb, args, unit);
+        ran.map_err(|failure| match failure {
+            // As Redis sends errors: without the end of the line that a script had.
+            Failure::Reply(words) => Failure::Reply(without_end(&words).to_vec().into()),
+            failure => failure,
+        })
+    }
+
+    fn script_verb(
+        &mut self,
+        key: usize,
+        verb: Verb,
+        args: Args<'_>,
+        unit: &mut Unit,
+    ) -> Result<(), Failure> {
         match verb {
             Verb::Eval => {
                 let keys = split_keys(args, args.integer(2)?)?;
@@ -372,4 +387,10 @@ impl Shard {
         }
         Ok(())
     }
+}
+
+fn without_end(words: &[u8]) -> &[u8] {
+    let is_end = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+    let behind = words.iter().rev().take_while(is_end).count();
+    words.get(..words.len() - behind).unwrap_or(words)
 }

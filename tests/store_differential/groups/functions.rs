@@ -60,8 +60,6 @@ pub const GROUP: Group = Group {
                 how => made.word(how),
             }
         }),
-        Recipe::new("FUNCTION|KILL", 1, |_| line("FUNCTION KILL")),
-        Recipe::new("SCRIPT|KILL", 1, |_| line("SCRIPT KILL")),
         Recipe::new("FCALL", 50, |d| {
             let name = function(d);
             called(d, line("FCALL").word(name))
