@@ -10,11 +10,14 @@
 use mlua::{Lua, Table, Value};
 
 use super::raised::{error_table, error_text};
-use super::text::truncated;
+use super::text::{general, truncated};
 use crate::store::commands::Reply;
 
 /// Tables inside tables that are told.
 const DEPTH_MAX: usize = 500;
+
+/// Of a double, as Redis writes it.
+const DOUBLE_DIGITS: usize = 17;
 
 /// A reply that a command wrote.
 pub(super) struct Replied<'a> {
@@ -156,7 +159,7 @@ impl Writing<'_> {
             return Ok(());
         }
         if let Some(double) = number(&table.raw_get("double")?) {
-            self.reply.double(double);
+            self.double(double);
             return Ok(());
         }
         if let Value::String(digits) = table.raw_get("big_number")? {
@@ -202,6 +205,18 @@ impl Writing<'_> {
             self.value(&table.raw_get(number)?, depth + 1)?;
         }
         Ok(())
+    }
+
+    fn double(&mut self, number: f64) {
+        if !number.is_nan() {
+            return self.reply.double(number);
+        }
+        // Commands never tell of one; scripts may.
+        let text = general(number, DOUBLE_DIGITS);
+        match self.reply.is_resp3() {
+            true => self.line(b',', text.as_bytes()),
+            false => self.reply.bulk(text.as_bytes()),
+        }
     }
 
     fn line(&mut self, kind: u8, text: &[u8]) {
