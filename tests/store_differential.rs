@@ -91,6 +91,7 @@ const ENABLED: &[&str] = &[
     "transactions",
     "connection",
     "geo",
+    "stream",
     "script",
     "functions",
 ];

@@ -26,6 +26,7 @@ pub mod scanning;
 pub mod sets;
 pub mod settings;
 pub mod sort;
+pub mod streams;
 pub mod strings;
 pub mod table;
 pub mod zsets;

@@ -29,13 +29,14 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::engine::DeadId;
-use super::format::object::{Object, Value};
+use super::format::object::{Kind, Object, Value};
 use super::format::row::{self, Namespace, ObjectId};
 use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
+pub use interest::{Changed, Tells};
 pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
 use objects::{Look, Objects};
 
@@ -75,9 +76,7 @@ pub struct Keyspace {
     ended: Vec<Ended>,
     /// How many watch or wait for a key.
     interest: HashMap<(usize, Box<[u8]>), u32, RandomState>,
-    changed: Vec<(usize, Box<[u8]>)>,
-    /// Keys of interest that were put over others and are none to be woken by.
-    overwritten: Vec<(usize, Box<[u8]>)>,
+    changed: Vec<Changed>,
     /// Counters for INFO.
     pub hits: u64,
     /// Lookups that found nothing.
@@ -109,7 +108,6 @@ impl Keyspace {
             ended: Vec::new(),
             interest: HashMap::default(),
             changed: Vec::new(),
-            overwritten: Vec::new(),
             hits: 0,
             misses: 0,
             expired: 0,
@@ -265,24 +263,28 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn put(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
-        self.put_untold(db, key, object)?;
-        self.touch(db, key);
+        let is = object.value.kind();
+        let was = self.put_untold(db, key, object)?;
+        self.tell(db, key, Tells::of_put(was, is));
         Ok(())
     }
 
     /// The same for what is no change to clients: what encoding a value has, what it
-    /// remembers of being counted.
+    /// remembers of being counted. Answers what it was before.
     ///
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
-    pub fn put_untold(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
+    pub fn put_untold(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        object: Object,
+    ) -> Result<Option<Kind>, StoreError> {
         let ns = self.counted.of(db).ns;
         let old = self.objects.read(&mut self.rows, ns, key, Look::Peek)?;
         let counts = self.counted.of_mut(db);
         if old.is_none() {
             counts.keys += 1;
-            self.overwritten
-                .retain(|(of, name)| *of != db || **name != *key);
         }
         let (was, is) = (
             old.as_ref().and_then(|old| old.expires_at_ms),
@@ -299,6 +301,7 @@ impl Keyspace {
                 self.soonest_ms = self.soonest_ms.min(at);
             }
         }
+        let was = old.as_ref().map(|old| old.value.kind());
         if let Some(id) = old.and_then(|old| old.value.id())
             && object.value.id() != Some(id)
         {
@@ -306,7 +309,7 @@ impl Keyspace {
         }
         self.rows.put(&row::meta(ns, key), object.encode());
         self.objects.put(ns, key, Some(object));
-        Ok(())
+        Ok(was)
     }
 
     /// Removes a key, in a time that does not depend on its size.

@@ -75,7 +75,7 @@ fn bytes_of(value: &Value) -> usize {
             StringStored::Chunks { .. } => None,
         },
         Value::List(ListValue::Inline(items)) => Some(items.as_bytes()),
-        Value::List(ListValue::Rows { .. }) => None,
+        Value::List(ListValue::Rows { .. }) | Value::Stream(_) => None,
         Value::Hash(of) | Value::Set(of) | Value::Zset(of) => match &of.stored {
             Stored::Inline(items) => Some(items.as_bytes()),
             Stored::Rows { .. } => None,

@@ -49,6 +49,14 @@ impl Digest {
                 self.xor_pair(member, float_text(score).as_bytes());
             }
             Element::HashField { field, value, .. } => self.xor_pair(field, value),
+            // Groups are not looked at, as Redis has it.
+            Element::StreamEntry { id, fields } => {
+                self.mix(format!("{}.{}", id.ms, id.seq).as_bytes());
+                for (name, value) in fields {
+                    self.mix(name);
+                    self.mix(value);
+                }
+            }
             // Nothing else is walked.
             _ => {}
         }
@@ -79,6 +87,7 @@ fn number_of(kind: Kind) -> u32 {
         Kind::Set => 2,
         Kind::Zset => 3,
         Kind::Hash => 4,
+        Kind::Stream => 6,
     }
 }
 

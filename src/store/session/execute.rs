@@ -380,20 +380,20 @@ impl Shard {
         if self.scripts.runs.is_some() {
             return;
         }
-        if !self.events.is_empty() {
-            self.publish_events();
-        }
         loop {
+            // Also those of who was served.
+            if !self.events.is_empty() {
+                self.publish_events();
+            }
             let changed = self.keyspace.take_changed();
             if changed.is_empty() {
                 return;
             }
-            for (db, key) in &changed {
-                self.lose_watches(*db, key);
+            for of in changed.iter().filter(|of| of.tells.watchers()) {
+                self.lose_watches(of.db, &of.key);
             }
-            let overwritten = self.keyspace.take_overwritten();
-            for (db, key) in changed.iter().filter(|at| !overwritten.contains(at)) {
-                self.serve(*db, key);
+            for of in changed.iter().filter(|of| of.tells.waiters()) {
+                self.serve(of.db, &of.key);
             }
         }
     }

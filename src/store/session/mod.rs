@@ -53,7 +53,7 @@ pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
 use crate::store::commands::{
-    Command, bits, generic, geo, hashes, hyperloglog, lists, sets, sort, strings, zsets,
+    Command, bits, generic, geo, hashes, hyperloglog, lists, sets, sort, streams, strings, zsets,
 };
 
 /// All commands.
@@ -68,6 +68,7 @@ pub const FAMILIES: &[&[Command]] = &[
     hyperloglog::COMMANDS,
     sets::COMMANDS,
     sort::COMMANDS,
+    streams::COMMANDS,
     strings::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,

@@ -362,6 +362,7 @@ impl Parameters {
             zset_max_listpack_entries: count("zset-max-listpack-entries"),
             zset_max_listpack_value: count("zset-max-listpack-value"),
             hll_sparse_max_bytes: count("hll-sparse-max-bytes"),
+            stream_node_max_entries: count("stream-node-max-entries"),
             proto_max_bulk_len: count("proto-max-bulk-len"),
             notify: NotifyFlags::parse(self.value("notify-keyspace-events").as_bytes())
                 .unwrap_or_default(),

@@ -115,8 +115,10 @@ impl Shard {
         for (db, watched) in self.clients[key].watched.clone() {
             self.keyspace.lookup(db, &watched)?;
         }
-        for (db, changed) in self.keyspace.take_changed() {
-            self.lose_watches(db, &changed);
+        for changed in self.keyspace.take_changed() {
+            if changed.tells.watchers() {
+                self.lose_watches(changed.db, &changed.key);
+            }
         }
         let is_lost = self.clients[key].is_watch_lost;
         self.unwatch(key);

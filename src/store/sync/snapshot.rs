@@ -1,4 +1,5 @@
-//! A whole shard as an RDB file of version 9, in plain types: Redis 5 and later read it.
+//! A whole shard as an RDB file of version 9, in plain types: Redis 5 and later read it; 7.0
+//! and later if there are streams that type 15 does not say all of (`kinds::stream`).
 //!
 //! ```text
 //! REDIS0009 | FA name value ..      aux fields
@@ -144,7 +145,7 @@ fn write_database(
             out.push(EXPIRES_MS);
             out.extend_from_slice(&at.to_le_bytes());
         }
-        out.push(plain::type_number(&object.value));
+        out.push(plain::type_of(rows, &object.value)?.byte());
         write_string(out, user_key);
         plain::write(rows, &object.value, out, send)?;
         if out.len() >= PIECE_BYTES {

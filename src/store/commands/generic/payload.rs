@@ -1,11 +1,11 @@
 //! DUMP, and RESTORE of what any server dumped.
 
-use crate::rdb::{RawValue, ValueType, decode, split_dump_payload, write_dump_payload};
+use crate::rdb::{RawValue, decode, split_dump_payload, write_dump_payload};
 use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::{EventClass, Settings};
-use crate::store::format::object::{Kind, Object, Value};
+use crate::store::format::object::{Object, Value};
 use crate::store::keyspace::Keyspace;
 use crate::store::kinds::build::{BuildError, BuildLimits, Building};
 use crate::store::kinds::hash::HashLimits;
@@ -30,24 +30,13 @@ pub(super) fn dump(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         keep,
     )?;
     let value = RawValue {
-        type_id: type_of(object.value.kind()),
+        type_id: plain::type_of(context.keyspace.rows_read(), &object.value)?,
         bytes: &bytes,
     };
     let mut payload = Vec::new();
     write_dump_payload(&mut payload, &value).map_err(|_| BAD_FORMAT)?;
     context.reply.bulk(&payload);
     Ok(())
-}
-
-/// The plain type of a kind of values.
-fn type_of(kind: Kind) -> ValueType {
-    match kind {
-        Kind::String => ValueType::String,
-        Kind::List => ValueType::List,
-        Kind::Set => ValueType::Set,
-        Kind::Hash => ValueType::Hash,
-        Kind::Zset => ValueType::Zset2,
-    }
 }
 
 struct Options {
