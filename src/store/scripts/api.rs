@@ -40,10 +40,7 @@ pub(super) fn table(lua: &Lua, is_eval: bool) -> mlua::Result<Table> {
     for (name, value) in REPLICATION {
         table.raw_set(*name, *value)?;
     }
-    table.raw_set(
-        "call",
-        lua.create_function(|lua, values| call(lua, values))?,
-    )?;
+    table.raw_set("call", lua.create_function(call)?)?;
     table.raw_set(
         "pcall",
         lua.create_function(|lua, values| match call(lua, values) {

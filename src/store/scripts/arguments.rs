@@ -73,7 +73,7 @@ impl<'a> Arguments<'a> {
 
     fn wrong_type(&self, number: usize, wanted: &str) -> mlua::Error {
         let got = self.get(number).map_or("no value", type_name);
-        self.wrong(number, &format!("{wanted} expected, got {got}"))
+        self.wrong(number, format!("{wanted} expected, got {got}"))
     }
 
     /// `bad argument #1 to 'name' (why)`.

@@ -30,7 +30,7 @@ impl Flags {
             true => of.as_bytes() == name,
             false => of.as_bytes().eq_ignore_ascii_case(name),
         };
-        let at = NAMES.iter().position(|of| is_it(&of))?;
+        let at = NAMES.iter().position(is_it)?;
         Some(Flags(1 << at))
     }
 

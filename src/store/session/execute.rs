@@ -245,11 +245,11 @@ impl Shard {
         let Some(client) = self.clients.get(key) else {
             return;
         };
-        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
-            if !std::mem::take(&mut self.scripts.is_counted) {
-                of.failed += 1;
-                self.stats.note_error(error);
-            }
+        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..)
+            && !std::mem::take(&mut self.scripts.is_counted)
+        {
+            of.failed += 1;
+            self.stats.note_error(error);
         }
         if !is_never_slow(command) {
             self.note_slow(key, took_us, args);

@@ -431,7 +431,6 @@ fn hexadecimal(text: &[u8]) -> Option<(f64, usize)> {
     if digits == 0 {
         return None;
     }
-    let mut value = value;
     let rest = text.get(len..).unwrap_or(&[]);
     if let [b'p' | b'P', power @ ..] = rest {
         let sign = usize::from(matches!(power.first(), Some(b'-' | b'+')));

@@ -212,7 +212,7 @@ fn switch(given: &Arguments<'_>, words: &[&str], now: usize) -> mlua::Result<usi
             };
             let text = text.to_string_lossy();
             let found = words.iter().position(|word| *word == text);
-            found.ok_or_else(|| given.wrong(1, &format!("invalid option '{text}'")))
+            found.ok_or_else(|| given.wrong(1, format!("invalid option '{text}'")))
         }
     }
 }
