@@ -17,6 +17,7 @@ mod databases;
 mod ends;
 mod frequency;
 mod interest;
+mod libraries;
 mod loading;
 mod objects;
 mod scan;
@@ -39,6 +40,7 @@ pub use ends::LiveEnds;
 use frequency::Frequencies;
 pub use frequency::FrequencyRules;
 pub use interest::{Changed, Tells};
+pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
 use objects::{Look, Objects};
 
 /// What becomes of an object whose time is over.

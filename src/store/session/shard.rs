@@ -7,6 +7,7 @@ use crate::store::acl::{LineError, RefusalLog, Users};
 use crate::store::commands::{Effects, Event, Settings, Table};
 use crate::store::keyspace::Keyspace;
 
+use super::busy::Beside;
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
@@ -14,6 +15,7 @@ use super::migrating::{Courier, NoCourier};
 use super::parameters::Parameters;
 use super::pausing::Pausing;
 use super::replicas::{FollowRequest, ReplicaAcks};
+use super::scripting::Scripts;
 use super::slowlog::SlowLog;
 use super::stats::Stats;
 use super::transactions::Watchers;
@@ -141,6 +143,9 @@ pub struct Shard {
     pub(super) ends_keys: bool,
     /// Who carries what MIGRATE sends.
     pub(super) courier: Box<dyn Courier>,
+    pub(super) scripts: Scripts,
+    /// Serves connections while a script runs.
+    pub(super) beside: Option<Box<dyn Beside>>,
 }
 
 impl Shard {
@@ -177,6 +182,8 @@ impl Shard {
             has_relative_times: false,
             ends_keys: true,
             courier: Box::new(NoCourier),
+            scripts: Scripts::default(),
+            beside: None,
         }
     }
 

@@ -160,8 +160,15 @@ impl Replicas {
     ) {
         let offset = log.end();
         let contents = match newcomer.request.announced.is_without_keys {
-            true => Contents::default(),
+            true => Ok(Contents::default()),
             false => Contents::of(shard.keyspace()),
+        };
+        let contents = match contents {
+            Ok(contents) => contents,
+            Err(error) => {
+                tracing::error!(%error, "no snapshot for a replica: it is turned away");
+                return;
+            }
         };
         let snapshot = if newcomer.request.announced.is_without_keys {
             Awaited::Nothing
@@ -216,6 +223,7 @@ impl Replicas {
             Start::Continue { .. } => reader.offset(),
             Start::Full(_) => 0,
         };
+        let is_only_snapshot = request.announced.is_rdb_only && matches!(start, Start::Full(_));
         let link = match Link::new(socket, input, acked, reader.offset(), &self.common) {
             Ok(link) => link,
             Err(error) => {
@@ -224,6 +232,10 @@ impl Replicas {
             }
         };
         let shared = link.shared();
+        if is_only_snapshot {
+            // The log behind it may go meanwhile.
+            shared.set_needs_from(u64::MAX);
+        }
         let feed = Feed {
             link,
             owed,
