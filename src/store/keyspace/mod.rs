@@ -35,6 +35,7 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
+pub use objects::Outline;
 use objects::{Look, Objects};
 
 /// What becomes of an object whose time is over.
@@ -275,17 +276,60 @@ impl Keyspace {
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn put_untold(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
         let ns = self.counted.of(db).ns;
-        let old = self.objects.read(&mut self.rows, ns, key, Look::Peek)?;
+        let old = self.objects.outline(&self.rows, ns, key, Look::Peek)?;
+        let row = object.encode();
+        self.put_in_place(db, key, old, object, row);
+        Ok(())
+    }
+
+    /// What a key holds that is about to be put over, as [`Keyspace::lookup`] sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine.
+    pub fn outline(&mut self, db: usize, key: &[u8]) -> Result<Option<Outline>, StoreError> {
+        let ns = self.counted.of(db).ns;
+        let found = self.objects.outline(&self.rows, ns, key, Look::Use)?;
+        let is_over = |old: &Outline| old.expires_at_ms.is_some_and(|at| at < self.now_ms);
+        match found {
+            // What is to become of it is decided there.
+            Some(old) if is_over(&old) && self.expiry != Expiry::Ignore => {
+                self.lookup(db, key)?;
+                self.objects.outline(&self.rows, ns, key, Look::Use)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Puts an object, `row` when it is encoded, in place of what [`Keyspace::outline`] just
+    /// said is there.
+    pub fn put_over_outline(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        old: Option<Outline>,
+        object: Object,
+        row: Bytes,
+    ) {
+        self.put_in_place(db, key, old, object, row);
+        self.touch(db, key);
+    }
+
+    fn put_in_place(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        old: Option<Outline>,
+        object: Object,
+        row: Bytes,
+    ) {
         let counts = self.counted.of_mut(db);
+        let ns = counts.ns;
         if old.is_none() {
             counts.keys += 1;
             self.overwritten
                 .retain(|(of, name)| *of != db || **name != *key);
         }
-        let (was, is) = (
-            old.as_ref().and_then(|old| old.expires_at_ms),
-            object.expires_at_ms,
-        );
+        let (was, is) = (old.and_then(|old| old.expires_at_ms), object.expires_at_ms);
         if was != is {
             counts.expiring += u64::from(is.is_some());
             counts.expiring -= u64::from(was.is_some());
@@ -297,14 +341,13 @@ impl Keyspace {
                 self.soonest_ms = self.soonest_ms.min(at);
             }
         }
-        if let Some(id) = old.and_then(|old| old.value.id())
+        if let Some(id) = old.and_then(|old| old.id)
             && object.value.id() != Some(id)
         {
             self.rows.bury(DeadId::Object(id.0));
         }
-        self.rows.put(&row::meta(ns, key), object.encode());
+        self.rows.put_owned(row::meta(ns, key), row);
         self.objects.put(ns, key, Some(object));
-        Ok(())
     }
 
     /// Removes a key, in a time that does not depend on its size.

@@ -14,7 +14,7 @@ use quick_cache::{Equivalent, Weighter};
 
 use super::bad_row;
 use crate::store::format::object::{ListValue, Object, Stored, StringStored, Value};
-use crate::store::format::row::{self, Namespace};
+use crate::store::format::row::{self, Namespace, ObjectId};
 use crate::store::rows::{Rows, StoreError};
 
 /// What an entry takes besides its bytes: two headers of `Bytes` or boxes, the table.
@@ -54,6 +54,22 @@ pub(super) enum Look {
     Peek,
 }
 
+/// An object without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    pub(super) expires_at_ms: Option<u64>,
+    pub(super) id: Option<ObjectId>,
+}
+
+impl Outline {
+    fn of(object: &Object) -> Self {
+        Self {
+            expires_at_ms: object.expires_at_ms,
+            id: object.value.id(),
+        }
+    }
+}
+
 /// Seconds of the clock of uses.
 const CLOCK_MASK: u64 = (1 << 24) - 1;
 
@@ -82,6 +98,16 @@ fn bytes_of(value: &Value) -> usize {
         },
     };
     whole.map_or(0, Bytes::len)
+}
+
+fn fetch(rows: &Rows, ns: Namespace, key: &[u8]) -> Result<Option<Object>, StoreError> {
+    let meta = row::meta(ns, key);
+    match rows.get(&meta)? {
+        None => Ok(None),
+        Some(bytes) => Object::decode(&bytes)
+            .map(Some)
+            .ok_or_else(|| bad_row(&meta)),
+    }
 }
 
 #[derive(Debug)]
@@ -146,13 +172,30 @@ impl Objects {
             }
             return Ok(known.object.clone());
         }
-        let meta = row::meta(ns, key);
-        let object = match rows.get(&meta)? {
-            None => None,
-            Some(bytes) => Some(Object::decode(&bytes).ok_or_else(|| bad_row(&meta))?),
-        };
+        let object = fetch(rows, ns, key)?;
         self.put(ns, key, object.clone());
         Ok(object)
+    }
+
+    /// What there is to know of an object that is about to be put over: it is not kept.
+    pub(super) fn outline(
+        &self,
+        rows: &Rows,
+        ns: Namespace,
+        key: &[u8],
+        look: Look,
+    ) -> Result<Option<Outline>, StoreError> {
+        if let Some(known) = self.cache.get(&KeyRef { ns, key }) {
+            if look == Look::Use {
+                known.used_at.set(self.clock);
+            }
+            return Ok(known.object.as_ref().map(Outline::of));
+        }
+        if key.len() > row::KEY_BYTES_MAX {
+            return Ok(None);
+        }
+        let found = fetch(rows, ns, key)?;
+        Ok(found.as_ref().map(Outline::of))
     }
 
     pub(super) fn put(&mut self, ns: Namespace, key: &[u8], object: Option<Object>) {

@@ -77,7 +77,7 @@ pub(super) fn put(rows: &mut Rows, id: ObjectId, turn: u64, member: &[u8], value
         bytes.put_slice(member);
     }
     bytes.put_slice(value);
-    rows.put(&key, bytes.freeze());
+    rows.put_owned(key, bytes.freeze());
 }
 
 /// Deletes the row of a member.

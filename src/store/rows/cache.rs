@@ -57,15 +57,13 @@ impl RowCache {
         self.rows.as_ref()?.borrow().get(row).cloned()
     }
 
-    /// Keeps what the engine said. The value is copied: the engine's may hold a whole
-    /// block of a table.
+    /// Keeps what the engine said; the value owns its bytes.
     pub(super) fn keep(&self, row: &[u8], found: &Found) {
         if row.first() != Some(&SUB) {
             return;
         }
         if let Some(rows) = &self.rows {
-            let own = found.as_ref().map(|value| Bytes::copy_from_slice(value));
-            rows.borrow_mut().insert(row.into(), own);
+            rows.borrow_mut().insert(row.into(), found.clone());
         }
     }
 

@@ -26,10 +26,10 @@ pub(super) trait Ordered {
 }
 
 impl RowKey {
-    pub(super) fn new(bytes: &[u8]) -> Self {
+    pub(super) fn new(bytes: Box<[u8]>) -> Self {
         Self {
-            prefix: prefix(bytes),
-            bytes: bytes.into(),
+            prefix: prefix(&bytes),
+            bytes,
         }
     }
 
@@ -131,7 +131,8 @@ mod tests {
         }
         for one in &keys {
             for other in &keys {
-                let order = RowKey::new(one).cmp(&RowKey::new(other));
+                let key = |bytes: &Vec<u8>| RowKey::new(bytes.clone().into());
+                let order = key(one).cmp(&key(other));
                 assert_eq!(order, one.cmp(other), "{one:?} {other:?}");
             }
         }
