@@ -36,16 +36,18 @@ pub struct Memory {
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 impl Memory {
+    /// The most: a write whose key is not among them looks for it in the tables.
     fn objects(self) -> usize {
-        (self.bytes / 4) as usize
+        (self.bytes / 8 * 3) as usize
     }
 
     fn rows(self) -> usize {
         (self.bytes / 8) as usize
     }
 
+    /// The system caches them, too.
     fn blocks(self) -> u64 {
-        self.bytes / 8
+        self.bytes / 16
     }
 
     fn overlay(self) -> usize {
