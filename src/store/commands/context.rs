@@ -206,7 +206,6 @@ impl Context<'_> {
         if key.len() > KEY_BYTES_MAX {
             return Err(Failure::LONG_KEY);
         }
-        let old = self.keyspace.outline(self.db, key)?;
         let (object, row) = match Object::of_text(text) {
             Some(encoded) => encoded,
             None => {
@@ -216,9 +215,7 @@ impl Context<'_> {
                 (object, row)
             }
         };
-        self.keyspace
-            .put_over_outline(self.db, key, old, object, row);
-        if old.is_none() {
+        if self.keyspace.put_over_any(self.db, key, object, row)? {
             self.event(EventClass::New, "new", key);
         }
         Ok(())

@@ -35,8 +35,7 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
-pub use objects::Outline;
-use objects::{Look, Objects};
+use objects::{Look, Objects, Outline};
 
 /// What becomes of an object whose time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,51 +276,48 @@ impl Keyspace {
     pub fn put_untold(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
         let ns = self.counted.of(db).ns;
         let old = self.objects.outline(&self.rows, ns, key, Look::Peek)?;
-        let row = object.encode();
-        self.put_in_place(db, key, old, object, row);
+        let (is, row) = (Outline::of(&object), object.encode());
+        self.objects.put(ns, key, Some(object));
+        self.put_row(db, key, old, is, row);
         Ok(())
     }
 
-    /// What a key holds that is about to be put over, as [`Keyspace::lookup`] sees it.
+    /// As [`Keyspace::put`] behind a [`Keyspace::lookup`], with nothing looked for twice;
+    /// `row` is the object encoded. True if the key is new.
     ///
     /// # Errors
-    /// [`StoreError`] of the engine.
-    pub fn outline(&mut self, db: usize, key: &[u8]) -> Result<Option<Outline>, StoreError> {
-        let ns = self.counted.of(db).ns;
-        let found = self.objects.outline(&self.rows, ns, key, Look::Use)?;
-        let is_over = |old: &Outline| old.expires_at_ms.is_some_and(|at| at < self.now_ms);
-        match found {
-            // What is to become of it is decided there.
-            Some(old) if is_over(&old) && self.expiry != Expiry::Ignore => {
-                self.lookup(db, key)?;
-                self.objects.outline(&self.rows, ns, key, Look::Use)
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn put_over_any(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        object: Object,
+        row: Bytes,
+    ) -> Result<bool, StoreError> {
+        let (ns, is) = (self.counted.of(db).ns, Outline::of(&object));
+        let (now_ms, expiry) = (self.now_ms, self.expiry);
+        let is_over = |old: &Outline| old.expires_at_ms.is_some_and(|at| at < now_ms);
+        let may = |old: &Outline| expiry == Expiry::Ignore || !is_over(old);
+        let old = match self.objects.put_over(ns, key, object, may) {
+            Ok(old) => old,
+            Err(object) => {
+                let mut old = self.objects.outline(&self.rows, ns, key, Look::Use)?;
+                if old.is_some_and(|old| !may(&old)) {
+                    // What is to become of it is decided there.
+                    self.lookup(db, key)?;
+                    old = self.objects.outline(&self.rows, ns, key, Look::Use)?;
+                }
+                self.objects.put(ns, key, Some(object));
+                old
             }
-            found => Ok(found),
-        }
-    }
-
-    /// Puts an object, `row` when it is encoded, in place of what [`Keyspace::outline`] just
-    /// said is there.
-    pub fn put_over_outline(
-        &mut self,
-        db: usize,
-        key: &[u8],
-        old: Option<Outline>,
-        object: Object,
-        row: Bytes,
-    ) {
-        self.put_in_place(db, key, old, object, row);
+        };
+        self.put_row(db, key, old, is, row);
         self.touch(db, key);
+        Ok(old.is_none())
     }
 
-    fn put_in_place(
-        &mut self,
-        db: usize,
-        key: &[u8],
-        old: Option<Outline>,
-        object: Object,
-        row: Bytes,
-    ) {
+    /// The rows and counters of an object that was put.
+    fn put_row(&mut self, db: usize, key: &[u8], old: Option<Outline>, is: Outline, row: Bytes) {
         let counts = self.counted.of_mut(db);
         let ns = counts.ns;
         if old.is_none() {
@@ -329,7 +325,11 @@ impl Keyspace {
             self.overwritten
                 .retain(|(of, name)| *of != db || **name != *key);
         }
-        let (was, is) = (old.and_then(|old| old.expires_at_ms), object.expires_at_ms);
+        let (was, is_id, is) = (
+            old.and_then(|old| old.expires_at_ms),
+            is.id,
+            is.expires_at_ms,
+        );
         if was != is {
             counts.expiring += u64::from(is.is_some());
             counts.expiring -= u64::from(was.is_some());
@@ -342,12 +342,11 @@ impl Keyspace {
             }
         }
         if let Some(id) = old.and_then(|old| old.id)
-            && object.value.id() != Some(id)
+            && is_id != Some(id)
         {
             self.rows.bury(DeadId::Object(id.0));
         }
         self.rows.put_owned(row::meta(ns, key), row);
-        self.objects.put(ns, key, Some(object));
     }
 
     /// Removes a key, in a time that does not depend on its size.

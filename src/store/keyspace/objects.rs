@@ -11,6 +11,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
+use smallvec::SmallVec;
 
 use super::bad_row;
 use crate::store::format::object::{ListValue, Object, Stored, StringStored, Value};
@@ -25,7 +26,8 @@ const USUAL_BYTES: usize = 256;
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     ns: Namespace,
-    key: Box<[u8]>,
+    /// A short one stands where it is looked for.
+    key: SmallVec<[u8; 24]>,
 }
 
 #[derive(Hash)]
@@ -56,13 +58,13 @@ pub(super) enum Look {
 
 /// An object without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outline {
+pub(super) struct Outline {
     pub(super) expires_at_ms: Option<u64>,
     pub(super) id: Option<ObjectId>,
 }
 
 impl Outline {
-    fn of(object: &Object) -> Self {
+    pub(super) fn of(object: &Object) -> Self {
         Self {
             expires_at_ms: object.expires_at_ms,
             id: object.value.id(),
@@ -198,6 +200,27 @@ impl Objects {
         Ok(found.as_ref().map(Outline::of))
     }
 
+    /// Puts an object over one that is here and `may` be put over; what that was. The object
+    /// comes back if there is none.
+    pub(super) fn put_over(
+        &mut self,
+        ns: Namespace,
+        key: &[u8],
+        object: Object,
+        may: impl Fn(&Outline) -> bool,
+    ) -> Result<Option<Outline>, Object> {
+        let Some(mut known) = self.cache.get_mut(&KeyRef { ns, key }) else {
+            return Err(object);
+        };
+        let old = known.object.as_ref().map(Outline::of);
+        if old.as_ref().is_some_and(|old| !may(old)) {
+            return Err(object);
+        }
+        known.object = Some(object);
+        known.used_at.set(self.clock);
+        Ok(old)
+    }
+
     pub(super) fn put(&mut self, ns: Namespace, key: &[u8], object: Option<Object>) {
         let new = Known {
             object,
@@ -209,7 +232,7 @@ impl Objects {
         }
         let key = Key {
             ns,
-            key: Box::from(key),
+            key: SmallVec::from_slice(key),
         };
         self.cache.insert(key, new);
     }

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use super::hashed::{Hashed, HashedWithin};
 use super::key::{Ordered, RowKey, RowKeyRef};
 use crate::store::engine::{Change, DeadId, META, SUB};
+use crate::store::format::row::RowBuf;
 
 /// What a row takes up besides its bytes: its place in a table or a tree, and what the
 /// allocator adds to two allocations.
@@ -56,12 +57,11 @@ impl Generation {
     }
 
     pub(super) fn set(&mut self, row: &[u8], value: Option<Bytes>) {
-        self.set_as(row, value, |row| Box::from(row));
+        self.set_as(row, value, RowBuf::from_slice);
     }
 
     /// The same, with a key that need not be copied.
-    pub(super) fn set_owned(&mut self, row: Vec<u8>, value: Option<Bytes>) {
-        let row = row.into_boxed_slice();
+    pub(super) fn set_owned(&mut self, row: RowBuf, value: Option<Bytes>) {
         self.set_as(row, value, |row| row);
     }
 
@@ -69,7 +69,7 @@ impl Generation {
         &mut self,
         key: K,
         value: Option<Bytes>,
-        own: impl FnOnce(K) -> Box<[u8]>,
+        own: impl FnOnce(K) -> RowBuf,
     ) {
         let row = key.as_ref();
         let (row_bytes, value_bytes) = (row.len(), value.as_ref().map_or(0, Bytes::len));

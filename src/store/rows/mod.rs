@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::store::engine::{DeadId, DeadIds, Engine, EngineError, EngineStats};
+use crate::store::format::row::RowBuf;
 use applier::{APPLIED_OFFSET_ROW, Applier};
 use board::{Frozen, Then};
 use cache::RowCache;
@@ -158,7 +159,7 @@ impl Rows {
     }
 
     /// The same, with a key that need not be copied.
-    pub fn put_owned(&mut self, row: Vec<u8>, value: Bytes) {
+    pub fn put_owned(&mut self, row: RowBuf, value: Bytes) {
         let value = Some(value);
         self.cache.change(&row, &value);
         self.active.set_owned(row, value);
