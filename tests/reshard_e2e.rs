@@ -525,3 +525,73 @@ fn keys_that_expire_go_and_keys_that_are_renewed_stay() {
     });
     stage.check("new.toml", false);
 }
+
+/// Two redis-servers, two built-in shards, two redis-servers.
+fn redis_and_built_in() -> Vec<RedisServer> {
+    let redis = || RedisServer::start(&["--enable-debug-command", "yes"]);
+    let built_in = || RedisServer::start_built_in(&[]);
+    vec![redis(), redis(), built_in(), built_in(), redis(), redis()]
+}
+
+/// DEBUG DIGEST of some servers together: it is the exclusive or over all keys, so it
+/// does not say which of them has which.
+fn digest(stage: &Stage, servers: &[usize]) -> Vec<u8> {
+    let mut all = vec![0; 20];
+    for at in servers {
+        let reply = stage.servers[*at].client().call(&["DEBUG", "DIGEST"]);
+        let hex = reply.text();
+        assert_eq!(hex.len(), 40, "{hex}");
+        for (byte, at) in all.iter_mut().zip((0..40).step_by(2)) {
+            *byte ^= u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+        }
+    }
+    all
+}
+
+#[test]
+fn redis_becomes_built_in_and_redis_again_with_equal_digests() {
+    let _alone = alone();
+    let way = |servers, from: &[usize], to: &[usize]| {
+        let (from, to) = (
+            Shape("fnv1a_64", "ketama", from),
+            Shape("fnv1a_64", "ketama", to),
+        );
+        Stage::with_servers(servers, &from, &to, 1, "")
+    };
+    let finish = |stage: &Stage| {
+        let mut job = stage.start_job(&["--switch", "auto"]);
+        let (code, stdout, stderr) = job.finish(JOB_LIMIT);
+        assert_eq!(code, 0, "{stdout}\n{stderr}");
+        let complete = job.verb("complete", &["--yes"]);
+        assert!(complete.status.success(), "{complete:?}");
+        stage.check("new.toml", true);
+    };
+    let mut there = way(redis_and_built_in(), &[0, 1], &[2, 3]);
+    let mut rng = seeded("redis_becomes_built_in_and_redis_again_with_equal_digests");
+    there.preload(&mut rng, FEW_KEYS.0, FEW_KEYS.1);
+    let before = digest(&there, &[0, 1]);
+    finish(&there);
+    assert_eq!(digest(&there, &[2, 3]), before);
+    let servers = std::mem::take(&mut there.servers);
+    let mut back = way(servers, &[2, 3], &[4, 5]);
+    back.expected = std::mem::take(&mut there.expected);
+    finish(&back);
+    assert_eq!(digest(&back, &[4, 5]), before);
+}
+
+#[test]
+fn redis_and_built_in_shards_become_others_under_writers() {
+    let _alone = alone();
+    let stage = Stage::with_servers(
+        redis_and_built_in(),
+        &Shape("fnv1a_64", "ketama", &[0, 2]),
+        &Shape("fnv1a_64", "ketama", &[0, 2, 3, 4]),
+        2,
+        "",
+    );
+    whole_way(
+        "redis_and_built_in_shards_become_others_under_writers",
+        stage,
+        FEW_KEYS,
+    );
+}

@@ -147,6 +147,20 @@ fn modula_becomes_ketama_and_modula_again_on_the_same_servers() {
 }
 
 #[test]
+fn from_redis_to_built_in_shards_and_back() {
+    let redis = || RedisServer::start(&[]);
+    let built_in = || RedisServer::start_built_in(&[]);
+    let stage = Stage::with_servers(
+        vec![redis(), built_in(), redis(), built_in()],
+        &Shape("fnv1a_64", "ketama", &[0, 1]),
+        &Shape("fnv1a_64", "ketama", &[1, 2, 3]),
+        2,
+        "",
+    );
+    there_and_back("from_redis_to_built_in_shards_and_back", stage);
+}
+
+#[test]
 fn back_from_servers_of_every_version_since_7_0() {
     let mut skipped = Skipped::default();
     // The model reads with words that older servers do not know.

@@ -143,6 +143,31 @@ fn a_shard_follows_redis_under_writes() {
 }
 
 #[test]
+fn a_shard_follows_streams_and_their_groups_under_writes() {
+    let redis = redis(&[]);
+    let writers = Writers::of_streams(&redis, "follows streams");
+    writers.go_on_for(2_000);
+    let mut store = follower(redis.port());
+    let behind = follower(store.port());
+    writers.go_on_for(3_000);
+    store.kill();
+    writers.go_on_for(500);
+    store.start_again();
+    writers.go_on_for(500);
+    writers.stop();
+    assert_same(redis.client(), store.client());
+    assert_same(redis.client(), behind.client());
+    for group in ["g", "h"] {
+        for number in 0..4 {
+            let asked = ["XPENDING", &format!("stream:{number}"), group];
+            let wanted = redis.client().call(&asked);
+            assert_eq!(store.client().call(&asked), wanted, "{asked:?}");
+            assert_eq!(behind.client().call(&asked), wanted, "{asked:?}");
+        }
+    }
+}
+
+#[test]
 fn a_link_that_breaks_goes_on_at_its_byte() {
     let redis = redis(&[]);
     prepare(&redis);

@@ -151,6 +151,38 @@ fn servers_of_all_versions_follow_under_writes() {
     skipped.finish();
 }
 
+/// Those before 7.0 cannot load what type 15 does not say.
+#[test]
+fn streams_and_their_groups_are_followed_under_writes() {
+    let mut store = StoreServer::start(&[]);
+    let writers = Writers::of_streams(&store, "streams");
+    writers.go_on_for(2_000);
+    let mut skipped = Skipped::default();
+    let mut replicas = Vec::new();
+    for kind in ServerKind::ALL
+        .into_iter()
+        .filter(|kind| kind.is_seven_or_later())
+    {
+        if skipped.unless_here(&format!("{kind} as a replica"), &[kind]) {
+            replicas.push(replica(kind, store.port()));
+        }
+    }
+    writers.go_on_for(3_000);
+    writers.stop();
+    for replica in &replicas {
+        assert_same(&store, replica);
+    }
+    let writers = Writers::of_streams(&store, "streams, killed");
+    writers.go_on_for(1_000);
+    store.kill();
+    writers.stop();
+    store.start_again();
+    for replica in &replicas {
+        assert_same(&store, replica);
+    }
+    skipped.finish();
+}
+
 #[test]
 fn a_link_that_breaks_is_continued_without_a_snapshot() {
     let store = StoreServer::start(&[]);

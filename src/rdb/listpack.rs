@@ -12,8 +12,8 @@
 use super::reader::{Malformed, Reader};
 use super::text::Text;
 
-const END: u8 = 0xff;
-const NOT_COUNTED: u16 = u16::MAX;
+pub(super) const END: u8 = 0xff;
+pub(super) const NOT_COUNTED: u16 = u16::MAX;
 
 /// One element as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,13 +127,14 @@ impl<'a> Listpack<'a> {
     }
 }
 
-/// Bytes that an entry of `size` spends on its size for walks backwards.
-fn backward_len_size(size: usize) -> usize {
+/// Bytes that an entry of `size` spends on its size for walks backwards: all but the first
+/// width end one before what would fit (`lpEncodeBacklen`).
+pub(super) fn backward_len_size(size: usize) -> usize {
     match size {
         0..=0x7f => 1,
-        0x80..=0x3fff => 2,
-        0x4000..=0x1f_ffff => 3,
-        0x20_0000..=0xfff_ffff => 4,
+        0x80..=0x3ffe => 2,
+        0x3fff..=0x1f_fffe => 3,
+        0x1f_ffff..=0xfff_fffe => 4,
         _ => 5,
     }
 }

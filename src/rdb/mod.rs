@@ -5,11 +5,11 @@
 //! ```text
 //! crc64  version  value_type   numbers and names of the format
 //! lzf  text  reader  module_id lengths, strings, names inside complete bytes
-//! listpack ziplist intset zipmap stream
+//! listpack listpack_writer ziplist intset zipmap stream
 //! shape  skip                  programs of records; walking them, resumable
 //! limits  record  attributes  templates  parts  scanner  scan_error  payload
 //!                              records of a file; one value as RESTORE takes it
-//! element  steps  decode  digest  convert
+//! element  steps  decode  digest  convert  stream_node
 //!                              logical elements of a value; its content digest;
 //!                              its other layouts
 //! ```
@@ -27,6 +27,7 @@ pub mod element;
 mod intset;
 mod limits;
 mod listpack;
+mod listpack_writer;
 mod lzf;
 mod module_id;
 mod parts;
@@ -39,6 +40,7 @@ mod shape;
 mod skip;
 mod steps;
 pub mod stream;
+mod stream_node;
 mod templates;
 mod text;
 pub mod value_type;
@@ -57,13 +59,14 @@ pub use limits::ScannerLimits;
 pub use module_id::ModuleId;
 pub use payload::{
     NotRestorable, PayloadError, split_dump_payload, split_dump_payload_with_metadata,
-    write_dump_payload, write_dump_payload_with_metadata,
+    split_string, write_dump_payload, write_dump_payload_with_metadata,
 };
 pub use reader::Malformed;
 pub use record::{Checksum, Event, KeyRecord, LargeKey, Record, SlotRange, ValuePart};
 pub use scan_error::{ScanError, ScanErrorKind};
 pub use scanner::Scanner;
 pub use stream::{StreamCounters, StreamId};
+pub use stream_node::{NodeFill, NodeWriter};
 pub use text::Text;
 pub use value_type::{RawValue, ValueKind, ValueType};
 pub use version::{FileVersion, Magic};

@@ -22,7 +22,7 @@ use super::text::Text;
 use super::value_type::ValueType;
 
 const FLAG_DELETED: i64 = 1;
-const FLAG_SAME_FIELDS: i64 = 2;
+pub(super) const FLAG_SAME_FIELDS: i64 = 2;
 
 /// Fields of one entry, and names of one node, that are held while it is
 /// decoded: 48 MiB of them. A request of that many arguments is beyond what
@@ -39,6 +39,56 @@ pub struct StreamId {
     pub ms: u64,
     /// Sequence number.
     pub seq: u64,
+}
+
+impl StreamId {
+    /// Before all others.
+    pub const MIN: StreamId = StreamId { ms: 0, seq: 0 };
+    /// Behind all others.
+    pub const MAX: StreamId = StreamId {
+        ms: u64::MAX,
+        seq: u64::MAX,
+    };
+
+    /// The one behind it.
+    pub fn next(self) -> Option<StreamId> {
+        match self.seq.checked_add(1) {
+            Some(seq) => Some(StreamId { seq, ..self }),
+            None => Some(StreamId {
+                ms: self.ms.checked_add(1)?,
+                seq: 0,
+            }),
+        }
+    }
+
+    /// The one before it.
+    pub fn before(self) -> Option<StreamId> {
+        match self.seq.checked_sub(1) {
+            Some(seq) => Some(StreamId { seq, ..self }),
+            None => Some(StreamId {
+                ms: self.ms.checked_sub(1)?,
+                seq: u64::MAX,
+            }),
+        }
+    }
+
+    /// As 16 bytes, big-endian: in the order of ids.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let (ms, seq) = bytes.split_at_mut(8);
+        ms.copy_from_slice(&self.ms.to_be_bytes());
+        seq.copy_from_slice(&self.seq.to_be_bytes());
+        bytes
+    }
+
+    /// The id of [`StreamId::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 16]) -> StreamId {
+        let both = u128::from_be_bytes(bytes);
+        StreamId {
+            ms: (both >> 64) as u64,
+            seq: both as u64,
+        }
+    }
 }
 
 impl std::fmt::Display for StreamId {

@@ -1,6 +1,8 @@
 //! What a tap is told: where to attach and within which bounds.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::rdb::ScannerLimits;
@@ -49,6 +51,35 @@ pub struct TapConfig {
     /// stream then comes beside the snapshot instead of waiting for its end in
     /// the source's memory.
     pub two_sockets: bool,
+    /// How long the stream is left alone after a small read, so that more of it
+    /// comes with the next one: a busy source writes after every few commands, and
+    /// a read for each of these writes costs more than what it brings. Zero: each
+    /// is read at once.
+    pub rest: Duration,
+    /// Who is waited for takes no rest.
+    pub haste: Haste,
+}
+
+/// Whether what taps read is waited for, to be switched while they work. Clones
+/// are one switch.
+#[derive(Clone, Debug, Default)]
+pub struct Haste(Arc<AtomicBool>);
+
+impl Haste {
+    /// From now on the stream is read as soon as something of it comes; a rest
+    /// that was begun is taken to its end.
+    pub fn hurry(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on there are rests again.
+    pub fn relax(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_hurried(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What a snapshot is to hold.
@@ -112,6 +143,8 @@ impl TapConfig {
             spool: SpoolConfig::default(),
             snapshot: SnapshotWanted::Whole,
             two_sockets: true,
+            rest: Duration::ZERO,
+            haste: Haste::default(),
         }
     }
 

@@ -31,6 +31,10 @@ use super::voice::{AckBoard, Say, Voice};
 use super::wire::{Wire, unexpected};
 use crate::upstream::ShardAddress;
 
+/// A read of more is worth its cost by itself, and whoever has so much to say is not
+/// to wait.
+const REST_BELOW_BYTES: usize = 32 * 1024;
+
 /// What intake and caller have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -203,7 +207,7 @@ impl Intake {
                 let mark = Mark::Continue { address, replid };
                 self.shared.stream.mark(mark);
                 voice.say(Say::Acks);
-                stream(&mut wire, &self.shared, &mut self.position).await
+                stream(&self.config, &mut wire, &self.shared, &mut self.position).await
             }
             Start::Full { replid, offset } => {
                 self.begin(address, Some(replid), offset, TapMode::Psync);
@@ -267,7 +271,7 @@ impl Intake {
         self.snapshot_whole = true;
         self.regain.made_progress();
         push_stream(&self.shared, &mut self.position, rest).await;
-        stream(wire, &self.shared, &mut self.position).await
+        stream(&self.config, wire, &self.shared, &mut self.position).await
     }
 
     /// Two sockets: both are read at the same time until the snapshot is whole.
@@ -277,7 +281,7 @@ impl Intake {
         mut apart: Talk,
         voice: &Voice,
     ) -> TapErrorKind {
-        let mut stream = pin!(stream(wire, &self.shared, &mut self.position));
+        let mut stream = pin!(stream(&self.config, wire, &self.shared, &mut self.position));
         let rest = {
             let snapshot = pin!(snapshot(&mut apart.wire, &self.shared));
             tokio::select! {
@@ -315,11 +319,21 @@ async fn snapshot(wire: &mut Wire, shared: &Shared) -> Result<BytesMut, TapError
 }
 
 /// Takes the stream until the link is lost.
-async fn stream(wire: &mut Wire, shared: &Shared, position: &mut Option<Position>) -> TapErrorKind {
+async fn stream(
+    config: &TapConfig,
+    wire: &mut Wire,
+    shared: &Shared,
+    position: &mut Option<Position>,
+) -> TapErrorKind {
     loop {
-        match wire.chunk().await {
-            Ok(chunk) => push_stream(shared, position, chunk).await,
+        let chunk = match wire.chunk().await {
+            Ok(chunk) => chunk,
             Err(lost) => return lost,
+        };
+        let is_small = chunk.len() < REST_BELOW_BYTES;
+        push_stream(shared, position, chunk).await;
+        if is_small && !config.rest.is_zero() && !config.haste.is_hurried() {
+            tokio::time::sleep(config.rest).await;
         }
     }
 }

@@ -37,7 +37,7 @@ mod two_sockets;
 mod voice;
 mod wire;
 
-pub use config::{ResumePoint, SnapshotWanted, SpoolConfig, TapConfig};
+pub use config::{Haste, ResumePoint, SnapshotWanted, SpoolConfig, TapConfig};
 pub use error::{TapError, TapErrorKind, TapStep};
 pub use event::{LargeKeyHead, SnapshotRecord, StreamCommand, TapEvent};
 pub use meter::{TapFigures, TapMeter, TapMode};

@@ -9,6 +9,10 @@ use crate::support::process::{Process, free_port};
 use crate::support::{Client, StoreServer, Value, wait_until};
 use crate::{LIMIT, assert_same, follower, info};
 
+/// A Sentinel sends its first PING to a server a second after it met it, and counts the
+/// server's silence from the meeting: with a second, it takes each new master for down.
+const DOWN_AFTER_MS: u32 = 3000;
+
 struct Sentinel {
     port: u16,
     _process: Process,
@@ -23,8 +27,8 @@ impl Sentinel {
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\n\
              sentinel monitor pair 127.0.0.1 {} 1\n\
-             sentinel down-after-milliseconds pair 1000\n\
-             sentinel failover-timeout pair 6000\n",
+             sentinel down-after-milliseconds pair {DOWN_AFTER_MS}\n\
+             sentinel failover-timeout pair 10000\n",
             dir.path().display(),
             master.port(),
         );

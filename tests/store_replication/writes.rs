@@ -71,6 +71,15 @@ pub struct Writers {
 
 impl Writers {
     pub fn start(server: &impl Written, test: &str) -> Writers {
+        Writers::of(server, test, command)
+    }
+
+    /// Those that write streams and read them in groups.
+    pub fn of_streams(server: &impl Written, test: &str) -> Writers {
+        Writers::of(server, test, command_on_streams)
+    }
+
+    fn of(server: &impl Written, test: &str, command: fn(&mut fastrand::Rng) -> String) -> Writers {
         let mut rng = seeded(test);
         let (stop, written) = (
             Arc::new(AtomicBool::new(false)),
@@ -80,7 +89,7 @@ impl Writers {
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
             let client = server.writer();
             let rng = rng.fork();
-            std::thread::spawn(move || write(client, rng, &stop, &written))
+            std::thread::spawn(move || write(client, rng, command, &stop, &written))
         });
         Writers {
             threads: threads.collect(),
@@ -105,7 +114,13 @@ impl Writers {
     }
 }
 
-fn write(mut client: Client, mut rng: fastrand::Rng, stop: &AtomicBool, written: &AtomicU64) {
+fn write(
+    mut client: Client,
+    mut rng: fastrand::Rng,
+    command: fn(&mut fastrand::Rng) -> String,
+    stop: &AtomicBool,
+    written: &AtomicU64,
+) {
     while !stop.load(Ordering::Relaxed) {
         let command = command(&mut rng);
         let words: Vec<&str> = command.split(' ').collect();
@@ -169,5 +184,28 @@ fn command(rng: &mut fastrand::Rng) -> String {
             2 => format!("MOVE text:{number} 3"),
             _ => format!("COPY list:3 list:copy:{number} REPLACE"),
         },
+    }
+}
+
+/// On streams and their groups; refusals are fine.
+fn command_on_streams(rng: &mut fastrand::Rng) -> String {
+    let key = format!("stream:{}", rng.u32(..4));
+    let (group, who) = (["g", "h"][rng.usize(..2)], ["alice", "bob"][rng.usize(..2)]);
+    let number = rng.u32(..100_000);
+    match rng.u32(..24) {
+        0..7 => format!("XADD {key} * field {number} more text"),
+        7 => format!("XADD {key} MAXLEN ~ 200 * other {number}"),
+        8 => format!("XADD {key} MAXLEN {} * other {number}", rng.u32(50..300)),
+        9 => format!("XTRIM {key} MAXLEN ~ 100 LIMIT 200"),
+        10 => format!("XGROUP CREATE {key} {group} 0 MKSTREAM"),
+        11..15 => format!("XREADGROUP GROUP {group} {who} COUNT 3 STREAMS {key} >"),
+        15 => format!("XREADGROUP GROUP {group} {who} NOACK COUNT 3 BLOCK 5 STREAMS {key} >"),
+        16 => format!("XREADGROUP GROUP {group} {who} COUNT 3 STREAMS {key} 0"),
+        17 | 18 => format!("XAUTOCLAIM {key} {group} {who} 0 0 COUNT 2"),
+        19 => format!("XGROUP DELCONSUMER {key} {group} {who}"),
+        20 => format!("COPY {key} copy:{} REPLACE", rng.u32(..3)),
+        21 => format!("RENAME copy:{} {key}", rng.u32(..3)),
+        22 if rng.u32(..10) == 0 => format!("DEL {key}"),
+        _ => format!("XREAD COUNT 2 BLOCK 5 STREAMS {key} $"),
     }
 }

@@ -83,6 +83,11 @@ impl RedisServer {
         panic!("redis-server found no free port in {PORT_TRIES} tries");
     }
 
+    /// Starts the built-in shard in a server's place, whatever the environment says.
+    pub fn start_built_in(extra: &[&str]) -> RedisServer {
+        RedisServer::start_program(&built_in(), extra)
+    }
+
     /// Starts `count` servers with the same arguments.
     pub fn start_many(count: usize, extra: &[&str]) -> Vec<RedisServer> {
         (0..count).map(|_| RedisServer::start(extra)).collect()
@@ -201,14 +206,17 @@ fn password_in(args: &[String]) -> Option<String> {
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 fn wanted_program() -> PathBuf {
-    let built_in = PathBuf::from(env!("CARGO_BIN_EXE_keyferry"));
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
     match std::env::var("KEYFERRY_TEST_SHARDS").as_deref() {
-        Ok("store") => built_in,
-        Ok("mixed") if number.is_multiple_of(2) => built_in,
+        Ok("store") => built_in(),
+        Ok("mixed") if number.is_multiple_of(2) => built_in(),
         Ok("mixed" | "") | Err(_) => PathBuf::from("redis-server"),
         Ok(other) => panic!("KEYFERRY_TEST_SHARDS={other}: it is store or mixed"),
     }
+}
+
+fn built_in() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_keyferry"))
 }
 
 fn launch_built_in(program: &Path, dir: &Path, port: u16, args: &[String]) -> Process {

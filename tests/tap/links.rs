@@ -263,3 +263,44 @@ async fn patience_ends_with_the_last_error() {
     let refused = Tap::attach(config, None).await.unwrap_err();
     assert_eq!(refused.step, TapStep::Connect);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_haste_no_rest_is_taken_and_none_holds_up_the_end() {
+    let source = source(true);
+    let mut config = patient(&source.address());
+    // Longer than any test: what is told at all is told without it.
+    config.rest = Duration::from_secs(3600);
+    config.haste.hurry();
+    let haste = config.haste.clone();
+    let follower = follow(config).await;
+    let mut client = writer(&source);
+    for round in 0..100 {
+        client.call(&["SET", "key", &round.to_string()]);
+        follower.catch_up(&source);
+    }
+    haste.relax();
+    client.call(&["SET", "key", "last"]);
+    follower.catch_up(&source);
+    // It rests now, and the stream after it waits.
+    client.call(&["SET", "key", "not told"]);
+    let seen = follower.stop().await;
+    assert_eq!(seen.commands().len(), 101, "{:?}", seen.commands());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tap_that_rests_tells_all() {
+    let source = source(true);
+    let mut config = patient(&source.address());
+    config.rest = Duration::from_millis(1);
+    let follower = follow(config).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut client, stopped) = (source.client(), Arc::clone(&stop));
+    let writing = thread::spawn(move || write_until(&stopped, &mut client));
+    wait_until("much is told", LIMIT, || {
+        follower.seen().events.len() > 5_000
+    });
+    stop.store(true, Ordering::Relaxed);
+    writing.join().unwrap();
+    follower.catch_up(&source);
+    Copy::of(&follower.stop().await.events).assert_equals(&source);
+}

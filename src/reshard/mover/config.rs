@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::router::address::ShardAddress;
 use crate::router::moves::Moves;
@@ -33,8 +34,13 @@ pub const BATCH_OPS_MAX: usize = 512;
 pub const SKIPPED_KEYS_MAX: usize = 1_000_000;
 /// Examples that a conflict or verification report carries.
 pub const EXAMPLES_MAX: usize = 20;
-/// Keys asked for by one SCAN step.
-pub const SCAN_COUNT: usize = 1000;
+/// Keys asked for by one SCAN step: a server answers nobody else meanwhile, and 1000
+/// keys of a table that is in no cache take it over a millisecond.
+pub const SCAN_COUNT: usize = 250;
+/// How long a tap leaves a stream alone after a small read. A source writes to us
+/// after each turn of its loop, thousands of times a second; read that often, a
+/// stream costs several times what its commands do.
+pub const TAP_REST: Duration = Duration::from_millis(1);
 /// Longest silence of a target that owes us replies: it may stand still for
 /// minutes (a fork, a swap, a stopped process) without being lost.
 pub const TARGET_SILENCE_MS_MAX: u64 = 300_000;

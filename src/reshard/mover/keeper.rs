@@ -28,7 +28,7 @@ use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 
 use super::begin::Position;
-use super::config::SOURCE_PATIENCE_MS_MAX;
+use super::config::{SOURCE_PATIENCE_MS_MAX, TAP_REST};
 use super::error::{MoveError, Role};
 use super::feed::tap_error;
 use super::link::{Link, info_field};
@@ -146,6 +146,7 @@ impl Keeper {
         let config = TapConfig {
             snapshot: SnapshotWanted::Empty,
             two_sockets: false,
+            rest: TAP_REST,
             patience: Duration::from_millis(SOURCE_PATIENCE_MS_MAX),
             ..TapConfig::new(shard.clone(), upstream.clone())
         };

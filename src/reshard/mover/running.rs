@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::planted::{self, Planted};
+use crate::replication::Haste;
 use crate::router::address::ShardAddress;
 use crate::upstream::config::UpstreamConfig;
 
@@ -55,6 +56,7 @@ pub(super) struct MoverParts {
     /// Of the sources that are tapped.
     pub(super) settlers: Vec<(ShardAddress, mpsc::Sender<Ask>)>,
     pub(super) stance: Stance,
+    pub(super) haste: Haste,
     pub(super) cut: watch::Sender<Option<u64>>,
     pub(super) nonces: Arc<Nonces>,
     pub(super) rows: Vec<Arc<SourceRow>>,
@@ -169,6 +171,7 @@ impl Mover {
             // Of an earlier one that nobody waited for.
             let _ = board.refused_cut();
         }
+        self.parts.haste.hurry();
         self.parts.cut.send_replace(Some(number));
         let cut = |passed| Expected::Cut { number, passed };
         let report = self.pass(label, cut, heralds).await.map_err(|error| {
@@ -201,6 +204,7 @@ impl Mover {
     /// # Errors
     /// Whatever made the mover fail, or [`MoveError::Restarted`].
     pub async fn prepare_cut(&self) -> Result<(), MoveError> {
+        self.parts.haste.hurry();
         let number = self.parts.stance.prepare();
         let preparing = async {
             let mut waiting = Vec::new();
@@ -228,6 +232,7 @@ impl Mover {
 
     /// Reads the sources on, after a cut or its preparation.
     pub fn uncut(&self) {
+        self.parts.haste.relax();
         self.parts.stance.relax();
         self.parts.cut.send_replace(None);
     }

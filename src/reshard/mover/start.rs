@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::replication::{SpoolConfig, TapConfig};
+use crate::replication::{Haste, SpoolConfig, TapConfig};
 use crate::restore::{
     Dialect, LARGE_VALUE_BYTES, LARGE_VALUE_ELEMENTS, Overwrite, RestoreOptions, Restorer,
     ServerIdentity,
@@ -15,7 +15,7 @@ use crate::router::address::ShardAddress;
 use super::begin::{Begin, SourceBegin};
 use super::canary::{Canaries, send_canaries};
 use super::checkpoint::{Checkpoint, Lineage, common_point};
-use super::config::{Attach, MoverConfig, SOURCE_PATIENCE_MS_MAX};
+use super::config::{Attach, MoverConfig, SOURCE_PATIENCE_MS_MAX, TAP_REST};
 use super::conflict::{Ended, TargetsChecked};
 use super::error::{MoveError, Role};
 use super::feed::FeedConfig;
@@ -63,6 +63,7 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         lane_counts: Vec::new(),
         settlers: Vec::new(),
         stance: Stance::default(),
+        haste: Haste::default(),
         cut: watch::Sender::new(None),
         overwrite: match cfg.tapping.attach {
             Attach::Psync => checked.overwrite,
@@ -102,6 +103,7 @@ pub async fn start(cfg: MoverConfig, checked: TargetsChecked) -> Result<Mover, M
         lane_counts: starter.lane_counts,
         settlers: starter.settlers,
         stance: starter.stance,
+        haste: starter.haste,
         cut: starter.cut,
         nonces: starter.nonces,
         rows: starter.rows,
@@ -141,6 +143,7 @@ struct Starter {
     lane_counts: Vec<usize>,
     settlers: Vec<(ShardAddress, mpsc::Sender<Ask>)>,
     stance: Stance,
+    haste: Haste,
     cut: watch::Sender<Option<u64>>,
 }
 
@@ -376,6 +379,8 @@ impl Starter {
             patience: Duration::from_millis(SOURCE_PATIENCE_MS_MAX),
             whole_bytes_max: LARGE_VALUE_BYTES,
             whole_elements_max: LARGE_VALUE_ELEMENTS,
+            rest: TAP_REST,
+            haste: self.haste.clone(),
             spool: SpoolConfig {
                 dir: tapping.spool_dir.as_ref().map(|dir| dir.join(own)),
                 disk_bytes_max: tapping.spool_bytes_max.unwrap_or(u64::MAX),

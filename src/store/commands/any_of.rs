@@ -81,5 +81,6 @@ pub(super) fn wait_for_any(
         until_ms,
         on_timeout: OnTimeout::NullArray,
         again_as: None,
+        ends_with_key: false,
     });
 }

@@ -76,6 +76,8 @@ pub struct Wait {
     /// Executed in place of the command when a key is there, if that is another one
     /// (XREAD with `$`).
     pub again_as: Option<OwnedRequest>,
+    /// It is run again, too, when there is nothing at a key any more (XREADGROUP).
+    pub ends_with_key: bool,
 }
 
 /// A reply without a value.

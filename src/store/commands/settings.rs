@@ -15,6 +15,8 @@ pub struct Settings {
     pub zset_max_listpack_value: u64,
     /// Bytes of a sparse HyperLogLog.
     pub hll_sparse_max_bytes: u64,
+    /// Entries of a stream's node: about so many go at once.
+    pub stream_node_max_entries: u64,
     /// Longest string, in bytes.
     pub proto_max_bulk_len: u64,
     /// Which keyspace events are published, as `notify-keyspace-events` spells them;
@@ -39,6 +41,7 @@ impl Default for Settings {
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
             hll_sparse_max_bytes: 3000,
+            stream_node_max_entries: 100,
             proto_max_bulk_len: 512 * 1024 * 1024,
             notify: NotifyFlags::default(),
             is_lfu: false,

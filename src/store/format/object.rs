@@ -10,6 +10,8 @@
 //!           hash    field, value ..           | rows: id 8, count 8
 //!           set     member ..                 | rows: id 8, count 8
 //!           zset    score bits 8, member ..   | rows: id 8, count 8     in their order
+//!           stream  rows: id 8, entries 8, last id 16, first id 16, largest deleted id 16,
+//!                   entries ever added 8, groups 8, names given out 8
 //! ```
 //! *Compact* is what OBJECT ENCODING tells, whatever the bytes look like here: of hashes
 //! and sorted sets that they are still a listpack, of sets that they are an intset, of
@@ -20,12 +22,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::packed::Packed;
 use super::row::ObjectId;
+use crate::rdb::StreamId;
 
 const KIND_MASK: u8 = 0x07;
 const EXPIRES: u8 = 0x08;
 const IN_ROWS: u8 = 0x10;
 const COMPACT: u8 = 0x20;
 const TEXT: u8 = 0x40;
+/// Bytes of a stream's payload.
+const STREAM_BYTES: usize = 88;
 
 /// Longer strings are kept in chunks.
 pub const WHOLE_BYTES_MAX: u64 = 64 * 1024;
@@ -52,6 +57,29 @@ pub enum Value {
     Set(Collection),
     /// Members with scores.
     Zset(Collection),
+    /// Entries by their ids, always in rows.
+    Stream(Box<StreamValue>),
+}
+
+/// A stream. Its entries and groups are rows, see `kinds::stream`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamValue {
+    /// Names the rows.
+    pub id: ObjectId,
+    /// Entries.
+    pub entries: u64,
+    /// The largest id that was ever given out.
+    pub last: StreamId,
+    /// That of the first entry; 0-0 without any.
+    pub first: StreamId,
+    /// The largest id that was deleted by XDEL.
+    pub max_deleted: StreamId,
+    /// Entries that were ever added.
+    pub added: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Numbers that were given to groups and consumers; none is given twice.
+    pub numbered: u64,
 }
 
 /// A string.
@@ -141,6 +169,8 @@ pub enum Kind {
     Set = 3,
     /// See [`Value::Zset`].
     Zset = 4,
+    /// See [`Value::Stream`].
+    Stream = 5,
 }
 
 impl Kind {
@@ -152,6 +182,7 @@ impl Kind {
             Kind::Hash => "hash",
             Kind::Set => "set",
             Kind::Zset => "zset",
+            Kind::Stream => "stream",
         }
     }
 }
@@ -201,6 +232,7 @@ impl Value {
             Value::Hash(_) => Kind::Hash,
             Value::Set(_) => Kind::Set,
             Value::Zset(_) => Kind::Zset,
+            Value::Stream(_) => Kind::Stream,
         }
     }
 
@@ -224,6 +256,7 @@ impl Value {
                 stored: Stored::Rows { id, .. },
                 ..
             }) => Some(*id),
+            Value::Stream(of) => Some(of.id),
             _ => None,
         }
     }
@@ -231,7 +264,7 @@ impl Value {
     fn is_compact(&self) -> bool {
         match self {
             Value::String(string) => string.written != Written::Pieces,
-            Value::List(_) => false,
+            Value::List(_) | Value::Stream(_) => false,
             Value::Hash(of) | Value::Set(of) | Value::Zset(of) => of.is_compact,
         }
     }
@@ -248,6 +281,7 @@ impl Value {
             },
             Value::List(ListValue::Inline(items)) => items.as_bytes().len(),
             Value::List(ListValue::Rows { .. }) => 24,
+            Value::Stream(_) => STREAM_BYTES,
             Value::Hash(of) | Value::Set(of) | Value::Zset(of) => match &of.stored {
                 Stored::Inline(items) => items.as_bytes().len(),
                 Stored::Rows { .. } => 16,
@@ -303,6 +337,13 @@ impl Object {
             Value::List(ListValue::Rows { id, first, end }) => {
                 put_numbers(&mut row, &[id.0, *first, *end]);
             }
+            Value::Stream(of) => {
+                put_numbers(&mut row, &[of.id.0, of.entries]);
+                for id in [of.last, of.first, of.max_deleted] {
+                    row.put_slice(&id.to_bytes());
+                }
+                put_numbers(&mut row, &[of.added, of.groups, of.numbered]);
+            }
             Value::Hash(of) | Value::Set(of) | Value::Zset(of) => match &of.stored {
                 Stored::Inline(items) => row.put_slice(items.as_bytes()),
                 Stored::Rows { id, count } => put_numbers(&mut row, &[id.0, *count]),
@@ -350,6 +391,22 @@ impl Object {
                 first: number(&payload, 1)?,
                 end: number(&payload, 2)?,
             }),
+            (5, true) => {
+                let id = |at| {
+                    let (ms, seq) = (number(&payload, at)?, number(&payload, at + 1)?);
+                    Some(StreamId { ms, seq })
+                };
+                Value::Stream(Box::new(StreamValue {
+                    id: ObjectId(number(&payload, 0)?),
+                    entries: number(&payload, 1)?,
+                    last: id(2)?,
+                    first: id(4)?,
+                    max_deleted: id(6)?,
+                    added: number(&payload, 8)?,
+                    groups: number(&payload, 9)?,
+                    numbered: number(&payload, 10)?,
+                }))
+            }
             (kind @ 2..=4, _) => {
                 let stored = match in_rows {
                     false => Stored::Inline(Packed::from_bytes(payload)?),
@@ -432,6 +489,16 @@ mod tests {
                 first: 1 << 63,
                 end: (1 << 63) + 3,
             }),
+            Value::Stream(Box::new(StreamValue {
+                id,
+                entries: 1,
+                last: StreamId { ms: 2, seq: 3 },
+                first: StreamId { ms: 4, seq: 5 },
+                max_deleted: StreamId { ms: 6, seq: 7 },
+                added: 8,
+                groups: 9,
+                numbered: 10,
+            })),
         ];
         for value in collections.chain(others) {
             for expires_at_ms in [None, Some(1 << 50)] {

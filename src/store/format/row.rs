@@ -9,6 +9,8 @@
 //!            Z | score 8 | member                   order of a sorted set
 //!            L | index 8                            item of a list
 //!            C | chunk 4                            piece of a string
+//!            E | ms 8 | seq 8                       entry of a stream
+//!            G | part 1 | ..                        group of a stream, see `kinds::stream`
 //! ttl    T | expires at, ms 8 | ns 4 | place 7 | user key
 //! dead   G | ..                                     `rows`: what is to be swept
 //! system X | name
@@ -175,6 +177,10 @@ pub mod kind {
     pub const INDEX: u8 = b'L';
     /// Piece of a string.
     pub const CHUNK: u8 = b'C';
+    /// Entry of a stream.
+    pub const ENTRY: u8 = b'E';
+    /// Group of a stream, its consumers, and what is pending.
+    pub const GROUP: u8 = b'G';
 }
 
 /// What all sub rows of one kind of an object begin with; `kind + 1` is behind them.
@@ -211,6 +217,13 @@ pub fn field_from(id: ObjectId, place: u64) -> Vec<u8> {
     }
 }
 
+/// Appends a member as a row's key names it.
+pub fn push_member(row: &mut Vec<u8>, member: &[u8]) {
+    let (start, digest) = member_parts(member);
+    row.extend_from_slice(start);
+    row.extend_from_slice(digest.as_ref().map_or(&[], |digest| &digest[..]));
+}
+
 /// What a row's key has of a member.
 fn member_parts(member: &[u8]) -> (&[u8], Option<[u8; 32]>) {
     match member.split_at_checked(MEMBER_BYTES_MAX) {
@@ -234,7 +247,8 @@ pub fn split_field(row: &[u8]) -> Option<(u32, Member<'_>)> {
     Some((u32::from_be_bytes(*place), named_member(rest)))
 }
 
-fn named_member(bytes: &[u8]) -> Member<'_> {
+/// A member that was appended to a row's key by [`push_member`].
+pub fn named_member(bytes: &[u8]) -> Member<'_> {
     match bytes.len() {
         ..=MEMBER_BYTES_MAX => Member::Whole(bytes),
         _ => Member::InValue,
@@ -244,9 +258,7 @@ fn named_member(bytes: &[u8]) -> Member<'_> {
 /// Sub row that orders a member of a sorted set: by score, then by bytes.
 pub fn score(id: ObjectId, score: f64, member: &[u8]) -> Vec<u8> {
     let mut row = score_from(id, score);
-    let (start, digest) = member_parts(member);
-    row.extend_from_slice(start);
-    row.extend_from_slice(digest.as_ref().map_or(&[], |digest| &digest[..]));
+    push_member(&mut row, member);
     row
 }
 

@@ -1,7 +1,7 @@
 //! Databases as a whole: emptied, and swapped.
 
-use super::Keyspace;
 use super::objects::Look;
+use super::{Changed, Keyspace, Tells};
 use crate::store::engine::DeadId;
 use crate::store::rows::StoreError;
 
@@ -51,7 +51,11 @@ impl Keyspace {
                 Some(next) => self.is_live(next, &key)?,
             };
             if is_here || will_be {
-                changed.push((db, key));
+                changed.push(Changed {
+                    db,
+                    key,
+                    tells: Tells::All,
+                });
             }
         }
         self.changed.extend(changed);

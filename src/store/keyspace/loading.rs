@@ -13,7 +13,7 @@ use crate::store::format::object::Object;
 use crate::store::format::row;
 use crate::store::rows::{DurableTicket, Rows};
 
-use super::{DATABASES, Keyspace, Namespace};
+use super::{Changed, DATABASES, Keyspace, Namespace, Tells};
 
 fn loading(db: usize) -> usize {
     DATABASES + db
@@ -53,7 +53,12 @@ impl Keyspace {
         self.bury_all(&old);
         self.objects.clear();
         self.changes += 1;
-        self.changed.extend(self.interest.keys().cloned());
+        let all = self.interest.keys().cloned();
+        self.changed.extend(all.map(|(db, key)| Changed {
+            db,
+            key,
+            tells: Tells::All,
+        }));
         self.soonest_ms = 0;
         and(&mut self.rows);
         self.counted.write(&mut self.rows);

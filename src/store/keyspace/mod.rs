@@ -16,6 +16,7 @@ mod counted;
 mod databases;
 mod ends;
 mod interest;
+mod libraries;
 mod loading;
 mod objects;
 mod scan;
@@ -28,13 +29,15 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::engine::DeadId;
-use super::format::object::{Object, Value};
+use super::format::object::{Kind, Object, Value};
 use super::format::row::{self, Namespace, ObjectId};
 use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
+pub use interest::{Changed, Tells};
+pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
 use objects::{Look, Objects, Outline};
 
 /// What becomes of an object whose time is over.
@@ -73,9 +76,7 @@ pub struct Keyspace {
     ended: Vec<Ended>,
     /// How many watch or wait for a key.
     interest: HashMap<(usize, Box<[u8]>), u32, RandomState>,
-    changed: Vec<(usize, Box<[u8]>)>,
-    /// Keys of interest that were put over others and are none to be woken by.
-    overwritten: Vec<(usize, Box<[u8]>)>,
+    changed: Vec<Changed>,
     /// Counters for INFO.
     pub hits: u64,
     /// Lookups that found nothing.
@@ -107,7 +108,6 @@ impl Keyspace {
             ended: Vec::new(),
             interest: HashMap::default(),
             changed: Vec::new(),
-            overwritten: Vec::new(),
             hits: 0,
             misses: 0,
             expired: 0,
@@ -263,23 +263,29 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn put(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
-        self.put_untold(db, key, object)?;
-        self.touch(db, key);
+        let is = object.value.kind();
+        let was = self.put_untold(db, key, object)?;
+        self.tell(db, key, Tells::of_put(was, is));
         Ok(())
     }
 
     /// The same for what is no change to clients: what encoding a value has, what it
-    /// remembers of being counted.
+    /// remembers of being counted. Answers what it was before.
     ///
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
-    pub fn put_untold(&mut self, db: usize, key: &[u8], object: Object) -> Result<(), StoreError> {
+    pub fn put_untold(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        object: Object,
+    ) -> Result<Option<Kind>, StoreError> {
         let ns = self.counted.of(db).ns;
         let old = self.objects.outline(&self.rows, ns, key, Look::Peek)?;
         let (is, row) = (Outline::of(&object), object.encode());
         self.objects.put(ns, key, Some(object));
         self.put_row(db, key, old, is, row);
-        Ok(())
+        Ok(old.map(|old| old.kind))
     }
 
     /// As [`Keyspace::put`] behind a [`Keyspace::lookup`], with nothing looked for twice;
@@ -312,7 +318,7 @@ impl Keyspace {
             }
         };
         self.put_row(db, key, old, is, row);
-        self.touch(db, key);
+        self.tell(db, key, Tells::of_put(old.map(|old| old.kind), is.kind));
         Ok(old.is_none())
     }
 
@@ -322,8 +328,6 @@ impl Keyspace {
         let ns = counts.ns;
         if old.is_none() {
             counts.keys += 1;
-            self.overwritten
-                .retain(|(of, name)| *of != db || **name != *key);
         }
         let (was, is_id, is) = (
             old.and_then(|old| old.expires_at_ms),

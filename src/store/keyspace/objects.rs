@@ -14,7 +14,7 @@ use quick_cache::{Equivalent, Weighter};
 use smallvec::SmallVec;
 
 use super::bad_row;
-use crate::store::format::object::{ListValue, Object, Stored, StringStored, Value};
+use crate::store::format::object::{Kind, ListValue, Object, Stored, StringStored, Value};
 use crate::store::format::row::{self, Namespace, ObjectId};
 use crate::store::rows::{Rows, StoreError};
 
@@ -61,6 +61,7 @@ pub(super) enum Look {
 pub(super) struct Outline {
     pub(super) expires_at_ms: Option<u64>,
     pub(super) id: Option<ObjectId>,
+    pub(super) kind: Kind,
 }
 
 impl Outline {
@@ -68,6 +69,7 @@ impl Outline {
         Self {
             expires_at_ms: object.expires_at_ms,
             id: object.value.id(),
+            kind: object.value.kind(),
         }
     }
 }
@@ -93,7 +95,7 @@ fn bytes_of(value: &Value) -> usize {
             StringStored::Chunks { .. } => None,
         },
         Value::List(ListValue::Inline(items)) => Some(items.as_bytes()),
-        Value::List(ListValue::Rows { .. }) => None,
+        Value::List(ListValue::Rows { .. }) | Value::Stream(_) => None,
         Value::Hash(of) | Value::Set(of) | Value::Zset(of) => match &of.stored {
             Stored::Inline(items) => Some(items.as_bytes()),
             Stored::Rows { .. } => None,

@@ -3,7 +3,7 @@
 
 use super::hash::{HashBuilder, HashLimits};
 use super::set::{SetBuilder, SetLimits};
-use super::{list, string, zset};
+use super::{list, stream, string, zset};
 use crate::rdb::{Element, ValueKind};
 use crate::store::format::object::{StringValue, Value, Written};
 use crate::store::keyspace::Keyspace;
@@ -29,12 +29,40 @@ pub enum BuildError {
     /// An element that is there, or of another kind of value.
     #[error("its elements are not those of one value")]
     Elements,
+    /// A pending entry of a stream that no consumer has.
+    #[error("it has pending entries that no consumer has, which this shard does not keep")]
+    Unowned,
+    /// Requests of a stream's producers.
+    #[error("it has requests of producers to be remembered, which this shard does not keep")]
+    Producers,
     /// A field that expires by itself.
     #[error("it has fields that expire, which this shard does not keep")]
     FieldExpiry,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a value of this kind is, if this shard has no such values.
+#[must_use]
+pub fn what_is_not_kept(kind: ValueKind) -> Option<&'static str> {
+    let any = BuildLimits {
+        hash: HashLimits {
+            entries_max: 0,
+            bytes_max: 0,
+        },
+        set: SetLimits {
+            intset_entries_max: 0,
+        },
+        zset: zset::Limits {
+            members: 0,
+            member_bytes: 0,
+        },
+    };
+    match Building::new(kind, any) {
+        Err(BuildError::Kind(what)) => Some(what),
+        _ => None,
+    }
 }
 
 /// See the head of this file. Not finished, it must be abandoned.
@@ -52,6 +80,8 @@ enum Stage {
     Hash(HashBuilder, u64),
     Set(SetBuilder),
     Zset(zset::Builder),
+    /// Made with the first element: it names its rows.
+    Stream(Option<stream::Builder>),
 }
 
 impl Building {
@@ -66,7 +96,7 @@ impl Building {
             ValueKind::Hash => Stage::Hash(HashBuilder::new(limits.hash), 0),
             ValueKind::Set => Stage::Set(SetBuilder::new(limits.set)),
             ValueKind::SortedSet => Stage::Zset(zset::Builder::default()),
-            ValueKind::Stream => return Err(BuildError::Kind("a stream")),
+            ValueKind::Stream => Stage::Stream(None),
             ValueKind::Module => return Err(BuildError::Kind("a module's value")),
             ValueKind::Array => return Err(BuildError::Kind("an array")),
             ValueKind::RateLimiter => return Err(BuildError::Kind("a rate limiter")),
@@ -114,6 +144,17 @@ impl Building {
             (Stage::Zset(zset), Element::ScoredMember { member, score }) => {
                 zset.push(keyspace, member, score)?
             }
+            (
+                Stage::Stream(_),
+                Element::StreamNacked { .. } | Element::StreamPending { consumer: None, .. },
+            ) => return Err(BuildError::Unowned),
+            (Stage::Stream(_), Element::StreamProduced { .. }) => {
+                return Err(BuildError::Producers);
+            }
+            (Stage::Stream(stream), ref element) => {
+                let stream = stream.get_or_insert_with(|| stream::Builder::new(keyspace));
+                stream.push(keyspace.rows(), element)?
+            }
             _ => false,
         };
         match is_new {
@@ -138,6 +179,10 @@ impl Building {
             Stage::Zset(zset) => {
                 let limits = self.limits.zset;
                 (!zset.is_empty()).then(|| Value::Zset(zset.finish(keyspace, limits)))
+            }
+            Stage::Stream(stream) => {
+                let stream = stream.map(|stream| stream.finish(keyspace.rows()));
+                stream.map(|stream| Value::Stream(Box::new(stream)))
             }
         }
     }
@@ -192,7 +237,7 @@ mod tests {
     fn what_cannot_be_is_refused() {
         let mut world = World::new();
         let keyspace = world.shard.keyspace();
-        assert!(Building::new(ValueKind::Stream, limits()).is_err());
+        assert!(Building::new(ValueKind::Array, limits()).is_err());
         let mut building = Building::new(ValueKind::Set, limits()).expect("a kind");
         let mut push = |element: &Element<'_>| building.push(keyspace, element);
         assert!(push(&Element::SetMember(b"1")).is_ok());

@@ -8,7 +8,14 @@ use crate::store::rows::StoreError;
 /// Rows that are copied at once.
 const ROWS_AT_ONCE: usize = 256;
 /// All kinds of sub rows, the lowest first.
-const KINDS: [u8; 4] = [kind::CHUNK, kind::FIELD, kind::INDEX, kind::SCORE];
+const KINDS: [u8; 6] = [
+    kind::CHUNK,
+    kind::ENTRY,
+    kind::FIELD,
+    kind::GROUP,
+    kind::INDEX,
+    kind::SCORE,
+];
 
 /// The same value, with rows of its own.
 ///
@@ -32,6 +39,7 @@ fn id_mut(value: &mut Value) -> Option<&mut ObjectId> {
         },
         Value::List(ListValue::Rows { id, .. }) => Some(id),
         Value::List(ListValue::Inline(_)) => None,
+        Value::Stream(of) => Some(&mut of.id),
         Value::Hash(Collection { stored, .. })
         | Value::Set(Collection { stored, .. })
         | Value::Zset(Collection { stored, .. }) => match stored {

@@ -6,7 +6,7 @@
 //! elements   what hashes and sets have in common: walks, scans, draws, spilling into rows
 //! fields     the rows of hashes and sets
 //! source     rows to be read: of the shard now, or of a snapshot
-//! string, hash, set, list, zset  one kind each
+//! string, hash, set, list, zset, stream  one kind each
 //! hll        HyperLogLogs, which are strings
 //! build      values of what an RDB has of them, element by element
 //! plain      a value in RDB's plain types, for DUMP and snapshots
@@ -26,6 +26,7 @@ pub mod list;
 pub mod plain;
 pub mod set;
 pub mod source;
+pub mod stream;
 pub mod string;
 mod walk;
 pub mod zset;
@@ -50,5 +51,6 @@ pub fn encoding(value: &Value) -> &'static str {
         Value::Hash(_) | Value::Set(_) => "hashtable",
         Value::Zset(of) if of.is_compact => "listpack",
         Value::Zset(_) => "skiplist",
+        Value::Stream(_) => "stream",
     }
 }

@@ -1,11 +1,12 @@
 //! All elements of an object, whatever kind it is and wherever they are.
 
-use super::{hash, list, set, string, zset};
-use crate::rdb::Element;
+use super::{hash, list, set, stream, string, zset};
+use crate::rdb::{Element, StreamId};
 use crate::store::format::object::Value;
 use crate::store::rows::{Rows, StoreError};
 
-/// Hands each element to `each`, in the order in which Redis tells them: a string as one.
+/// Hands each element to `each`, in the order in which Redis tells them: a string as one,
+/// of a stream its entries.
 ///
 /// # Errors
 /// [`StoreError`] of the engine.
@@ -41,6 +42,19 @@ pub fn walk(
                 let zset::Entry { member, score } = entry?;
                 let member = &member;
                 each(Element::ScoredMember { member, score });
+            }
+        }
+        Value::Stream(of) => {
+            for entry in stream::range(rows, of, StreamId::MIN, StreamId::MAX)? {
+                let stream::Entry { id, fields } = entry?;
+                let pairs = fields.iter().pairs();
+                let fields: Vec<_> = pairs
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect();
+                each(Element::StreamEntry {
+                    id,
+                    fields: &fields,
+                });
             }
         }
     }

@@ -179,6 +179,7 @@ fn rows_of(value: &Value) -> Vec<(ObjectId, u8, u64)> {
             return vec![(*id, kind::INDEX, end.saturating_sub(*first))];
         }
         Value::List(ListValue::Inline(_)) => return Vec::new(),
+        Value::Stream(of) => return vec![(of.id, kind::ENTRY, of.entries)],
         Value::Hash(of) | Value::Set(of) => (of, &[kind::FIELD]),
         Value::Zset(of) => (of, &[kind::FIELD, kind::SCORE]),
     };

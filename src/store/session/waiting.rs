@@ -2,7 +2,8 @@
 //!
 //! A command that finds nothing says what it waits for, and is run again when one of its
 //! keys changes; it is served if it does not wait again. Of several that wait for one key
-//! the first is served first, and the next one as long as there is something.
+//! the first is served first, and the next one as long as there is something. Who reads
+//! for a group of a stream is told so when that is gone, too.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -19,6 +20,8 @@ pub(super) struct Waiting {
     keys: Vec<Box<[u8]>>,
     until_ms: Option<u64>,
     ends: Ends,
+    /// The wait is over when there is nothing at a key any more.
+    ends_with_key: bool,
     request: OwnedRequest,
 }
 
@@ -64,6 +67,7 @@ impl Shard {
             keys,
             until_ms: wait.until_ms,
             ends: Ends::With(wait.on_timeout),
+            ends_with_key: wait.ends_with_key,
             request: wait.again_as.unwrap_or_else(|| OwnedRequest::of(args)),
         });
     }
@@ -85,6 +89,7 @@ impl Shard {
             keys: Vec::new(),
             until_ms,
             ends: Ends::WithAcks(offset),
+            ends_with_key: false,
             request: OwnedRequest::of(args),
         });
     }
@@ -126,13 +131,21 @@ impl Shard {
         let Some(queue) = self.waiting.by_key.get(&place) else {
             return;
         };
+        let mut is_gone = false;
         for key in queue.clone() {
-            let is_served = self.run_again(key, changed).is_some();
             // Nothing is left for those behind.
-            if !is_served && matches!(self.keyspace.lookup(db, changed), Ok(None)) {
-                return;
+            if is_gone && !self.ends_with_key(key) {
+                continue;
             }
+            let is_served = self.run_again(key, changed).is_some();
+            is_gone =
+                is_gone || (!is_served && matches!(self.keyspace.lookup(db, changed), Ok(None)));
         }
+    }
+
+    fn ends_with_key(&self, key: usize) -> bool {
+        let waiting = self.clients.get(key).and_then(|of| of.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.ends_with_key)
     }
 
     /// Nothing if the client waits on.

@@ -325,8 +325,13 @@ fn far_ahead(d: &mut Dice) -> Line {
     let first = line("XADD")
         .word(&key)
         .word(format!("99999999999999-{}", d.between(0, 9)));
-    let second = line("XADD").word(key).word("*");
-    first.words(["n", "1"]).then(fields(d, second))
+    let second = line("XADD").word(&key).word("*");
+    let made = first.words(["n", "1"]).then(fields(d, second));
+    // Nothing of the usual ids comes behind it.
+    match d.one_in(4) {
+        true => made,
+        false => made.then(line("DEL").word(key)),
+    }
 }
 
 /// More than one node takes.
@@ -337,6 +342,10 @@ fn many(d: &mut Dice) -> Line {
         made.word("n").number(ms)
     };
     let first = entry(d.next_ms());
+    let first = match d.one_in(2) {
+        true => line("DEL").word(&key).then(first),
+        false => first,
+    };
     (0..d.between(20, 130)).fold(first, |made, _| made.then(entry(d.next_ms())))
 }
 

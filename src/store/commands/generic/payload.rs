@@ -1,17 +1,17 @@
 //! DUMP, and RESTORE of what any server dumped.
 
-use crate::rdb::{RawValue, ValueType, decode, split_dump_payload, write_dump_payload};
+use crate::rdb::{RawValue, decode, split_dump_payload, write_dump_payload};
 use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
 use crate::store::commands::settings::{EventClass, Settings};
-use crate::store::format::object::{Kind, Object, Value};
+use crate::store::format::object::{Object, Value};
 use crate::store::keyspace::Keyspace;
 use crate::store::kinds::build::{BuildError, BuildLimits, Building};
 use crate::store::kinds::hash::HashLimits;
 use crate::store::kinds::set::SetLimits;
 use crate::store::kinds::{plain, zset};
-use crate::store::rows::StoreError;
+use crate::store::rows::{Rows, StoreError};
 
 const BAD_FORMAT: Failure = Failure::words("ERR Bad data format");
 
@@ -20,34 +20,27 @@ pub(super) fn dump(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.null();
         return Ok(());
     };
-    let mut bytes = Vec::new();
-    // It is one reply: nothing can be handed on before all of it is there.
-    let keep = &mut |_: &mut Vec<u8>| Ok::<(), StoreError>(());
-    plain::write(
-        context.keyspace.rows_read(),
-        &object.value,
-        &mut bytes,
-        keep,
-    )?;
-    let value = RawValue {
-        type_id: type_of(object.value.kind()),
-        bytes: &bytes,
-    };
-    let mut payload = Vec::new();
-    write_dump_payload(&mut payload, &value).map_err(|_| BAD_FORMAT)?;
+    let payload = payload_of(context.keyspace.rows_read(), &object.value)?;
     context.reply.bulk(&payload);
     Ok(())
 }
 
-/// The plain type of a kind of values.
-fn type_of(kind: Kind) -> ValueType {
-    match kind {
-        Kind::String => ValueType::String,
-        Kind::List => ValueType::List,
-        Kind::Set => ValueType::Set,
-        Kind::Hash => ValueType::Hash,
-        Kind::Zset => ValueType::Zset2,
-    }
+/// A value as DUMP tells it.
+///
+/// # Errors
+/// [`Failure`] of the store.
+pub fn payload_of(rows: &Rows, value: &Value) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    // It is one reply: nothing can be handed on before all of it is there.
+    let keep = &mut |_: &mut Vec<u8>| Ok::<(), StoreError>(());
+    plain::write(rows, value, &mut bytes, keep)?;
+    let raw = RawValue {
+        type_id: plain::type_of(rows, value)?,
+        bytes: &bytes,
+    };
+    let mut payload = Vec::new();
+    write_dump_payload(&mut payload, &raw).map_err(|_| BAD_FORMAT)?;
+    Ok(payload)
 }
 
 struct Options {

@@ -80,6 +80,7 @@ fn wait_for_source(context: &mut Context<'_>, args: Args<'_>, until_ms: Option<u
         until_ms,
         on_timeout: OnTimeout::NullArray,
         again_as: None,
+        ends_with_key: false,
     });
 }
 

@@ -120,7 +120,7 @@ fn elements_of(context: &mut Context<'_>, value: &Value) -> Result<Vec<Bytes>, F
             let members = zset::walk_all(rows, of)?.map(|entry| Ok(entry?.member));
             members.collect::<Result<_, Failure>>()?
         }
-        Value::String(_) | Value::Hash(_) => Vec::new(),
+        Value::String(_) | Value::Hash(_) | Value::Stream(_) => Vec::new(),
     })
 }
 

@@ -310,7 +310,8 @@ fn set_all(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.lookup(key)?;
     }
     for (key, value) in args.from(1).step_by(2).zip(args.from(2).step_by(2)) {
-        put_text(context, key, value, None)?;
+        context.put_text(key, value)?;
+        context.event(EventClass::String, "set", key);
     }
     Ok(())
 }
