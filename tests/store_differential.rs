@@ -91,6 +91,7 @@ const ENABLED: &[&str] = &[
     "transactions",
     "connection",
     "geo",
+    "acl",
     "stream",
     "script",
     "functions",
@@ -194,6 +195,7 @@ const LIES: &[(Lie, &[&str])] = &[
     (Lie::DumpDamaged, &["generic", "string"]),
     (Lie::DiscardExecutes, &["transactions"]),
     (Lie::ScoreAsText, &["zset"]),
+    (Lie::RightToWrite, &["acl"]),
     (Lie::Hangup, &["string"]),
 ];
 

@@ -12,11 +12,13 @@
 //! kinds     operations on one object of each kind
 //! commands  what each command does to the keyspace
 //! scripts   Lua: what scripts and functions are, and what they see
+//! acl       who may log in, and what they may do. Pure
 //! session   what clients see: requests, MULTI, waiting, channels. No I/O
 //! sync      following a master, and being followed
 //! server    the thread of a shard: sockets, turns, start and stop
 //! ```
 
+pub mod acl;
 pub mod commands;
 pub mod disk;
 pub mod engine;

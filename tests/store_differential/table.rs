@@ -274,6 +274,22 @@ const COMPARED: &[(&str, &[&str])] = &[
             "FUNCTION|STATS",
         ],
     ),
+    (
+        "acl",
+        &[
+            "ACL|CAT",
+            "ACL|DELUSER",
+            "ACL|DRYRUN",
+            "ACL|GENPASS",
+            "ACL|GETUSER",
+            "ACL|LIST",
+            "ACL|LOAD",
+            "ACL|SAVE",
+            "ACL|SETUSER",
+            "ACL|USERS",
+            "ACL|WHOAMI",
+        ],
+    ),
 ];
 
 /// Wanted, but shown by other tests: why, and which.
@@ -281,6 +297,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "replies tell of the server or of one client",
         &[
+            "ACL|LOG",
             "AUTH",
             "CLIENT|GETREDIR",
             "CLIENT|ID",
@@ -359,6 +376,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "help texts, and containers by themselves",
         &[
+            "ACL",
             "ACL|HELP",
             "CLIENT",
             "CLIENT|HELP",
@@ -391,24 +409,6 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
 
 /// Not wanted yet, and why.
 const NOT_YET: &[(&str, &[&str])] = &[
-    (
-        "access control beyond what the fence needs",
-        &[
-            "ACL",
-            "ACL|CAT",
-            "ACL|DELUSER",
-            "ACL|DRYRUN",
-            "ACL|GENPASS",
-            "ACL|GETUSER",
-            "ACL|LIST",
-            "ACL|LOAD",
-            "ACL|LOG",
-            "ACL|SAVE",
-            "ACL|SETUSER",
-            "ACL|USERS",
-            "ACL|WHOAMI",
-        ],
-    ),
     (
         "client-side caching",
         &["CLIENT|CACHING", "CLIENT|TRACKING", "CLIENT|TRACKINGINFO"],
@@ -502,6 +502,6 @@ pub fn is_known(name: &str) -> bool {
 pub fn is_container(name: &str) -> bool {
     matches!(
         name,
-        "CLIENT" | "FUNCTION" | "OBJECT" | "SCRIPT" | "XGROUP" | "XINFO"
+        "ACL" | "CLIENT" | "FUNCTION" | "OBJECT" | "SCRIPT" | "XGROUP" | "XINFO"
     )
 }

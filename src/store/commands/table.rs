@@ -151,6 +151,8 @@ pub enum Run {
 /// Commands that need more than the keyspace, by what they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
+    /// ACL.
+    Acl,
     /// AUTH.
     Auth,
     /// CLIENT.
@@ -183,6 +185,8 @@ pub enum Verb {
     Memory,
     /// INFO.
     Info,
+    /// MIGRATE.
+    Migrate,
     /// MONITOR.
     Monitor,
     /// MULTI.

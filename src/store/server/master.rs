@@ -160,6 +160,14 @@ impl Following {
         }
     }
 
+    /// The connection to the master is given up, and made anew.
+    pub(super) fn cut(&mut self, shard: &mut Shard) {
+        if let Some(master) = &mut self.master {
+            master.give_up("CLIENT KILL".to_owned(), shard);
+        }
+        self.tell(shard);
+    }
+
     /// `masterauth` or `masteruser` was set.
     pub(super) fn set_credentials(&self, shard: &Shard) {
         if let Some(master) = &self.master {
@@ -395,11 +403,17 @@ impl Master {
     }
 
     fn refuse(&mut self, why: String, around: &mut Around<'_>) {
+        self.give_up(why, around.shard);
+    }
+
+    fn give_up(&mut self, why: String, shard: &mut Shard) {
         if self.is_up() {
             self.down_since = Instant::now();
         }
-        self.state = State::Refused;
-        around.shard.keyspace().abandon_loading();
+        if let State::Loading { load, .. } = std::mem::replace(&mut self.state, State::Refused) {
+            load.abandon(shard.keyspace());
+        }
+        shard.keyspace().abandon_loading();
         self.link.refuse(why);
     }
 }

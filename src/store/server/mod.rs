@@ -6,6 +6,7 @@
 //! ```
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
+mod courier;
 mod following;
 mod keeping;
 mod kept;
@@ -15,6 +16,7 @@ mod network;
 mod opening;
 mod sockets;
 mod starting;
+mod times;
 mod turns;
 
 pub use crate::store::session::MasterAddress;

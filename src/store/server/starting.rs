@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Poll, Token, Waker};
 
+use crate::store::acl::LineError;
 use crate::store::commands::Settings;
 use crate::store::oplog::LogError;
 use crate::store::rows::{StoreError, Wake};
 use crate::store::session::{ApplyError, LibraryError, MasterAddress};
 use crate::store::sync::Replicas;
 
+use super::courier::TcpCourier;
 use super::keeping::{Durability, Keeper};
 use super::kept::{self, KeptError};
 use super::knowing::{self, unix_ms};
@@ -62,6 +64,14 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
+    /// Its directory cannot be made.
+    #[error("cannot make the directory {}: {cause}: choose another one, or mend its path", dir.display())]
+    Dir {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
     /// The system refuses what a poll loop needs.
     #[error("cannot poll: {0}")]
     Poll(io::Error),
@@ -75,6 +85,22 @@ pub enum StartError {
         name: String,
         /// Why not.
         why: String,
+    },
+    /// A line of a user that CONFIG REWRITE kept, or somebody wrote, is none.
+    #[error("{}: {cause}: mend it, or remove it", file.display())]
+    User {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        cause: LineError,
+    },
+    /// The times beside its log cannot be read.
+    #[error("{}: {cause}: mend it, or remove it: times to live that a master told may be longer then", dir.join("times").display())]
+    Times {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        cause: io::Error,
     },
     /// Its rows cannot be read.
     #[error(transparent)]
@@ -173,8 +199,16 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     };
     let backlog = options.backlog_bytes;
     let settings = options.settings.clone();
+    std::fs::create_dir_all(&options.dir).map_err(|cause| StartError::Dir {
+        dir: options.dir.clone(),
+        cause,
+    })?;
     let follows = kept::following(&options.dir)?.unwrap_or_else(|| options.replicaof.clone());
-    let opening::Opened { mut shard, log } = opening::open(
+    let opening::Opened {
+        mut shard,
+        log,
+        times,
+    } = opening::open(
         &options.dir,
         memory,
         backlog,
@@ -183,12 +217,7 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         unix_ms(),
         follows.is_some(),
     )?;
-    shard.set_password(
-        options
-            .password
-            .as_deref()
-            .map(|word| Box::from(word.as_bytes())),
-    );
+    shard.set_password(options.password.as_deref().map(str::as_bytes));
     let keeper = Keeper::new(log, options.durability, Arc::clone(&waker))?;
     let mut listeners = Vec::new();
     let mut listens_at = Vec::new();
@@ -205,11 +234,18 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
             .map_err(StartError::Poll)?;
         listeners.push(listener);
     }
+    shard.set_courier(Box::new(TcpCourier));
     knowing::begin(&mut shard, options, &listens_at);
     for (name, value) in kept::settings(&options.dir)? {
         let loaded = shard.load_parameter(&name, &value);
         loaded.map_err(|why| StartError::Setting { name, why })?;
     }
+    let lines = kept::users(&options.dir)?;
+    let loaded = shard.load_users(lines.iter().map(Vec::as_slice));
+    loaded.map_err(|cause| StartError::User {
+        file: kept::users_file(&options.dir),
+        cause,
+    })?;
     let mut following = Following::new(options.dir.clone(), wake);
     if let Some(address) = follows {
         shard.become_replica(&address);
@@ -224,6 +260,7 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         keeper,
         following,
         dir: options.dir.clone(),
+        times,
         ends_at: None,
         is_full: false,
         replicas,

@@ -18,6 +18,7 @@ use super::knowing::{self, unix_ms};
 use super::master::{Around, Followed, Following};
 use super::network::{Heard, Network, lock};
 use super::starting::StartError;
+use super::times::Times;
 
 /// Events of one turn.
 const EVENTS_MAX: usize = 1024;
@@ -31,6 +32,8 @@ pub(super) struct Turns {
     pub(super) keeper: Keeper,
     pub(super) following: Following,
     pub(super) dir: PathBuf,
+    /// When a master's relative times came.
+    pub(super) times: Times,
     /// The engine goes up to this offset, and not to the log's end.
     pub(super) ends_at: Option<u64>,
     /// Effects of a turn wait for room on the disk.
@@ -226,6 +229,7 @@ impl Turns {
                 return self.refuse_writes(&why, true);
             }
         }
+        self.note_time();
         let effects = self.shard.effects();
         let db = effects.selected().and_then(|db| u16::try_from(db).ok());
         let has_grown = !effects.bytes().is_empty();
@@ -255,6 +259,22 @@ impl Turns {
         }
     }
 
+    /// The turn's frame is to be applied again at the time it came.
+    fn note_time(&mut self) {
+        if !self.shard.take_relative_times() || self.shard.effects().bytes().is_empty() {
+            return;
+        }
+        let now_ms = self.shard.keyspace().now_ms();
+        let durable = self.shard.keyspace().rows().durable_offset();
+        let is_synced = self.keeper.durability() == Durability::Always;
+        let noted = self
+            .times
+            .note(self.keeper.end(), now_ms, durable, is_synced);
+        if let Err(error) = noted {
+            tracing::warn!(%error, "after a restart, times to live that the master told may be longer");
+        }
+    }
+
     fn refuse_writes(&mut self, why: &str, is_full: bool) {
         if *self.shard.health() == Health::Good {
             tracing::error!(why, "writes are refused");
@@ -280,12 +300,15 @@ impl Turns {
             match order {
                 Order::Shutdown { .. } => is_over = true,
                 Order::Follow(request) => self.follow(request),
-                Order::CutReplicas => self.replicas.cut_off(),
+                Order::CutReplicas(ids) => self.replicas.cut(&ids),
+                Order::CutMaster => self.following.cut(&mut self.shard),
                 Order::ReplicaOf(address) => self.following.follow(&mut self.shard, address),
                 Order::KeepParameters => {
                     let changed = self.shard.changed_parameters();
-                    if let Err(error) = kept::keep_settings(&self.dir, &changed) {
-                        tracing::error!(%error, "CONFIG REWRITE: the parameters are not kept");
+                    let kept = kept::keep_settings(&self.dir, &changed)
+                        .and_then(|()| kept::keep_users(&self.dir, &self.shard.user_lines()));
+                    if let Err(error) = kept {
+                        tracing::error!(%error, "CONFIG REWRITE: not all is kept");
                     }
                 }
                 Order::Parameter { name, value } => self.set_parameter(name, &value),

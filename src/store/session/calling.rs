@@ -56,6 +56,7 @@ impl ScriptHost<'_> {
         if self.shard.is_stale() && !has("stale") {
             return Err(words("Can not execute the command on a stale replica"));
         }
+        self.shard.admit_by_script(self.key, command, args)?;
         let Some(runs) = &mut self.shard.scripts.runs else {
             return Err(words("No script runs"));
         };
@@ -120,7 +121,8 @@ impl Host for ScriptHost<'_> {
     }
 
     fn may_call(&mut self, args: Args<'_>) -> Option<bool> {
-        self.find(args).map(|_| true)
+        let (command, _) = self.find(args)?;
+        Some(self.shard.has_right(self.key, command, args))
     }
 
     fn look_around(&mut self) -> bool {

@@ -139,11 +139,13 @@ impl Shard {
         if !takes {
             return Err(Failure::arity(name));
         }
-        let client = &mut self.clients[key];
-        client.last_command = name;
-        if !client.is_authenticated && !command.has_flag("no-auth") {
+        self.clients[key].last_command = name;
+        self.admit_debug(key, command)?;
+        if !command.has_flag("no-auth") && self.must_log_in(key) {
             return Err(Failure::words("NOAUTH Authentication required."));
         }
+        self.admit_by_rights(key, name, args)?;
+        let client = &self.clients[key];
         Self::admit_monitor(client, command)?;
         if client.is_subscriber() && !client.reply.is_resp3() && !command.has_flag("pubsub-mode") {
             return Err(Failure::text(format!(
@@ -172,10 +174,10 @@ impl Shard {
         }
         self.admit_by_replicas()?;
         match self.role {
-            Role::Replica { is_writable: false } => Err(Failure::words(
+            Role::Replica => Err(Failure::words(
                 "READONLY You can't write against a read only replica.",
             )),
-            _ => Ok(()),
+            Role::Master => Ok(()),
         }
     }
 
@@ -280,6 +282,9 @@ impl Shard {
                 }
             }
             Run::Data(handler) => {
+                if let Err(failure) = self.admit_sort(key, command.name, args) {
+                    return self.refuse(key, &failure);
+                }
                 let db = self.clients[key].db;
                 let mut reply = std::mem::take(&mut self.clients[key].reply);
                 let waits = if may_wait { Waits::May } else { Waits::Never };

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use crate::store::commands::{Args, Failure};
 use crate::store::keyspace::DATABASES;
 
+use super::client::ClientId;
 use super::connection::REDIS_VERSION;
 use super::shard::{Health, Role, Shard};
 
@@ -59,6 +60,16 @@ pub struct Facts {
 /// A replica of this shard.
 #[derive(Clone, Debug, Default)]
 pub struct ReplicaFacts {
+    /// Its number among the clients.
+    pub id: ClientId,
+    /// Where it connected from.
+    pub address: String,
+    /// Where it connected to.
+    pub local_address: String,
+    /// When it connected, Unix ms.
+    pub connected_at_ms: u64,
+    /// Whose rights it had when it asked for the stream.
+    pub user: String,
     /// Where it can be reached.
     pub ip: String,
     /// The port that it told.
@@ -343,7 +354,7 @@ impl Shard {
         let facts = &self.facts;
         out.head("Replication");
         match (self.role, &facts.master) {
-            (Role::Replica { is_writable }, Some(master)) => {
+            (Role::Replica, Some(master)) => {
                 out.line("role", "slave");
                 out.line("master_host", &master.host);
                 out.line("master_port", master.port);
@@ -359,7 +370,7 @@ impl Shard {
                     out.line("master_link_down_since_seconds", master.down_since_s);
                 }
                 out.line("slave_priority", self.parameters.value("replica-priority"));
-                out.line("slave_read_only", u8::from(!is_writable));
+                out.line("slave_read_only", 1);
                 let is_announced = self.parameters.value("replica-announced") == "yes";
                 out.line("replica_announced", u8::from(is_announced));
             }

@@ -14,6 +14,8 @@
 //! - What a client waits for is served in the order in which clients began to wait, before
 //!   the next request of anybody is run.
 
+mod acl;
+mod admission;
 mod applying;
 mod busy;
 mod calling;
@@ -28,10 +30,12 @@ mod execute;
 mod following;
 mod functions;
 mod info;
+mod migrating;
 mod monitoring;
 mod parameters;
 mod pausing;
 mod replicas;
+mod roll;
 mod scripting;
 mod shard;
 mod slowlog;
@@ -49,6 +53,7 @@ pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
 pub use functions::LibraryError;
 pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use migrating::{Carried, Courier, Lost};
 pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
@@ -58,6 +63,7 @@ use crate::store::commands::{
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     bits::COMMANDS,
     connection::COMMANDS,
     following::COMMANDS,
@@ -70,6 +76,7 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,
+    migrating::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,
     geo::COMMANDS,

@@ -1,6 +1,7 @@
 //! Generators, one file a group. A group is a name of `table.rs` and a recipe for each
 //! of its commands.
 
+pub mod acl;
 mod bits;
 mod computed;
 mod connection;
@@ -68,6 +69,7 @@ pub const GROUPS: &[Group] = &[
     geo::GROUP,
     script::GROUP,
     functions::GROUP,
+    acl::GROUP,
 ];
 
 /// The group of this name.
