@@ -261,20 +261,6 @@ const COMPARED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "functions",
-        &[
-            "FCALL",
-            "FCALL_RO",
-            "FUNCTION|DELETE",
-            "FUNCTION|DUMP",
-            "FUNCTION|FLUSH",
-            "FUNCTION|LIST",
-            "FUNCTION|LOAD",
-            "FUNCTION|RESTORE",
-            "FUNCTION|STATS",
-        ],
-    ),
-    (
         "acl",
         &[
             "ACL|CAT",
@@ -288,6 +274,20 @@ const COMPARED: &[(&str, &[&str])] = &[
             "ACL|SETUSER",
             "ACL|USERS",
             "ACL|WHOAMI",
+        ],
+    ),
+    (
+        "functions",
+        &[
+            "FCALL",
+            "FCALL_RO",
+            "FUNCTION|DELETE",
+            "FUNCTION|DUMP",
+            "FUNCTION|FLUSH",
+            "FUNCTION|LIST",
+            "FUNCTION|LOAD",
+            "FUNCTION|RESTORE",
+            "FUNCTION|STATS",
         ],
     ),
 ];

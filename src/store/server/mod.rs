@@ -6,6 +6,7 @@
 //! ```
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
+mod apart;
 mod courier;
 mod following;
 mod keeping;
@@ -20,6 +21,7 @@ mod times;
 mod turns;
 
 pub use crate::store::session::MasterAddress;
+pub use apart::{Apart, RESTORING, info_of};
 pub use keeping::Durability;
 pub use kept::KeptError;
 pub use opening::{MEMORY_BYTES_MIN, Memory};

@@ -109,11 +109,11 @@ pub(super) fn open(
     };
     let mut shard = Shard::new(keyspace, Table::new(FAMILIES), settings, limits);
     shard.set_now_ms(now_ms);
-    shard.load_libraries()?;
     let times = Times::open(dir).map_err(|cause| StartError::Times {
         dir: dir.to_owned(),
         cause,
     })?;
+    shard.load_libraries()?;
     if applied > log.end() {
         tracing::warn!(
             log_end = log.end(),

@@ -16,6 +16,7 @@ use crate::store::rows::{StoreError, Wake};
 use crate::store::session::{ApplyError, LibraryError, MasterAddress};
 use crate::store::sync::Replicas;
 
+use super::apart::check_is_whole;
 use super::courier::TcpCourier;
 use super::keeping::{Durability, Keeper};
 use super::kept::{self, KeptError};
@@ -121,6 +122,15 @@ pub enum StartError {
         /// What the engine has.
         applied: u64,
     },
+    /// It is only a part of one.
+    #[error(
+        "a restore into {} did not come to its end: run it again, it begins anew there",
+        dir.display()
+    )]
+    HalfRestored {
+        /// Its directory.
+        dir: PathBuf,
+    },
     /// What the log says does not fit what the engine has.
     #[error(
         "the log's effects at offset {offset} cannot be applied: {cause}; restore the shard          from a backup or from a replica"
@@ -186,6 +196,7 @@ impl Drop for Running {
 /// # Errors
 /// [`StartError`].
 pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
+    check_is_whole(&options.dir)?;
     let poll = Poll::new().map_err(StartError::Poll)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?);
     let wake: Wake = {

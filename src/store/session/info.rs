@@ -3,7 +3,12 @@
 //! Fields that this server has nothing for are told as an idle Redis tells them, because
 //! tools expect them; the section `Keyferry` has what is our own.
 
+mod own;
+
 use std::fmt::Write;
+use std::path::PathBuf;
+
+pub use own::OwnFacts;
 
 use crate::store::commands::{Args, Failure};
 use crate::store::keyspace::DATABASES;
@@ -55,6 +60,12 @@ pub struct Facts {
     pub disk_bytes: u64,
     /// End of what the engine has durably.
     pub durable_offset: u64,
+    /// What the process had made the disk write before it began.
+    pub written_before_bytes: u64,
+    /// Where its files are.
+    pub dir: PathBuf,
+    /// What only such a shard has.
+    pub own: OwnFacts,
 }
 
 /// A replica of this shard.
@@ -141,6 +152,12 @@ impl Shard {
                 wanted.extend(SECTIONS.iter().filter(|section| args.is(number, section)));
             }
         }
+        let text = self.sections_text(&wanted);
+        self.clients[key].reply.verbatim(&text);
+        Ok(())
+    }
+
+    fn sections_text(&mut self, wanted: &[&str]) -> String {
         let mut text = String::new();
         for section in SECTIONS {
             if wanted.contains(&section) {
@@ -150,8 +167,7 @@ impl Shard {
                 self.section(section, &mut text);
             }
         }
-        self.clients[key].reply.verbatim(&text);
-        Ok(())
+        text
     }
 
     fn section(&mut self, section: &str, text: &mut String) {
@@ -420,22 +436,6 @@ impl Shard {
                 );
             }
         }
-    }
-
-    fn own_section(&mut self, out: &mut Lines<'_>) {
-        let facts = &self.facts;
-        out.head("Keyferry");
-        out.line("keyferry_version", env!("CARGO_PKG_VERSION"));
-        out.line("durability", facts.durability);
-        out.line("disk_bytes", facts.disk_bytes);
-        out.line("overlay_bytes", facts.overlay_bytes);
-        out.line("cached_bytes", facts.cached_bytes);
-        out.line("engine_durable_offset", facts.durable_offset);
-        let health = match &self.health {
-            Health::Good => "good",
-            Health::NoWrites(reason) => reason,
-        };
-        out.line("health", health);
     }
 
     fn commands_section(&mut self, out: &mut Lines<'_>) {

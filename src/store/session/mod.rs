@@ -52,7 +52,7 @@ pub use busy::Beside;
 pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
 pub use functions::LibraryError;
-pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use info::{Facts, MasterFacts, OwnFacts, ReplicaFacts};
 pub use migrating::{Carried, Courier, Lost};
 pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};

@@ -135,15 +135,15 @@ pub struct Shard {
     pub(super) stats: Stats,
     pub(super) facts: Facts,
     pub(super) acks: ReplicaAcks,
-    pub(super) scripts: Scripts,
-    /// Serves connections while a script runs.
-    pub(super) beside: Option<Box<dyn Beside>>,
     /// The number of the master's link among the clients.
     pub(super) master_link: ClientId,
     /// What was applied has times that count from when it came.
     pub(super) has_relative_times: bool,
     /// Who carries what MIGRATE sends.
     pub(super) courier: Box<dyn Courier>,
+    pub(super) scripts: Scripts,
+    /// Serves connections while a script runs.
+    pub(super) beside: Option<Box<dyn Beside>>,
 }
 
 impl Shard {
@@ -176,11 +176,11 @@ impl Shard {
             stats: Stats::default(),
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
-            scripts: Scripts::default(),
-            beside: None,
             master_link: ClientId(0),
             has_relative_times: false,
             courier: Box::new(NoCourier),
+            scripts: Scripts::default(),
+            beside: None,
         }
     }
 

@@ -223,6 +223,7 @@ impl Replicas {
             Start::Continue { .. } => reader.offset(),
             Start::Full(_) => 0,
         };
+        let is_only_snapshot = request.announced.is_rdb_only && matches!(start, Start::Full(_));
         let link = match Link::new(socket, input, acked, reader.offset(), &self.common) {
             Ok(link) => link,
             Err(error) => {
@@ -231,6 +232,10 @@ impl Replicas {
             }
         };
         let shared = link.shared();
+        if is_only_snapshot {
+            // The log behind it may go meanwhile.
+            shared.set_needs_from(u64::MAX);
+        }
         let feed = Feed {
             link,
             owed,

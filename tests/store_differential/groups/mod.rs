@@ -68,8 +68,8 @@ pub const GROUPS: &[Group] = &[
     stream::GROUP,
     geo::GROUP,
     script::GROUP,
-    functions::GROUP,
     acl::GROUP,
+    functions::GROUP,
 ];
 
 /// The group of this name.
