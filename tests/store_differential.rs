@@ -91,7 +91,10 @@ const ENABLED: &[&str] = &[
     "transactions",
     "connection",
     "geo",
+    "acl",
     "stream",
+    "script",
+    "functions",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.
@@ -192,6 +195,7 @@ const LIES: &[(Lie, &[&str])] = &[
     (Lie::DumpDamaged, &["generic", "string"]),
     (Lie::DiscardExecutes, &["transactions"]),
     (Lie::ScoreAsText, &["zset"]),
+    (Lie::RightToWrite, &["acl"]),
     (Lie::Hangup, &["string"]),
 ];
 

@@ -15,6 +15,7 @@ mod nutcracker;
 mod output;
 mod planted;
 mod pool_choice;
+mod progress;
 mod rdb;
 mod reshard;
 mod route;
@@ -61,7 +62,7 @@ enum Command {
     Route(route::RouteArgs),
     /// Run the proxy
     Run(run::RunArgs),
-    /// Run a built-in shard
+    /// Run a built-in shard; look at one, back it up, restore it
     Store(store::StoreArgs),
 }
 

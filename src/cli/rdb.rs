@@ -12,10 +12,11 @@ mod cat;
 mod info;
 mod input;
 mod load;
-mod progress;
 mod wanted;
 
 use super::exit::ExitStatus;
+use super::progress::Seen;
+use crate::rdbfile::source::Meter;
 
 /// Arguments of `keyferry rdb`.
 #[derive(Debug, clap::Args)]
@@ -40,5 +41,14 @@ pub fn run(args: &RdbArgs) -> ExitStatus {
         Verb::Info(args) => info::run(args),
         Verb::Cat(args) => cat::run(args),
         Verb::Load(args) => load::run(args),
+    }
+}
+
+/// What progress shows of a scan.
+fn seen(meter: &Meter, total: Option<u64>) -> impl Fn() -> Seen + Send {
+    move || Seen {
+        bytes: meter.bytes(),
+        keys: meter.keys(),
+        total,
     }
 }

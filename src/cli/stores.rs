@@ -15,7 +15,7 @@ use crate::store::commands::Settings;
 use crate::store::oplog::LogError;
 use crate::store::server::{self, Running, StartError, StoreOptions};
 
-use super::store::own_socket;
+use super::store::serve::own_socket;
 
 /// A built-in shard could not be started.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@
 //! | SameKind     | DUMP, TIME, OBJECT REFCOUNT, IDLETIME   | both null, both strings ...  |
 //! | SameLength   | SORT ALPHA BY weight:* LIMIT            | as many elements             |
 //! | TableLength  | SORT BY nosort LIMIT of a hash table    | as many elements             |
+//! | Rules        | ACL GETUSER, ACL LIST                   | single commands in any order |
 //! | Lexical      | ZLEXCOUNT, ZRANGE BYLEX, ...            | see `lexical.rs`             |
 //! | Drawn        | SPOP, RANDOMKEY, ...                    | see `drawn.rs`               |
 //! | Scanned      | SCAN, HSCAN, ...                        | see `scanned.rs`             |
@@ -56,6 +57,8 @@ pub enum How {
     SameLength,
     /// As many elements of a hash table; the same bytes of anything else.
     TableLength,
+    /// Rules of users, whose `+command` and `-command` come as they lie in a hash table.
+    Rules,
     /// The same bytes, where names have an order.
     Lexical,
     /// Random elements.
@@ -71,6 +74,12 @@ pub fn how(line: &Line) -> How {
     };
     match line.name().as_str() {
         "SINTER" | "SUNION" | "SDIFF" | "KEYS" | "PUBSUB" => How::Unordered { width: 1 },
+        "ACL" => match upper(line.words.get(1)).as_str() {
+            "GETUSER" | "LIST" => How::Rules,
+            "CAT" => How::Unordered { width: 1 },
+            "GENPASS" => How::SameKind,
+            _ => How::Exact,
+        },
         "SMEMBERS" | "HKEYS" | "HVALS" => How::UnlessTable { width: 1 },
         "HGETALL" => How::UnlessTable { width: 2 },
         "XPENDING" if line.words.len() > 3 => How::Moments { is_pending: true },
@@ -85,6 +94,12 @@ pub fn how(line: &Line) -> How {
         "OBJECT" => match upper(line.words.get(1)).as_str() {
             // Ours knows only what is cached: a long run has keys that were idle for a while.
             "IDLETIME" | "REFCOUNT" => How::SameKind,
+            _ => How::Exact,
+        },
+        "FUNCTION" => match upper(line.words.get(1)).as_str() {
+            "LIST" => How::Unordered { width: 1 },
+            // Texts may be packed.
+            "DUMP" => How::SameKind,
             _ => How::Exact,
         },
         "DUMP" | "TIME" | "LASTSAVE" => How::SameKind,
@@ -157,6 +172,10 @@ pub fn judge(how: How, is_table: Option<bool>, reference: &[u8], other: &[u8]) -
     let may_be_table = is_table != Some(false);
     match how {
         How::SameKind => None,
+        How::Rules if leaves(reference).len() == leaves(other).len() => {
+            let sorted = |raw| -> Vec<Vec<u8>> { leaves(raw).into_iter().map(rules).collect() };
+            (sorted(reference) != sorted(other)).then(|| "the rules differ".into())
+        }
         How::Moments { is_pending } => moments(is_pending, reference, other),
         How::About { by } => about(by, reference, other),
         How::Unordered { width } => unordered(width, reference, other),
@@ -168,6 +187,27 @@ pub fn judge(how: How, is_table: Option<bool>, reference: &[u8], other: &[u8]) -
         How::TableLength if may_be_table => same_length(reference, other),
         _ => Some("the replies differ".into()),
     }
+}
+
+/// A text of rules with each run of single commands in alphabetical order.
+fn rules(leaf: &[u8]) -> Vec<u8> {
+    let text = text(leaf).unwrap_or(leaf);
+    let is_rule = |word: &[u8]| word.starts_with(b"+") || word.starts_with(b"-");
+    let words: Vec<&[u8]> = text.split(|byte| *byte == b' ').collect();
+    let mut sorted: Vec<u8> = Vec::new();
+    for run in words.chunk_by(|one, other| is_rule(one) && is_rule(other)) {
+        let ends = run
+            .last()
+            .is_some_and(|word| is_rule(word) && word.ends_with(b")"));
+        let mut run: Vec<&[u8]> = run.to_vec();
+        if ends && let Some(last) = run.last_mut() {
+            *last = &last[..last.len() - 1];
+        }
+        run.sort_unstable();
+        sorted.extend(run.join(&b' '));
+        sorted.extend(if ends { b") ".as_slice() } else { b" " });
+    }
+    sorted
 }
 
 /// Integers behind these names are not compared.
@@ -260,6 +300,13 @@ mod tests {
         assert!(judge(about, None, b":100\r\n", b":106\r\n").is_some());
         assert!(judge(about, None, b":1\r\n", b":-1\r\n").is_some());
         assert!(judge(How::Exact, None, b"$-1\r\n", b"*-1\r\n").is_some());
+        let told: [&[u8]; 3] = [
+            b"$24\r\n~k -@all +get +set (+del)\r\n",
+            b"$24\r\n~k -@all +set +get (+del)\r\n",
+            b"$24\r\n~k -@all +set +del (+get)\r\n",
+        ];
+        assert!(judge(How::Rules, None, told[0], told[1]).is_none());
+        assert!(judge(How::Rules, None, told[0], told[2]).is_some());
     }
 
     #[test]

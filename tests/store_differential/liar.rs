@@ -51,6 +51,8 @@ pub enum Lie {
     DiscardExecutes,
     /// A score in RESP3 comes as a string.
     ScoreAsText,
+    /// ACL GETUSER calls the right to read one to write.
+    RightToWrite,
     /// The connection ends at GETDEL of a string of 64 bytes.
     Hangup,
 }
@@ -238,6 +240,10 @@ fn lied(lie: Lie, name: &str, words: &[Vec<u8>], said: &[u8]) -> Option<Raw> {
             reply::text(said)?;
             damaged[last] ^= 1;
             Some(damaged)
+        }
+        (Lie::RightToWrite, "ACL") if said.windows(3).any(|part| part == b"%R~") => {
+            let text = String::from_utf8(said.to_vec()).ok()?;
+            Some(text.replace("%R~", "%W~").into_bytes())
         }
         (Lie::ScoreAsText, "ZSCORE") => {
             let score = said.strip_prefix(b",")?.strip_suffix(b"\r\n")?;

@@ -115,7 +115,7 @@ fn spoil(dice: &mut Dice, unit: &mut Unit) {
     // What follows another line relies on it there.
     let stays = unit
         .iter()
-        .any(|line| is_direction(line) || has_clock(line));
+        .any(|line| is_direction(line) || has_clock(line) || line.name() == "AUTH");
     if stays || !dice.one_in(SPOILT_ONE_IN) {
         return;
     }

@@ -173,8 +173,17 @@ impl Side {
         if flushed != b"+OK\r\n" {
             return Err(format!("FLUSHALL says {}", reply::shown(&flushed)));
         }
-        // Scripts outlive a flush. That a server has none is told by the sequences.
+        // Users outlive a flush.
+        let users = super::groups::acl::USERS.iter().copied();
+        self.look(
+            &["ACL", "DELUSER"]
+                .into_iter()
+                .chain(users)
+                .collect::<Vec<_>>(),
+        )?;
+        // So do scripts. That a server has none is told by the sequences.
         self.look(&["SCRIPT", "FLUSH"])?;
+        self.look(&["FUNCTION", "FLUSH"])?;
         if protocol == Protocol::Resp3 {
             for who in [Who::First, Who::Second] {
                 let greeted = self.ask(who, &["HELLO", "3"])?;

@@ -8,7 +8,11 @@ use super::reply;
 use super::table;
 
 /// Commands that can only fail here, and why.
-const ALWAYS_FAIL: &[(&str, &str)] = &[("OBJECT|FREQ", "no LFU policy is set")];
+const ALWAYS_FAIL: &[(&str, &str)] = &[
+    ("OBJECT|FREQ", "no LFU policy is set"),
+    ("ACL|SAVE", "there is no file of users"),
+    ("ACL|LOAD", "there is no file of users"),
+];
 
 #[derive(Clone, Copy, Default)]
 struct Count {

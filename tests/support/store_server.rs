@@ -24,7 +24,13 @@ pub struct StoreServer {
 impl StoreServer {
     /// Starts one with more flags than `--dir` and `--listen`, and waits until it answers.
     pub fn start(flags: &[&str]) -> StoreServer {
+        StoreServer::start_in(flags, |_| {})
+    }
+
+    /// The same, in a directory of which `prepare` is given the name.
+    pub fn start_in(flags: &[&str], prepare: impl FnOnce(&Path)) -> StoreServer {
         let dir = TempDir::with_prefix("keyferry-store-").expect("a temporary directory");
+        prepare(&dir.path().join("shard"));
         let port = free_port();
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let mut store = StoreServer {

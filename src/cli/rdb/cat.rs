@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _};
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{Output, fail, finish, stdout};
+use crate::cli::progress::shown;
 use crate::rdb::Record;
 use crate::rdbfile::facts::limits;
 use crate::rdbfile::lines::{Detail, LineWriter};
@@ -11,7 +12,7 @@ use crate::rdbfile::selection::Selection;
 use crate::rdbfile::source::{Meter, Stopped, scan};
 
 use super::input::{FileArgs, Input};
-use super::progress::shown;
+use super::seen;
 use super::wanted::WantedArgs;
 
 /// Arguments of `keyferry rdb cat`.
@@ -45,7 +46,7 @@ pub fn run(args: &CatArgs) -> ExitStatus {
     let stopped = if io::stdout().is_terminal() {
         work()
     } else {
-        shown(&meter, total, work)
+        shown(seen(&meter, total), work)
     };
     let broken = lines.broken();
     let out = lines.into_inner();

@@ -9,12 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{fail, finish, print_error, stdout};
+use crate::cli::progress::shown;
 use crate::rdbfile::facts::limits;
 use crate::rdbfile::source::{FileError, Meter, Stopped, scan};
 use crate::rdbfile::survey::{Survey, TOP_MAX};
 
 use super::input::{FileArgs, Input};
-use super::progress::shown;
+use super::seen;
 
 /// Arguments of `keyferry rdb info`.
 #[derive(Debug, clap::Args)]
@@ -58,7 +59,9 @@ pub fn run(args: &InfoArgs) -> ExitStatus {
     });
     let mut survey = Survey::new(now_ms, args.top);
     let (meter, total) = (Meter::default(), input.size());
-    let ended = shown(&meter, total, || count(&mut input, &meter, &mut survey));
+    let ended = shown(seen(&meter, total), || {
+        count(&mut input, &meter, &mut survey)
+    });
     let (behind, error) = match &ended {
         Ok(behind) => (*behind, None),
         Err(error) => (0, Some(error)),

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{fail, finish, print_error, stdout};
+use crate::cli::progress::shown;
 use crate::cli::reshard::quantity::ByteRate;
 use crate::rdbfile::load::{self, LoadConfig, LoadError, NotLoaded, OnConflict, Prepared, Report};
 use crate::rdbfile::source::Meter;
 
 use super::input::FileArgs;
-use super::progress::shown;
+use super::seen;
 use super::wanted::WantedArgs;
 use destination::To;
 
@@ -110,7 +111,7 @@ pub fn run(args: &LoadArgs) -> ExitStatus {
     }
     let (meter, total) = (Arc::new(Meter::default()), input.size());
     let started = Instant::now();
-    let (report, ended) = shown(&meter, total, || {
+    let (report, ended) = shown(seen(&meter, total), || {
         let loading = prepared.run(input, Arc::clone(&meter));
         runtime.block_on(Box::pin(loading))
     });

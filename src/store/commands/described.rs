@@ -145,6 +145,11 @@ pub fn find(name: &str) -> Option<&'static Described> {
     all().get(name)
 }
 
+/// All of them, in no order.
+pub fn iter() -> impl Iterator<Item = &'static Described> {
+    all().values()
+}
+
 /// Whether a command's second word is a command's name too.
 pub fn is_container(name: &str) -> bool {
     matches!(

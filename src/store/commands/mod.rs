@@ -35,6 +35,7 @@ pub use args::{Args, OwnedRequest};
 pub use context::{Context, Event, OnTimeout, Outcome, Wait, Waits};
 pub use effects::{Effects, Unit};
 pub use failure::Failure;
+pub use generic::payload_of;
 pub use reply::Reply;
 pub use settings::{EventClass, NotifyFlags, Settings};
 pub use table::{Command, Keys, Run, Table};

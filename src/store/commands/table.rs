@@ -151,6 +151,8 @@ pub enum Run {
 /// Commands that need more than the keyspace, by what they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
+    /// ACL.
+    Acl,
     /// AUTH.
     Auth,
     /// CLIENT.
@@ -163,8 +165,16 @@ pub enum Verb {
     Discard,
     /// ECHO.
     Echo,
+    /// EVAL and EVAL_RO.
+    Eval,
+    /// EVALSHA and EVALSHA_RO.
+    Evalsha,
     /// EXEC.
     Exec,
+    /// FCALL and FCALL_RO.
+    Fcall,
+    /// FUNCTION.
+    Function,
     /// HELLO.
     Hello,
     /// LASTSAVE.
@@ -175,6 +185,8 @@ pub enum Verb {
     Memory,
     /// INFO.
     Info,
+    /// MIGRATE.
+    Migrate,
     /// MONITOR.
     Monitor,
     /// MULTI.
@@ -201,6 +213,8 @@ pub enum Verb {
     Reset,
     /// ROLE.
     Role,
+    /// SCRIPT.
+    Script,
     /// SELECT.
     Select,
     /// SHUTDOWN.

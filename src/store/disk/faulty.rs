@@ -248,7 +248,28 @@ impl FaultyFiles {
         Arc::new(FaultyFile {
             disk: self.clone(),
             inode,
+            _lock: None,
         })
+    }
+
+    fn locked(&self, path: &Path) -> io::Result<FaultyLock> {
+        if !self.disk().locked.insert(path.to_path_buf()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(FaultyLock {
+            disk: self.clone(),
+            path: path.to_path_buf(),
+        })
+    }
+
+    fn create_inode(&self, path: &Path) -> io::Result<Arc<Inode>> {
+        self.ask_name(Operation::Create)?;
+        let inode = Arc::new(Inode::default());
+        let mut disk = self.disk();
+        disk.now.insert(path.to_path_buf(), inode.clone());
+        let change = Change::Link(path.to_path_buf(), inode.clone());
+        disk.changes.push(change);
+        Ok(inode)
     }
 }
 
@@ -310,14 +331,16 @@ impl Files for FaultyFiles {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.ask_name(Operation::Create)?;
-        let inode = Arc::new(Inode::default());
-        let mut disk = self.disk();
-        disk.now.insert(path.to_path_buf(), inode.clone());
-        let change = Change::Link(path.to_path_buf(), inode.clone());
-        disk.changes.push(change);
-        drop(disk);
-        Ok(self.handle(inode))
+        Ok(self.handle(self.create_inode(path)?))
+    }
+
+    fn create_locked(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let lock = self.locked(path)?;
+        Ok(Arc::new(FaultyFile {
+            disk: self.clone(),
+            inode: self.create_inode(path)?,
+            _lock: Some(lock),
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -328,6 +351,14 @@ impl Files for FaultyFiles {
         let change = Change::Rename(from.to_path_buf(), to.to_path_buf());
         disk.changes.push(change);
         Ok(())
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let is_taken = self.disk().now.contains_key(to);
+        match is_taken {
+            true => Err(io::ErrorKind::AlreadyExists.into()),
+            false => self.rename(from, to),
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -353,24 +384,19 @@ impl Files for FaultyFiles {
     }
 
     fn lock(&self, dir: &Path) -> io::Result<DirLock> {
-        if !self.disk().locked.insert(dir.to_path_buf()) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(Box::new(FaultyLock {
-            disk: self.clone(),
-            dir: dir.to_path_buf(),
-        }))
+        Ok(Box::new(self.locked(dir)?))
     }
 }
 
+#[derive(Debug)]
 struct FaultyLock {
     disk: FaultyFiles,
-    dir: PathBuf,
+    path: PathBuf,
 }
 
 impl Drop for FaultyLock {
     fn drop(&mut self) {
-        self.disk.disk().locked.remove(&self.dir);
+        self.disk.disk().locked.remove(&self.path);
     }
 }
 
@@ -378,6 +404,7 @@ impl Drop for FaultyLock {
 struct FaultyFile {
     disk: FaultyFiles,
     inode: Arc<Inode>,
+    _lock: Option<FaultyLock>,
 }
 
 impl FaultyFile {

@@ -1,7 +1,7 @@
 //! What the built-in shard asks of a disk, and two that answer.
 //!
 //! ```text
-//! Files      names of a directory: create, open, rename, remove, list, sync_dir
+//! Files      names of a directory: create, open, rename, remove, list, sync_dir, locks
 //! DiskFile   bytes of one file: write_at, read_at, sync_data
 //!
 //! RealFiles    the system's files                                   real.rs
@@ -55,11 +55,24 @@ pub trait Files: Send + Sync + Debug {
     /// See above.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// An empty file that is ours alone as long as it is held, and that only we can read.
+    /// One that is there is taken over, if who made it is gone.
+    ///
+    /// # Errors
+    /// `WouldBlock` when somebody holds it.
+    fn create_locked(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
     /// Gives a file another name, in the place of the one that has it.
     ///
     /// # Errors
     /// See above.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file another name that nobody has.
+    ///
+    /// # Errors
+    /// `AlreadyExists`: all is as before.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Takes a name away; who has the file open still reads it.
     ///

@@ -2,14 +2,19 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::{DirLock, DiskFile, Files};
 
 /// Name of the file that [`Files::lock`] holds.
 const LOCK_NAME: &str = "LOCK";
+/// Who may read what [`Files::create_locked`] makes.
+const OWN_MODE: u32 = 0o600;
 
 /// The files of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,8 +49,48 @@ impl Files for RealFiles {
         Ok(Arc::new(file))
     }
 
+    fn create_locked(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(OWN_MODE)
+                .open(path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // Who held it may have given it another name before we had it.
+            let (ours, named) = (file.metadata()?, fs::metadata(path));
+            let is_named =
+                named.is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino()));
+            if !is_named {
+                continue;
+            }
+            if ours.nlink() != 1 || !ours.is_file() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            file.set_len(0)?;
+            return Ok(Arc::new(file));
+        }
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Some file systems cannot promise it.
+            Err(Errno::INVAL | Errno::NOSYS) => match to.symlink_metadata() {
+                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(_) => fs::rename(from, to),
+            },
+            renamed => Ok(renamed?),
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

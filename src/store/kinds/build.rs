@@ -43,6 +43,28 @@ pub enum BuildError {
     Store(#[from] StoreError),
 }
 
+/// What a value of this kind is, if this shard has no such values.
+#[must_use]
+pub fn what_is_not_kept(kind: ValueKind) -> Option<&'static str> {
+    let any = BuildLimits {
+        hash: HashLimits {
+            entries_max: 0,
+            bytes_max: 0,
+        },
+        set: SetLimits {
+            intset_entries_max: 0,
+        },
+        zset: zset::Limits {
+            members: 0,
+            member_bytes: 0,
+        },
+    };
+    match Building::new(kind, any) {
+        Err(BuildError::Kind(what)) => Some(what),
+        _ => None,
+    }
+}
+
 /// See the head of this file. Not finished, it must be abandoned.
 #[derive(Debug)]
 pub struct Building {

@@ -7,11 +7,15 @@
 //! all     each database that has keys:  mix number; each key: xor in of (mix key, object)
 //! object  mix type; mix or xor its elements; xor "!!expire!!" if it expires
 //! ```
+//! The same of a snapshot, whose elements come as its file has them: [`KeyDigest`] and
+//! [`WholeDigest`].
+
+use std::collections::BTreeMap;
 
 use sha1_smol::Sha1;
 
 use super::walk::walk;
-use crate::rdb::Element;
+use crate::rdb::{Element, ValueKind};
 use crate::store::format::numbers::float_text;
 use crate::store::format::object::{Kind, Object};
 use crate::store::keyspace::{DATABASES, Keyspace};
@@ -31,13 +35,22 @@ impl Digest {
     }
 
     fn xor(&mut self, data: &[u8]) {
-        for (byte, other) in self.0.iter_mut().zip(Sha1::from(data).digest().bytes()) {
+        self.xor_with(&Sha1::from(data).digest().bytes());
+    }
+
+    fn xor_with(&mut self, other: &[u8; 20]) {
+        for (byte, other) in self.0.iter_mut().zip(other) {
             *byte ^= other;
         }
     }
 
     fn mix(&mut self, data: &[u8]) {
-        self.xor(data);
+        self.mix_sum(&Sha1::from(data).digest().bytes());
+    }
+
+    /// Mixes what has this sum.
+    fn mix_sum(&mut self, sum: &[u8; 20]) {
+        self.xor_with(sum);
         self.0 = Sha1::from(self.0).digest().bytes();
     }
 
@@ -91,6 +104,81 @@ fn number_of(kind: Kind) -> u32 {
     }
 }
 
+/// Redis' number of the type that a value of a snapshot is of; nothing for those that
+/// DEBUG DIGEST does not know.
+fn number_of_kind(kind: ValueKind) -> Option<u32> {
+    Some(match kind {
+        ValueKind::String => 0,
+        ValueKind::List => 1,
+        ValueKind::Set => 2,
+        ValueKind::SortedSet => 3,
+        ValueKind::Hash => 4,
+        _ => return None,
+    })
+}
+
+/// Of one key of a snapshot, whose elements come one by one.
+pub struct KeyDigest {
+    digest: Digest,
+    /// Of a string that comes in parts.
+    string: Option<Sha1>,
+}
+
+impl KeyDigest {
+    /// Of a key whose value is of this kind; nothing if such values have none.
+    pub fn new(key: &[u8], kind: ValueKind) -> Option<Self> {
+        let mut digest = Digest::default();
+        digest.mix(key);
+        digest.mix(&number_of_kind(kind)?.to_be_bytes());
+        Some(Self {
+            digest,
+            string: None,
+        })
+    }
+
+    /// The next element.
+    pub fn add(&mut self, element: Element<'_>) {
+        match element {
+            Element::StringPart(part) => {
+                self.string.get_or_insert_with(Sha1::new).update(part);
+            }
+            element => self.digest.add(element),
+        }
+    }
+
+    /// After the last one.
+    pub fn finish(mut self, expires: bool) -> Digest {
+        if let Some(string) = self.string {
+            self.digest.mix_sum(&string.digest().bytes());
+        }
+        if expires {
+            self.digest.xor(b"!!expire!!");
+        }
+        self.digest
+    }
+}
+
+/// Of all databases, put together from those of their keys, which come in any order.
+#[derive(Debug, Default)]
+pub struct WholeDigest(BTreeMap<u32, Digest>);
+
+impl WholeDigest {
+    /// One key more.
+    pub fn add(&mut self, db: u32, key: &Digest) {
+        self.0.entry(db).or_default().xor(&key.0);
+    }
+
+    /// After the last one.
+    pub fn finish(&self) -> Digest {
+        let mut all = Digest::default();
+        for (db, keys) in &self.0 {
+            all.mix(&db.to_be_bytes());
+            all.xor_with(&keys.0);
+        }
+        all
+    }
+}
+
 /// Of one object; zeros for none.
 ///
 /// # Errors
@@ -108,12 +196,13 @@ pub fn of_object(rows: &Rows, object: Option<&Object>) -> Result<Digest, StoreEr
 /// # Errors
 /// [`StoreError`] of the engine.
 pub fn of_all(keyspace: &mut Keyspace) -> Result<Digest, StoreError> {
-    let mut all = Digest::default();
+    let mut all = WholeDigest::default();
     for (db, number) in (0..DATABASES).zip(0_u32..) {
         if keyspace.key_count(db) == 0 {
             continue;
         }
-        all.mix(&number.to_be_bytes());
+        // It counts, even if no key of it is seen any more.
+        all.0.entry(number).or_default();
         let mut cursor = 0;
         loop {
             let scanned = keyspace.scan(db, cursor, KEYS_AT_ONCE)?;
@@ -121,7 +210,7 @@ pub fn of_all(keyspace: &mut Keyspace) -> Result<Digest, StoreError> {
                 let mut digest = Digest::default();
                 digest.mix(key);
                 digest.add_object(keyspace.rows(), object)?;
-                all.xor(&digest.0);
+                all.add(number, &digest);
             }
             cursor = scanned.next;
             if cursor == 0 {
@@ -129,5 +218,5 @@ pub fn of_all(keyspace: &mut Keyspace) -> Result<Digest, StoreError> {
             }
         }
     }
-    Ok(all)
+    Ok(all.finish())
 }

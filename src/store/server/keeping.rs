@@ -72,6 +72,8 @@ pub(super) struct Keeper {
     waker: Arc<Waker>,
     /// Since when something waits to be synced.
     unsynced_since: Option<Instant>,
+    /// Effects that were kept since the start.
+    appended_bytes: u64,
 }
 
 impl Keeper {
@@ -88,6 +90,7 @@ impl Keeper {
             second: None,
             waker,
             unsynced_since: None,
+            appended_bytes: 0,
         };
         keeper.set_durability(durability);
         Ok(keeper)
@@ -142,7 +145,10 @@ impl Keeper {
         let db = db.unwrap_or(self.log.selected_db());
         let kept = self.log.append(frame, db).and_then(|_| self.sync_if_due());
         match kept {
-            Ok(()) => Kept::Yes,
+            Ok(()) => {
+                self.appended_bytes += frame.len() as u64;
+                Kept::Yes
+            }
             Err(error @ LogError::DiskFull { .. }) => Kept::NotNow(error.to_string()),
             Err(error) => Kept::Never(error.to_string()),
         }
@@ -186,8 +192,8 @@ impl Keeper {
         self.log.start()
     }
 
-    pub(super) fn disk_bytes(&self) -> u64 {
-        self.log.stats().disk_bytes
+    pub(super) fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
     }
 
     pub(super) fn set_backlog_bytes(&mut self, bytes: u64) {

@@ -3,8 +3,9 @@
 //! ```text
 //! DIR/following       "host port", or "no one"         REPLICAOF, at once
 //! DIR/settings.json   { "parameter": "value", .. }     CONFIG REWRITE
+//! DIR/users.acl       `user NAME RULES ..`, a line each: CONFIG REWRITE
 //! ```
-//! Both come before flags and TOML at the next start: a shard that was promoted must not
+//! They come before flags and TOML at the next start: a shard that was promoted must not
 //! follow again because its command line once said so. Each is whole at any time: written
 //! under another name, synced, renamed.
 
@@ -17,6 +18,7 @@ use crate::store::session::MasterAddress;
 
 const FOLLOWING: &str = "following";
 const SETTINGS: &str = "settings.json";
+const USERS: &str = "users.acl";
 const NO_ONE: &str = "no one";
 
 /// A file that cannot be read or written.
@@ -32,6 +34,7 @@ pub(super) fn following(dir: &Path) -> Result<Option<Option<MasterAddress>>, Kep
     let Some(text) = read(dir, FOLLOWING)? else {
         return Ok(None);
     };
+    let text = String::from_utf8_lossy(&text);
     let text = text.trim();
     if text == NO_ONE {
         return Ok(Some(None));
@@ -63,7 +66,7 @@ pub(super) fn settings(dir: &Path) -> Result<BTreeMap<String, String>, KeptError
     let Some(text) = read(dir, SETTINGS)? else {
         return Ok(BTreeMap::new());
     };
-    serde_json::from_str(&text).map_err(|error| KeptError {
+    serde_json::from_slice(&text).map_err(|error| KeptError {
         file: dir.join(SETTINGS),
         cause: error.into(),
     })
@@ -80,9 +83,33 @@ pub(super) fn keep_settings(
     write(dir, SETTINGS, &text)
 }
 
-fn read(dir: &Path, name: &str) -> Result<Option<String>, KeptError> {
+/// Lines of users, as ACL LIST tells them.
+pub(super) fn users(dir: &Path) -> Result<Vec<Vec<u8>>, KeptError> {
+    let text = read(dir, USERS)?.unwrap_or_default();
+    let lines = text.split(|byte| *byte == b'\n');
+    let with_words = lines.filter(|line| !line.trim_ascii().is_empty());
+    Ok(with_words.map(<[u8]>::to_vec).collect())
+}
+
+/// Without lines there is no file.
+pub(super) fn keep_users(dir: &Path, lines: &[Vec<u8>]) -> Result<(), KeptError> {
+    let file = dir.join(USERS);
+    if lines.is_empty() && !file.exists() {
+        return Ok(());
+    }
+    let mut text = lines.join(&b'\n');
+    text.push(b'\n');
+    write(dir, USERS, &text)
+}
+
+/// Where users are kept.
+pub(super) fn users_file(dir: &Path) -> PathBuf {
+    dir.join(USERS)
+}
+
+fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, KeptError> {
     let file = dir.join(name);
-    match fs::read_to_string(&file) {
+    match fs::read(&file) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(KeptError { file, cause }),
@@ -119,6 +146,13 @@ mod tests {
         let settings_kept = BTreeMap::from([("requirepass".to_owned(), "a \"b\"\n".to_owned())]);
         keep_settings(dir, &settings_kept).expect("kept");
         assert_eq!(settings(dir).expect("read"), settings_kept);
+        keep_users(dir, &[]).expect("nothing to keep");
+        assert!(!users_file(dir).exists());
+        let lines = [b"user a on \xff".to_vec(), b"user  off".to_vec()];
+        keep_users(dir, &lines).expect("kept");
+        assert_eq!(users(dir).expect("read"), lines);
+        keep_users(dir, &[]).expect("kept");
+        assert!(users(dir).expect("read").is_empty());
         fs::write(dir.join(FOLLOWING), "nonsense").expect("written");
         assert!(following(dir).is_err());
     }

@@ -1,9 +1,10 @@
 //! What INFO and CONFIG tell of the process and the disk, kept true by the driver.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::store::oplog::{Identity, fresh_replid};
-use crate::store::session::{Facts, Shard};
+use crate::store::session::{Facts, OwnFacts, Shard};
 
 use super::keeping::Keeper;
 use super::sockets::ListenAt;
@@ -40,6 +41,8 @@ pub(super) fn begin(shard: &mut Shard, options: &StoreOptions, listens_at: &[Lis
             .map(part)
             .join(" "),
         backlog_bytes: options.backlog_bytes,
+        dir: options.dir.clone(),
+        written_before_bytes: written_bytes().unwrap_or(0),
         ..Facts::default()
     };
     for (name, value) in [
@@ -79,7 +82,29 @@ pub(super) fn look(shard: &mut Shard, keeper: &Keeper) {
     facts.overlay_bytes = rows.overlay_bytes as u64;
     facts.cached_bytes = rows.cache_bytes + objects;
     facts.durable_offset = rows.durable_offset;
-    facts.disk_bytes = rows.engine.disk_bytes + keeper.disk_bytes();
+    let log = keeper.log().stats();
+    facts.disk_bytes = rows.engine.disk_bytes + log.disk_bytes;
+    let written = written_bytes().unwrap_or(0);
+    facts.own = OwnFacts {
+        log_durable_offset: keeper.log().durable(),
+        log_segments: log.segments as u64,
+        log_disk_bytes: log.disk_bytes,
+        log_appended_bytes: keeper.appended_bytes(),
+        engine_applied_offset: rows.applied_offset,
+        table_disk_bytes: rows.engine.disk_bytes - rows.engine.journal_bytes,
+        tables: rows.engine.tables as u64,
+        journal_disk_bytes: rows.engine.journal_bytes,
+        level0_runs: rows.engine.l0_runs as u64,
+        compactions: rows.engine.compactions as u64,
+        disk_free_bytes: free_bytes(&facts.dir).unwrap_or(0),
+        generations_waiting: rows.generations_waiting as u64,
+        row_cache_bytes: rows.cache_bytes,
+        object_cache_bytes: objects,
+        block_cache_bytes: rows.engine.cache_bytes,
+        memtable_bytes: rows.engine.memtable_bytes,
+        sweep_backlog: rows.dead_left as u64,
+        process_written_bytes: written.saturating_sub(facts.written_before_bytes),
+    };
     facts.resident_bytes = resident_bytes().unwrap_or(0);
     facts.cpu_seconds = cpu_seconds().unwrap_or_default();
 }
@@ -92,6 +117,20 @@ fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * PAGE_BYTES)
+}
+
+/// Left on the disk for this user.
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(dir).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// What the process made the disk write so far.
+fn written_bytes() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/self/io").ok()?;
+    let mut lines = io.lines();
+    let written = lines.find_map(|line| line.strip_prefix("write_bytes: "))?;
+    written.parse().ok()
 }
 
 /// In the system, as user.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::store::oplog::Identity;
 use crate::store::rows::{DurableTicket, Wake};
+use crate::store::scripts::Libraries;
 use crate::store::session::{MasterAddress, MasterFacts, Shard};
 use crate::store::sync::Replicas;
 use crate::store::sync::replica::{
@@ -157,6 +158,14 @@ impl Following {
             }
             shard.keyspace().abandon_loading();
         }
+    }
+
+    /// The connection to the master is given up, and made anew.
+    pub(super) fn cut(&mut self, shard: &mut Shard) {
+        if let Some(master) = &mut self.master {
+            master.give_up("CLIENT KILL".to_owned(), shard);
+        }
+        self.tell(shard);
     }
 
     /// `masterauth` or `masteruser` was set.
@@ -343,7 +352,14 @@ impl Master {
                     Ok(None) => {}
                     Ok(Some(loaded)) => {
                         let keys = load.keys();
-                        if let Some(at) = switch(replid, offset, &loaded, around)? {
+                        let libraries = match around.shard.libraries_of(&loaded.libraries) {
+                            Ok(libraries) => libraries,
+                            Err(error) => {
+                                self.refuse(error.to_string(), around);
+                                return Ok(None);
+                            }
+                        };
+                        if let Some(at) = switch(replid, offset, &loaded, libraries, around)? {
                             return Ok(Some(at));
                         }
                         tracing::info!(keys, offset, "the master's snapshot is loaded");
@@ -387,11 +403,17 @@ impl Master {
     }
 
     fn refuse(&mut self, why: String, around: &mut Around<'_>) {
+        self.give_up(why, around.shard);
+    }
+
+    fn give_up(&mut self, why: String, shard: &mut Shard) {
         if self.is_up() {
             self.down_since = Instant::now();
         }
-        self.state = State::Refused;
-        around.shard.keyspace().abandon_loading();
+        if let State::Loading { load, .. } = std::mem::replace(&mut self.state, State::Refused) {
+            load.abandon(shard.keyspace());
+        }
+        shard.keyspace().abandon_loading();
         self.link.refuse(why);
     }
 }
@@ -412,6 +434,7 @@ fn switch(
     replid: ReplId,
     offset: u64,
     loaded: &Loaded,
+    libraries: Libraries,
     around: &mut Around<'_>,
 ) -> Result<Option<u64>, StartError> {
     let resynced = Resynced {
@@ -420,6 +443,9 @@ fn switch(
         selected_db: loaded.selected_db,
         history: around.keeper.history(),
     };
+    let keyspace = around.shard.keyspace();
+    keyspace.replace_libraries(&Shard::texts_of(&libraries))?;
+    around.shard.set_libraries(libraries);
     let keyspace = around.shard.keyspace();
     let ticket = keyspace.switch_to_loaded(offset, |rows| resynced.put(rows));
     if !is_durable(ticket, around.must_end)? {

@@ -6,17 +6,22 @@
 //! ```
 //! Invariant: no reply goes out before the effects of its turn are in the log.
 
+mod apart;
+mod courier;
 mod following;
 mod keeping;
 mod kept;
 mod knowing;
 mod master;
+mod network;
 mod opening;
 mod sockets;
 mod starting;
+mod times;
 mod turns;
 
 pub use crate::store::session::MasterAddress;
+pub use apart::{Apart, RESTORING, info_of};
 pub use keeping::Durability;
 pub use kept::KeptError;
 pub use opening::{MEMORY_BYTES_MIN, Memory};

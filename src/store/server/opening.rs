@@ -24,6 +24,7 @@ use crate::store::session::{FAMILIES, Shard, ShardLimits};
 use crate::store::sync::replica::Resynced;
 
 use super::starting::StartError;
+use super::times::Times;
 
 /// How a shard shares out the memory it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,7 @@ impl Memory {
 pub(super) struct Opened {
     pub(super) shard: Shard,
     pub(super) log: Log,
+    pub(super) times: Times,
 }
 
 pub(super) fn open(
@@ -107,6 +109,11 @@ pub(super) fn open(
     };
     let mut shard = Shard::new(keyspace, Table::new(FAMILIES), settings, limits);
     shard.set_now_ms(now_ms);
+    let times = Times::open(dir).map_err(|cause| StartError::Times {
+        dir: dir.to_owned(),
+        cause,
+    })?;
+    shard.load_libraries()?;
     if applied > log.end() {
         tracing::warn!(
             log_end = log.end(),
@@ -119,13 +126,13 @@ pub(super) fn open(
         };
         log.restart_at(applied, identity)?;
     } else {
-        replay(&mut shard, &log, applied)?;
+        replay(&mut shard, &log, applied, &times, now_ms)?;
         // A replica goes on in its master's history: what was lost comes again.
         if !opened.is_clean && !is_replica {
             log.begin_history()?;
         }
     }
-    Ok(Opened { shard, log })
+    Ok(Opened { shard, log, times })
 }
 
 /// A snapshot of a master was switched to, and the log did not begin anew behind it.
@@ -144,7 +151,13 @@ fn finish_resync(rows: &mut Rows, log: &mut Log) -> Result<(), StartError> {
     Ok(())
 }
 
-fn replay(shard: &mut Shard, log: &Log, from: u64) -> Result<(), StartError> {
+fn replay(
+    shard: &mut Shard,
+    log: &Log,
+    from: u64,
+    times: &Times,
+    now_ms: u64,
+) -> Result<(), StartError> {
     if from < log.start() {
         return Err(StartError::LogBegins {
             start: log.start(),
@@ -154,12 +167,15 @@ fn replay(shard: &mut Shard, log: &Log, from: u64) -> Result<(), StartError> {
     let mut replayed = 0;
     log.replay(from, &mut |offset, frame, db_before| {
         replayed += frame.len() as u64;
+        shard.set_now_ms(times.at(offset).unwrap_or(now_ms));
         shard
             .apply(frame, db_before.into())
             .map_err(|cause| StartError::Replay { offset, cause })?;
         shard.keyspace().freeze_if_due(offset + frame.len() as u64);
         Ok::<(), StartError>(())
     })?;
+    shard.set_now_ms(now_ms);
+    shard.take_relative_times();
     if replayed > 0 {
         tracing::info!(
             bytes = replayed,
@@ -213,7 +229,9 @@ mod tests {
             selected_db: 5,
             history: log.history(),
         };
-        let Opened { mut shard, mut log } = opened(dir);
+        let Opened {
+            mut shard, mut log, ..
+        } = opened(dir);
         shard.keyspace().put(0, b"old", object()).expect("put");
         let old = b"*3\r\n$3\r\nSET\r\n$3\r\nold\r\n$1\r\n1\r\n";
         log.append(old, 0).expect("appended");
@@ -225,24 +243,55 @@ mod tests {
         while !ticket.wait(Duration::from_secs(1)).expect("no failure") {}
         drop((shard, log));
         for _ in 0..2 {
-            let Opened { mut shard, log } = opened(dir);
+            let Opened { mut shard, log, .. } = opened(dir);
             assert_eq!((log.start(), log.end(), log.selected_db()), (3, 3, 5));
             assert_eq!(log.identity().replid, [b'a'; 40]);
             assert_eq!(shard.keyspace().key_count(0), 0);
             assert_eq!(shard.keyspace().key_count(1), 1);
             // Not closed: the row is there the next time, and the log began anew by then.
         }
-        let Opened { shard, mut log } = opened(dir);
+        let Opened { shard, mut log, .. } = opened(dir);
         log.append(old, 0).expect("appended");
         let end = log.end();
         shard.into_keyspace().close(3).expect("closed");
         drop(log);
-        let Opened { mut shard, log } = opened(dir);
+        let Opened { mut shard, log, .. } = opened(dir);
         assert_eq!(log.end(), end, "what came behind the switch stays");
         assert_eq!(
             shard.keyspace().key_count(5),
             1,
             "in the database that was selected"
         );
+    }
+
+    /// A master before Redis 7 tells how long, not until when.
+    #[test]
+    fn a_relative_time_of_a_master_is_not_renewed_by_a_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let Opened {
+            log: mut old,
+            mut times,
+            ..
+        } = opened(dir);
+        let said = [
+            &b"*4\r\n$5\r\nSETEX\r\n$1\r\na\r\n$2\r\n10\r\n$1\r\n1\r\n"[..],
+            b"*4\r\n$5\r\nSETEX\r\n$1\r\nb\r\n$2\r\n10\r\n$1\r\n1\r\n",
+        ];
+        for (frame, came_ms) in said.into_iter().zip([200, 700]) {
+            times.note(old.end(), came_ms, 0, false).expect("noted");
+            old.append(frame, 0).expect("appended");
+        }
+        drop(old);
+        let Opened { mut shard, .. } = opened(dir);
+        for (key, ends_ms) in [(b"a", 10_200), (b"b", 10_700)] {
+            let found = shard
+                .keyspace()
+                .lookup(0, key)
+                .expect("read")
+                .expect("there");
+            assert_eq!(found.expires_at_ms, Some(ends_ms));
+        }
+        assert_eq!(shard.keyspace().now_ms(), 1_000);
     }
 }

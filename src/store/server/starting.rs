@@ -2,29 +2,36 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Poll, Token, Waker};
 
+use crate::store::acl::LineError;
 use crate::store::commands::Settings;
 use crate::store::oplog::LogError;
 use crate::store::rows::{StoreError, Wake};
-use crate::store::session::{ApplyError, MasterAddress};
+use crate::store::session::{ApplyError, LibraryError, MasterAddress};
 use crate::store::sync::Replicas;
 
+use super::apart::check_is_whole;
+use super::courier::TcpCourier;
 use super::keeping::{Durability, Keeper};
 use super::kept::{self, KeptError};
 use super::knowing::{self, unix_ms};
 use super::master::Following;
+use super::network::{Aside, LISTENERS_FROM, LISTENERS_MAX, Network, WAKER};
 use super::opening::{self, Memory};
 use super::sockets::{ListenAt, Listener};
-use super::turns::{LISTENERS_FROM, LISTENERS_MAX, READ_BYTES, Turns, WAKER};
+use super::turns::Turns;
 
 /// `repl-timeout`, until it is set.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Of the thread of a shard.
+const STACK_BYTES: usize = 8 << 20;
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
@@ -58,6 +65,14 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
+    /// Its directory cannot be made.
+    #[error("cannot make the directory {}: {cause}: choose another one, or mend its path", dir.display())]
+    Dir {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
     /// The system refuses what a poll loop needs.
     #[error("cannot poll: {0}")]
     Poll(io::Error),
@@ -72,12 +87,31 @@ pub enum StartError {
         /// Why not.
         why: String,
     },
+    /// A line of a user that CONFIG REWRITE kept, or somebody wrote, is none.
+    #[error("{}: {cause}: mend it, or remove it", file.display())]
+    User {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        cause: LineError,
+    },
+    /// The times beside its log cannot be read.
+    #[error("{}: {cause}: mend it, or remove it: times to live that a master told may be longer then", dir.join("times").display())]
+    Times {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
     /// Its rows cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Its log cannot be read or written.
     #[error(transparent)]
     Log(LogError),
+    /// Its functions cannot be loaded.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
     /// The log has been shortened below what the engine has.
     #[error(
         "the log begins at offset {start}, and the rows end at {applied}: what is between is          gone; restore the shard from a backup or from a replica"
@@ -87,6 +121,15 @@ pub enum StartError {
         start: u64,
         /// What the engine has.
         applied: u64,
+    },
+    /// It is only a part of one.
+    #[error(
+        "a restore into {} did not come to its end: run it again, it begins anew there",
+        dir.display()
+    )]
+    HalfRestored {
+        /// Its directory.
+        dir: PathBuf,
     },
     /// What the log says does not fit what the engine has.
     #[error(
@@ -153,6 +196,7 @@ impl Drop for Running {
 /// # Errors
 /// [`StartError`].
 pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
+    check_is_whole(&options.dir)?;
     let poll = Poll::new().map_err(StartError::Poll)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?);
     let wake: Wake = {
@@ -166,8 +210,16 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     };
     let backlog = options.backlog_bytes;
     let settings = options.settings.clone();
+    std::fs::create_dir_all(&options.dir).map_err(|cause| StartError::Dir {
+        dir: options.dir.clone(),
+        cause,
+    })?;
     let follows = kept::following(&options.dir)?.unwrap_or_else(|| options.replicaof.clone());
-    let opening::Opened { mut shard, log } = opening::open(
+    let opening::Opened {
+        mut shard,
+        log,
+        times,
+    } = opening::open(
         &options.dir,
         memory,
         backlog,
@@ -176,12 +228,7 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         unix_ms(),
         follows.is_some(),
     )?;
-    shard.set_password(
-        options
-            .password
-            .as_deref()
-            .map(|word| Box::from(word.as_bytes())),
-    );
+    shard.set_password(options.password.as_deref().map(str::as_bytes));
     let keeper = Keeper::new(log, options.durability, Arc::clone(&waker))?;
     let mut listeners = Vec::new();
     let mut listens_at = Vec::new();
@@ -198,11 +245,18 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
             .map_err(StartError::Poll)?;
         listeners.push(listener);
     }
+    shard.set_courier(Box::new(TcpCourier));
     knowing::begin(&mut shard, options, &listens_at);
     for (name, value) in kept::settings(&options.dir)? {
         let loaded = shard.load_parameter(&name, &value);
         loaded.map_err(|why| StartError::Setting { name, why })?;
     }
+    let lines = kept::users(&options.dir)?;
+    let loaded = shard.load_users(lines.iter().map(Vec::as_slice));
+    loaded.map_err(|cause| StartError::User {
+        file: kept::users_file(&options.dir),
+        cause,
+    })?;
     let mut following = Following::new(options.dir.clone(), wake);
     if let Some(address) = follows {
         shard.become_replica(&address);
@@ -210,25 +264,27 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     }
     knowing::look(&mut shard, &keeper);
     let stop = Arc::new(AtomicBool::new(false));
+    let network = Arc::new(Mutex::new(Network::new(poll, listeners)));
+    shard.set_beside(Box::new(Aside::new(Arc::clone(&network))));
     let turns = Turns {
         shard,
         keeper,
         following,
         dir: options.dir.clone(),
+        times,
         ends_at: None,
         is_full: false,
         replicas,
         pinged_at: Instant::now(),
         are_rows_refused: false,
-        poll,
-        listeners,
-        connections: Vec::new(),
+        network,
         stop: Arc::clone(&stop),
         again: Vec::new(),
-        buffer: vec![0; READ_BYTES].into_boxed_slice(),
     };
     let thread = std::thread::Builder::new()
         .name("shard".to_owned())
+        // Scripts call us, and we them.
+        .stack_size(STACK_BYTES)
         .spawn(move || turns.run())
         .map_err(StartError::Poll)?;
     Ok(Running {

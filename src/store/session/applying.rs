@@ -54,6 +54,12 @@ impl Shard {
         applied
     }
 
+    /// Whether what was applied since this was last asked has times that count from when it
+    /// came.
+    pub fn take_relative_times(&mut self) -> bool {
+        std::mem::take(&mut self.has_relative_times)
+    }
+
     fn apply_all(&mut self, bytes: &[u8], mut db: usize) -> Result<usize, ApplyError> {
         let mut scanner = RequestScanner::new(RequestLimits::default());
         let mut reply = Reply::new(false);
@@ -101,6 +107,18 @@ impl Shard {
                 self.publish_to_shard(args.at(1), args.at(2));
                 return Ok(());
             }
+            Run::Session(Verb::Function) => {
+                return self
+                    .change_functions(args, None)
+                    .map(drop)
+                    .map_err(|failure| ApplyError::Refused {
+                        command: name(),
+                        reply: Cow::Owned(match failure {
+                            Failure::Reply(words) => String::from_utf8_lossy(&words).into_owned(),
+                            Failure::Store(error) => error.to_string(),
+                        }),
+                    });
+            }
             Run::Session(Verb::Multi | Verb::Exec | Verb::Ping | Verb::Replconf) => return Ok(()),
             Run::Session(_) => return Err(unknown()),
         };
@@ -115,6 +133,7 @@ impl Shard {
                 },
             });
         }
+        self.has_relative_times |= tells_how_long(args);
         reply.truncate(0);
         let mut unit = Unit::default();
         self.run_data(reply, *db, handler, args, &mut unit, Waits::Never);
@@ -124,6 +143,47 @@ impl Shard {
                 command: name(),
                 reply: Cow::Owned(String::from_utf8_lossy(words).trim().to_owned()),
             }),
+        }
+    }
+}
+
+/// Whether an effect says how long a key is to live, and not until when: masters before
+/// Redis 7 do.
+fn tells_how_long(args: Args<'_>) -> bool {
+    let has = |from: usize| (from..args.len()).any(|at| args.is(at, "EX") || args.is(at, "PX"));
+    match args.at(0).to_ascii_lowercase().as_slice() {
+        b"expire" | b"pexpire" | b"setex" | b"psetex" => true,
+        b"set" => has(3),
+        b"getex" => has(2),
+        b"restore" | b"restore-asking" => {
+            let is_until = (4..args.len()).any(|at| args.is(at, "ABSTTL"));
+            !is_until && args.at(2) != b"0"
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::session::world::World;
+
+    #[test]
+    fn it_is_seen_whether_times_count_from_when_they_came() {
+        let mut world = World::new();
+        for (line, is_relative) in [
+            ("SET a 1", false),
+            ("SET a 1 PXAT 1800000000000", false),
+            ("SET a 1 ex 100", true),
+            ("SETEX a 100 1", true),
+            ("PEXPIREAT a 1800000000000", false),
+            ("EXPIRE a 100", true),
+            ("GETEX a PX 100", true),
+        ] {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let mut bytes = Vec::new();
+            crate::resp::write_command(&mut bytes, &words);
+            world.shard.apply(&bytes, 0).expect("applied");
+            assert_eq!(world.shard.take_relative_times(), is_relative, "{line}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::resp::{RequestLimits, RequestScanner};
+use crate::store::acl::UserId;
 use crate::store::commands::Reply;
 
 use super::replicas::Announced;
@@ -10,7 +11,7 @@ use super::transactions::Transaction;
 use super::waiting::Waiting;
 
 /// Number of a client, never given twice: what CLIENT ID tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
 /// Which replies a client wants: CLIENT REPLY.
@@ -50,8 +51,13 @@ pub struct Client {
     pub(super) address: String,
     /// Where it connected to.
     pub(super) local_address: String,
+    /// Whose rights it has.
+    pub(super) user: UserId,
+    /// It logged in, or came when nobody had to.
     pub(super) is_authenticated: bool,
     pub(super) transaction: Option<Transaction>,
+    /// What EXEC runs is being run.
+    pub(super) is_executing: bool,
     pub(super) watched: Vec<(usize, Box<[u8]>)>,
     /// A key that it watches changed.
     pub(super) is_watch_lost: bool,
@@ -89,6 +95,7 @@ impl Client {
         local_address: String,
         now_ms: u64,
         limits: RequestLimits,
+        user: UserId,
     ) -> Self {
         Self {
             id,
@@ -99,8 +106,10 @@ impl Client {
             name: Box::default(),
             address,
             local_address,
+            user,
             is_authenticated: false,
             transaction: None,
+            is_executing: false,
             watched: Vec::new(),
             is_watch_lost: false,
             channels: BTreeSet::new(),
@@ -126,6 +135,12 @@ impl Client {
     /// Whether its next request has to wait, or is never run.
     pub(super) fn is_stopped(&self) -> bool {
         self.waiting.is_some() || self.closing.is_some() || self.is_postponed || self.is_handed_over
+    }
+
+    /// Whether it is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        let from = ["/", "127.0.0.1:", "[::1]:"];
+        from.iter().any(|from| self.address.starts_with(from))
     }
 
     /// Channels and patterns it listens to, as SUBSCRIBE counts them.

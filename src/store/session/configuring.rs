@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::store::acl::ChannelDefault;
 use crate::store::commands::{Args, Failure};
 use crate::store::format::glob;
 
 use super::parameters::{PARAMETERS, Parameters, Takes, meant};
-use super::shard::{Order, Role, Shard};
+use super::shard::{Order, Shard};
 
 impl Shard {
     pub(super) fn config(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
@@ -75,7 +76,7 @@ impl Shard {
         }
         let mut values = BTreeMap::new();
         for (name, takes, written) in found {
-            let value = meant(name, takes, written).map_err(|why| refused(name, &why))?;
+            let value = settable(name, takes, written).map_err(|why| refused(name, &why))?;
             values.insert(name, value);
         }
         for (name, value) in values {
@@ -89,14 +90,13 @@ impl Shard {
     fn set_parameter(&mut self, name: &'static str, value: String) {
         match name {
             "requirepass" => {
-                let password = (!value.is_empty()).then(|| Box::from(value.as_bytes()));
-                self.password = password;
+                let password = (!value.is_empty()).then_some(value.as_bytes());
+                self.users.set_default_password(password);
             }
-            "replica-read-only" | "slave-read-only" => {
-                if let Role::Replica { is_writable } = &mut self.role {
-                    *is_writable = value == "no";
-                }
-            }
+            "acl-pubsub-default" => self.users.set_channel_default(match value.as_str() {
+                "allchannels" => ChannelDefault::All,
+                _ => ChannelDefault::None,
+            }),
             "appendfsync" | "repl-backlog-size" | "repl-timeout" | "masterauth" | "masteruser" => {
                 self.orders.push(Order::Parameter {
                     name,
@@ -124,7 +124,10 @@ impl Shard {
     /// In Redis' words, why it cannot be.
     pub fn load_parameter(&mut self, name: &str, value: &str) -> Result<(), String> {
         let (name, takes) = Parameters::find(name.as_bytes()).ok_or("there is none")?;
-        let value = meant(name, takes, value.as_bytes())?;
+        let value = match takes {
+            Takes::AtStart(words) => meant(name, Takes::Words(words), value.as_bytes())?,
+            takes => settable(name, takes, value.as_bytes())?,
+        };
         self.set_parameter(name, value);
         self.parameters.apply_to(&mut self.settings);
         Ok(())
@@ -139,4 +142,15 @@ impl Shard {
     pub fn set_fixed_parameter(&mut self, name: &'static str, value: String) {
         self.parameters.set(name, value);
     }
+}
+
+/// What a written value means, if this server can do it.
+fn settable(name: &str, takes: Takes, written: &[u8]) -> Result<String, String> {
+    let value = meant(name, takes, written)?;
+    if matches!(name, "replica-read-only" | "slave-read-only") && value == "no" {
+        return Err(
+            "the log of a replica is its master's: what clients write would be lost".to_owned(),
+        );
+    }
+    Ok(value)
 }

@@ -126,18 +126,23 @@ impl Shard {
         may_wait: bool,
     ) -> Result<(), Failure> {
         match verb {
+            Verb::Acl => self.acl(key, args)?,
             Verb::Auth => self.auth(key, args)?,
             Verb::Client => self.client_command(key, args)?,
             Verb::Command => self.command_command(key, args)?,
             Verb::Config => self.config(key, args)?,
             Verb::Discard => self.discard(key)?,
             Verb::Echo => self.clients[key].reply.bulk(args.at(1)),
+            Verb::Eval | Verb::Evalsha | Verb::Fcall | Verb::Script | Verb::Function => {
+                self.run_script_verb(key, verb, args, unit)?;
+            }
             Verb::Exec => self.exec(key, unit)?,
             Verb::Hello => self.hello(key, args)?,
             Verb::Info => self.info(key, args)?,
             Verb::Lastsave => self.last_save(key),
             Verb::Latency => self.latency(key, args)?,
             Verb::Memory => self.memory(key, args)?,
+            Verb::Migrate => self.migrate(key, args, unit)?,
             Verb::Monitor => self.monitor(key, may_wait)?,
             Verb::Multi => self.multi(key)?,
             Verb::Ping => self.ping(key, args)?,
@@ -196,38 +201,6 @@ impl Shard {
         Ok(())
     }
 
-    fn auth(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
-        let (user, password): (&[u8], _) = match args.len() {
-            2 => (b"default", args.at(1)),
-            3 => (args.at(1), args.at(2)),
-            _ => return Err(Failure::SYNTAX),
-        };
-        if args.len() == 2 && self.password.is_none() {
-            return Err(Failure::words(
-                "ERR AUTH <password> called without any password configured for the default \
-                 user. Are you sure your configuration is correct?",
-            ));
-        }
-        self.log_in(key, user, password)?;
-        self.clients[key].reply.ok();
-        Ok(())
-    }
-
-    fn log_in(&mut self, key: usize, user: &[u8], password: &[u8]) -> Result<(), Failure> {
-        use subtle::ConstantTimeEq;
-        let is_right = match &self.password {
-            Some(wanted) => bool::from(wanted.ct_eq(password)),
-            None => true,
-        };
-        if user != b"default" || !is_right {
-            return Err(Failure::words(
-                "WRONGPASS invalid username-password pair or user is disabled.",
-            ));
-        }
-        self.clients[key].is_authenticated = true;
-        Ok(())
-    }
-
     fn hello(&mut self, key: usize, args: Args<'_>) -> Result<(), Failure> {
         let version = match args.get(1) {
             None => None,
@@ -245,7 +218,7 @@ impl Shard {
         let mut at = 2;
         while at < args.len() {
             if args.is(at, "AUTH") && at + 2 < args.len() {
-                self.log_in(key, args.at(at + 1), args.at(at + 2))?;
+                self.log_in(key, args, at + 1)?;
                 at += 3;
             } else if args.is(at, "SETNAME") && at + 1 < args.len() {
                 name = Some(args.at(at + 1));
@@ -255,11 +228,11 @@ impl Shard {
                 return Err(Failure::quoting(before, args.at(at), "'"));
             }
         }
-        if !self.clients[key].is_authenticated {
+        if self.must_log_in(key) {
             return Err(Failure::words(
                 "NOAUTH HELLO must be called with the client already authenticated, otherwise \
-                 the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the \
-                 client and select the RESP protocol version at the same time",
+                 the HELLO AUTH <user> <pass> option can be used to authenticate the client \
+                 and select the RESP protocol version at the same time",
             ));
         }
         if let Some(name) = name {
@@ -299,11 +272,11 @@ impl Shard {
         self.unwatch(key);
         self.leave_channels(key);
         self.stop_monitoring(key);
-        let is_open = self.password.is_none();
+        let (user, is_open) = (self.users.default_id(), self.users.is_open());
         let client = &mut self.clients[key];
         client.db = 0;
         client.name = Box::default();
-        client.is_authenticated = is_open;
+        (client.user, client.is_authenticated) = (user, is_open);
         client.wanted = super::client::Wanted::All;
         client.is_never_evicted = false;
         client.reply.set_resp3(false);
@@ -322,6 +295,7 @@ impl Shard {
                 return Err(Failure::SYNTAX);
             }
         }
+        self.shut_down_script(without_saving)?;
         self.orders.push(Order::Shutdown { without_saving });
         Ok(())
     }

@@ -139,11 +139,13 @@ impl Shard {
         if !takes {
             return Err(Failure::arity(name));
         }
-        let client = &mut self.clients[key];
-        client.last_command = name;
-        if !client.is_authenticated && !command.has_flag("no-auth") {
+        self.clients[key].last_command = name;
+        self.admit_debug(key, command)?;
+        if !command.has_flag("no-auth") && self.must_log_in(key) {
             return Err(Failure::words("NOAUTH Authentication required."));
         }
+        self.admit_by_rights(key, name, args)?;
+        let client = &self.clients[key];
         Self::admit_monitor(client, command)?;
         if client.is_subscriber() && !client.reply.is_resp3() && !command.has_flag("pubsub-mode") {
             return Err(Failure::text(format!(
@@ -161,20 +163,21 @@ impl Shard {
         {
             self.admit_write()?;
         }
+        self.admit_busy(command, subcommand)?;
         self.admit_stale(command)?;
         Ok((command, subcommand))
     }
 
-    fn admit_write(&self) -> Result<(), Failure> {
+    pub(super) fn admit_write(&self) -> Result<(), Failure> {
         if let Health::NoWrites(reason) = &self.health {
             return Err(Failure::text(format!("MISCONF {reason}")));
         }
         self.admit_by_replicas()?;
         match self.role {
-            Role::Replica { is_writable: false } => Err(Failure::words(
+            Role::Replica => Err(Failure::words(
                 "READONLY You can't write against a read only replica.",
             )),
-            _ => Ok(()),
+            Role::Master => Ok(()),
         }
     }
 
@@ -244,7 +247,9 @@ impl Shard {
         let Some(client) = self.clients.get(key) else {
             return;
         };
-        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
+        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..)
+            && !std::mem::take(&mut self.scripts.is_counted)
+        {
             of.failed += 1;
             self.stats.note_error(error);
         }
@@ -277,6 +282,9 @@ impl Shard {
                 }
             }
             Run::Data(handler) => {
+                if let Err(failure) = self.admit_sort(key, command.name, args) {
+                    return self.refuse(key, &failure);
+                }
                 let db = self.clients[key].db;
                 let mut reply = std::mem::take(&mut self.clients[key].reply);
                 let waits = if may_wait { Waits::May } else { Waits::Never };
@@ -373,6 +381,10 @@ impl Shard {
 
     /// After each request: events are published, watched keys noted, those who wait served.
     pub(super) fn after_commands(&mut self) {
+        // Others are served while a script runs, but see nothing of it before its end.
+        if self.scripts.runs.is_some() {
+            return;
+        }
         loop {
             // Also those of who was served.
             if !self.events.is_empty() {

@@ -17,7 +17,7 @@ use crate::store::kinds::hash::HashLimits;
 use crate::store::kinds::set::SetLimits;
 use crate::store::kinds::zset;
 
-use super::client::CloseReason;
+use super::client::{ClientId, CloseReason};
 use super::shard::{MasterAddress, Order, Role, Shard};
 
 /// The family.
@@ -39,6 +39,11 @@ pub const COMMANDS: &[Command] = &[
         run: Run::Session(Verb::Replicaof),
     },
 ];
+
+/// A replica that may not say what it last knew.
+pub(super) const STALE: Failure = Failure::words(
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+);
 
 impl Shard {
     pub(super) fn replicaof(
@@ -93,11 +98,12 @@ impl Shard {
 
     /// Writes are a master's from now on. The driver follows it.
     pub fn become_replica(&mut self, of: &MasterAddress) {
-        let is_writable = self.parameters.value("replica-read-only") == "no";
         if self.role == Role::Master {
             self.send_waiting_away();
         }
-        self.role = Role::Replica { is_writable };
+        self.role = Role::Replica;
+        self.master_link = ClientId(self.next_client);
+        self.next_client += 1;
         self.keyspace.set_expiry(Expiry::Hide);
         self.effects.set_muted(true);
         let MasterAddress { host, port } = of;
@@ -142,22 +148,21 @@ impl Shard {
 
     /// Whether a command may be answered from data that the master may have changed since.
     pub(super) fn admit_stale(&self, command: &Command) -> Result<(), Failure> {
+        match self.is_stale() && !command.has_flag("stale") {
+            true => Err(STALE),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether its master is lost, and who asks is to be told so.
+    pub(super) fn is_stale(&self) -> bool {
         let is_down = self.role != Role::Master
             && self
                 .facts
                 .master
                 .as_ref()
                 .is_none_or(|master| !master.is_up);
-        if is_down
-            && !command.has_flag("stale")
-            && self.parameters.value("replica-serve-stale-data") == "no"
-        {
-            return Err(Failure::words(
-                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to \
-                 'no'.",
-            ));
-        }
-        Ok(())
+        is_down && self.parameters.value("replica-serve-stale-data") == "no"
     }
 
     /// What collections from a master look like here.
@@ -196,8 +201,9 @@ mod tests {
         assert!(world.owed(other).contains("UNBLOCKED"));
         let refused = "READONLY You can't write against a read only replica.";
         assert!(world.say(client, "SET a 2").contains(refused));
-        world.say(client, "CONFIG SET replica-read-only no");
-        assert_eq!(world.say(client, "SET a 3"), "OK");
+        let told = world.say(client, "CONFIG SET replica-read-only no");
+        assert!(told.contains("what clients write would be lost"), "{told}");
+        assert!(world.say(client, "SET a 3").contains(refused));
         assert!(world.shard.effects().bytes().is_empty());
         let orders = world.shard.take_orders();
         let host = "10.0.0.1".to_owned();

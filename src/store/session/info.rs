@@ -3,11 +3,17 @@
 //! Fields that this server has nothing for are told as an idle Redis tells them, because
 //! tools expect them; the section `Keyferry` has what is our own.
 
+mod own;
+
 use std::fmt::Write;
+use std::path::PathBuf;
+
+pub use own::OwnFacts;
 
 use crate::store::commands::{Args, Failure};
 use crate::store::keyspace::DATABASES;
 
+use super::client::ClientId;
 use super::connection::REDIS_VERSION;
 use super::shard::{Health, Role, Shard};
 
@@ -54,11 +60,27 @@ pub struct Facts {
     pub disk_bytes: u64,
     /// End of what the engine has durably.
     pub durable_offset: u64,
+    /// What the process had made the disk write before it began.
+    pub written_before_bytes: u64,
+    /// Where its files are.
+    pub dir: PathBuf,
+    /// What only such a shard has.
+    pub own: OwnFacts,
 }
 
 /// A replica of this shard.
 #[derive(Clone, Debug, Default)]
 pub struct ReplicaFacts {
+    /// Its number among the clients.
+    pub id: ClientId,
+    /// Where it connected from.
+    pub address: String,
+    /// Where it connected to.
+    pub local_address: String,
+    /// When it connected, Unix ms.
+    pub connected_at_ms: u64,
+    /// Whose rights it had when it asked for the stream.
+    pub user: String,
     /// Where it can be reached.
     pub ip: String,
     /// The port that it told.
@@ -130,6 +152,12 @@ impl Shard {
                 wanted.extend(SECTIONS.iter().filter(|section| args.is(number, section)));
             }
         }
+        let text = self.sections_text(&wanted);
+        self.clients[key].reply.verbatim(&text);
+        Ok(())
+    }
+
+    fn sections_text(&mut self, wanted: &[&str]) -> String {
         let mut text = String::new();
         for section in SECTIONS {
             if wanted.contains(&section) {
@@ -139,8 +167,7 @@ impl Shard {
                 self.section(section, &mut text);
             }
         }
-        self.clients[key].reply.verbatim(&text);
-        Ok(())
+        text
     }
 
     fn section(&mut self, section: &str, text: &mut String) {
@@ -240,20 +267,9 @@ impl Shard {
         out.line("used_memory_dataset_perc", "100.00%");
         out.line("total_system_memory", 0);
         out.line("total_system_memory_human", "0B");
-        for name in [
-            "used_memory_lua",
-            "used_memory_vm_eval",
-            "used_memory_scripts_eval",
-        ] {
-            out.line(name, 0);
-        }
-        for name in [
-            "number_of_cached_scripts",
-            "number_of_functions",
-            "number_of_libraries",
-        ] {
-            out.line(name, 0);
-        }
+        self.scripts.counts().tell(&mut |name, value| {
+            out.line(name, value);
+        });
         let maxmemory = u64::try_from(self.parameters.number("maxmemory")).unwrap_or(0);
         out.line("maxmemory", maxmemory);
         out.line("maxmemory_human", human(maxmemory));
@@ -354,7 +370,7 @@ impl Shard {
         let facts = &self.facts;
         out.head("Replication");
         match (self.role, &facts.master) {
-            (Role::Replica { is_writable }, Some(master)) => {
+            (Role::Replica, Some(master)) => {
                 out.line("role", "slave");
                 out.line("master_host", &master.host);
                 out.line("master_port", master.port);
@@ -370,7 +386,7 @@ impl Shard {
                     out.line("master_link_down_since_seconds", master.down_since_s);
                 }
                 out.line("slave_priority", self.parameters.value("replica-priority"));
-                out.line("slave_read_only", u8::from(!is_writable));
+                out.line("slave_read_only", 1);
                 let is_announced = self.parameters.value("replica-announced") == "yes";
                 out.line("replica_announced", u8::from(is_announced));
             }
@@ -420,22 +436,6 @@ impl Shard {
                 );
             }
         }
-    }
-
-    fn own_section(&mut self, out: &mut Lines<'_>) {
-        let facts = &self.facts;
-        out.head("Keyferry");
-        out.line("keyferry_version", env!("CARGO_PKG_VERSION"));
-        out.line("durability", facts.durability);
-        out.line("disk_bytes", facts.disk_bytes);
-        out.line("overlay_bytes", facts.overlay_bytes);
-        out.line("cached_bytes", facts.cached_bytes);
-        out.line("engine_durable_offset", facts.durable_offset);
-        let health = match &self.health {
-            Health::Good => "good",
-            Health::NoWrites(reason) => reason,
-        };
-        out.line("health", health);
     }
 
     fn commands_section(&mut self, out: &mut Lines<'_>) {

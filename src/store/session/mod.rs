@@ -14,7 +14,11 @@
 //! - What a client waits for is served in the order in which clients began to wait, before
 //!   the next request of anybody is run.
 
+mod acl;
+mod admission;
 mod applying;
+mod busy;
+mod calling;
 mod channels;
 mod client;
 mod clients;
@@ -24,11 +28,15 @@ mod describing;
 mod diagnosis;
 mod execute;
 mod following;
+mod functions;
 mod info;
+mod migrating;
 mod monitoring;
 mod parameters;
 mod pausing;
 mod replicas;
+mod roll;
+mod scripting;
 mod shard;
 mod slowlog;
 mod stats;
@@ -40,9 +48,12 @@ mod waiting;
 pub(crate) mod world;
 
 pub use applying::ApplyError;
+pub use busy::Beside;
 pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
-pub use info::{Facts, MasterFacts, ReplicaFacts};
+pub use functions::LibraryError;
+pub use info::{Facts, MasterFacts, OwnFacts, ReplicaFacts};
+pub use migrating::{Carried, Courier, Lost};
 pub use replicas::{Announced, FollowRequest, Wish};
 pub use shard::{Health, MasterAddress, Order, Role, Shard, ShardLimits};
 
@@ -52,10 +63,12 @@ use crate::store::commands::{
 
 /// All commands.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     bits::COMMANDS,
     connection::COMMANDS,
     following::COMMANDS,
     replicas::COMMANDS,
+    scripting::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     hyperloglog::COMMANDS,
@@ -63,6 +76,7 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,
+    migrating::COMMANDS,
     lists::COMMANDS,
     zsets::COMMANDS,
     geo::COMMANDS,

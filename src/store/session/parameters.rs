@@ -12,6 +12,8 @@ use crate::store::commands::{NotifyFlags, Settings};
 pub(super) enum Takes {
     /// It is what it is.
     Fixed,
+    /// One of these, that is read at the start and not set later.
+    AtStart(&'static [&'static str]),
     YesNo,
     Integer(i64, i64),
     /// Bytes, with a unit or without.
@@ -27,8 +29,8 @@ pub(super) enum Takes {
 }
 
 use Takes::{
-    Events, Fixed, Integer, Memory, MemoryOrPercent, OutputLimits, Percentiles, Save, Text, Words,
-    YesNo,
+    AtStart, Events, Fixed, Integer, Memory, MemoryOrPercent, OutputLimits, Percentiles, Save,
+    Text, Words, YesNo,
 };
 
 const INT: Takes = Integer(0, i32::MAX as i64);
@@ -126,7 +128,11 @@ pub(super) const PARAMETERS: &[(&str, Takes, &str)] = &[
     ("dir", Fixed, ""),
     ("disable-thp", Fixed, "yes"),
     ("dynamic-hz", YesNo, "yes"),
-    ("enable-debug-command", Fixed, "yes"),
+    (
+        "enable-debug-command",
+        AtStart(&["no", "local", "yes"]),
+        "local",
+    ),
     ("enable-module-command", Fixed, "no"),
     ("enable-protected-configs", Fixed, "no"),
     ("hash-max-listpack-entries", LONG, "512"),
@@ -408,7 +414,7 @@ fn newer(name: &str) -> &'static str {
 pub(super) fn meant(name: &str, takes: Takes, written: &[u8]) -> Result<String, String> {
     let text = String::from_utf8_lossy(written).into_owned();
     match takes {
-        Fixed => Err("can't set immutable config".to_owned()),
+        Fixed | AtStart(_) => Err("can't set immutable config".to_owned()),
         YesNo => match text.to_ascii_lowercase().as_str() {
             known @ ("yes" | "no") => Ok(known.to_owned()),
             _ => Err("argument must be 'yes' or 'no'".to_owned()),
@@ -496,7 +502,7 @@ mod tests {
     fn names_are_in_order_and_defaults_are_what_they_take() {
         assert!(PARAMETERS.is_sorted_by(|one, other| one.0 < other.0));
         for (name, takes, default) in PARAMETERS {
-            if *takes != Fixed {
+            if !matches!(takes, Fixed | AtStart(_)) {
                 assert_eq!(
                     meant(name, *takes, default.as_bytes()).as_deref(),
                     Ok(*default),

@@ -10,6 +10,7 @@
 use crate::store::commands::table::{Command, Keys, Run, Verb};
 use crate::store::commands::{Args, Failure};
 
+use super::client::ClientId;
 use super::info::ReplicaFacts;
 use super::shard::{Order, Role, Shard};
 
@@ -102,8 +103,16 @@ pub enum Wish {
 pub struct FollowRequest {
     /// Its key.
     pub client: usize,
+    /// Its number, which it keeps.
+    pub id: ClientId,
     /// Where it connected from.
     pub address: String,
+    /// Where it connected to.
+    pub local_address: String,
+    /// When it connected, Unix ms.
+    pub connected_at_ms: u64,
+    /// Whose rights it has.
+    pub user: String,
     /// What it asks for.
     pub wish: Wish,
     /// What it said before.
@@ -168,7 +177,11 @@ impl Shard {
         client.is_handed_over = true;
         self.orders.push(Order::Follow(FollowRequest {
             client: key,
+            id: client.id,
             address: client.address.clone(),
+            local_address: client.local_address.clone(),
+            connected_at_ms: client.connected_at_ms,
+            user: String::from_utf8_lossy(self.users.name(client.user)).into_owned(),
             wish,
             announced: client.announced.clone(),
         }));
@@ -402,6 +415,7 @@ mod tests {
             state,
             offset,
             lag_s,
+            ..ReplicaFacts::default()
         }
     }
 

@@ -3,15 +3,19 @@
 use slab::Slab;
 
 use crate::resp::RequestLimits;
+use crate::store::acl::{LineError, RefusalLog, Users};
 use crate::store::commands::{Effects, Event, Settings, Table};
 use crate::store::keyspace::Keyspace;
 
+use super::busy::Beside;
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
+use super::migrating::{Courier, NoCourier};
 use super::parameters::Parameters;
 use super::pausing::Pausing;
 use super::replicas::{FollowRequest, ReplicaAcks};
+use super::scripting::Scripts;
 use super::slowlog::SlowLog;
 use super::stats::Stats;
 use super::transactions::Watchers;
@@ -36,10 +40,7 @@ pub enum Role {
     /// This shard.
     Master,
     /// Its master: clients may only read.
-    Replica {
-        /// Whether clients may write all the same (`replica-read-only no`).
-        is_writable: bool,
-    },
+    Replica,
 }
 
 /// Whether writes can be kept.
@@ -65,8 +66,10 @@ pub enum Order {
     KeepParameters,
     /// A client becomes a replica: its connection is to be given the stream.
     Follow(FollowRequest),
-    /// Replicas' connections are to be ended.
-    CutReplicas,
+    /// These replicas' connections are to be ended.
+    CutReplicas(Vec<ClientId>),
+    /// The connection to the master is to be ended, and made anew.
+    CutMaster,
     /// A parameter that the driver acts on was set.
     Parameter {
         /// Its name.
@@ -122,8 +125,8 @@ pub struct Shard {
     /// It became a master: its history is one of its own from here on.
     pub(super) is_promoted: bool,
     pub(super) health: Health,
-    /// What clients must say first.
-    pub(super) password: Option<Box<[u8]>>,
+    pub(super) users: Users,
+    pub(super) refusals: RefusalLog,
     pub(super) pausing: Pausing,
     /// Clients that are told of all commands.
     pub(super) monitors: Vec<usize>,
@@ -132,6 +135,15 @@ pub struct Shard {
     pub(super) stats: Stats,
     pub(super) facts: Facts,
     pub(super) acks: ReplicaAcks,
+    /// The number of the master's link among the clients.
+    pub(super) master_link: ClientId,
+    /// What was applied has times that count from when it came.
+    pub(super) has_relative_times: bool,
+    /// Who carries what MIGRATE sends.
+    pub(super) courier: Box<dyn Courier>,
+    pub(super) scripts: Scripts,
+    /// Serves connections while a script runs.
+    pub(super) beside: Option<Box<dyn Beside>>,
 }
 
 impl Shard {
@@ -155,7 +167,8 @@ impl Shard {
             role: Role::Master,
             is_promoted: false,
             health: Health::Good,
-            password: None,
+            users: Users::new(),
+            refusals: RefusalLog::default(),
             pausing: Pausing::default(),
             monitors: Vec::new(),
             slow: SlowLog::default(),
@@ -163,6 +176,11 @@ impl Shard {
             stats: Stats::default(),
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
+            master_link: ClientId(0),
+            has_relative_times: false,
+            courier: Box::new(NoCourier),
+            scripts: Scripts::default(),
+            beside: None,
         }
     }
 
@@ -200,8 +218,27 @@ impl Shard {
     }
 
     /// Says what clients must say first; nothing lets all in.
-    pub fn set_password(&mut self, password: Option<Box<[u8]>>) {
-        self.password = password;
+    pub fn set_password(&mut self, password: Option<&[u8]>) {
+        self.users.set_default_password(password);
+    }
+
+    /// Puts users of `user ..` lines, `default`, too, if it is among them.
+    ///
+    /// # Errors
+    /// [`LineError`]; nothing is changed then.
+    pub fn load_users<'l>(
+        &mut self,
+        lines: impl Iterator<Item = &'l [u8]>,
+    ) -> Result<(), LineError> {
+        self.users.load(lines)
+    }
+
+    /// Lines that another process needs to have the same users, if it has the same
+    /// parameters.
+    pub fn user_lines(&self) -> Vec<Vec<u8>> {
+        let password = self.parameters.value("requirepass").as_bytes();
+        self.users
+            .lines_beside((!password.is_empty()).then_some(password))
     }
 
     /// A client came.
@@ -210,8 +247,10 @@ impl Shard {
         let id = ClientId(self.next_client);
         self.next_client += 1;
         let now_ms = self.keyspace.now_ms();
-        let mut client = Client::new(id, address, local_address, now_ms, self.limits.request);
-        client.is_authenticated = self.password.is_none();
+        let user = self.users.default_id();
+        let limits = self.limits.request;
+        let mut client = Client::new(id, address, local_address, now_ms, limits, user);
+        client.is_authenticated = self.users.is_open();
         self.clients.insert(client)
     }
 

@@ -132,9 +132,17 @@ impl Shard {
             return Ok(());
         }
         self.clients[key].reply.array(transaction.queue.len());
+        self.clients[key].is_executing = true;
         for (command, request) in &transaction.queue {
+            if let Err(failure) = self.admit_at_exec(key, command, request.args()) {
+                self.refuse(key, &failure);
+                continue;
+            }
             let may_wait = false;
             self.run_in(key, command, request.args(), unit, may_wait);
+        }
+        if let Some(client) = self.clients.get_mut(key) {
+            client.is_executing = false;
         }
         unit.begin_next();
         Ok(())

@@ -20,6 +20,7 @@
 mod feed;
 mod link;
 pub mod replica;
+mod resolving;
 mod shared;
 mod snapshot;
 
@@ -32,12 +33,13 @@ use std::time::{Duration, Instant};
 use feed::{Awaited, Feed, Full, Start};
 use link::Link;
 pub use link::Socket;
+pub use resolving::resolve;
 use shared::{Common, Phase, Shared};
 use snapshot::Contents;
 
 use crate::store::oplog::{Identity, Log, LogReader};
 use crate::store::rows::{StoreError, Wake};
-use crate::store::session::{FollowRequest, Health, ReplicaFacts, Shard, Wish};
+use crate::store::session::{ClientId, FollowRequest, Health, ReplicaFacts, Shard, Wish};
 
 /// Most replicas at once: each is a thread.
 pub const REPLICAS_MAX: usize = 128;
@@ -158,8 +160,15 @@ impl Replicas {
     ) {
         let offset = log.end();
         let contents = match newcomer.request.announced.is_without_keys {
-            true => Contents::default(),
+            true => Ok(Contents::default()),
             false => Contents::of(shard.keyspace()),
+        };
+        let contents = match contents {
+            Ok(contents) => contents,
+            Err(error) => {
+                tracing::error!(%error, "no snapshot for a replica: it is turned away");
+                return;
+            }
         };
         let snapshot = if newcomer.request.announced.is_without_keys {
             Awaited::Nothing
@@ -214,6 +223,7 @@ impl Replicas {
             Start::Continue { .. } => reader.offset(),
             Start::Full(_) => 0,
         };
+        let is_only_snapshot = request.announced.is_rdb_only && matches!(start, Start::Full(_));
         let link = match Link::new(socket, input, acked, reader.offset(), &self.common) {
             Ok(link) => link,
             Err(error) => {
@@ -222,6 +232,10 @@ impl Replicas {
             }
         };
         let shared = link.shared();
+        if is_only_snapshot {
+            // The log behind it may go meanwhile.
+            shared.set_needs_from(u64::MAX);
+        }
         let feed = Feed {
             link,
             owed,
@@ -307,6 +321,16 @@ impl Replicas {
         }
     }
 
+    /// These are cut off: they ask anew.
+    pub fn cut(&mut self, ids: &[ClientId]) {
+        let is_meant = |request: &FollowRequest| ids.contains(&request.id);
+        for replica in self.all.iter().filter(|of| is_meant(&of.request)) {
+            replica.shared.cut();
+        }
+        self.pending
+            .retain(|(newcomer, _)| !is_meant(&newcomer.request));
+    }
+
     /// Ends all: those that follow get what the log has, for a while.
     pub fn stop(mut self) {
         self.pending.clear();
@@ -337,6 +361,11 @@ impl Replica {
 fn facts_of(request: &FollowRequest, phase: Phase, acked: u64, silence: Duration) -> ReplicaFacts {
     let peer = request.address.rsplit_once(':').map_or("", |(ip, _)| ip);
     ReplicaFacts {
+        id: request.id,
+        address: request.address.clone(),
+        local_address: request.local_address.clone(),
+        connected_at_ms: request.connected_at_ms,
+        user: request.user.clone(),
         ip: request
             .announced
             .ip

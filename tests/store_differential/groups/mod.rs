@@ -1,9 +1,13 @@
 //! Generators, one file a group. A group is a name of `table.rs` and a recipe for each
 //! of its commands.
 
+pub mod acl;
 mod bits;
+mod computed;
 mod connection;
+mod curated;
 mod databases;
+mod functions;
 mod generic;
 mod geo;
 
@@ -64,6 +68,8 @@ pub const GROUPS: &[Group] = &[
     stream::GROUP,
     geo::GROUP,
     script::GROUP,
+    acl::GROUP,
+    functions::GROUP,
 ];
 
 /// The group of this name.

@@ -18,6 +18,8 @@ mod payload;
 mod tests;
 mod walking;
 
+pub use payload::payload_of;
+
 use super::table::{Command, Keys, Run};
 
 /// The family.

@@ -11,7 +11,7 @@ use crate::store::kinds::build::{BuildError, BuildLimits, Building};
 use crate::store::kinds::hash::HashLimits;
 use crate::store::kinds::set::SetLimits;
 use crate::store::kinds::{plain, zset};
-use crate::store::rows::StoreError;
+use crate::store::rows::{Rows, StoreError};
 
 const BAD_FORMAT: Failure = Failure::words("ERR Bad data format");
 
@@ -20,23 +20,27 @@ pub(super) fn dump(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.null();
         return Ok(());
     };
+    let payload = payload_of(context.keyspace.rows_read(), &object.value)?;
+    context.reply.bulk(&payload);
+    Ok(())
+}
+
+/// A value as DUMP tells it.
+///
+/// # Errors
+/// [`Failure`] of the store.
+pub fn payload_of(rows: &Rows, value: &Value) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     // It is one reply: nothing can be handed on before all of it is there.
     let keep = &mut |_: &mut Vec<u8>| Ok::<(), StoreError>(());
-    plain::write(
-        context.keyspace.rows_read(),
-        &object.value,
-        &mut bytes,
-        keep,
-    )?;
-    let value = RawValue {
-        type_id: plain::type_of(context.keyspace.rows_read(), &object.value)?,
+    plain::write(rows, value, &mut bytes, keep)?;
+    let raw = RawValue {
+        type_id: plain::type_of(rows, value)?,
         bytes: &bytes,
     };
     let mut payload = Vec::new();
-    write_dump_payload(&mut payload, &value).map_err(|_| BAD_FORMAT)?;
-    context.reply.bulk(&payload);
-    Ok(())
+    write_dump_payload(&mut payload, &raw).map_err(|_| BAD_FORMAT)?;
+    Ok(payload)
 }
 
 struct Options {

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use mio::{Poll, Waker};
 use crate::resp::write_command;
 use crate::store::rows::Wake;
 
+use super::super::resolve;
 use super::ReplId;
 use super::handshake::{Announced, ask_for_stream, introduce};
 use super::wire::{self, Ended, Wire};
@@ -29,6 +30,8 @@ use super::wire::{self, Ended, Wire};
 pub const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Until a master that cannot be reached is given up for now.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until a name that the system does not resolve is given up for now.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waits between two tries: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How often a master hears from us.
@@ -345,14 +348,19 @@ fn dial<'a>(
     shared: &'a Shared,
     options: &LinkOptions,
 ) -> Result<Wire<'a>, Ended> {
-    let at = (options.host.as_str(), options.port);
-    let failed = |cause| Ended::Dial {
-        at: format!("{}:{}", options.host, options.port),
-        cause,
-    };
-    let address = at.to_socket_addrs().map_err(failed)?.next();
-    let address = address.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    let address = address(shared, options)?;
     Wire::dial(poll, shared, address, DIAL_TIMEOUT, options.timeout)
+}
+
+fn address(shared: &Shared, options: &LinkOptions) -> Result<SocketAddr, Ended> {
+    let is_wanted = || !shared.board().is_stopped;
+    resolve(&options.host, options.port, RESOLVE_TIMEOUT, &is_wanted).map_err(|cause| {
+        let at = format!("{}:{}", options.host, options.port);
+        match is_wanted() {
+            true => Ended::Dial { at, cause },
+            false => Ended::Stopped,
+        }
+    })
 }
 
 fn position(wire: &mut Wire<'_>, shared: &Shared) -> Result<Position, Ended> {

@@ -1,4 +1,4 @@
-//! `keyferry store`: the built-in shard.
+//! `keyferry store --dir DIR`: the built-in shard itself.
 //!
 //! ```text
 //! flags over [store] of a config -> log -> replay -> listening -> ready
@@ -23,11 +23,11 @@ use crate::store::server::{
     self, Durability, ListenAt, MEMORY_BYTES_MIN, MasterAddress, Running, StartError, StoreOptions,
 };
 
-use super::exit::ExitStatus;
-use super::logging::{Log, LogError};
-use super::output::{fail, print_error};
-use super::run::raise_descriptor_limit;
-use super::signals::{Asked, Signals};
+use crate::cli::exit::ExitStatus;
+use crate::cli::logging::{Log, LogError};
+use crate::cli::output::{fail, print_error};
+use crate::cli::run::raise_descriptor_limit;
+use crate::cli::signals::{Asked, Signals};
 
 /// Where clients connect when nothing is said.
 const LISTEN_DEFAULT: &str = "127.0.0.1:6379";
@@ -38,9 +38,9 @@ const SOCKET_MODE: u32 = 0o660;
 /// Clients that descriptors are asked for.
 const CLIENTS: usize = 10_000;
 
-/// Arguments of `keyferry store`.
+/// Arguments of `keyferry store` without a verb.
 #[derive(Debug, clap::Args)]
-pub struct StoreArgs {
+pub struct ServeArgs {
     /// A TOML file with [store] and [log]; flags come before what it says
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
@@ -66,7 +66,7 @@ fn master(text: &str) -> Result<MasterAddress, String> {
     MasterAddress::parse(text).ok_or("write HOST:PORT, as in 10.0.0.7:6379".to_owned())
 }
 
-fn memory(text: &str) -> Result<u64, String> {
+pub(super) fn memory(text: &str) -> Result<u64, String> {
     let bytes = parse_size(text).ok_or("write a whole number and a unit, as in 512MB")?;
     match bytes as u64 {
         bytes if bytes < MEMORY_BYTES_MIN => Err("it must be at least 64MB".to_owned()),
@@ -100,8 +100,8 @@ impl StoreError {
     }
 }
 
-/// Runs `keyferry store`; returns when the shard has ended.
-pub fn run(args: &StoreArgs) -> ExitStatus {
+/// Runs the shard; returns when the shard has ended.
+pub fn run(args: &ServeArgs) -> ExitStatus {
     let config = match load(args) {
         Ok(config) => config,
         Err(error) => {
@@ -121,14 +121,14 @@ pub fn run(args: &StoreArgs) -> ExitStatus {
     }
 }
 
-fn load(args: &StoreArgs) -> Result<StoreConfig, ConfigError> {
+fn load(args: &ServeArgs) -> Result<StoreConfig, ConfigError> {
     args.file.as_ref().map_or_else(
         || Ok(StoreConfig::default()),
         |file| config::load_store(file),
     )
 }
 
-fn options(args: &StoreArgs, config: &StoreConfig) -> Result<StoreOptions, StoreError> {
+fn options(args: &ServeArgs, config: &StoreConfig) -> Result<StoreOptions, StoreError> {
     let dir = args.dir.clone().or_else(|| config.dir.clone());
     let flag = args.durability.as_deref().and_then(Durability::parse);
     let listen = args.listen.clone().or_else(|| config.listen.clone());
@@ -161,7 +161,7 @@ fn options(args: &StoreArgs, config: &StoreConfig) -> Result<StoreOptions, Store
 }
 
 /// The socket by which `store:/dir` is reached.
-pub(super) fn own_socket(dir: &Path) -> ListenAt {
+pub fn own_socket(dir: &Path) -> ListenAt {
     ListenAt::Unix {
         path: dir.join(STORE_SOCKET),
         mode: SOCKET_MODE,
@@ -174,7 +174,7 @@ fn default_address() -> SocketAddr {
         .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 6379)))
 }
 
-fn start(args: &StoreArgs, config: &StoreConfig) -> Result<(), StoreError> {
+fn start(args: &ServeArgs, config: &StoreConfig) -> Result<(), StoreError> {
     let log = Log::start(&config.log)?;
     raise_descriptor_limit(CLIENTS);
     let options = options(args, config)?;
