@@ -93,6 +93,8 @@ const ENABLED: &[&str] = &[
     "geo",
     "acl",
     "stream",
+    "script",
+    "functions",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.

@@ -59,7 +59,7 @@ pub use limits::ScannerLimits;
 pub use module_id::ModuleId;
 pub use payload::{
     NotRestorable, PayloadError, split_dump_payload, split_dump_payload_with_metadata,
-    write_dump_payload, write_dump_payload_with_metadata,
+    split_string, write_dump_payload, write_dump_payload_with_metadata,
 };
 pub use reader::Malformed;
 pub use record::{Checksum, Event, KeyRecord, LargeKey, Record, SlotRange, ValuePart};

@@ -12,7 +12,7 @@
 //! that knows the type.
 
 use super::crc64::crc64;
-use super::reader::Malformed;
+use super::reader::{Malformed, Reader};
 use super::shape::{opcode, record_program};
 use super::skip::{Skip, Walk};
 use super::value_type::{RawValue, ValueType};
@@ -99,6 +99,15 @@ pub fn write_dump_payload_with_metadata(
     let checksum = crc64(0, out.get(start..).unwrap_or(&[]));
     out.extend_from_slice(&checksum.to_le_bytes());
     Ok(())
+}
+
+/// A string as an RDB file has it at the beginning of some bytes, and what is behind it.
+/// Nothing if it is not whole.
+pub fn split_string(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut reader = Reader::new(bytes);
+    let string = reader.string().ok()?;
+    let string = string.to_vec();
+    Some((string, reader.rest()))
 }
 
 /// Splits a payload into its value and the version it states. A checksum of

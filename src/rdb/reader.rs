@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
         self.at
     }
 
-    fn rest(&self) -> &'a [u8] {
+    pub(super) fn rest(&self) -> &'a [u8] {
         self.input.get(self.at..).unwrap_or(&[])
     }
 

@@ -12,6 +12,7 @@
 //! kinds     operations on one object of each kind
 //! commands  what each command does to the keyspace
 //! acl       who may log in, and what they may do. Pure
+//! scripts   Lua: what scripts and functions are, and what they see
 //! session   what clients see: requests, MULTI, waiting, channels. No I/O
 //! sync      following a master, and being followed
 //! server    the thread of a shard: sockets, turns, start and stop
@@ -31,6 +32,7 @@ pub mod keyspace;
 pub mod kinds;
 pub mod oplog;
 pub mod rows;
+pub mod scripts;
 pub mod server;
 pub mod session;
 pub mod stats;

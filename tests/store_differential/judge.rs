@@ -96,6 +96,12 @@ pub fn how(line: &Line) -> How {
             "IDLETIME" | "REFCOUNT" => How::SameKind,
             _ => How::Exact,
         },
+        "FUNCTION" => match upper(line.words.get(1)).as_str() {
+            "LIST" => How::Unordered { width: 1 },
+            // Texts may be packed.
+            "DUMP" => How::SameKind,
+            _ => How::Exact,
+        },
         "DUMP" | "TIME" | "LASTSAVE" => How::SameKind,
         "SPOP" | "SRANDMEMBER" | "HRANDFIELD" | "ZRANDMEMBER" | "RANDOMKEY" => How::Drawn,
         "SCAN" | "HSCAN" | "SSCAN" | "ZSCAN" => How::Scanned,

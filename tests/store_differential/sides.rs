@@ -183,6 +183,7 @@ impl Side {
         )?;
         // So do scripts. That a server has none is told by the sequences.
         self.look(&["SCRIPT", "FLUSH"])?;
+        self.look(&["FUNCTION", "FLUSH"])?;
         if protocol == Protocol::Resp3 {
             for who in [Who::First, Who::Second] {
                 let greeted = self.ask(who, &["HELLO", "3"])?;

@@ -276,6 +276,20 @@ const COMPARED: &[(&str, &[&str])] = &[
             "ACL|WHOAMI",
         ],
     ),
+    (
+        "functions",
+        &[
+            "FCALL",
+            "FCALL_RO",
+            "FUNCTION|DELETE",
+            "FUNCTION|DUMP",
+            "FUNCTION|FLUSH",
+            "FUNCTION|LIST",
+            "FUNCTION|LOAD",
+            "FUNCTION|RESTORE",
+            "FUNCTION|STATS",
+        ],
+    ),
 ];
 
 /// Wanted, but shown by other tests: why, and which.
@@ -388,22 +402,8 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "functions and what stops a script",
-        &[
-            "FCALL",
-            "FCALL_RO",
-            "FUNCTION",
-            "FUNCTION|DELETE",
-            "FUNCTION|DUMP",
-            "FUNCTION|FLUSH",
-            "FUNCTION|KILL",
-            "FUNCTION|LIST",
-            "FUNCTION|LOAD",
-            "FUNCTION|RESTORE",
-            "FUNCTION|STATS",
-            "SCRIPT|DEBUG",
-            "SCRIPT|KILL",
-        ],
+        "functions by themselves, what debugs a script, and what ends one that runs",
+        &["FUNCTION", "FUNCTION|KILL", "SCRIPT|DEBUG", "SCRIPT|KILL"],
     ),
 ];
 
@@ -502,6 +502,6 @@ pub fn is_known(name: &str) -> bool {
 pub fn is_container(name: &str) -> bool {
     matches!(
         name,
-        "ACL" | "CLIENT" | "OBJECT" | "SCRIPT" | "XGROUP" | "XINFO"
+        "ACL" | "CLIENT" | "FUNCTION" | "OBJECT" | "SCRIPT" | "XGROUP" | "XINFO"
     )
 }

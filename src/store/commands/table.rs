@@ -165,8 +165,16 @@ pub enum Verb {
     Discard,
     /// ECHO.
     Echo,
+    /// EVAL and EVAL_RO.
+    Eval,
+    /// EVALSHA and EVALSHA_RO.
+    Evalsha,
     /// EXEC.
     Exec,
+    /// FCALL and FCALL_RO.
+    Fcall,
+    /// FUNCTION.
+    Function,
     /// HELLO.
     Hello,
     /// LASTSAVE.
@@ -205,6 +213,8 @@ pub enum Verb {
     Reset,
     /// ROLE.
     Role,
+    /// SCRIPT.
+    Script,
     /// SELECT.
     Select,
     /// SHUTDOWN.

@@ -16,6 +16,7 @@ mod counted;
 mod databases;
 mod ends;
 mod interest;
+mod libraries;
 mod loading;
 mod objects;
 mod scan;
@@ -36,6 +37,7 @@ use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
 pub use interest::{Changed, Tells};
+pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
 use objects::{Look, Objects};
 
 /// What becomes of an object whose time is over.

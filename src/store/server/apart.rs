@@ -21,10 +21,10 @@ use crate::store::session::Shard;
 use super::keeping::{Durability, Keeper};
 use super::kept;
 use super::knowing::{self, unix_ms};
+use super::network::WAKER;
 use super::opening::{self, Memory};
 use super::sockets::ListenAt;
 use super::starting::{StartError, StoreOptions};
-use super::turns::WAKER;
 
 /// A file of this name is in a directory whose restore did not come to its end.
 pub const RESTORING: &str = "restoring";

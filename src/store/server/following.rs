@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::network::lock;
 use super::turns::Turns;
 use crate::store::session::FollowRequest;
 use crate::store::sync::Newcomer;
@@ -27,8 +28,7 @@ impl Turns {
     /// A client becomes a replica: its socket leaves this poll.
     pub(super) fn follow(&mut self, request: FollowRequest) {
         let key = request.client;
-        let place = self.connections.get_mut(key);
-        let Some(mut peer) = place.and_then(Option::take) else {
+        let Some(connection) = lock(&self.network).take(key) else {
             return;
         };
         let owed = self
@@ -37,12 +37,8 @@ impl Turns {
             .map(|(out, _)| std::mem::take(out));
         let input = self.shard.input_of(key).map(std::mem::take);
         self.shard.client_gone(key);
-        if let Err(error) = self.poll.registry().deregister(&mut peer.connection) {
-            tracing::warn!(%error, "a replica's socket cannot be polled");
-            return;
-        }
         let newcomer = Newcomer {
-            socket: Box::new(peer.connection),
+            socket: Box::new(connection),
             owed: owed.unwrap_or_default(),
             input: input.unwrap_or_default(),
             request,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::store::oplog::Identity;
 use crate::store::rows::{DurableTicket, Wake};
+use crate::store::scripts::Libraries;
 use crate::store::session::{MasterAddress, MasterFacts, Shard};
 use crate::store::sync::Replicas;
 use crate::store::sync::replica::{
@@ -351,7 +352,14 @@ impl Master {
                     Ok(None) => {}
                     Ok(Some(loaded)) => {
                         let keys = load.keys();
-                        if let Some(at) = switch(replid, offset, &loaded, around)? {
+                        let libraries = match around.shard.libraries_of(&loaded.libraries) {
+                            Ok(libraries) => libraries,
+                            Err(error) => {
+                                self.refuse(error.to_string(), around);
+                                return Ok(None);
+                            }
+                        };
+                        if let Some(at) = switch(replid, offset, &loaded, libraries, around)? {
                             return Ok(Some(at));
                         }
                         tracing::info!(keys, offset, "the master's snapshot is loaded");
@@ -426,6 +434,7 @@ fn switch(
     replid: ReplId,
     offset: u64,
     loaded: &Loaded,
+    libraries: Libraries,
     around: &mut Around<'_>,
 ) -> Result<Option<u64>, StartError> {
     let resynced = Resynced {
@@ -434,6 +443,9 @@ fn switch(
         selected_db: loaded.selected_db,
         history: around.keeper.history(),
     };
+    let keyspace = around.shard.keyspace();
+    keyspace.replace_libraries(&Shard::texts_of(&libraries))?;
+    around.shard.set_libraries(libraries);
     let keyspace = around.shard.keyspace();
     let ticket = keyspace.switch_to_loaded(offset, |rows| resynced.put(rows));
     if !is_durable(ticket, around.must_end)? {

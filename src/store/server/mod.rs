@@ -13,6 +13,7 @@ mod keeping;
 mod kept;
 mod knowing;
 mod master;
+mod network;
 mod opening;
 mod sockets;
 mod starting;

@@ -113,6 +113,7 @@ pub(super) fn open(
         dir: dir.to_owned(),
         cause,
     })?;
+    shard.load_libraries()?;
     if applied > log.end() {
         tracing::warn!(
             log_end = log.end(),

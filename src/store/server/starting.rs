@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::store::acl::LineError;
 use crate::store::commands::Settings;
 use crate::store::oplog::LogError;
 use crate::store::rows::{StoreError, Wake};
-use crate::store::session::{ApplyError, MasterAddress};
+use crate::store::session::{ApplyError, LibraryError, MasterAddress};
 use crate::store::sync::Replicas;
 
 use super::apart::check_is_whole;
@@ -22,12 +22,16 @@ use super::keeping::{Durability, Keeper};
 use super::kept::{self, KeptError};
 use super::knowing::{self, unix_ms};
 use super::master::Following;
+use super::network::{Aside, LISTENERS_FROM, LISTENERS_MAX, Network, WAKER};
 use super::opening::{self, Memory};
 use super::sockets::{ListenAt, Listener};
-use super::turns::{LISTENERS_FROM, LISTENERS_MAX, READ_BYTES, Turns, WAKER};
+use super::turns::Turns;
 
 /// `repl-timeout`, until it is set.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Of the thread of a shard.
+const STACK_BYTES: usize = 8 << 20;
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
@@ -105,6 +109,9 @@ pub enum StartError {
     /// Its log cannot be read or written.
     #[error(transparent)]
     Log(LogError),
+    /// Its functions cannot be loaded.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
     /// The log has been shortened below what the engine has.
     #[error(
         "the log begins at offset {start}, and the rows end at {applied}: what is between is          gone; restore the shard from a backup or from a replica"
@@ -257,6 +264,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     }
     knowing::look(&mut shard, &keeper);
     let stop = Arc::new(AtomicBool::new(false));
+    let network = Arc::new(Mutex::new(Network::new(poll, listeners)));
+    shard.set_beside(Box::new(Aside::new(Arc::clone(&network))));
     let turns = Turns {
         shard,
         keeper,
@@ -268,15 +277,14 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         replicas,
         pinged_at: Instant::now(),
         are_rows_refused: false,
-        poll,
-        listeners,
-        connections: Vec::new(),
+        network,
         stop: Arc::clone(&stop),
         again: Vec::new(),
-        buffer: vec![0; READ_BYTES].into_boxed_slice(),
     };
     let thread = std::thread::Builder::new()
         .name("shard".to_owned())
+        // Scripts call us, and we them.
+        .stack_size(STACK_BYTES)
         .spawn(move || turns.run())
         .map_err(StartError::Poll)?;
     Ok(Running {

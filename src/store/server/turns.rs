@@ -1,12 +1,13 @@
 //! The thread of a shard: a poll loop around the sans-I/O core.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
+use mio::Events;
 
 use crate::store::session::{Health, Order, Shard};
 use crate::store::sync::Replicas;
@@ -15,17 +16,10 @@ use super::keeping::{Durability, Keeper, Kept};
 use super::kept;
 use super::knowing::{self, unix_ms};
 use super::master::{Around, Followed, Following};
-use super::sockets::{Connection, Listener};
+use super::network::{Heard, Network, lock};
 use super::starting::StartError;
 use super::times::Times;
 
-pub(super) const WAKER: Token = Token(usize::MAX);
-/// Listeners have the numbers below, clients those from 0 on.
-pub(super) const LISTENERS_FROM: usize = usize::MAX - 1 - LISTENERS_MAX;
-/// Places where one shard listens.
-pub(super) const LISTENERS_MAX: usize = 16;
-/// Read of one client at once.
-pub(super) const READ_BYTES: usize = 64 * 1024;
 /// Events of one turn.
 const EVENTS_MAX: usize = 1024;
 /// Longest wait of a turn: the cron's rhythm, ten times a second as Redis'.
@@ -48,23 +42,10 @@ pub(super) struct Turns {
     pub(super) pinged_at: Instant,
     /// The engine cannot take rows.
     pub(super) are_rows_refused: bool,
-    pub(super) poll: Poll,
-    pub(super) listeners: Vec<Listener>,
-    /// By the client's key.
-    pub(super) connections: Vec<Option<Peer>>,
+    pub(super) network: Arc<Mutex<Network>>,
     pub(super) stop: Arc<AtomicBool>,
     /// Clients that may have whole requests that were not run.
     pub(super) again: Vec<usize>,
-    /// What is read goes through it.
-    pub(super) buffer: Box<[u8]>,
-}
-
-pub(super) struct Peer {
-    pub(super) connection: Connection,
-    /// It takes no more bytes now.
-    is_full: bool,
-    /// There may be more to read than was read.
-    is_readable: bool,
 }
 
 impl Turns {
@@ -74,15 +55,12 @@ impl Turns {
         let mut looked = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
             let is_stalled = self.is_stalled();
+            self.again.extend(lock(&self.network).take_left());
             let wait = match has_more_due || !self.again.is_empty() {
                 true if !is_stalled => Duration::ZERO,
                 _ => Duration::from_millis(self.wait_ms()),
             };
-            if let Err(error) = self.poll.poll(&mut events, Some(wait))
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                return Err(StartError::Poll(error));
-            }
+            self.wait(&mut events, wait)?;
             self.shard.set_now_ms(unix_ms());
             self.hear_replicas();
             if !is_stalled {
@@ -90,25 +68,24 @@ impl Turns {
                     self.read(key);
                 }
             }
-            for event in &events {
-                match event.token() {
-                    WAKER => {}
-                    Token(number @ LISTENERS_FROM..) => self.accept(number - LISTENERS_FROM),
-                    Token(key) => {
-                        if event.is_writable()
-                            && let Some(Some(peer)) = self.connections.get_mut(key)
-                        {
-                            peer.is_full = false;
-                            self.write(key);
-                        }
-                        if event.is_readable() || event.is_read_closed() || event.is_error() {
-                            if let Some(Some(peer)) = self.connections.get_mut(key) {
-                                peer.is_readable = true;
-                            }
-                            match is_stalled {
-                                true => self.again.push(key),
-                                false => self.read(key),
-                            }
+            // All are noted before any is read: a script among their requests serves the
+            // others if it runs for long.
+            let heard: Vec<Heard> = {
+                let mut network = lock(&self.network);
+                let hear = |event| network.hear(event, &mut self.shard);
+                events.iter().map(hear).collect()
+            };
+            for heard in heard {
+                match heard {
+                    Heard::Nothing => {}
+                    Heard::Readable(key) if is_stalled => self.again.push(key),
+                    Heard::Readable(key) => self.read(key),
+                    Heard::Writable(key) => self.write(key),
+                    Heard::Both(key) => {
+                        self.write(key);
+                        match is_stalled {
+                            true => self.again.push(key),
+                            false => self.read(key),
                         }
                     }
                 }
@@ -142,7 +119,7 @@ impl Turns {
     fn close_all(self) -> Result<(), StartError> {
         self.replicas.stop();
         let end = self.ends_at.unwrap_or(self.keeper.end());
-        if self.keeper.poison().is_some() {
+        if self.keeper.poison().is_some() || self.shard.is_torn() {
             // What is in memory may be more than what was kept: the log decides, next time.
             return Ok(());
         }
@@ -185,67 +162,23 @@ impl Turns {
         due.map_or(CRON_MS, |at| at.saturating_sub(unix_ms()).min(CRON_MS))
     }
 
-    fn accept(&mut self, listener: usize) {
-        while let Some(listener) = self.listeners.get(listener) {
-            match listener.accept() {
-                Ok((mut connection, from, to)) => {
-                    let key = self.shard.client_came(from, to);
-                    let on = Interest::READABLE | Interest::WRITABLE;
-                    if let Err(error) =
-                        self.poll
-                            .registry()
-                            .register(&mut connection, Token(key), on)
-                    {
-                        tracing::warn!(%error, "a client's socket cannot be polled");
-                        self.shard.client_gone(key);
-                        continue;
-                    }
-                    if self.connections.len() <= key {
-                        self.connections.resize_with(key + 1, || None);
-                    }
-                    self.connections[key] = Some(Peer {
-                        connection,
-                        is_full: false,
-                        is_readable: false,
-                    });
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a client");
-                    return;
-                }
+    fn wait(&self, events: &mut Events, wait: Duration) -> Result<(), StartError> {
+        match lock(&self.network).poll(events, Some(wait)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                Err(StartError::Poll(error))
             }
+            _ => Ok(()),
         }
     }
 
     /// Reads what came and runs it.
     fn read(&mut self, key: usize) {
-        let Some(Some(peer)) = self.connections.get_mut(key) else {
+        if !lock(&self.network).read(key, &mut self.shard) {
             return;
-        };
-        if peer.is_readable && self.shard.may_read(key) {
-            let Some(input) = self.shard.input_of(key) else {
-                return;
-            };
-            match peer.connection.read(&mut self.buffer) {
-                Ok(0) => return self.close(key),
-                Ok(read) => {
-                    input.extend_from_slice(self.buffer.get(..read).unwrap_or(&[]));
-                    self.shard.note_traffic(read, 0);
-                    peer.is_readable = read == READ_BYTES;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    peer.is_readable = false;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.close(key),
-            }
         }
+        // Not locked: a script that runs for long serves the network itself.
         self.shard.run_requests(key);
-        if let Some(Some(peer)) = self.connections.get(key)
-            && peer.is_readable
-            && self.shard.may_read(key)
-        {
+        if lock(&self.network).has_more(key) && self.shard.may_read(key) {
             self.again.push(key);
         }
     }
@@ -314,7 +247,9 @@ impl Turns {
                 if has_grown {
                     self.replicas.log_grew();
                 }
-                self.shard.keyspace().freeze_if_due(end);
+                if !self.shard.is_torn() {
+                    self.shard.keyspace().freeze_if_due(end);
+                }
                 let durable = self.shard.keyspace().rows().durable_offset();
                 let needed = self.replicas.needs_from(self.keeper.log());
                 self.keeper.let_go_below(durable, needed);
@@ -353,43 +288,9 @@ impl Turns {
     }
 
     fn write(&mut self, key: usize) {
-        let Some(Some(peer)) = self.connections.get_mut(key) else {
-            return;
-        };
-        let Some((output, closing)) = self.shard.output_of(key) else {
-            return;
-        };
-        let was_owed = !output.is_empty();
-        let mut written = 0;
-        while !peer.is_full && written < output.len() {
-            match peer.connection.write(&output[written..]) {
-                Ok(0) => return self.close(key),
-                Ok(bytes) => written += bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => peer.is_full = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.close(key),
-            }
-        }
-        output.drain(..written);
-        let is_empty = output.is_empty();
-        self.shard.note_traffic(0, written);
-        if is_empty && closing.is_some() {
-            return self.close(key);
-        }
-        // It may have been stopped because it was owed too much.
-        if was_owed && is_empty && (peer.is_readable || self.shard.has_input(key)) {
+        if lock(&self.network).write(key, &mut self.shard) {
             self.again.push(key);
         }
-    }
-
-    fn close(&mut self, key: usize) {
-        if let Some(place) = self.connections.get_mut(key)
-            && let Some(mut peer) = place.take()
-        {
-            // A socket that cannot be deregistered is closed by being dropped.
-            let _ = self.poll.registry().deregister(&mut peer.connection);
-        }
-        self.shard.client_gone(key);
     }
 
     /// Does what clients asked the process for. True if it is to end.

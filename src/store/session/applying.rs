@@ -107,6 +107,18 @@ impl Shard {
                 self.publish_to_shard(args.at(1), args.at(2));
                 return Ok(());
             }
+            Run::Session(Verb::Function) => {
+                return self
+                    .change_functions(args, None)
+                    .map(drop)
+                    .map_err(|failure| ApplyError::Refused {
+                        command: name(),
+                        reply: Cow::Owned(match failure {
+                            Failure::Reply(words) => String::from_utf8_lossy(&words).into_owned(),
+                            Failure::Store(error) => error.to_string(),
+                        }),
+                    });
+            }
             Run::Session(Verb::Multi | Verb::Exec | Verb::Ping | Verb::Replconf) => return Ok(()),
             Run::Session(_) => return Err(unknown()),
         };

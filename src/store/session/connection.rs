@@ -133,6 +133,9 @@ impl Shard {
             Verb::Config => self.config(key, args)?,
             Verb::Discard => self.discard(key)?,
             Verb::Echo => self.clients[key].reply.bulk(args.at(1)),
+            Verb::Eval | Verb::Evalsha | Verb::Fcall | Verb::Script | Verb::Function => {
+                self.run_script_verb(key, verb, args, unit)?;
+            }
             Verb::Exec => self.exec(key, unit)?,
             Verb::Hello => self.hello(key, args)?,
             Verb::Info => self.info(key, args)?,
@@ -292,6 +295,7 @@ impl Shard {
                 return Err(Failure::SYNTAX);
             }
         }
+        self.shut_down_script(without_saving)?;
         self.orders.push(Order::Shutdown { without_saving });
         Ok(())
     }

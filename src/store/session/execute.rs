@@ -163,11 +163,12 @@ impl Shard {
         {
             self.admit_write()?;
         }
+        self.admit_busy(command, subcommand)?;
         self.admit_stale(command)?;
         Ok((command, subcommand))
     }
 
-    fn admit_write(&self) -> Result<(), Failure> {
+    pub(super) fn admit_write(&self) -> Result<(), Failure> {
         if let Health::NoWrites(reason) = &self.health {
             return Err(Failure::text(format!("MISCONF {reason}")));
         }
@@ -246,7 +247,9 @@ impl Shard {
         let Some(client) = self.clients.get(key) else {
             return;
         };
-        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..) {
+        if let Some([b'-', error @ ..]) = client.reply.bytes().get(before..)
+            && !std::mem::take(&mut self.scripts.is_counted)
+        {
             of.failed += 1;
             self.stats.note_error(error);
         }
@@ -378,6 +381,10 @@ impl Shard {
 
     /// After each request: events are published, watched keys noted, those who wait served.
     pub(super) fn after_commands(&mut self) {
+        // Others are served while a script runs, but see nothing of it before its end.
+        if self.scripts.runs.is_some() {
+            return;
+        }
         loop {
             // Also those of who was served.
             if !self.events.is_empty() {

@@ -40,6 +40,11 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
+/// A replica that may not say what it last knew.
+pub(super) const STALE: Failure = Failure::words(
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+);
+
 impl Shard {
     pub(super) fn replicaof(
         &mut self,
@@ -143,22 +148,21 @@ impl Shard {
 
     /// Whether a command may be answered from data that the master may have changed since.
     pub(super) fn admit_stale(&self, command: &Command) -> Result<(), Failure> {
+        match self.is_stale() && !command.has_flag("stale") {
+            true => Err(STALE),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether its master is lost, and who asks is to be told so.
+    pub(super) fn is_stale(&self) -> bool {
         let is_down = self.role != Role::Master
             && self
                 .facts
                 .master
                 .as_ref()
                 .is_none_or(|master| !master.is_up);
-        if is_down
-            && !command.has_flag("stale")
-            && self.parameters.value("replica-serve-stale-data") == "no"
-        {
-            return Err(Failure::words(
-                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to \
-                 'no'.",
-            ));
-        }
-        Ok(())
+        is_down && self.parameters.value("replica-serve-stale-data") == "no"
     }
 
     /// What collections from a master look like here.

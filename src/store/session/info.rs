@@ -267,20 +267,9 @@ impl Shard {
         out.line("used_memory_dataset_perc", "100.00%");
         out.line("total_system_memory", 0);
         out.line("total_system_memory_human", "0B");
-        for name in [
-            "used_memory_lua",
-            "used_memory_vm_eval",
-            "used_memory_scripts_eval",
-        ] {
-            out.line(name, 0);
-        }
-        for name in [
-            "number_of_cached_scripts",
-            "number_of_functions",
-            "number_of_libraries",
-        ] {
-            out.line(name, 0);
-        }
+        self.scripts.counts().tell(&mut |name, value| {
+            out.line(name, value);
+        });
         let maxmemory = u64::try_from(self.parameters.number("maxmemory")).unwrap_or(0);
         out.line("maxmemory", maxmemory);
         out.line("maxmemory_human", human(maxmemory));

@@ -17,6 +17,8 @@
 mod acl;
 mod admission;
 mod applying;
+mod busy;
+mod calling;
 mod channels;
 mod client;
 mod clients;
@@ -26,6 +28,7 @@ mod describing;
 mod diagnosis;
 mod execute;
 mod following;
+mod functions;
 mod info;
 mod migrating;
 mod monitoring;
@@ -33,6 +36,7 @@ mod parameters;
 mod pausing;
 mod replicas;
 mod roll;
+mod scripting;
 mod shard;
 mod slowlog;
 mod stats;
@@ -44,8 +48,10 @@ mod waiting;
 pub(crate) mod world;
 
 pub use applying::ApplyError;
+pub use busy::Beside;
 pub use client::{Client, ClientId, CloseReason};
 pub use connection::REDIS_VERSION;
+pub use functions::LibraryError;
 pub use info::{Facts, MasterFacts, OwnFacts, ReplicaFacts};
 pub use migrating::{Carried, Courier, Lost};
 pub use replicas::{Announced, FollowRequest, Wish};
@@ -62,6 +68,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     following::COMMANDS,
     replicas::COMMANDS,
+    scripting::COMMANDS,
     generic::COMMANDS,
     hashes::COMMANDS,
     hyperloglog::COMMANDS,

@@ -7,6 +7,7 @@ use crate::store::acl::{LineError, RefusalLog, Users};
 use crate::store::commands::{Effects, Event, Settings, Table};
 use crate::store::keyspace::Keyspace;
 
+use super::busy::Beside;
 use super::channels::Channels;
 use super::client::{Client, ClientId, CloseReason};
 use super::info::Facts;
@@ -14,6 +15,7 @@ use super::migrating::{Courier, NoCourier};
 use super::parameters::Parameters;
 use super::pausing::Pausing;
 use super::replicas::{FollowRequest, ReplicaAcks};
+use super::scripting::Scripts;
 use super::slowlog::SlowLog;
 use super::stats::Stats;
 use super::transactions::Watchers;
@@ -139,6 +141,9 @@ pub struct Shard {
     pub(super) has_relative_times: bool,
     /// Who carries what MIGRATE sends.
     pub(super) courier: Box<dyn Courier>,
+    pub(super) scripts: Scripts,
+    /// Serves connections while a script runs.
+    pub(super) beside: Option<Box<dyn Beside>>,
 }
 
 impl Shard {
@@ -174,6 +179,8 @@ impl Shard {
             master_link: ClientId(0),
             has_relative_times: false,
             courier: Box::new(NoCourier),
+            scripts: Scripts::default(),
+            beside: None,
         }
     }
 

@@ -160,8 +160,15 @@ impl Replicas {
     ) {
         let offset = log.end();
         let contents = match newcomer.request.announced.is_without_keys {
-            true => Contents::default(),
+            true => Ok(Contents::default()),
             false => Contents::of(shard.keyspace()),
+        };
+        let contents = match contents {
+            Ok(contents) => contents,
+            Err(error) => {
+                tracing::error!(%error, "no snapshot for a replica: it is turned away");
+                return;
+            }
         };
         let snapshot = if newcomer.request.announced.is_without_keys {
             Awaited::Nothing

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! REDIS0009 | FA name value ..      aux fields
+//! F5 text                          each function library, which Redis 7 and later read
 //! FE db     | FB keys expiring      each database that has keys
 //!           | [FC expires at, ms 8 LE] type key value ..
 //! FF        | CRC-64 8 LE
@@ -15,14 +16,15 @@ use super::link::LinkEnd;
 use crate::rdb::{crc64, write_length, write_string};
 use crate::store::format::object::Object;
 use crate::store::format::row::{self, Namespace, PLACE_BITS};
-use crate::store::keyspace::{DATABASES, Keyspace};
+use crate::store::keyspace::{DATABASES, Keyspace, LibraryTexts};
 use crate::store::kinds::plain;
 use crate::store::kinds::source::bad_row;
-use crate::store::rows::RowSnapshot;
+use crate::store::rows::{RowSnapshot, StoreError};
 use crate::store::session::REDIS_VERSION;
 
 const HEAD: &[u8] = b"REDIS0009";
 const AUX: u8 = 0xfa;
+const FUNCTION2: u8 = 0xf5;
 const RESIZE: u8 = 0xfb;
 const EXPIRES_MS: u8 = 0xfc;
 const SELECT: u8 = 0xfe;
@@ -32,7 +34,11 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// Which databases a snapshot has; noted when it is asked for.
 #[derive(Debug, Default)]
-pub(super) struct Contents(Vec<Database>);
+pub(super) struct Contents {
+    databases: Vec<Database>,
+    /// Texts of function libraries.
+    libraries: LibraryTexts,
+}
 
 #[derive(Debug)]
 struct Database {
@@ -43,14 +49,17 @@ struct Database {
 }
 
 impl Contents {
-    pub(super) fn of(keyspace: &Keyspace) -> Self {
+    pub(super) fn of(keyspace: &Keyspace) -> Result<Self, StoreError> {
         let all = (0..DATABASES).map(|db| Database {
             number: db as u64,
             ns: keyspace.namespace(db),
             keys: keyspace.key_count(db),
             expiring: keyspace.expiring_count(db),
         });
-        Self(all.filter(|database| database.keys > 0).collect())
+        Ok(Self {
+            databases: all.filter(|database| database.keys > 0).collect(),
+            libraries: keyspace.library_texts()?,
+        })
     }
 }
 
@@ -82,8 +91,13 @@ pub(super) fn write(
     };
     let mut out = Vec::with_capacity(2 * PIECE_BYTES);
     write_head(&mut out, told);
+    for (_, text) in &contents.libraries {
+        out.push(FUNCTION2);
+        write_string(&mut out, text);
+        send(&mut out)?;
+    }
     if let Some(rows) = rows {
-        for database in &contents.0 {
+        for database in &contents.databases {
             write_database(rows, database, &mut out, &mut send)?;
         }
     }

@@ -3,8 +3,11 @@
 
 pub mod acl;
 mod bits;
+mod computed;
 mod connection;
+mod curated;
 mod databases;
+mod functions;
 mod generic;
 mod geo;
 
@@ -66,6 +69,7 @@ pub const GROUPS: &[Group] = &[
     geo::GROUP,
     script::GROUP,
     acl::GROUP,
+    functions::GROUP,
 ];
 
 /// The group of this name.

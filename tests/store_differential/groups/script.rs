@@ -1,5 +1,7 @@
 //! Lua: what scripts return, what they call, how they fail.
 
+use super::computed;
+use super::curated::CURATED;
 use super::{Group, Recipe};
 use crate::dice::Dice;
 use crate::line::{Line, line};
@@ -10,6 +12,15 @@ pub const GROUP: Group = Group {
         Recipe::new("EVAL", 30, |d| {
             let script = d.pick(SCRIPTS);
             called(d, line("EVAL").word(script))
+        }),
+        Recipe::new("EVAL", 40, |d| {
+            let script = d.pick(CURATED);
+            called(d, line("EVAL").word(script))
+        }),
+        Recipe::new("EVAL", 30, |d| {
+            let (script, arguments) = computed::script(d);
+            let made = line("EVAL").word(script).word("0");
+            made.words(arguments)
         }),
         Recipe::new("EVAL_RO", 6, |d| {
             let script = d.pick(SCRIPTS);
@@ -122,7 +133,7 @@ fn sha(d: &mut Dice) -> String {
 }
 
 /// With keys and arguments, and rarely a wrong number of keys.
-fn called(d: &mut Dice, made: Line) -> Line {
+pub fn called(d: &mut Dice, made: Line) -> Line {
     let keys: Vec<_> = (0..d.between(0, 3))
         .map(|_| super::generic::any_key(d))
         .collect();

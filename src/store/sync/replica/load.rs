@@ -6,6 +6,8 @@
 //! ```
 //! Values are put one by one, large ones in parts: what is held is what one part takes.
 
+use bytes::Bytes;
+
 use crate::rdb::{DecodeError, PartDecoder, Record, ScanError, Scanner, ScannerLimits, decode};
 use crate::store::format::object::Object;
 use crate::store::format::row::KEY_BYTES_MAX;
@@ -96,6 +98,8 @@ pub struct Loaded {
     pub selected_db: u16,
     /// What came of the stream already.
     pub stream: Vec<u8>,
+    /// Texts of function libraries.
+    pub libraries: Vec<Bytes>,
 }
 
 /// See the head of this file.
@@ -108,7 +112,7 @@ pub struct Load {
     large: Option<Large>,
     selected_db: u16,
     keys: u64,
-    skipped_functions: u64,
+    libraries: Vec<Bytes>,
 }
 
 impl Load {
@@ -127,7 +131,7 @@ impl Load {
             large: None,
             selected_db: 0,
             keys: 0,
-            skipped_functions: 0,
+            libraries: Vec::new(),
         }
     }
 
@@ -193,15 +197,10 @@ impl Load {
                     self.stage = Stage::Over;
                 }
                 Stage::Over => {
-                    if self.skipped_functions > 0 {
-                        tracing::warn!(
-                            libraries = self.skipped_functions,
-                            "the master has functions, which this shard does not keep"
-                        );
-                    }
                     return Ok(Some(Loaded {
                         selected_db: self.selected_db,
                         stream: std::mem::take(&mut self.buffer),
+                        libraries: std::mem::take(&mut self.libraries),
                     }));
                 }
             }
@@ -259,7 +258,9 @@ impl Load {
                     }
                 }
                 Record::SelectDb(db) => drop(database(db)?),
-                Record::Function(_) => self.skipped_functions += 1,
+                Record::Function(text) => {
+                    self.libraries.push(Bytes::copy_from_slice(&text));
+                }
                 Record::ModuleAux(_) | Record::SlotImport { .. } => {
                     return Err(LoadError::Head(
                         "data of a module or of a slot import".into(),
