@@ -193,6 +193,9 @@ fn what_is_restored_has_the_digest_of_what_was_backed_up_also_after_a_kill() {
     let store = StoreServer::start(&["--durability", "always"]);
     prepare(&store);
     add_streams(&mut store.client());
+    let library = "#!lua name=mine\nredis.register_function('answer', function() return 42 end)";
+    let loaded = store.client().call(&["FUNCTION", "LOAD", library]);
+    assert_eq!(loaded.text(), "mine");
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("a.rdb");
     // By the directory, as well as by the address.
@@ -203,6 +206,10 @@ fn what_is_restored_has_the_digest_of_what_was_backed_up_also_after_a_kill() {
     for _ in 0..2 {
         assert_eq!(digest(&mut copy.client()), wanted);
         assert_eq!(pending(&mut copy.client()), pending(&mut store.client()));
+        assert_eq!(
+            copy.client().call(&["FCALL", "answer", "0"]),
+            Value::Int(42)
+        );
         copy.kill();
         copy.start_again();
     }
