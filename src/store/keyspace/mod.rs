@@ -38,7 +38,7 @@ pub use counted::DATABASES;
 pub use ends::LiveEnds;
 pub use interest::{Changed, Tells};
 pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
-use objects::{Look, Objects};
+use objects::{Look, Objects, Outline};
 
 /// What becomes of an object whose time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,14 +281,58 @@ impl Keyspace {
         object: Object,
     ) -> Result<Option<Kind>, StoreError> {
         let ns = self.counted.of(db).ns;
-        let old = self.objects.read(&mut self.rows, ns, key, Look::Peek)?;
+        let old = self.objects.outline(&self.rows, ns, key, Look::Peek)?;
+        let (is, row) = (Outline::of(&object), object.encode());
+        self.objects.put(ns, key, Some(object));
+        self.put_row(db, key, old, is, row);
+        Ok(old.map(|old| old.kind))
+    }
+
+    /// As [`Keyspace::put`] behind a [`Keyspace::lookup`], with nothing looked for twice;
+    /// `row` is the object encoded. True if the key is new.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn put_over_any(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        object: Object,
+        row: Bytes,
+    ) -> Result<bool, StoreError> {
+        let (ns, is) = (self.counted.of(db).ns, Outline::of(&object));
+        let (now_ms, expiry) = (self.now_ms, self.expiry);
+        let is_over = |old: &Outline| old.expires_at_ms.is_some_and(|at| at < now_ms);
+        let may = |old: &Outline| expiry == Expiry::Ignore || !is_over(old);
+        let old = match self.objects.put_over(ns, key, object, may) {
+            Ok(old) => old,
+            Err(object) => {
+                let mut old = self.objects.outline(&self.rows, ns, key, Look::Use)?;
+                if old.is_some_and(|old| !may(&old)) {
+                    // What is to become of it is decided there.
+                    self.lookup(db, key)?;
+                    old = self.objects.outline(&self.rows, ns, key, Look::Use)?;
+                }
+                self.objects.put(ns, key, Some(object));
+                old
+            }
+        };
+        self.put_row(db, key, old, is, row);
+        self.tell(db, key, Tells::of_put(old.map(|old| old.kind), is.kind));
+        Ok(old.is_none())
+    }
+
+    /// The rows and counters of an object that was put.
+    fn put_row(&mut self, db: usize, key: &[u8], old: Option<Outline>, is: Outline, row: Bytes) {
         let counts = self.counted.of_mut(db);
+        let ns = counts.ns;
         if old.is_none() {
             counts.keys += 1;
         }
-        let (was, is) = (
-            old.as_ref().and_then(|old| old.expires_at_ms),
-            object.expires_at_ms,
+        let (was, is_id, is) = (
+            old.and_then(|old| old.expires_at_ms),
+            is.id,
+            is.expires_at_ms,
         );
         if was != is {
             counts.expiring += u64::from(is.is_some());
@@ -301,15 +345,12 @@ impl Keyspace {
                 self.soonest_ms = self.soonest_ms.min(at);
             }
         }
-        let was = old.as_ref().map(|old| old.value.kind());
-        if let Some(id) = old.and_then(|old| old.value.id())
-            && object.value.id() != Some(id)
+        if let Some(id) = old.and_then(|old| old.id)
+            && is_id != Some(id)
         {
             self.rows.bury(DeadId::Object(id.0));
         }
-        self.rows.put(&row::meta(ns, key), object.encode());
-        self.objects.put(ns, key, Some(object));
-        Ok(was)
+        self.rows.put_owned(row::meta(ns, key), row);
     }
 
     /// Removes a key, in a time that does not depend on its size.

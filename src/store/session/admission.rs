@@ -64,7 +64,7 @@ impl Shard {
             user.is_some_and(|user| user.admits(password))
         });
         let Some(user) = admitted else {
-            self.note_refusal(key, Reason::Auth, by, Some(name));
+            self.note_refusal(key, (Reason::Auth, self.surroundings(key)), by, Some(name));
             return Err(Failure::words(
                 "WRONGPASS invalid username-password pair or user is disabled.",
             ));
@@ -99,7 +99,7 @@ impl Shard {
         name: &str,
         args: Args<'_>,
     ) -> Result<(), Failure> {
-        match self.refused_right(key, name, args) {
+        match self.refused_right(key, name, args, self.surroundings(key)) {
             None => Ok(()),
             Some(denied) => Err(match denied {
                 Denied::Command => Failure::text(format!(
@@ -124,7 +124,8 @@ impl Shard {
         command: &Command,
         args: Args<'_>,
     ) -> Result<(), Failure> {
-        let Some(denied) = self.refused_right(key, full_name(command, args), args) else {
+        let name = full_name(command, args);
+        let Some(denied) = self.refused_right(key, name, args, Surroundings::Multi) else {
             return Ok(());
         };
         let why = match denied {
@@ -140,8 +141,54 @@ impl Shard {
         )))
     }
 
+    /// The same of what a script calls: the rights are those of who runs it.
+    pub(super) fn admit_in_script(
+        &mut self,
+        key: usize,
+        command: &Command,
+        args: Args<'_>,
+    ) -> Result<(), &'static str> {
+        let name = full_name(command, args);
+        let Some(denied) = self.refused_right(key, name, args, Surroundings::Lua) else {
+            return Ok(());
+        };
+        Err(match denied {
+            Denied::Command => "The user executing the script can't run this command or subcommand",
+            Denied::Key(_) => {
+                "The user executing the script can't access at least one of the keys mentioned \
+                 in the command arguments"
+            }
+            Denied::Channel(_) => {
+                "The user executing the script can't publish to the channel mentioned in the \
+                 command"
+            }
+        })
+    }
+
+    /// Whether a client's user may do so, if somebody just asks.
+    pub(super) fn may_run(&self, key: usize, command: &Command, args: Args<'_>) -> bool {
+        let Some(client) = self.clients.get(key) else {
+            return false;
+        };
+        if self.users.is_unrestricted(client.user) {
+            return true;
+        }
+        let number = catalog().number(full_name(command, args));
+        let user = self.users.get(client.user);
+        match (number, user) {
+            (Some(number), Some(user)) => user.check(number, args).is_ok(),
+            _ => false,
+        }
+    }
+
     /// What keeps a client's user from a request; it is noted.
-    fn refused_right(&mut self, key: usize, name: &str, args: Args<'_>) -> Option<Denied> {
+    fn refused_right(
+        &mut self,
+        key: usize,
+        name: &str,
+        args: Args<'_>,
+        context: Surroundings,
+    ) -> Option<Denied> {
         let user = self.clients.get(key)?.user;
         if self.users.is_unrestricted(user) {
             return None;
@@ -156,7 +203,7 @@ impl Shard {
             Denied::Key(number) => (Reason::Key, args.at(number)),
             Denied::Channel(number) => (Reason::Channel, args.at(number)),
         };
-        self.note_refusal(key, reason, object, None);
+        self.note_refusal(key, (reason, context), object, None);
         Some(denied)
     }
 
@@ -183,13 +230,23 @@ impl Shard {
         }
     }
 
-    fn note_refusal(&mut self, key: usize, reason: Reason, object: &[u8], user: Option<&[u8]>) {
-        let Some(client) = self.clients.get(key) else {
-            return;
-        };
-        let context = match client.transaction.is_some() || client.is_executing {
+    fn surroundings(&self, key: usize) -> Surroundings {
+        let of = |client: &super::Client| client.transaction.is_some() || client.is_executing;
+        match self.clients.get(key).is_some_and(of) {
             true => Surroundings::Multi,
             false => Surroundings::Toplevel,
+        }
+    }
+
+    fn note_refusal(
+        &mut self,
+        key: usize,
+        (reason, context): (Reason, Surroundings),
+        object: &[u8],
+        user: Option<&[u8]>,
+    ) {
+        let Some(client) = self.clients.get(key) else {
+            return;
         };
         let user = user.unwrap_or_else(|| self.users.name(client.user));
         let event = Event {

@@ -56,6 +56,8 @@ impl ScriptHost<'_> {
         if self.shard.is_stale() && !has("stale") {
             return Err(words("Can not execute the command on a stale replica"));
         }
+        let allowed = self.shard.admit_in_script(self.key, command, args);
+        allowed.map_err(words)?;
         let Some(runs) = &mut self.shard.scripts.runs else {
             return Err(words("No script runs"));
         };
@@ -120,7 +122,8 @@ impl Host for ScriptHost<'_> {
     }
 
     fn may_call(&mut self, args: Args<'_>) -> Option<bool> {
-        self.find(args).map(|_| true)
+        let (command, _) = self.find(args)?;
+        Some(self.shard.may_run(self.key, command, args))
     }
 
     fn look_around(&mut self) -> bool {

@@ -1,5 +1,7 @@
 //! All of a shard but its disk and its sockets.
 
+use std::time::Instant;
+
 use slab::Slab;
 
 use crate::resp::RequestLimits;
@@ -133,6 +135,8 @@ pub struct Shard {
     pub(super) slow: SlowLog,
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
+    /// When the last command of the input that is run now ended.
+    pub(super) ran_at: Option<Instant>,
     pub(super) facts: Facts,
     pub(super) acks: ReplicaAcks,
     /// The number of the master's link among the clients.
@@ -174,6 +178,7 @@ impl Shard {
             slow: SlowLog::default(),
             parameters: Parameters::default(),
             stats: Stats::default(),
+            ran_at: None,
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
             master_link: ClientId(0),
