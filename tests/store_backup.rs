@@ -455,7 +455,7 @@ fn stats_tell_of_a_shard_that_runs_and_of_one_that_rests() {
     ] {
         assert_eq!(stats[part][name].to_string(), end, "{part} {name}");
     }
-    assert!(stats["disk"]["journal_bytes"].as_u64().unwrap() > 0);
+    assert!(stats["disk"]["table_bytes"].as_u64().unwrap() > 0);
     refused(&["backup", path(&store.files()), "/nowhere"], 1);
     refused(&["stats", "/nowhere/at-all"], 2);
     let redis = RedisServer::start(&[]);
