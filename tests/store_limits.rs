@@ -271,9 +271,13 @@ impl SmallDisk {
             Err(error) => return Err(format!("unshare: {error}")),
         }
         let port = free_port();
-        let script = "mount -t tmpfs -o \"$1\" none \"$2\" && head -c \"$3\" /dev/zero > \"$2/filler\" \
-             && { \"$4\" store --dir \"$2/shard\" --listen \"127.0.0.1:$5\" --memory 64MB & } \
-             && read line && rm \"$2/filler\" && read line; kill %1; wait";
+        let script = "mount -t tmpfs -o \"$1\" none \"$2\" || exit 1
+            head -c \"$3\" /dev/zero > \"$2/filler\" || exit 1
+            \"$4\" store --dir \"$2/shard\" --listen \"127.0.0.1:$5\" --memory 64MB &
+            shard=$!
+            read line && rm \"$2/filler\" && read line
+            kill $shard
+            wait $shard";
         let child = Command::new("unshare")
             .args(["-rm", "--kill-child", "sh", "-c", script, "sh", DISK])
             .arg(dir)

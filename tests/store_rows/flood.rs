@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use keyferry::store::engine::{Engine, EngineError, EngineOptions, FjallEngine, open_fjall};
+use keyferry::store::engine::{Engine, EngineError, EngineOptions, LsmEngine, open_lsm};
 use keyferry::store::rows::{Rows, RowsOptions};
 
 use crate::{object_of, setting};
@@ -34,7 +34,7 @@ fn duration() -> Duration {
 }
 
 /// Panics with what it sees if `commits` stands still, until the time is over.
-fn watch(commits: &AtomicU64, engine: &FjallEngine, over: &AtomicBool) {
+fn watch(commits: &AtomicU64, engine: &LsmEngine, over: &AtomicBool) {
     let (began, mut last) = (Instant::now(), (0, Instant::now()));
     while began.elapsed() < duration() {
         thread::sleep(Duration::from_millis(20));
@@ -78,7 +78,7 @@ fn key(n: u64) -> [u8; 17] {
 #[test]
 fn tight_commits_never_wait_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let engine = Arc::new(open_fjall(dir.path(), &options()).unwrap());
+    let engine = Arc::new(open_lsm(dir.path(), &options()).unwrap());
     let (commits, over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -118,7 +118,7 @@ fn tight_commits_never_wait_for_ever() {
 #[test]
 fn a_flood_through_the_overlay_keeps_going() {
     let dir = tempfile::tempdir().unwrap();
-    let engine = Arc::new(open_fjall(dir.path(), &options()).unwrap());
+    let engine = Arc::new(open_lsm(dir.path(), &options()).unwrap());
     let (applied, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (wake, woken) = std::sync::mpsc::sync_channel(1);
     let options = RowsOptions {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keyferry::store::engine::{Engine, EngineOptions, open_fjall};
+use keyferry::store::engine::{Engine, EngineOptions, open_lsm};
 use keyferry::store::rows::{Rows, RowsOptions};
 
 use crate::wait::seeded;
@@ -33,7 +33,7 @@ fn open(dir: &Path) -> Rows {
         free_bytes_min: 1 << 20,
         ..EngineOptions::default()
     };
-    let engine = Arc::new(open_fjall(dir, &options).expect("the engine opens"));
+    let engine = Arc::new(open_lsm(dir, &options).expect("the engine opens"));
     let options = RowsOptions {
         freeze_bytes: 16 << 10,
         freeze_age: Duration::from_millis(1),
@@ -51,10 +51,10 @@ fn a_child_writes_until_it_is_killed() {
         return;
     };
     let mut rows = open(Path::new(&dir));
-    let mut told = rows.applied_offset();
-    let mut n = told;
+    let mut n = rows.applied_offset();
+    let mut told = n;
     loop {
-        while !rows.is_full() && rows.applied_offset() == told {
+        while !rows.is_full() && rows.durable_offset() == told {
             n += 1;
             for (row, is_put) in tick(n) {
                 if is_put {
@@ -67,9 +67,9 @@ fn a_child_writes_until_it_is_killed() {
         }
         rows.freeze_if_due(n);
         assert!(rows.failure().is_none(), "{:?}", rows.failure());
-        if rows.applied_offset() != told {
-            told = rows.applied_offset();
-            println!("applied {told}");
+        if rows.durable_offset() != told {
+            told = rows.durable_offset();
+            println!("durable {told}");
         }
     }
 }
@@ -104,15 +104,15 @@ fn a_killed_process_leaves_whole_generations() {
         let wanted = random.usize(1..60);
         let told = lines
             .map_while(Result::ok)
-            .filter_map(|line| line.split_once("applied ")?.1.parse::<u64>().ok())
+            .filter_map(|line| line.split_once("durable ")?.1.parse::<u64>().ok())
             .take(wanted)
             .last()
-            .expect("the child applies something");
+            .expect("the child makes something durable");
         drop(child);
 
         let rows = open(&dir);
         let found = rows.applied_offset();
-        assert!(found >= told, "{told} was applied, {found} was found");
+        assert!(found >= told, "{told} was durable, {found} was found");
         for n in applied + 1..=found {
             for (row, is_put) in tick(n) {
                 if is_put {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keyferry::store::engine::{
-    DEAD, DeadId, Engine, EngineOptions, FjallEngine, MemoryEngine, Owner, Row, SUB, open_fjall,
+    DEAD, DeadId, Engine, EngineOptions, LsmEngine, MemoryEngine, Owner, Row, SUB, open_lsm,
     rows_of,
 };
 use keyferry::store::rows::{RowSnapshot, Rows, RowsOptions, SnapshotTicket};
@@ -86,7 +86,7 @@ impl Below for InMemory {
 
 struct OnDisk {
     dir: PathBuf,
-    engine: Option<Arc<FjallEngine>>,
+    engine: Option<Arc<LsmEngine>>,
 }
 
 impl Below for OnDisk {
@@ -98,7 +98,7 @@ impl Below for OnDisk {
             free_bytes_min: 1 << 20,
             ..EngineOptions::default()
         };
-        let engine = Arc::new(open_fjall(&self.dir, &options).expect("the engine opens"));
+        let engine = Arc::new(open_lsm(&self.dir, &options).expect("the engine opens"));
         self.engine = Some(Arc::clone(&engine));
         engine
     }

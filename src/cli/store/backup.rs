@@ -112,6 +112,7 @@ fn write_object(
         "bytes": contents.bytes,
         "keys": contents.keys(),
         "databases": databases.collect::<Vec<_>>(),
+        "libraries": contents.libraries,
         "replid": saved.replid,
         "offset": saved.offset,
         "digest": digest(saved),

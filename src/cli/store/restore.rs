@@ -106,6 +106,7 @@ fn write_object(
         "dir": args.dir.display().to_string(),
         "keys": contents.keys(),
         "databases": databases.collect::<Vec<_>>(),
+        "libraries": contents.libraries,
         "digest": contents.digest.map(|digest| digest.text()),
         "has_checksum": was_checked(contents),
         "of_replid": contents.about.get("repl-id"),

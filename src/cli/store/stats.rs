@@ -129,11 +129,10 @@ fn write_text(out: &mut impl Write, name: &str, stats: &ShardStats, runs: bool) 
     )?;
     writeln!(
         out,
-        "disk      {}: log {}, tables {}, journals {}; {} free",
+        "disk      {}: log {}, tables {}; {} free",
         size(disk.bytes),
         size(disk.log_bytes),
         size(disk.table_bytes),
-        size(disk.journal_bytes),
         size(disk.free_bytes)
     )?;
     writeln!(

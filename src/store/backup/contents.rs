@@ -70,6 +70,8 @@ pub struct Contents {
     pub databases: BTreeMap<u32, Counted>,
     /// As DEBUG DIGEST of who has the same; nothing if it holds what that does not know.
     pub digest: Option<Digest>,
+    /// Function libraries.
+    pub libraries: u64,
     /// Fields about the server: `redis-ver`, `repl-id`, `repl-offset`, `ctime`..
     pub about: BTreeMap<String, String>,
     /// The first thing in it that this shard does not keep.
@@ -101,6 +103,7 @@ pub(super) struct Reading {
     /// Behind the end record.
     ended: Option<Checksum>,
     tally: Tally,
+    libraries: u64,
     about: BTreeMap<String, String>,
     not_kept: Option<String>,
 }
@@ -140,6 +143,7 @@ impl Reading {
             version: None,
             ended: None,
             tally: Tally::default(),
+            libraries: 0,
             about: BTreeMap::new(),
             not_kept: None,
         }
@@ -208,6 +212,7 @@ impl Reading {
             bytes,
             digest: (!self.tally.has_no_digest).then(|| self.tally.digest.finish()),
             databases: self.tally.databases,
+            libraries: self.libraries,
             about: self.about,
             not_kept: self.not_kept,
         })
@@ -228,8 +233,8 @@ impl Reading {
             Record::SelectDb(_)
             | Record::ResizeDb { .. }
             | Record::SlotInfo { .. }
-            | Record::HashTemplate { .. }
-            | Record::Function(_) => {}
+            | Record::HashTemplate { .. } => {}
+            Record::Function(_) => self.libraries += 1,
             Record::ModuleAux(bytes) => not_kept = Some(module("data", bytes)),
             Record::SlotImport { .. } => {
                 not_kept = Some("slots that were being imported".to_owned());

@@ -213,10 +213,11 @@ fn fill(
         progress.set(bytes_read, load.keys());
         Ok(())
     })?;
-    if loaded.is_none() {
+    let Some(loaded) = loaded else {
         // It changed since it was read.
         return Err(LoadError::End.into());
-    }
+    };
+    shard.replace_libraries(&loaded.libraries)?;
     let end = shard.log_end();
     let mut durable = shard.keyspace().switch_to_loaded(end, |_| ());
     while !durable.wait(LOOK_EVERY)? {
@@ -240,6 +241,14 @@ fn compare(dir: &Path, memory_bytes: u64, contents: &Contents) -> Result<(), Res
             let what = format!("database {db}: {found:?}, and not {wanted:?}");
             return Err(RestoreError::Differs(what));
         }
+    }
+    let libraries = keyspace.library_texts()?.len() as u64;
+    if libraries != contents.libraries {
+        let what = format!(
+            "{libraries} function libraries, and not {}",
+            contents.libraries
+        );
+        return Err(RestoreError::Differs(what));
     }
     let found = digest::of_all(keyspace)?;
     if let Some(wanted) = contents.digest

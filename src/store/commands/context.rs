@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::store::format::object::{Kind, Object};
+use crate::store::format::object::{Kind, Object, Value, Written};
 use crate::store::format::row::KEY_BYTES_MAX;
 use crate::store::keyspace::{Expiry, Keyspace};
+use crate::store::kinds::string;
 
 use super::args::{Args, OwnedRequest};
 use super::effects::Unit;
@@ -196,6 +197,30 @@ impl Context<'_> {
     /// [`Failure`] of the store; nothing is changed then.
     pub fn put(&mut self, key: &[u8], object: Object) -> Outcome {
         self.put_in(self.db, key, object)
+    }
+
+    /// Puts a string as a whole, whatever the key held: SET, for which nothing is looked up
+    /// or copied twice.
+    ///
+    /// # Errors
+    /// [`Failure`] of the store, or if the key is too long for it; nothing is changed then.
+    pub fn put_text(&mut self, key: &[u8], text: &[u8]) -> Outcome {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Failure::LONG_KEY);
+        }
+        let (object, row) = match Object::of_text(text) {
+            Some(encoded) => encoded,
+            None => {
+                let stored = string::store(self.keyspace, text, Written::Whole);
+                let object = Object::lasting(Value::String(stored));
+                let row = object.encode();
+                (object, row)
+            }
+        };
+        if self.keyspace.put_over_any(self.db, key, object, row)? {
+            self.event(EventClass::New, "new", key);
+        }
+        Ok(())
     }
 
     /// Puts what a command made in place of a key, see [`Keyspace::put_over`].

@@ -7,6 +7,8 @@
 //! itself (SPOP: SREM). A unit of several effects is wrapped in MULTI and EXEC, so that
 //! nobody sees a part. A SELECT stands before the first effect in another database.
 
+use std::ops::Range;
+
 use crate::resp::write_command;
 
 /// Effects of one command, or of one EXEC.
@@ -16,6 +18,10 @@ pub struct Unit {
     is_named: bool,
     /// Where the effects of the command that runs now begin.
     begin: usize,
+    /// Where the request of the command that it was made for is.
+    made_for: Option<Range<*const u8>>,
+    /// Its only effect is that request, in this database.
+    as_it_came: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -25,6 +31,23 @@ struct Effect {
 }
 
 impl Unit {
+    /// By who has the request at hand: it need not be copied, see [`Effects::push_of`].
+    pub fn of(request: &[u8]) -> Self {
+        Self {
+            made_for: Some(request.as_ptr_range()),
+            ..Self::default()
+        }
+    }
+
+    /// A command is told as it came.
+    pub fn add_as_it_came(&mut self, db: usize, request: &[u8]) {
+        let is_its_own = self.made_for == Some(request.as_ptr_range());
+        match is_its_own && self.effects.is_empty() {
+            true => self.as_it_came = Some(db),
+            false => self.add_request(db, request.to_vec()),
+        }
+    }
+
     /// Names an effect: the command itself is not told then.
     pub fn name(&mut self, db: usize, words: &[&[u8]]) {
         self.is_named = true;
@@ -68,7 +91,7 @@ impl Unit {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.effects.is_empty()
+        self.effects.is_empty() && self.as_it_came.is_none()
     }
 }
 
@@ -108,6 +131,26 @@ impl Effects {
         self.selected = Some(selected);
     }
 
+    /// Adds a unit that [`Unit::of`] made for this request.
+    pub fn push_of(&mut self, unit: Unit, request: &[u8]) {
+        match unit.as_it_came {
+            None => self.push(unit),
+            Some(_) if self.is_muted => {}
+            Some(db) => {
+                self.select(db);
+                self.bytes.extend_from_slice(request);
+            }
+        }
+    }
+
+    fn select(&mut self, db: usize) {
+        if self.selected != Some(db) {
+            self.selected = Some(db);
+            let db = db.to_string();
+            write_command(&mut self.bytes, &[b"SELECT", db.as_bytes()]);
+        }
+    }
+
     /// Adds a unit, whole.
     pub fn push(&mut self, unit: Unit) {
         if self.is_muted {
@@ -115,11 +158,7 @@ impl Effects {
         }
         let is_several = unit.effects.len() > 1;
         for (number, effect) in unit.effects.into_iter().enumerate() {
-            if self.selected != Some(effect.db) {
-                self.selected = Some(effect.db);
-                let db = effect.db.to_string();
-                write_command(&mut self.bytes, &[b"SELECT", db.as_bytes()]);
-            }
+            self.select(effect.db);
             if is_several && number == 0 {
                 write_command(&mut self.bytes, &[b"MULTI"]);
             }
@@ -175,9 +214,19 @@ mod tests {
         elsewhere.add(3, &[b"INCR", b"n"]);
         effects.push(elsewhere);
         effects.push(Unit::default());
+        let request = b"*2\r\n$4\r\nINCR\r\n$1\r\nm\r\n";
+        let mut as_it_came = Unit::of(request);
+        as_it_came.add_as_it_came(4, request);
+        assert!(!as_it_came.is_empty());
+        effects.push_of(as_it_came, request);
+        let mut behind_another = Unit::of(request);
+        behind_another.put_first(4, &[b"DEL", b"k"]);
+        behind_another.add_as_it_came(4, request);
+        effects.push_of(behind_another, request);
         assert_eq!(
             text(&effects),
-            "SELECT 0 SET a 1 MULTI DEL k SREM s m EXEC SELECT 3 INCR n"
+            "SELECT 0 SET a 1 MULTI DEL k SREM s m EXEC SELECT 3 INCR n \
+             SELECT 4 INCR m MULTI DEL k INCR m EXEC"
         );
     }
 }

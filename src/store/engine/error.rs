@@ -22,13 +22,12 @@ pub enum EngineError {
         /// Its length.
         bytes: usize,
     },
-    /// Nothing was written: flushes and compactions are behind. Try again.
-    #[error(
-        "flushes are behind: {sealed_memtables} memtables wait, {l0_runs} runs are not compacted"
-    )]
+    /// Rows that were said to be in order are not: our mistake.
+    #[error("rows are written in the wrong order: please report it")]
+    Unsorted,
+    /// Nothing was written: compactions are behind. Try again.
+    #[error("compactions are behind: {l0_runs} runs wait for them")]
     Busy {
-        /// Memtables that wait for a flush.
-        sealed_memtables: usize,
         /// Runs that wait for a compaction.
         l0_runs: usize,
     },

@@ -2,12 +2,14 @@
 //!
 //! A dropped row leaves no tombstone, so an older version of it may show up again. That
 //! is harmless here: nothing reads the rows of a dead id.
+//!
+//! It also is how a compaction that is under way is ended, for the engine's end.
 
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fjall::compaction::filter::{
-    CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
-};
+use lsm_tree::compaction::filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict};
 
 use super::dead::DeadIds;
 use super::spaces::Owner;
@@ -18,6 +20,7 @@ pub(super) type Told = Arc<RwLock<Option<Arc<DeadIds>>>>;
 /// Makes one filter for each compaction.
 pub(super) struct DeadRows {
     pub(super) told: Told,
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl Factory for DeadRows {
@@ -29,6 +32,7 @@ impl Factory for DeadRows {
         let told = self.told.read().unwrap_or_else(PoisonError::into_inner);
         Box::new(DropDead {
             dead: told.clone(),
+            stop: Arc::clone(&self.stop),
             last: (Owner::Nobody, false),
         })
     }
@@ -36,12 +40,16 @@ impl Factory for DeadRows {
 
 struct DropDead {
     dead: Option<Arc<DeadIds>>,
+    stop: Arc<AtomicBool>,
     /// Rows of one object follow each other: it is looked up once for all of them.
     last: (Owner, bool),
 }
 
 impl CompactionFilter for DropDead {
-    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+        }
         let Some(dead) = self.dead.as_ref().filter(|dead| !dead.is_empty()) else {
             return Ok(Verdict::Keep);
         };

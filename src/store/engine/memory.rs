@@ -93,6 +93,18 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
+    fn write_sorted<'a>(
+        &self,
+        batch: &mut dyn Iterator<Item = Change<'a>>,
+        _: usize,
+    ) -> Result<(), EngineError> {
+        let changes: Vec<Change<'a>> = batch.collect();
+        if !changes.is_sorted_by(|one, next| one.0 < next.0) {
+            return Err(EngineError::Unsorted);
+        }
+        self.write(&mut changes.into_iter())
+    }
+
     fn persist(&self) -> Result<(), EngineError> {
         let mut state = self.state();
         if let Some(error) = state.refusals.pop_front() {

@@ -3,24 +3,28 @@
 //! each batch up to which offset it goes.
 //!
 //! ```text
-//!   get range          write (atomic)        persist
-//!      |                    |                   |
-//!      v                    v                   v
-//!   [ memtable ] <----- [ journal ] ------> power loss survived
-//!        | rotate, flush        a snapshot sees one moment, however long it is held
-//!        v
-//!   [ tables ] --compaction--> [ tables ] without rows of dead ids
+//!   get range     write (atomic)    write_sorted (atomic)
+//!      |               |                  |       |
+//!      v               v           small  |       | large
+//!   [ memtable ] <-----+------------------'       |
+//!        | full, persist                          |
+//!        v                                        v
+//!   [ tables, which survive a power loss ] <------'
+//!        '--compaction--> [ tables ] without rows of dead ids
 //! ```
 //!
 //! Invariants: a batch is there as a whole or not at all, also after a crash. Batches
-//! are there in order: if one is, all before it are. One thread writes, and the same
-//! takes the snapshots: none of a moment within a batch.
+//! are there in order: if one is, all before it are. What was not persisted is lost with
+//! the process. One thread writes, and the same takes the snapshots, which see one
+//! moment, however long they are held: none within a batch.
 
+mod compactor;
 mod dead;
 mod error;
 mod filter;
 mod lsm;
 mod memory;
+mod opening;
 mod spaces;
 #[cfg(test)]
 mod tests;
@@ -32,7 +36,7 @@ use bytes::Bytes;
 
 pub use dead::DeadIds;
 pub use error::EngineError;
-pub use lsm::{EngineOptions, FjallEngine, open_fjall};
+pub use lsm::{EngineOptions, LsmEngine, open_lsm};
 pub use memory::MemoryEngine;
 pub use spaces::{
     DEAD, DeadId, META, ObjectOf, Owner, ROW_KEY_BYTES_MAX, ROW_VALUE_BYTES_MAX, SUB, SYSTEM, TTL,
@@ -64,6 +68,13 @@ pub trait Engine: Send + Sync {
     /// Does all changes, or none if it fails. See [`EngineError::is_retryable`].
     fn write<'a>(&self, batch: &mut dyn Iterator<Item = Change<'a>>) -> Result<(), EngineError>;
 
+    /// The same for rows in order, each once, of `bytes` in all.
+    fn write_sorted<'a>(
+        &self,
+        batch: &mut dyn Iterator<Item = Change<'a>>,
+        bytes: usize,
+    ) -> Result<(), EngineError>;
+
     /// What was written survives a power loss.
     fn persist(&self) -> Result<(), EngineError>;
 
@@ -90,18 +101,14 @@ pub trait EngineSnapshot: Send {
 /// What the engine takes up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStats {
-    /// Tables and journals.
+    /// Tables.
     pub disk_bytes: u64,
-    /// The part of it that is journals.
-    pub journal_bytes: u64,
     /// Table files.
     pub tables: usize,
     /// Runs that reads look through because they are not compacted yet.
     pub l0_runs: usize,
-    /// Memory of the active and the waiting memtables.
+    /// Memory of the memtable.
     pub memtable_bytes: u64,
-    /// Memtables that wait for a flush.
-    pub sealed_memtables: usize,
     /// Memory of cached blocks.
     pub cache_bytes: u64,
     /// Compactions that run now.

@@ -32,6 +32,9 @@ const TEXT: u8 = 0x40;
 /// Bytes of a stream's payload.
 const STREAM_BYTES: usize = 88;
 
+/// Longer strings are kept in chunks.
+pub const WHOLE_BYTES_MAX: u64 = 64 * 1024;
+
 /// A value and when it ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
@@ -296,6 +299,19 @@ impl Object {
         }
     }
 
+    /// A string that was written as a whole and does not expire, and its meta row's value,
+    /// in one piece of memory. Nothing if it is too long to be kept whole.
+    pub fn of_text(text: &[u8]) -> Option<(Self, Bytes)> {
+        if text.len() as u64 > WHOLE_BYTES_MAX {
+            return None;
+        }
+        let mut row = BytesMut::with_capacity(1 + text.len());
+        row.put_u8(Kind::String as u8 | COMPACT);
+        row.put_slice(text);
+        let row = row.freeze();
+        Some((Self::lasting(Value::string(row.slice(1..))), row))
+    }
+
     /// As its meta row's value.
     pub fn encode(&self) -> Bytes {
         let mut row = BytesMut::with_capacity(9 + self.value.inline_len());
@@ -498,6 +514,13 @@ mod tests {
                 }
             }
         }
+        let (object, row) = Object::of_text(b"text").expect("it is short");
+        assert_eq!(
+            object,
+            Object::lasting(Value::string(Bytes::from_static(b"text")))
+        );
+        assert_eq!(row, object.encode());
+        assert_eq!(Object::of_text(&[0; WHOLE_BYTES_MAX as usize + 1]), None);
         assert_eq!(Object::decode(&Bytes::new()), None);
         assert_eq!(Object::decode(&Bytes::from_static(&[7])), None);
     }

@@ -24,6 +24,7 @@
 
 use crc::{CRC_16_XMODEM, Crc, Table};
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Longest key of a client; with what stands before it, a row's key is within the engine's
@@ -87,11 +88,15 @@ pub fn member_place(member: &[u8]) -> u32 {
     (xxh3_64(member) >> 32) as u32
 }
 
+/// Key of a row; a short one takes no memory of its own.
+pub type RowBuf = SmallVec<[u8; 40]>;
+
 /// Key of a meta row.
-pub fn meta(ns: Namespace, key: &[u8]) -> Vec<u8> {
-    let mut row = Vec::with_capacity(12 + key.len());
+pub fn meta(ns: Namespace, key: &[u8]) -> RowBuf {
+    let mut row = RowBuf::with_capacity(12 + key.len());
     row.push(space::META);
-    push_placed(&mut row, ns, place(key));
+    row.extend_from_slice(&ns.0.to_be_bytes());
+    row.extend_from_slice(&place_bytes(place(key)));
     row.extend_from_slice(key);
     row
 }
@@ -109,7 +114,12 @@ pub fn meta_from(ns: Namespace, place: u64) -> Vec<u8> {
 
 fn push_placed(row: &mut Vec<u8>, ns: Namespace, place: u64) {
     row.extend_from_slice(&ns.0.to_be_bytes());
-    row.extend_from_slice(&(place << (56 - PLACE_BITS)).to_be_bytes()[1..]);
+    row.extend_from_slice(&place_bytes(place));
+}
+
+fn place_bytes(place: u64) -> [u8; 7] {
+    let [_, bytes @ ..] = (place << (56 - PLACE_BITS)).to_be_bytes();
+    bytes
 }
 
 /// What a meta row's key says: place and user key.
@@ -183,9 +193,15 @@ pub fn sub(id: ObjectId, kind: u8) -> Vec<u8> {
 }
 
 /// Sub row of a field or member.
-pub fn field(id: ObjectId, member: &[u8]) -> Vec<u8> {
-    let mut row = field_from(id, u64::from(member_place(member)));
-    push_member(&mut row, member);
+pub fn field(id: ObjectId, member: &[u8]) -> RowBuf {
+    let (start, digest) = member_parts(member);
+    let mut row = RowBuf::with_capacity(14 + start.len());
+    row.push(space::SUB);
+    row.extend_from_slice(&id.0.to_be_bytes());
+    row.push(kind::FIELD);
+    row.extend_from_slice(&member_place(member).to_be_bytes());
+    row.extend_from_slice(start);
+    row.extend_from_slice(digest.as_ref().map_or(&[], |digest| &digest[..]));
     row
 }
 
@@ -203,12 +219,16 @@ pub fn field_from(id: ObjectId, place: u64) -> Vec<u8> {
 
 /// Appends a member as a row's key names it.
 pub fn push_member(row: &mut Vec<u8>, member: &[u8]) {
+    let (start, digest) = member_parts(member);
+    row.extend_from_slice(start);
+    row.extend_from_slice(digest.as_ref().map_or(&[], |digest| &digest[..]));
+}
+
+/// What a row's key has of a member.
+fn member_parts(member: &[u8]) -> (&[u8], Option<[u8; 32]>) {
     match member.split_at_checked(MEMBER_BYTES_MAX) {
-        Some((start, rest)) if !rest.is_empty() => {
-            row.extend_from_slice(start);
-            row.extend_from_slice(&Sha256::digest(member));
-        }
-        _ => row.extend_from_slice(member),
+        Some((start, rest)) if !rest.is_empty() => (start, Some(Sha256::digest(member).into())),
+        _ => (member, None),
     }
 }
 
@@ -311,8 +331,9 @@ mod tests {
         let (ns, key) = (Namespace(7), b"some key".as_slice());
         let row = meta(ns, key);
         assert_eq!(split_meta(&row), Some((ns, place(key), key)));
-        assert!(meta_from(ns, place(key)) <= row && row < meta_from(ns, place(key) + 1));
-        assert!(row < meta_from(ns, 1 << PLACE_BITS));
+        assert!(meta_from(ns, place(key))[..] <= row[..]);
+        assert!(row[..] < meta_from(ns, place(key) + 1)[..]);
+        assert!(row[..] < meta_from(ns, 1 << PLACE_BITS)[..]);
         assert_eq!(
             meta_from(ns, 1 << PLACE_BITS),
             meta_from(Namespace(8), 0)[..5]

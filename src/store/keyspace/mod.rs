@@ -15,6 +15,7 @@
 mod counted;
 mod databases;
 mod ends;
+mod frequency;
 mod interest;
 mod libraries;
 mod loading;
@@ -36,9 +37,11 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
+use frequency::Frequencies;
+pub use frequency::FrequencyRules;
 pub use interest::{Changed, Tells};
 pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
-use objects::{Look, Objects};
+use objects::{Look, Objects, Outline};
 
 /// What becomes of an object whose time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub struct Keyspace {
     /// How many watch or wait for a key.
     interest: HashMap<(usize, Box<[u8]>), u32, RandomState>,
     changed: Vec<Changed>,
+    /// How often keys are used, under an LFU policy.
+    frequencies: Option<Box<Frequencies>>,
     /// Counters for INFO.
     pub hits: u64,
     /// Lookups that found nothing.
@@ -108,6 +113,7 @@ impl Keyspace {
             ended: Vec::new(),
             interest: HashMap::default(),
             changed: Vec::new(),
+            frequencies: None,
             hits: 0,
             misses: 0,
             expired: 0,
@@ -186,6 +192,9 @@ impl Keyspace {
         };
         let is_over = object.expires_at_ms.is_some_and(|at| at < self.now_ms);
         if !is_over || self.expiry == Expiry::Ignore {
+            if let (Some(frequencies), Look::Use) = (&mut self.frequencies, look) {
+                frequencies.note(ns, key, self.now_ms);
+            }
             return Ok(Some(object));
         }
         if self.expiry == Expiry::Remove {
@@ -202,6 +211,11 @@ impl Keyspace {
         let found = self.lookup(db, key)?;
         self.count(found.is_some());
         Ok(found)
+    }
+
+    /// Forgets what is only a copy of rows.
+    pub fn forget_cached(&mut self) {
+        self.objects.clear();
     }
 
     /// The same, and it is not what OBJECT IDLETIME counts from.
@@ -281,14 +295,58 @@ impl Keyspace {
         object: Object,
     ) -> Result<Option<Kind>, StoreError> {
         let ns = self.counted.of(db).ns;
-        let old = self.objects.read(&mut self.rows, ns, key, Look::Peek)?;
+        let old = self.objects.outline(&self.rows, ns, key, Look::Peek)?;
+        let (is, row) = (Outline::of(&object), object.encode());
+        self.objects.put(ns, key, Some(object));
+        self.put_row(db, key, old, is, row);
+        Ok(old.map(|old| old.kind))
+    }
+
+    /// As [`Keyspace::put`] behind a [`Keyspace::lookup`], with nothing looked for twice;
+    /// `row` is the object encoded. True if the key is new.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the engine; nothing is changed then.
+    pub fn put_over_any(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        object: Object,
+        row: Bytes,
+    ) -> Result<bool, StoreError> {
+        let (ns, is) = (self.counted.of(db).ns, Outline::of(&object));
+        let (now_ms, expiry) = (self.now_ms, self.expiry);
+        let is_over = |old: &Outline| old.expires_at_ms.is_some_and(|at| at < now_ms);
+        let may = |old: &Outline| expiry == Expiry::Ignore || !is_over(old);
+        let old = match self.objects.put_over(ns, key, object, may) {
+            Ok(old) => old,
+            Err(object) => {
+                let mut old = self.objects.outline(&self.rows, ns, key, Look::Use)?;
+                if old.is_some_and(|old| !may(&old)) {
+                    // What is to become of it is decided there.
+                    self.lookup(db, key)?;
+                    old = self.objects.outline(&self.rows, ns, key, Look::Use)?;
+                }
+                self.objects.put(ns, key, Some(object));
+                old
+            }
+        };
+        self.put_row(db, key, old, is, row);
+        self.tell(db, key, Tells::of_put(old.map(|old| old.kind), is.kind));
+        Ok(old.is_none())
+    }
+
+    /// The rows and counters of an object that was put.
+    fn put_row(&mut self, db: usize, key: &[u8], old: Option<Outline>, is: Outline, row: Bytes) {
         let counts = self.counted.of_mut(db);
+        let ns = counts.ns;
         if old.is_none() {
             counts.keys += 1;
         }
-        let (was, is) = (
-            old.as_ref().and_then(|old| old.expires_at_ms),
-            object.expires_at_ms,
+        let (was, is_id, is) = (
+            old.and_then(|old| old.expires_at_ms),
+            is.id,
+            is.expires_at_ms,
         );
         if was != is {
             counts.expiring += u64::from(is.is_some());
@@ -301,15 +359,12 @@ impl Keyspace {
                 self.soonest_ms = self.soonest_ms.min(at);
             }
         }
-        let was = old.as_ref().map(|old| old.value.kind());
-        if let Some(id) = old.and_then(|old| old.value.id())
-            && object.value.id() != Some(id)
+        if let Some(id) = old.and_then(|old| old.id)
+            && is_id != Some(id)
         {
             self.rows.bury(DeadId::Object(id.0));
         }
-        self.rows.put(&row::meta(ns, key), object.encode());
-        self.objects.put(ns, key, Some(object));
-        Ok(was)
+        self.rows.put_owned(row::meta(ns, key), row);
     }
 
     /// Removes a key, in a time that does not depend on its size.

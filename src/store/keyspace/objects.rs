@@ -11,10 +11,11 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
+use smallvec::SmallVec;
 
 use super::bad_row;
-use crate::store::format::object::{ListValue, Object, Stored, StringStored, Value};
-use crate::store::format::row::{self, Namespace};
+use crate::store::format::object::{Kind, ListValue, Object, Stored, StringStored, Value};
+use crate::store::format::row::{self, Namespace, ObjectId};
 use crate::store::rows::{Rows, StoreError};
 
 /// What an entry takes besides its bytes: two headers of `Bytes` or boxes, the table.
@@ -25,7 +26,8 @@ const USUAL_BYTES: usize = 256;
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     ns: Namespace,
-    key: Box<[u8]>,
+    /// A short one stands where it is looked for.
+    key: SmallVec<[u8; 24]>,
 }
 
 #[derive(Hash)]
@@ -52,6 +54,24 @@ struct Known {
 pub(super) enum Look {
     Use,
     Peek,
+}
+
+/// An object without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outline {
+    pub(super) expires_at_ms: Option<u64>,
+    pub(super) id: Option<ObjectId>,
+    pub(super) kind: Kind,
+}
+
+impl Outline {
+    pub(super) fn of(object: &Object) -> Self {
+        Self {
+            expires_at_ms: object.expires_at_ms,
+            id: object.value.id(),
+            kind: object.value.kind(),
+        }
+    }
 }
 
 /// Seconds of the clock of uses.
@@ -82,6 +102,16 @@ fn bytes_of(value: &Value) -> usize {
         },
     };
     whole.map_or(0, Bytes::len)
+}
+
+fn fetch(rows: &Rows, ns: Namespace, key: &[u8]) -> Result<Option<Object>, StoreError> {
+    let meta = row::meta(ns, key);
+    match rows.get(&meta)? {
+        None => Ok(None),
+        Some(bytes) => Object::decode(&bytes)
+            .map(Some)
+            .ok_or_else(|| bad_row(&meta)),
+    }
 }
 
 #[derive(Debug)]
@@ -146,13 +176,51 @@ impl Objects {
             }
             return Ok(known.object.clone());
         }
-        let meta = row::meta(ns, key);
-        let object = match rows.get(&meta)? {
-            None => None,
-            Some(bytes) => Some(Object::decode(&bytes).ok_or_else(|| bad_row(&meta))?),
-        };
+        let object = fetch(rows, ns, key)?;
         self.put(ns, key, object.clone());
         Ok(object)
+    }
+
+    /// What there is to know of an object that is about to be put over: it is not kept.
+    pub(super) fn outline(
+        &self,
+        rows: &Rows,
+        ns: Namespace,
+        key: &[u8],
+        look: Look,
+    ) -> Result<Option<Outline>, StoreError> {
+        if let Some(known) = self.cache.get(&KeyRef { ns, key }) {
+            if look == Look::Use {
+                known.used_at.set(self.clock);
+            }
+            return Ok(known.object.as_ref().map(Outline::of));
+        }
+        if key.len() > row::KEY_BYTES_MAX {
+            return Ok(None);
+        }
+        let found = fetch(rows, ns, key)?;
+        Ok(found.as_ref().map(Outline::of))
+    }
+
+    /// Puts an object over one that is here and `may` be put over; what that was. The object
+    /// comes back if there is none.
+    pub(super) fn put_over(
+        &mut self,
+        ns: Namespace,
+        key: &[u8],
+        object: Object,
+        may: impl Fn(&Outline) -> bool,
+    ) -> Result<Option<Outline>, Object> {
+        let Some(mut known) = self.cache.get_mut(&KeyRef { ns, key }) else {
+            return Err(object);
+        };
+        let old = known.object.as_ref().map(Outline::of);
+        if old.as_ref().is_some_and(|old| !may(old)) {
+            return Err(object);
+        }
+        known.object = Some(object);
+        known.used_at.set(self.clock);
+        Ok(old)
     }
 
     pub(super) fn put(&mut self, ns: Namespace, key: &[u8], object: Option<Object>) {
@@ -166,7 +234,7 @@ impl Objects {
         }
         let key = Key {
             ns,
-            key: Box::from(key),
+            key: SmallVec::from_slice(key),
         };
         self.cache.insert(key, new);
     }

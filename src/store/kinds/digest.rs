@@ -113,6 +113,7 @@ fn number_of_kind(kind: ValueKind) -> Option<u32> {
         ValueKind::Set => 2,
         ValueKind::SortedSet => 3,
         ValueKind::Hash => 4,
+        ValueKind::Stream => 6,
         _ => return None,
     })
 }

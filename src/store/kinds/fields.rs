@@ -35,29 +35,49 @@ pub fn element(key: &Bytes, value: &Bytes) -> Result<Element, StoreError> {
 
 fn read(key: &Bytes, value: &Bytes) -> Option<Element> {
     let (_, named) = split_field(key)?;
-    let (turn, rest) = split_varint(value)?;
-    let (member, value) = match named {
-        Member::Whole(member) => (key.slice_ref(member), value.slice_ref(rest)),
-        Member::InValue => {
-            let (length, rest) = split_varint(rest)?;
-            let (member, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-            (value.slice_ref(member), value.slice_ref(rest))
-        }
+    let (turn, member, rest) = split_value(named, value)?;
+    let member = match named {
+        Member::Whole(member) => key.slice_ref(member),
+        Member::InValue => value.slice_ref(member),
     };
     Some(Element {
         turn,
         member,
-        value,
+        value: value.slice_ref(rest),
     })
 }
 
-/// The row of a member, if it is there.
-pub(super) fn get(rows: &Rows, id: ObjectId, member: &[u8]) -> Result<Option<Element>, StoreError> {
-    let key = Bytes::from(row::field(id, member));
-    match rows.get(&key)? {
-        Some(value) => element(&key, &value).map(Some),
-        None => Ok(None),
+/// Turn, member (if the key does not have it) and value.
+fn split_value<'a>(named: Member<'_>, value: &'a [u8]) -> Option<(u64, &'a [u8], &'a [u8])> {
+    let (turn, rest) = split_varint(value)?;
+    match named {
+        Member::Whole(_) => Some((turn, &[], rest)),
+        Member::InValue => {
+            let (length, rest) = split_varint(rest)?;
+            let (member, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            Some((turn, member, rest))
+        }
     }
+}
+
+/// What the row of a member says besides it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// See the head of this file.
+    pub(super) turn: u64,
+    pub(super) value: Bytes,
+}
+
+/// The row of a member, if it is there.
+pub(super) fn get(rows: &Rows, id: ObjectId, member: &[u8]) -> Result<Option<Found>, StoreError> {
+    let key = row::field(id, member);
+    let Some(bytes) = rows.get(&key)? else {
+        return Ok(None);
+    };
+    let (_, named) = split_field(&key).ok_or_else(|| bad_row(&key))?;
+    let (turn, _, value) = split_value(named, &bytes).ok_or_else(|| bad_row(&key))?;
+    let value = bytes.slice_ref(value);
+    Ok(Some(Found { turn, value }))
 }
 
 /// Whether a member has a row.
@@ -77,7 +97,7 @@ pub(super) fn put(rows: &mut Rows, id: ObjectId, turn: u64, member: &[u8], value
         bytes.put_slice(member);
     }
     bytes.put_slice(value);
-    rows.put(&key, bytes.freeze());
+    rows.put_owned(key, bytes.freeze());
 }
 
 /// Deletes the row of a member.

@@ -13,13 +13,11 @@ use bytes::Bytes;
 
 use super::source::RowSource;
 use crate::store::format::numbers;
-use crate::store::format::object::{StringStored, StringValue, Written};
+use crate::store::format::object::{StringStored, StringValue, WHOLE_BYTES_MAX, Written};
 use crate::store::format::row::{self, ObjectId};
 use crate::store::keyspace::Keyspace;
 use crate::store::rows::{Rows, StoreError};
 
-/// Longer strings are chunks.
-const WHOLE_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a chunk, but the last.
 const CHUNK_BYTES: usize = 16 * 1024;
 

@@ -284,9 +284,9 @@ impl Worker {
         let offset = Bytes::copy_from_slice(&frozen.offset.to_be_bytes());
         let began = Instant::now();
         loop {
-            let offset_row = std::iter::once((APPLIED_OFFSET_ROW, Some(&offset)));
-            let mut batch = frozen.generation.changes().chain(offset_row);
-            match self.engine.write(&mut batch) {
+            let generation = &frozen.generation;
+            let mut batch = generation.changes_and(APPLIED_OFFSET_ROW, &offset);
+            match self.engine.write_sorted(&mut batch, generation.bytes()) {
                 Ok(()) => break,
                 Err(error) if error.is_retryable() => {
                     if !self.wait_for(error, began)? {

@@ -1,4 +1,4 @@
-//! Rows of large values that were read from the engine lately, and that they are missing.
+//! Rows of large values that were read from the engine lately.
 //!
 //! What is here is told of each change, so it is always the newest there is, whether the
 //! engine has that by now or the overlay.
@@ -57,15 +57,14 @@ impl RowCache {
         self.rows.as_ref()?.borrow().get(row).cloned()
     }
 
-    /// Keeps what the engine said. The value is copied: the engine's may hold a whole
-    /// block of a table.
+    /// Keeps what the engine said; the value owns its bytes. What it does not have is not
+    /// kept: it knows that fast, and most who ask for it put it then.
     pub(super) fn keep(&self, row: &[u8], found: &Found) {
-        if row.first() != Some(&SUB) {
+        if row.first() != Some(&SUB) || found.is_none() {
             return;
         }
         if let Some(rows) = &self.rows {
-            let own = found.as_ref().map(|value| Bytes::copy_from_slice(value));
-            rows.borrow_mut().insert(row.into(), own);
+            rows.borrow_mut().insert(row.into(), found.clone());
         }
     }
 

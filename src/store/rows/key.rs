@@ -1,17 +1,19 @@
-//! Key of a row in the overlay, with its first bytes beside it.
+//! Key of a row in the overlay.
 //!
 //! Most keys of an overlay differ in their first 16 bytes (space, namespace or object, a
-//! piece of a hash): comparing those as one number touches no other memory.
+//! piece of a hash): those are compared as one number. Short keys stand where they are
+//! looked for: comparing them touches no other memory.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+
+use crate::store::format::row::RowBuf;
 
 const PREFIX_BYTES: usize = 16;
 
 /// Ordered as its bytes are.
 pub(super) struct RowKey {
-    prefix: u128,
-    bytes: Box<[u8]>,
+    bytes: RowBuf,
 }
 
 /// The same, borrowed.
@@ -26,11 +28,8 @@ pub(super) trait Ordered {
 }
 
 impl RowKey {
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        Self {
-            prefix: prefix(bytes),
-            bytes: bytes.into(),
-        }
+    pub(super) fn new(bytes: RowBuf) -> Self {
+        Self { bytes }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -59,7 +58,7 @@ fn prefix(bytes: &[u8]) -> u128 {
 
 impl Ordered for RowKey {
     fn parts(&self) -> (u128, &[u8]) {
-        (self.prefix, &self.bytes)
+        (prefix(&self.bytes), &self.bytes)
     }
 }
 
@@ -131,7 +130,8 @@ mod tests {
         }
         for one in &keys {
             for other in &keys {
-                let order = RowKey::new(one).cmp(&RowKey::new(other));
+                let key = |bytes: &Vec<u8>| RowKey::new(bytes.clone().into());
+                let order = key(one).cmp(&key(other));
                 assert_eq!(order, one.cmp(other), "{one:?} {other:?}");
             }
         }

@@ -21,6 +21,7 @@ mod board;
 mod cache;
 mod error;
 mod generation;
+mod hashed;
 mod key;
 mod options;
 mod range;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::store::engine::{DeadId, DeadIds, Engine, EngineError, EngineStats};
+use crate::store::format::row::RowBuf;
 use applier::{APPLIED_OFFSET_ROW, Applier};
 use board::{Frozen, Then};
 use cache::RowCache;
@@ -141,7 +143,9 @@ impl Rows {
                 return Ok(value.clone());
             }
         }
+        // The engine's own may hold a whole block of a table, and is kept for long.
         let found = self.engine.get(row)?;
+        let found = found.map(|value| Bytes::copy_from_slice(&value));
         self.cache.keep(row, &found);
         Ok(found)
     }
@@ -152,6 +156,13 @@ impl Rows {
     /// fail.
     pub fn put(&mut self, row: &[u8], value: Bytes) {
         self.set(row, Some(value));
+    }
+
+    /// The same, with a key that need not be copied.
+    pub fn put_owned(&mut self, row: RowBuf, value: Bytes) {
+        let value = Some(value);
+        self.cache.change(&row, &value);
+        self.active.set_owned(row, value);
     }
 
     /// Deletes a row, if it is there.
@@ -174,8 +185,7 @@ impl Rows {
         let frozen = self.frozen.iter().rev().map(|frozen| &frozen.generation);
         let overlay = std::iter::once(&self.active)
             .chain(frozen)
-            .filter(|generation| !generation.is_empty())
-            .map(|generation| generation.range(from, to));
+            .flat_map(|generation| generation.range(from, to));
         Ok(RowRange::new(overlay, self.engine.range(from, to)))
     }
 
@@ -307,7 +317,8 @@ impl Rows {
     }
 
     fn freeze(&mut self, offset: u64, then: Then) {
-        let generation = std::mem::take(&mut self.active);
+        let next = Generation::after(&self.active);
+        let generation = std::mem::replace(&mut self.active, next);
         self.active_since = None;
         self.frozen_bytes += generation.bytes();
         self.frozen_offset = offset;

@@ -38,12 +38,14 @@ impl RowsOptions {
     pub fn new(object_of: ObjectOf) -> Self {
         Self {
             overlay_bytes_max: 256 << 20,
-            freeze_bytes: 8 << 20,
-            freeze_age: Duration::from_millis(100),
-            freeze_busy_bytes: 32 << 20,
+            // Large: rows that change again meanwhile cost the engine one write, and what is
+            // large enough becomes tables without a detour.
+            freeze_bytes: 64 << 20,
+            freeze_age: Duration::from_secs(5),
+            freeze_busy_bytes: 96 << 20,
             cache_bytes: 64 << 20,
-            persist_age: Duration::from_secs(1),
-            persist_bytes: 64 << 20,
+            persist_age: Duration::from_secs(30),
+            persist_bytes: 32 << 20,
             sweep_pause: Duration::from_millis(10),
             object_of,
             wake: None,

@@ -179,7 +179,7 @@ impl<'a> Rows<'a> {
                     End::Front => rows.next(),
                     End::Back => rows.next_back(),
                 };
-                Ok(next.map(|(key, value)| Entry::Overlay(key.bytes(), value.as_ref())))
+                Ok(next.map(|(key, value)| Entry::Overlay(key, value)))
             }
             Self::Engine(rows) => {
                 let next = match end {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mio::{Poll, Waker};
 
 use crate::store::commands::Settings;
@@ -73,6 +74,18 @@ impl Apart {
     /// What collections from a snapshot look like here.
     pub fn build_limits(&self) -> BuildLimits {
         self.shard.build_limits()
+    }
+
+    /// Keeps the function libraries of these texts and no others.
+    ///
+    /// # Errors
+    /// One cannot be loaded, or the rows cannot be read.
+    pub fn replace_libraries(&mut self, texts: &[Bytes]) -> Result<(), StartError> {
+        let libraries = self.shard.libraries_of(texts)?;
+        let texts = Shard::texts_of(&libraries);
+        self.shard.keyspace().replace_libraries(&texts)?;
+        self.shard.set_libraries(libraries);
+        Ok(())
     }
 
     /// Where the log ends.

@@ -265,3 +265,84 @@ fn sync_each(every: Duration, syncer: &Syncer, stopped: &Receiver<()>, waker: &W
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mio::{Poll, Token};
+
+    use super::*;
+    use crate::store::disk::FaultyFiles;
+    use crate::store::oplog::LogOptions;
+
+    const DIR: &str = "/shard/log";
+    /// Places between two syncs at which the power goes.
+    const CRASHES: u64 = 40;
+
+    fn opened(files: &FaultyFiles) -> Log {
+        let options = LogOptions {
+            segment_bytes: 256 * 1024,
+            retain_bytes: u64::MAX,
+        };
+        let opened = Log::open(Arc::new(files.clone()), Path::new(DIR), options);
+        opened.expect("the log opens").log
+    }
+
+    fn keeper(files: &FaultyFiles, durability: Durability) -> (Keeper, Poll) {
+        let poll = Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
+        let keeper = Keeper::new(opened(files), durability, Arc::new(waker));
+        (keeper.expect("a keeper"), poll)
+    }
+
+    /// Writes go on, and nobody but the keeper's thread syncs. What was acknowledged before
+    /// the last sync but one began survives a power loss: so what may be lost is what was
+    /// acknowledged within the time from one sync to the next, which is a second.
+    #[test]
+    fn a_power_loss_takes_what_came_since_the_last_sync_and_no_more() {
+        let files = FaultyFiles::new();
+        let (mut keeper, _poll) = keeper(&files, Durability::EverySecond);
+        let (mut durable, mut ends_at_syncs) = (0, vec![0]);
+        let (mut frames, mut crashes, mut lost_max) = (0_u64, 0, 0);
+        while crashes < CRASHES {
+            assert_eq!(keeper.keep(&[b'x'; 100], None), Kept::Yes);
+            frames += 1;
+            let synced = keeper.log().durable();
+            if synced != durable {
+                durable = synced;
+                ends_at_syncs.push(keeper.end());
+            }
+            // A few frames after each of the first syncs, at many places.
+            if ends_at_syncs.len() > 3 && frames.is_multiple_of(50) {
+                crashes += 1;
+                let after = files.crashed(crashes);
+                let found = opened(&after).end();
+                // It began before this was noted, and after the one before it was.
+                let sure = ends_at_syncs[ends_at_syncs.len() - 2];
+                assert!(found >= sure, "{found} of {sure}, power loss {crashes}");
+                assert!(found >= durable, "{found} of {durable} that were synced");
+                lost_max = lost_max.max(keeper.end() - found);
+            }
+            // So that some hundreds come in a second, and not millions.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        println!(
+            "{frames} frames, at most {lost_max} bytes of {} lost",
+            keeper.end()
+        );
+        keeper.close().expect("closed");
+    }
+
+    #[test]
+    fn a_power_loss_takes_nothing_that_was_acknowledged_with_always() {
+        let files = FaultyFiles::new();
+        let (mut keeper, _poll) = keeper(&files, Durability::Always);
+        for frame in 0..CRASHES {
+            assert_eq!(keeper.keep(&[b'x'; 1_000], None), Kept::Yes);
+            let after = files.crashed(frame);
+            assert_eq!(opened(&after).end(), keeper.end(), "power loss {frame}");
+        }
+        keeper.close().expect("closed");
+    }
+}

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::resp::RequestLimits;
 use crate::store::commands::{Settings, Table};
 use crate::store::disk::RealFiles;
-use crate::store::engine::{EngineOptions, open_fjall};
+use crate::store::engine::{EngineOptions, open_lsm};
 use crate::store::format::object::id_of_row;
 use crate::store::keyspace::Keyspace;
 use crate::store::oplog::{Identity, Log, LogError, LogOptions, fresh_replid};
@@ -37,23 +37,24 @@ pub struct Memory {
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 impl Memory {
+    /// The most: a write whose key is not among them looks for it in the tables.
     fn objects(self) -> usize {
-        (self.bytes / 4) as usize
+        (self.bytes / 8 * 3) as usize
     }
 
     fn rows(self) -> usize {
         (self.bytes / 8) as usize
     }
 
+    /// The system caches them, too.
     fn blocks(self) -> u64 {
-        self.bytes / 8
+        self.bytes / 16
     }
 
     fn overlay(self) -> usize {
         (self.bytes / 4).min(256 << 20) as usize
     }
 
-    /// Up to five are in memory.
     fn memtable(self) -> u64 {
         (self.bytes / 20).min(32 << 20)
     }
@@ -88,14 +89,14 @@ pub(super) fn open(
         memtable_bytes: memory.memtable(),
         ..EngineOptions::default()
     };
-    let engine = open_fjall(&dir.join("rows"), &engine_options)
+    let engine = open_lsm(&dir.join("rows"), &engine_options)
         .map_err(crate::store::rows::StoreError::from)?;
     let overlay = memory.overlay();
     let usual = RowsOptions::new(id_of_row);
     let rows_options = RowsOptions {
         overlay_bytes_max: overlay,
-        freeze_bytes: usual.freeze_bytes.min(overlay / 8),
-        freeze_busy_bytes: usual.freeze_busy_bytes.min(overlay / 4),
+        freeze_bytes: usual.freeze_bytes.min(overlay / 4),
+        freeze_busy_bytes: usual.freeze_busy_bytes.min(overlay / 2),
         cache_bytes: memory.rows(),
         wake: Some(wake),
         ..usual

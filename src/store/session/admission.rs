@@ -64,7 +64,8 @@ impl Shard {
             user.is_some_and(|user| user.admits(password))
         });
         let Some(user) = admitted else {
-            self.note_refusal(key, Reason::Auth, by, Some(name));
+            let context = self.surroundings(key);
+            self.note_refusal(key, context, Reason::Auth, by, Some(name));
             return Err(Failure::words(
                 "WRONGPASS invalid username-password pair or user is disabled.",
             ));
@@ -99,7 +100,8 @@ impl Shard {
         name: &str,
         args: Args<'_>,
     ) -> Result<(), Failure> {
-        match self.refused_right(key, name, args) {
+        let context = self.surroundings(key);
+        match self.refused_right(key, name, args, context) {
             None => Ok(()),
             Some(denied) => Err(match denied {
                 Denied::Command => Failure::text(format!(
@@ -124,7 +126,8 @@ impl Shard {
         command: &Command,
         args: Args<'_>,
     ) -> Result<(), Failure> {
-        let Some(denied) = self.refused_right(key, full_name(command, args), args) else {
+        let name = full_name(command, args);
+        let Some(denied) = self.refused_right(key, name, args, Surroundings::Multi) else {
             return Ok(());
         };
         let why = match denied {
@@ -140,58 +143,62 @@ impl Shard {
         )))
     }
 
-    /// The same of what a script calls.
-    pub(super) fn admit_by_script(
+    /// The same of a request that a script makes for its client.
+    pub(super) fn admit_in_script(
         &mut self,
         key: usize,
         command: &Command,
         args: Args<'_>,
-    ) -> Result<(), Vec<u8>> {
-        let Some(denied) = self.refused_right(key, full_name(command, args), args) else {
-            return Ok(());
-        };
-        let why = match denied {
-            Denied::Command => "can't run this command or subcommand",
-            Denied::Key(_) => {
-                "can't access at least one of the keys mentioned in the command arguments"
+    ) -> Result<(), &'static str> {
+        let name = full_name(command, args);
+        match self.refused_right(key, name, args, Surroundings::Lua) {
+            None => Ok(()),
+            Some(Denied::Command) => {
+                Err("The user executing the script can't run this command or subcommand")
             }
-            Denied::Channel(_) => "can't publish to the channel mentioned in the command",
-        };
-        Err(format!("The user executing the script {why}").into_bytes())
+            Some(Denied::Key(_)) => Err(
+                "The user executing the script can't access at least one of the keys mentioned \
+                 in the command arguments",
+            ),
+            Some(Denied::Channel(_)) => Err(
+                "The user executing the script can't publish to the channel mentioned in the \
+                 command",
+            ),
+        }
     }
 
     /// Whether a client's user may run a request; nothing is noted.
-    pub(super) fn has_right(&self, key: usize, command: &Command, args: Args<'_>) -> bool {
-        let Some(user) = self.clients.get(key).map(|client| client.user) else {
-            return false;
-        };
-        if self.users.is_unrestricted(user) {
-            return true;
-        }
-        let number = catalog().number(full_name(command, args));
-        let user = self.users.get(user);
-        number
-            .zip(user)
-            .is_some_and(|(number, user)| user.check(number, args).is_ok())
+    pub(super) fn may_run(&self, key: usize, command: &Command, args: Args<'_>) -> bool {
+        self.denied(key, full_name(command, args), args).is_none()
     }
 
-    /// What keeps a client's user from a request; it is noted.
-    fn refused_right(&mut self, key: usize, name: &str, args: Args<'_>) -> Option<Denied> {
+    fn denied(&self, key: usize, name: &str, args: Args<'_>) -> Option<Denied> {
         let user = self.clients.get(key)?.user;
         if self.users.is_unrestricted(user) {
             return None;
         }
-        let denied = match catalog().number(name) {
-            Some(number) => self.users.get(user)?.check(number, args).err()?,
+        match catalog().number(name) {
+            Some(number) => self.users.get(user)?.check(number, args).err(),
             // No rule can name it.
-            None => Denied::Command,
-        };
+            None => Some(Denied::Command),
+        }
+    }
+
+    /// What keeps a client's user from a request; it is noted.
+    fn refused_right(
+        &mut self,
+        key: usize,
+        name: &str,
+        args: Args<'_>,
+        context: Surroundings,
+    ) -> Option<Denied> {
+        let denied = self.denied(key, name, args)?;
         let (reason, object) = match denied {
             Denied::Command => (Reason::Command, name.as_bytes()),
             Denied::Key(number) => (Reason::Key, args.at(number)),
             Denied::Channel(number) => (Reason::Channel, args.at(number)),
         };
-        self.note_refusal(key, reason, object, None);
+        self.note_refusal(key, context, reason, object, None);
         Some(denied)
     }
 
@@ -218,14 +225,24 @@ impl Shard {
         }
     }
 
-    fn note_refusal(&mut self, key: usize, reason: Reason, object: &[u8], user: Option<&[u8]>) {
-        let Some(client) = self.clients.get(key) else {
-            return;
-        };
-        let context = match client.transaction.is_some() || client.is_executing {
-            _ if self.runs_script(key) => Surroundings::Lua,
+    fn surroundings(&self, key: usize) -> Surroundings {
+        let client = self.clients.get(key);
+        match client.is_some_and(|of| of.transaction.is_some() || of.is_executing) {
             true => Surroundings::Multi,
             false => Surroundings::Toplevel,
+        }
+    }
+
+    fn note_refusal(
+        &mut self,
+        key: usize,
+        context: Surroundings,
+        reason: Reason,
+        object: &[u8],
+        user: Option<&[u8]>,
+    ) {
+        let Some(client) = self.clients.get(key) else {
+            return;
         };
         let user = user.unwrap_or_else(|| self.users.name(client.user));
         let event = Event {

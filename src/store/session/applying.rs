@@ -135,7 +135,8 @@ impl Shard {
         }
         self.has_relative_times |= tells_how_long(args);
         reply.truncate(0);
-        let mut unit = Unit::default();
+        // The log has it.
+        let mut unit = Unit::of(args.request());
         self.run_data(reply, *db, handler, args, &mut unit, Waits::Never);
         match reply.bytes().strip_prefix(b"-") {
             None => Ok(()),

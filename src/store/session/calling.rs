@@ -56,7 +56,8 @@ impl ScriptHost<'_> {
         if self.shard.is_stale() && !has("stale") {
             return Err(words("Can not execute the command on a stale replica"));
         }
-        self.shard.admit_by_script(self.key, command, args)?;
+        let allowed = self.shard.admit_in_script(self.key, command, args);
+        allowed.map_err(words)?;
         let Some(runs) = &mut self.shard.scripts.runs else {
             return Err(words("No script runs"));
         };
@@ -122,7 +123,7 @@ impl Host for ScriptHost<'_> {
 
     fn may_call(&mut self, args: Args<'_>) -> Option<bool> {
         let (command, _) = self.find(args)?;
-        Some(self.shard.has_right(self.key, command, args))
+        Some(self.shard.may_run(self.key, command, args))
     }
 
     fn look_around(&mut self) -> bool {

@@ -28,6 +28,7 @@ impl Shard {
             return;
         }
         client.active_at_ms = self.keyspace.now_ms();
+        self.ran_at = None;
         let mut input = std::mem::take(&mut client.input);
         let fresh = RequestScanner::new(self.limits.request);
         let mut scanner = std::mem::replace(&mut client.scanner, fresh);
@@ -212,11 +213,11 @@ impl Shard {
         if self.is_queued(key, command) {
             return self.queue(key, command, args);
         }
-        let mut unit = Unit::default();
+        let mut unit = Unit::of(args.request());
         let may_wait = true;
         self.run_in(key, command, args, &mut unit, may_wait);
         if !unit.is_empty() {
-            self.effects.push(unit);
+            self.effects.push_of(unit, args.request());
             self.note_write(key);
         }
     }
@@ -230,7 +231,9 @@ impl Shard {
         unit: &mut Unit,
         may_wait: bool,
     ) {
-        let begun = Instant::now();
+        // What the command before it was ended by is what it begins with: one look at the
+        // clock for each.
+        let begun = self.ran_at.unwrap_or_else(Instant::now);
         let before = self.clients[key].reply.len();
         if command.name != "exec" {
             self.tell_monitors(key, command, args);
@@ -242,7 +245,10 @@ impl Shard {
         self.stats.commands += 1;
         let of = self.stats.by_command.entry(command.name).or_default();
         of.calls += 1;
-        let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let ended = Instant::now();
+        self.ran_at = Some(ended);
+        let took = ended.saturating_duration_since(begun);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         of.us += took_us;
         let Some(client) = self.clients.get(key) else {
             return;
@@ -284,6 +290,13 @@ impl Shard {
             Run::Data(handler) => {
                 if let Err(failure) = self.admit_sort(key, command.name, args) {
                     return self.refuse(key, &failure);
+                }
+                if command.name == "debug" {
+                    match self.debug_shard(key, args) {
+                        Ok(true) => return,
+                        Ok(false) => {}
+                        Err(failure) => return self.refuse(key, &failure),
+                    }
                 }
                 let db = self.clients[key].db;
                 let mut reply = std::mem::take(&mut self.clients[key].reply);
@@ -337,7 +350,7 @@ impl Shard {
             }
         }
         if has_changed && !unit.is_named() {
-            unit.add_request(db, args.request().to_vec());
+            unit.add_as_it_came(db, args.request());
         }
         wait
     }

@@ -1,5 +1,7 @@
 //! All of a shard but its disk and its sockets.
 
+use std::time::Instant;
+
 use slab::Slab;
 
 use crate::resp::RequestLimits;
@@ -133,12 +135,16 @@ pub struct Shard {
     pub(super) slow: SlowLog,
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
+    /// When the last command of the input that is run now ended.
+    pub(super) ran_at: Option<Instant>,
     pub(super) facts: Facts,
     pub(super) acks: ReplicaAcks,
     /// The number of the master's link among the clients.
     pub(super) master_link: ClientId,
     /// What was applied has times that count from when it came.
     pub(super) has_relative_times: bool,
+    /// Keys whose time is over are removed though nobody looks for them.
+    pub(super) ends_keys: bool,
     /// Who carries what MIGRATE sends.
     pub(super) courier: Box<dyn Courier>,
     pub(super) scripts: Scripts,
@@ -174,10 +180,12 @@ impl Shard {
             slow: SlowLog::default(),
             parameters: Parameters::default(),
             stats: Stats::default(),
+            ran_at: None,
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
             master_link: ClientId(0),
             has_relative_times: false,
+            ends_keys: true,
             courier: Box::new(NoCourier),
             scripts: Scripts::default(),
             beside: None,
@@ -342,7 +350,7 @@ impl Shard {
 
     /// Removes keys whose time is over, at most `max`; true if there are more.
     pub fn end_due_keys(&mut self, max: usize) -> bool {
-        if self.role != Role::Master {
+        if self.role != Role::Master || !self.ends_keys {
             return false;
         }
         match self.keyspace.end_due(max) {

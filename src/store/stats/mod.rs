@@ -119,8 +119,6 @@ pub struct DiskStats {
     pub log_bytes: u64,
     /// The engine's tables.
     pub table_bytes: u64,
-    /// Its journals.
-    pub journal_bytes: u64,
     /// Left for this user.
     pub free_bytes: u64,
 }
@@ -231,7 +229,6 @@ impl ShardStats {
                 bytes: number("disk_bytes")?,
                 log_bytes: number("log_disk_bytes")?,
                 table_bytes: number("table_disk_bytes")?,
-                journal_bytes: number("journal_disk_bytes")?,
                 free_bytes: number("disk_free_bytes")?,
             },
             memory: MemoryStats {

@@ -312,8 +312,21 @@ fn as_user(d: &mut Dice) -> Line {
         let published = line("PUBLISH").word(pattern(d)).word("m");
         made = made.then(published.by_second());
     }
+    for _ in 0..d.between(0, 2) {
+        let script = d.pick(&[SCRIPT_CALLS, SCRIPT_ASKS]);
+        let called = line("EVAL")
+            .word(script)
+            .word("0")
+            .words(requested(d).words);
+        made = made.then(called.by_second());
+    }
     made.then(line("AUTH default x").by_second())
 }
+
+/// Only what was refused is told: replies may be in another order.
+const SCRIPT_CALLS: &str = "local r = redis.pcall(unpack(ARGV)) \
+     if type(r) == 'table' and r.err then return r.err end return 'done'";
+const SCRIPT_ASKS: &str = "return redis.acl_check_cmd(unpack(ARGV))";
 
 /// Rights change between MULTI and EXEC.
 fn changed_under_way(d: &mut Dice) -> Line {

@@ -125,8 +125,8 @@ fn expires_at(context: &Context<'_>, expire: Expire<'_>, command: &str) -> Resul
 pub(super) fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, value) = (args.at(1), args.at(2));
     if args.len() == 3 {
-        context.lookup(key)?;
-        put_text(context, key, value, None)?;
+        context.put_text(key, value)?;
+        context.event(EventClass::String, "set", key);
         context.reply.ok();
         return Ok(());
     }
@@ -310,7 +310,8 @@ fn set_all(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.lookup(key)?;
     }
     for (key, value) in args.from(1).step_by(2).zip(args.from(2).step_by(2)) {
-        put_text(context, key, value, None)?;
+        context.put_text(key, value)?;
+        context.event(EventClass::String, "set", key);
     }
     Ok(())
 }

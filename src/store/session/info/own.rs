@@ -20,8 +20,6 @@ pub struct OwnFacts {
     pub table_disk_bytes: u64,
     /// How many they are.
     pub tables: u64,
-    /// The engine's journals.
-    pub journal_disk_bytes: u64,
     /// Runs of tables that every read looks through.
     pub level0_runs: u64,
     /// Compactions that run now.
@@ -77,7 +75,6 @@ impl Shard {
             ("log_segments", own.log_segments),
             ("table_disk_bytes", own.table_disk_bytes),
             ("tables", own.tables),
-            ("journal_disk_bytes", own.journal_disk_bytes),
             ("level0_runs", own.level0_runs),
             ("compactions", own.compactions),
             ("overlay_bytes", facts.overlay_bytes),
