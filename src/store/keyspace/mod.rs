@@ -16,6 +16,7 @@ mod counted;
 mod databases;
 mod ending;
 mod ends;
+mod expiry;
 mod frequency;
 mod interest;
 mod libraries;
@@ -38,31 +39,12 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
+pub use expiry::{Ended, Expiry};
 use frequency::Frequencies;
 pub use frequency::FrequencyRules;
 pub use interest::{Changed, Tells};
 pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
 use objects::{Look, Objects, Outline};
-
-/// What becomes of an object whose time is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    /// It is removed when it is looked at: masters.
-    Remove,
-    /// It is not seen, and stays until the master says so: replicas, for their clients.
-    Hide,
-    /// It is there: what a master or the log says is applied as it was meant.
-    Ignore,
-}
-
-/// A key that expired while it was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Its database.
-    pub db: usize,
-    /// The key.
-    pub key: Bytes,
-}
 
 /// All databases of a shard. Owned by the executor.
 #[derive(Debug)]
@@ -130,16 +112,6 @@ impl Keyspace {
     pub fn set_now_ms(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.objects.set_now_ms(now_ms);
-    }
-
-    /// Says what becomes of objects whose time is over.
-    pub fn set_expiry(&mut self, expiry: Expiry) {
-        self.expiry = expiry;
-    }
-
-    /// What becomes of objects whose time is over.
-    pub fn expiry(&self) -> Expiry {
-        self.expiry
     }
 
     /// Grows with each change of any key.
