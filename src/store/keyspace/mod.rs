@@ -15,6 +15,7 @@
 mod counted;
 mod databases;
 mod ends;
+mod frequency;
 mod interest;
 mod libraries;
 mod loading;
@@ -36,6 +37,8 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
+use frequency::Frequencies;
+pub use frequency::FrequencyRules;
 pub use interest::{Changed, Tells};
 pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
 use objects::{Look, Objects, Outline};
@@ -77,6 +80,8 @@ pub struct Keyspace {
     /// How many watch or wait for a key.
     interest: HashMap<(usize, Box<[u8]>), u32, RandomState>,
     changed: Vec<Changed>,
+    /// How often keys are used, under an LFU policy.
+    frequencies: Option<Box<Frequencies>>,
     /// Counters for INFO.
     pub hits: u64,
     /// Lookups that found nothing.
@@ -108,6 +113,7 @@ impl Keyspace {
             ended: Vec::new(),
             interest: HashMap::default(),
             changed: Vec::new(),
+            frequencies: None,
             hits: 0,
             misses: 0,
             expired: 0,
@@ -186,6 +192,9 @@ impl Keyspace {
         };
         let is_over = object.expires_at_ms.is_some_and(|at| at < self.now_ms);
         if !is_over || self.expiry == Expiry::Ignore {
+            if let (Some(frequencies), Look::Use) = (&mut self.frequencies, look) {
+                frequencies.note(ns, key, self.now_ms);
+            }
             return Ok(Some(object));
         }
         if self.expiry == Expiry::Remove {
@@ -202,6 +211,11 @@ impl Keyspace {
         let found = self.lookup(db, key)?;
         self.count(found.is_some());
         Ok(found)
+    }
+
+    /// Forgets what is only a copy of rows.
+    pub fn forget_cached(&mut self) {
+        self.objects.clear();
     }
 
     /// The same, and it is not what OBJECT IDLETIME counts from.

@@ -64,7 +64,8 @@ impl Shard {
             user.is_some_and(|user| user.admits(password))
         });
         let Some(user) = admitted else {
-            self.note_refusal(key, (Reason::Auth, self.surroundings(key)), by, Some(name));
+            let context = self.surroundings(key);
+            self.note_refusal(key, context, Reason::Auth, by, Some(name));
             return Err(Failure::words(
                 "WRONGPASS invalid username-password pair or user is disabled.",
             ));
@@ -99,7 +100,8 @@ impl Shard {
         name: &str,
         args: Args<'_>,
     ) -> Result<(), Failure> {
-        match self.refused_right(key, name, args, self.surroundings(key)) {
+        let context = self.surroundings(key);
+        match self.refused_right(key, name, args, context) {
             None => Ok(()),
             Some(denied) => Err(match denied {
                 Denied::Command => Failure::text(format!(
@@ -141,7 +143,7 @@ impl Shard {
         )))
     }
 
-    /// The same of what a script calls: the rights are those of who runs it.
+    /// The same of a request that a script makes for its client.
     pub(super) fn admit_in_script(
         &mut self,
         key: usize,
@@ -149,35 +151,36 @@ impl Shard {
         args: Args<'_>,
     ) -> Result<(), &'static str> {
         let name = full_name(command, args);
-        let Some(denied) = self.refused_right(key, name, args, Surroundings::Lua) else {
-            return Ok(());
-        };
-        Err(match denied {
-            Denied::Command => "The user executing the script can't run this command or subcommand",
-            Denied::Key(_) => {
+        match self.refused_right(key, name, args, Surroundings::Lua) {
+            None => Ok(()),
+            Some(Denied::Command) => {
+                Err("The user executing the script can't run this command or subcommand")
+            }
+            Some(Denied::Key(_)) => Err(
                 "The user executing the script can't access at least one of the keys mentioned \
-                 in the command arguments"
-            }
-            Denied::Channel(_) => {
+                 in the command arguments",
+            ),
+            Some(Denied::Channel(_)) => Err(
                 "The user executing the script can't publish to the channel mentioned in the \
-                 command"
-            }
-        })
+                 command",
+            ),
+        }
     }
 
-    /// Whether a client's user may do so, if somebody just asks.
+    /// Whether a client's user may run a request; nothing is noted.
     pub(super) fn may_run(&self, key: usize, command: &Command, args: Args<'_>) -> bool {
-        let Some(client) = self.clients.get(key) else {
-            return false;
-        };
-        if self.users.is_unrestricted(client.user) {
-            return true;
+        self.denied(key, full_name(command, args), args).is_none()
+    }
+
+    fn denied(&self, key: usize, name: &str, args: Args<'_>) -> Option<Denied> {
+        let user = self.clients.get(key)?.user;
+        if self.users.is_unrestricted(user) {
+            return None;
         }
-        let number = catalog().number(full_name(command, args));
-        let user = self.users.get(client.user);
-        match (number, user) {
-            (Some(number), Some(user)) => user.check(number, args).is_ok(),
-            _ => false,
+        match catalog().number(name) {
+            Some(number) => self.users.get(user)?.check(number, args).err(),
+            // No rule can name it.
+            None => Some(Denied::Command),
         }
     }
 
@@ -189,21 +192,13 @@ impl Shard {
         args: Args<'_>,
         context: Surroundings,
     ) -> Option<Denied> {
-        let user = self.clients.get(key)?.user;
-        if self.users.is_unrestricted(user) {
-            return None;
-        }
-        let denied = match catalog().number(name) {
-            Some(number) => self.users.get(user)?.check(number, args).err()?,
-            // No rule can name it.
-            None => Denied::Command,
-        };
+        let denied = self.denied(key, name, args)?;
         let (reason, object) = match denied {
             Denied::Command => (Reason::Command, name.as_bytes()),
             Denied::Key(number) => (Reason::Key, args.at(number)),
             Denied::Channel(number) => (Reason::Channel, args.at(number)),
         };
-        self.note_refusal(key, (reason, context), object, None);
+        self.note_refusal(key, context, reason, object, None);
         Some(denied)
     }
 
@@ -231,8 +226,8 @@ impl Shard {
     }
 
     fn surroundings(&self, key: usize) -> Surroundings {
-        let of = |client: &super::Client| client.transaction.is_some() || client.is_executing;
-        match self.clients.get(key).is_some_and(of) {
+        let client = self.clients.get(key);
+        match client.is_some_and(|of| of.transaction.is_some() || of.is_executing) {
             true => Surroundings::Multi,
             false => Surroundings::Toplevel,
         }
@@ -241,7 +236,8 @@ impl Shard {
     fn note_refusal(
         &mut self,
         key: usize,
-        (reason, context): (Reason, Surroundings),
+        context: Surroundings,
+        reason: Reason,
         object: &[u8],
         user: Option<&[u8]>,
     ) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::store::acl::ChannelDefault;
 use crate::store::commands::{Args, Failure};
 use crate::store::format::glob;
+use crate::store::keyspace::FrequencyRules;
 
 use super::parameters::{PARAMETERS, Parameters, Takes, meant};
 use super::shard::{Order, Shard};
@@ -82,9 +83,20 @@ impl Shard {
         for (name, value) in values {
             self.set_parameter(name, value);
         }
-        self.parameters.apply_to(&mut self.settings);
+        self.apply_parameters();
         self.clients[key].reply.ok();
         Ok(())
+    }
+
+    fn apply_parameters(&mut self) {
+        self.parameters.apply_to(&mut self.settings);
+        let number = |name| u64::try_from(self.parameters.number(name)).unwrap_or(0);
+        let rules = FrequencyRules {
+            log_factor: number("lfu-log-factor"),
+            decay_minutes: number("lfu-decay-time"),
+        };
+        self.keyspace
+            .count_uses(self.settings.is_lfu.then_some(rules));
     }
 
     fn set_parameter(&mut self, name: &'static str, value: String) {
@@ -129,7 +141,7 @@ impl Shard {
             takes => settable(name, takes, value.as_bytes())?,
         };
         self.set_parameter(name, value);
-        self.parameters.apply_to(&mut self.settings);
+        self.apply_parameters();
         Ok(())
     }
 

@@ -291,6 +291,13 @@ impl Shard {
                 if let Err(failure) = self.admit_sort(key, command.name, args) {
                     return self.refuse(key, &failure);
                 }
+                if command.name == "debug" {
+                    match self.debug_shard(key, args) {
+                        Ok(true) => return,
+                        Ok(false) => {}
+                        Err(failure) => return self.refuse(key, &failure),
+                    }
+                }
                 let db = self.clients[key].db;
                 let mut reply = std::mem::take(&mut self.clients[key].reply);
                 let waits = if may_wait { Waits::May } else { Waits::Never };

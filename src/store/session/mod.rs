@@ -24,6 +24,7 @@ mod client;
 mod clients;
 mod configuring;
 mod connection;
+mod debugging;
 mod describing;
 mod diagnosis;
 mod execute;

@@ -394,3 +394,6 @@ fn without_end(words: &[u8]) -> &[u8] {
     let behind = words.iter().rev().take_while(is_end).count();
     words.get(..words.len() - behind).unwrap_or(words)
 }
+
+#[cfg(test)]
+mod tests;

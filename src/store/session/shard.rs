@@ -143,6 +143,8 @@ pub struct Shard {
     pub(super) master_link: ClientId,
     /// What was applied has times that count from when it came.
     pub(super) has_relative_times: bool,
+    /// Keys whose time is over are removed though nobody looks for them.
+    pub(super) ends_keys: bool,
     /// Who carries what MIGRATE sends.
     pub(super) courier: Box<dyn Courier>,
     pub(super) scripts: Scripts,
@@ -183,6 +185,7 @@ impl Shard {
             acks: ReplicaAcks::default(),
             master_link: ClientId(0),
             has_relative_times: false,
+            ends_keys: true,
             courier: Box::new(NoCourier),
             scripts: Scripts::default(),
             beside: None,
@@ -347,7 +350,7 @@ impl Shard {
 
     /// Removes keys whose time is over, at most `max`; true if there are more.
     pub fn end_due_keys(&mut self, max: usize) -> bool {
-        if self.role != Role::Master {
+        if self.role != Role::Master || !self.ends_keys {
             return false;
         }
         match self.keyspace.end_due(max) {

@@ -33,7 +33,7 @@ impl World {
 
     pub(crate) fn client(&mut self) -> usize {
         self.shard
-            .client_came("1.2.3.4:5".into(), "1.2.3.4:6379".into())
+            .client_came("127.0.0.1:5".into(), "127.0.0.1:6379".into())
     }
 
     /// Sends words split at blanks, and gives what the client is owed then, as text.

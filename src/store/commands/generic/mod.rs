@@ -14,6 +14,7 @@ mod keys;
 mod names;
 mod object;
 mod payload;
+mod protocol;
 #[cfg(test)]
 mod tests;
 mod walking;

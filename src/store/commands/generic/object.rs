@@ -96,8 +96,7 @@ fn tell_idletime(context: &mut Context<'_>, key: &[u8], _: &Object) -> Outcome {
     Ok(())
 }
 
-/// Uses are not counted.
-fn tell_freq(context: &mut Context<'_>, _: &[u8], _: &Object) -> Outcome {
+fn tell_freq(context: &mut Context<'_>, key: &[u8], _: &Object) -> Outcome {
     if !context.settings.is_lfu {
         return Err(Failure::words(
             "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
@@ -105,6 +104,7 @@ fn tell_freq(context: &mut Context<'_>, _: &[u8], _: &Object) -> Outcome {
              some time to adjust.",
         ));
     }
-    context.reply.integer(0);
+    let frequency = context.keyspace.frequency(context.db, key);
+    context.reply.integer(frequency.into());
     Ok(())
 }

@@ -47,6 +47,7 @@ struct Options {
     replaces: bool,
     is_absolute: bool,
     idle_seconds: Option<i64>,
+    frequency: Option<u8>,
 }
 
 impl Options {
@@ -55,8 +56,8 @@ impl Options {
             replaces: false,
             is_absolute: false,
             idle_seconds: None,
+            frequency: None,
         };
-        let mut has_freq = false;
         let mut number = 4;
         while number < args.len() {
             let has_value = number + 1 < args.len();
@@ -64,7 +65,7 @@ impl Options {
                 options.replaces = true;
             } else if args.is(number, "ABSTTL") {
                 options.is_absolute = true;
-            } else if args.is(number, "IDLETIME") && has_value && !has_freq {
+            } else if args.is(number, "IDLETIME") && has_value && options.frequency.is_none() {
                 number += 1;
                 let idle = args.integer(number)?;
                 if idle < 0 {
@@ -73,12 +74,10 @@ impl Options {
                 options.idle_seconds = Some(idle);
             } else if args.is(number, "FREQ") && has_value && options.idle_seconds.is_none() {
                 number += 1;
-                if !(0..=255).contains(&args.integer(number)?) {
-                    return Err(Failure::words(
-                        "ERR Invalid FREQ value, must be >= 0 and <= 255",
-                    ));
-                }
-                has_freq = true;
+                let frequency = u8::try_from(args.integer(number)?);
+                options.frequency = Some(frequency.map_err(|_| {
+                    Failure::words("ERR Invalid FREQ value, must be >= 0 and <= 255")
+                })?);
             } else {
                 return Err(Failure::SYNTAX);
             }
@@ -127,6 +126,10 @@ pub(super) fn restore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if let Some(idle) = options.idle_seconds {
         let db = context.db;
         context.keyspace.set_idle_seconds(db, key, idle);
+    }
+    if let Some(frequency) = options.frequency {
+        let db = context.db;
+        context.keyspace.set_frequency(db, key, frequency);
     }
     if let Some(at) = expires_at_ms
         && !options.is_absolute

@@ -246,3 +246,26 @@ fn a_look_that_is_no_use_leaves_the_idle_time() {
     world.say(a, "TOUCH l");
     assert_eq!(world.say(a, "OBJECT IDLETIME l"), ":0");
 }
+
+#[test]
+fn uses_are_counted_under_an_lfu_policy() {
+    let mut world = World::new();
+    let a = world.client();
+    world.say(a, "SET k v");
+    assert!(
+        world
+            .say(a, "OBJECT FREQ k")
+            .contains("policy is not selected")
+    );
+    world.say(a, "CONFIG SET maxmemory-policy allkeys-lfu");
+    let before = world.say(a, "OBJECT FREQ k");
+    assert_eq!(world.say(a, "OBJECT FREQ k"), before, "a look is no use");
+    for _ in 0..1_000 {
+        world.say(a, "GET k");
+    }
+    assert_ne!(world.say(a, "OBJECT FREQ k"), before);
+    world.say(a, "SET n v");
+    let payload = dump(&mut world, a, "n");
+    world.send(a, &[b"RESTORE", b"r", b"0", &payload, b"FREQ", b"77"]);
+    assert_eq!(world.say(a, "OBJECT FREQ r"), ":77");
+}

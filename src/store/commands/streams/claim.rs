@@ -307,6 +307,11 @@ fn claim_from(
         let (stream, group) = (&claimer.held.stream, &claimer.open.group);
         let found = stream::pending_between(rows, stream, group, from, StreamId::MAX)?;
         let page = found.take(PAGE).collect::<Result<Vec<_>, _>>()?;
+        // Nobody has to walk over what was acknowledged before it again.
+        let group = &mut claimer.open.group;
+        if let Some(first) = page.first().filter(|_| from <= group.first_pending) {
+            group.first_pending = first.id;
+        }
         for pending in &page {
             if attempts == 0 || count == 0 {
                 return Ok((pending.id, gone));

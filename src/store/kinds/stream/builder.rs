@@ -76,7 +76,7 @@ impl Builder {
                     State::Short => counters::place(&self.stream, last_id),
                     State::Told => entries_read,
                 };
-                if group::group(rows, &self.stream, name)?.is_some() {
+                if group(rows, &self.stream, name)?.is_some() {
                     return Ok(false);
                 }
                 self.open = Some(create_group(&mut self.stream, name, last_id, read));

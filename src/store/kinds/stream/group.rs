@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! G | 0 | group                            number 8, last id 16, entries read 8,
-//!                                          consumers 8, pending 8, first pending 16 [, name]
+//!                                          consumers 8, pending 8, first and last pending
+//!                                          16 each [, name]
 //! G | 1 | group's 8 | consumer             number 8, seen at 8, pending 8 [, name]
 //! G | 2 | group's 8 | id 16                delivered at 8, times 8, consumer
 //! G | 3 | group's 8 | consumer's 8 | id 16 (empty)
@@ -11,8 +12,9 @@
 //! stands twice: for the group (2) and for its consumer (3). Entries read are 2^64 - 1
 //! where nobody knows.
 //!
-//! Invariant: nothing is pending in a group before its first pending id; it need not be
-//! that of a row. So nobody walks over what was acknowledged long ago.
+//! Invariant: nothing is pending in a group before its first pending id, nor behind its last
+//! one; they need not be those of rows. So nobody walks over what was acknowledged long ago,
+//! nor looks for what was never given.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -49,6 +51,8 @@ pub struct Group {
     pub pending: u64,
     /// None is pending before it.
     pub first_pending: StreamId,
+    /// None is pending behind it.
+    pub last_pending: StreamId,
 }
 
 /// One who reads.
@@ -194,6 +198,8 @@ fn read_group(key: &Bytes, value: &Bytes) -> Result<Group, StoreError> {
             pending,
             first_ms,
             first_seq,
+            last_ms,
+            last_seq,
         ],
         rest,
     ) = numbers(key, value)?;
@@ -207,6 +213,10 @@ fn read_group(key: &Bytes, value: &Bytes) -> Result<Group, StoreError> {
         first_pending: StreamId {
             ms: first_ms,
             seq: first_seq,
+        },
+        last_pending: StreamId {
+            ms: last_ms,
+            seq: last_seq,
         },
     })
 }
@@ -222,6 +232,8 @@ pub(super) fn row_of_group(stream: ObjectId, group: &Group) -> (Vec<u8>, Bytes) 
         group.pending,
         group.first_pending.ms,
         group.first_pending.seq,
+        group.last_pending.ms,
+        group.last_pending.seq,
     ];
     let value = value_of(&numbers, long_name(&group.name));
     (group_row(stream, &group.name), value)
@@ -348,7 +360,7 @@ pub fn pending(
     group: &Group,
     id: StreamId,
 ) -> Result<Option<Pending>, StoreError> {
-    if group.pending == 0 || id < group.first_pending {
+    if group.pending == 0 || !(group.first_pending..=group.last_pending).contains(&id) {
         return Ok(None);
     }
     let key = pending_row(stream.id, group.number, id);

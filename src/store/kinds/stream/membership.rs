@@ -47,6 +47,7 @@ pub fn create_group(
         consumers: 0,
         pending: 0,
         first_pending: StreamId::MIN,
+        last_pending: StreamId::MIN,
     })
 }
 
@@ -191,10 +192,12 @@ impl Membership {
         match before {
             Some(before) => self.disown(rows, stream, before)?,
             None => {
-                let is_first = self.group.pending == 0 || id < self.group.first_pending;
-                if is_first {
-                    self.group.first_pending = id;
-                }
+                let group = &mut self.group;
+                let (first, last) = match group.pending {
+                    0 => (id, id),
+                    _ => (id.min(group.first_pending), id.max(group.last_pending)),
+                };
+                (group.first_pending, group.last_pending) = (first, last);
                 self.group.pending += 1;
             }
         }

@@ -285,7 +285,7 @@ fn rows_that_are_not_as_many_as_the_object_says_are_an_error() {
 #[test]
 fn how_far_a_group_is_behind_is_reckoned_as_redis_does() {
     let mut stream = StreamValue {
-        id: crate::store::format::row::ObjectId(1),
+        id: row::ObjectId(1),
         entries: 5,
         last: id(10),
         first: id(6),
@@ -311,7 +311,7 @@ fn how_far_a_group_is_behind_is_reckoned_as_redis_does() {
 /// A stream with all kinds of rows; its object id is `id`.
 fn with_all_rows(rows: &mut Rows, id_of_it: u64) -> StreamValue {
     let mut stream = StreamValue {
-        id: crate::store::format::row::ObjectId(id_of_it),
+        id: row::ObjectId(id_of_it),
         entries: 0,
         last: StreamId::MIN,
         first: StreamId::MIN,
@@ -359,7 +359,7 @@ fn rows_are_those_of_the_first_version() {
         held,
         [
             "S~\\x03E~\\x01~\\x02 = \\x01f\\x01v",
-            "S~\\x03G\\x00g = ~\\x01~\\x05~\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff~\\x01~\\x01~\\x07~\\x00",
+            "S~\\x03G\\x00g = ~\\x01~\\x05~\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff~\\x01~\\x01~\\x07~~\\x00\\x07~\\x00",
             "S~\\x03G\\x01~\\x01c = ~\\x02~\\x06~\\x01",
             "S~\\x03G\\x02~\\x01~\\x07~\\x00 = ~\\x08~\\tc",
             "S~\\x03G\\x03~\\x01~\\x02~\\x07~\\x00 = ",

@@ -247,3 +247,31 @@ fn rules_that_are_wrong_are_told_as_redis_tells_them() {
     let told = world.say(root, "ACL DRYRUN r get x");
     assert_eq!(told, "This user has no permissions to access the 'x' key");
 }
+
+#[test]
+fn a_script_may_do_what_its_client_may() {
+    let mut world = World::new();
+    let (root, client) = (world.client(), world.client());
+    world.say(root, "ACL SETUSER s on nopass ~k* %R~r +eval +get +set &c");
+    world.say(client, "AUTH s x");
+    let eval =
+        |world: &mut World, script: &str| world.send(client, &[b"EVAL", script.as_bytes(), b"0"]);
+    assert_eq!(
+        eval(&mut world, "return redis.call('set', 'k1', '1')"),
+        "OK"
+    );
+    let told = eval(&mut world, "return redis.call('get', 'x')");
+    let no_key = "can't access at least one of the keys mentioned in the command arguments";
+    assert!(told.contains(no_key), "{told}");
+    let told = eval(&mut world, "return redis.call('del', 'k1')");
+    assert!(
+        told.contains("can't run this command or subcommand"),
+        "{told}"
+    );
+    let may =
+        |world: &mut World, what: &str| eval(world, &format!("return redis.acl_check_cmd({what})"));
+    assert_eq!(may(&mut world, "'get', 'r'"), ":1");
+    assert_eq!(may(&mut world, "'set', 'r', '1'"), "nil");
+    assert!(world.say(root, "ACL LOG").contains("context lua"));
+    assert_eq!(world.say(root, "GET k1"), "1");
+}

@@ -76,7 +76,7 @@ fn the_list_tells_who_is_there() {
     let lines: Vec<&str> = list.lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(
-        lines[0].starts_with("id=1 addr=1.2.3.4:5 laddr=1.2.3.4:6379 "),
+        lines[0].starts_with("id=1 addr=127.0.0.1:5 laddr=127.0.0.1:6379 "),
         "{list}"
     );
     assert!(
@@ -113,7 +113,7 @@ fn what_takes_long_is_told() {
     world.say(a, "PING");
     let told = slow(&mut world, a, "SLOWLOG GET");
     assert!(
-        told.starts_with("[[:1 :1700000000 [PING] 1.2.3.4:5 ] [:0 "),
+        told.starts_with("[[:1 :1700000000 [PING] 127.0.0.1:5 ] [:0 "),
         "{told}"
     );
     assert!(told.contains("... (72 more bytes)]"), "{told}");
@@ -123,7 +123,7 @@ fn what_takes_long_is_told() {
     assert!(told.contains(" k ... (10 more arguments)]"), "{told}");
     assert_eq!(world.say(a, "SLOWLOG RESET"), "OK");
     let told = slow(&mut world, a, "SLOWLOG GET -1");
-    assert_eq!(told, "[[:5 :1700000000 [SLOWLOG RESET] 1.2.3.4:5 ]]");
+    assert_eq!(told, "[[:5 :1700000000 [SLOWLOG RESET] 127.0.0.1:5 ]]");
 }
 
 /// The slow log without how long each command took.
@@ -229,7 +229,7 @@ fn who_monitors_is_told_of_what_is_run_and_of_no_secret() {
     world.say(b, "CONFIG GET maxmemory");
     world.say(b, "AUTH secret");
     let told = world.owed(a);
-    let told: Vec<&str> = told.split("1700000000.000000 [0 1.2.3.4:5] ").collect();
+    let told: Vec<&str> = told.split("1700000000.000000 [0 127.0.0.1:5] ").collect();
     let wanted = [
         "",
         "\"MULTI\" ",
@@ -245,7 +245,7 @@ fn who_monitors_is_told_of_what_is_run_and_of_no_secret() {
     assert!(world.say(b, "CLIENT LIST").contains(" flags=O "));
     assert_eq!(
         world.say(a, "RESET"),
-        "1700000000.000000 [0 1.2.3.4:5] \"RESET\" RESET"
+        "1700000000.000000 [0 127.0.0.1:5] \"RESET\" RESET"
     );
     world.say(b, "PING");
     assert_eq!(world.owed(a), "");
