@@ -190,8 +190,11 @@ fn a_kill_leaves_functions_and_whole_scripts() {
                 let (address, stop) = (store.address(), Arc::clone(&stop));
                 let mut rng = fastrand::Rng::with_seed(seed ^ (round << 8) ^ number);
                 thread::spawn(move || {
-                    let mut client = Client::try_connect(&address).expect("a connection");
                     let mut last = 0;
+                    // It may be killed before this comes.
+                    let Ok(mut client) = Client::try_connect(&address) else {
+                        return last;
+                    };
                     while !stop.load(Ordering::Relaxed) {
                         let member = format!("member{}", rng.u32(..20));
                         match client.try_call(&["EVAL", SCRIPT, "2", "a", "b", &member]) {
@@ -311,6 +314,29 @@ fn a_script_that_wrote_ends_with_the_process_and_leaves_nothing() {
     let mut client = store.client();
     assert_eq!(client.call(&["EXISTS", "half"]), Value::Int(0));
     assert_eq!(client.call(&["GET", "before"]).text(), "1");
+}
+
+#[test]
+fn a_shard_that_is_to_end_does_not_wait_for_an_endless_script() {
+    let mut store = StoreServer::start(&[]);
+    let mut runs = store.client();
+    runs.call(&["SET", "before", "1"]);
+    runs.call(&["CONFIG", "SET", "busy-reply-threshold", "20"]);
+    runs.send(&["EVAL", "redis.call('DEL', 'before') while true do end", "0"]);
+    await_busy(&mut store.client());
+    store.stop();
+    store.start_again();
+    assert_eq!(store.client().call(&["GET", "before"]).text(), "1");
+}
+
+#[test]
+fn a_reply_is_told_up_to_a_bound() {
+    let store = StoreServer::start(&[]);
+    let mut client = store.client();
+    let script = "local t = {string.rep('x', 100000)} for i = 1, 40 do t = {t, t, t} end return t";
+    let words = told(&client.call(&["EVAL", script, "0"]));
+    assert!(words.contains("more than"), "{words}");
+    assert_eq!(client.call(&["EVAL", "return 7", "0"]), Value::Int(7));
 }
 
 #[test]

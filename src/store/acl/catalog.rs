@@ -42,8 +42,8 @@ pub struct Category(u8);
 impl Category {
     /// By its name, in any case of its letters.
     pub fn find(name: &[u8]) -> Option<Self> {
-        let is_it = |of: &&str| of.as_bytes().eq_ignore_ascii_case(name);
-        let at = CATEGORIES.iter().position(|of| is_it(&of))?;
+        let mut names = CATEGORIES.iter();
+        let at = names.position(|of| of.as_bytes().eq_ignore_ascii_case(name))?;
         u8::try_from(at).ok().map(Category)
     }
 

@@ -14,7 +14,9 @@
 
 mod counted;
 mod databases;
+mod ending;
 mod ends;
+mod expiry;
 mod frequency;
 mod interest;
 mod libraries;
@@ -37,31 +39,12 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 use counted::Counted;
 pub use counted::DATABASES;
 pub use ends::LiveEnds;
+pub use expiry::{Ended, Expiry};
 use frequency::Frequencies;
 pub use frequency::FrequencyRules;
 pub use interest::{Changed, Tells};
 pub use libraries::{LIBRARY_NAME_BYTES_MAX, LibraryTexts};
 use objects::{Look, Objects, Outline};
-
-/// What becomes of an object whose time is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    /// It is removed when it is looked at: masters.
-    Remove,
-    /// It is not seen, and stays until the master says so: replicas, for their clients.
-    Hide,
-    /// It is there: what a master or the log says is applied as it was meant.
-    Ignore,
-}
-
-/// A key that expired while it was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Its database.
-    pub db: usize,
-    /// The key.
-    pub key: Bytes,
-}
 
 /// All databases of a shard. Owned by the executor.
 #[derive(Debug)]
@@ -129,16 +112,6 @@ impl Keyspace {
     pub fn set_now_ms(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.objects.set_now_ms(now_ms);
-    }
-
-    /// Says what becomes of objects whose time is over.
-    pub fn set_expiry(&mut self, expiry: Expiry) {
-        self.expiry = expiry;
-    }
-
-    /// What becomes of objects whose time is over.
-    pub fn expiry(&self) -> Expiry {
-        self.expiry
     }
 
     /// Grows with each change of any key.
@@ -246,30 +219,6 @@ impl Keyspace {
     pub fn set_idle_seconds(&mut self, db: usize, key: &[u8], idle: i64) {
         let ns = self.namespace(db);
         self.objects.set_idle_seconds(ns, key, idle);
-    }
-
-    /// Removes a key whose time is over.
-    fn end(&mut self, db: usize, key: &[u8]) -> Result<(), StoreError> {
-        let changes = self.changes;
-        if self.remove(db, key)? {
-            self.changes = changes; // told by an effect of its own
-            self.expired += 1;
-            self.ended.push(Ended {
-                db,
-                key: Bytes::copy_from_slice(key),
-            });
-        }
-        Ok(())
-    }
-
-    /// Keys that expired since they were last taken.
-    pub fn take_ended(&mut self) -> Vec<Ended> {
-        std::mem::take(&mut self.ended)
-    }
-
-    /// Whether [`Keyspace::take_ended`] has something.
-    pub fn has_ended(&self) -> bool {
-        !self.ended.is_empty()
     }
 
     /// Gives a key an object, whatever it had before.
@@ -409,40 +358,6 @@ impl Keyspace {
         Ok(Some(old))
     }
 
-    /// Removes up to `max` keys whose time is over; true if there are more.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine, or of a row that is none.
-    pub fn end_due(&mut self, max: usize) -> Result<bool, StoreError> {
-        if self.now_ms <= self.soonest_ms || self.expiry != Expiry::Remove {
-            return Ok(false);
-        }
-        let mut due = Vec::new();
-        let mut soonest_ms = u64::MAX;
-        let range = self
-            .rows
-            .range(&row::ttl_from(0), &row::ttl_from(u64::MAX))?;
-        for next in range {
-            let (key, _) = next?;
-            let (at, ns, user_key) = row::split_ttl(&key).ok_or_else(|| bad_row(&key))?;
-            if at >= self.now_ms || due.len() == max {
-                soonest_ms = at;
-                break;
-            }
-            due.push((ns, key.slice_ref(user_key), key.clone()));
-        }
-        let has_more = due.len() == max && soonest_ms < self.now_ms;
-        self.soonest_ms = soonest_ms;
-        for (ns, key, ttl_row) in due {
-            match self.counted.database_of(ns) {
-                Some(db) => self.end(db, &key)?,
-                // Of a database that was emptied.
-                None => self.rows.delete(&ttl_row),
-            }
-        }
-        Ok(has_more)
-    }
-
     /// At the end of a turn whose effects are in the log: what changed goes on its way into
     /// the engine, if it is time.
     pub fn freeze_if_due(&mut self, log_end: u64) {
@@ -475,24 +390,6 @@ impl Keyspace {
     /// The namespace of a database's keys.
     pub fn namespace(&self, db: usize) -> Namespace {
         self.counted.of(db).ns
-    }
-
-    /// Sets or takes away when a key ends. False if there is no such key.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine.
-    pub fn set_expiry_of(
-        &mut self,
-        db: usize,
-        key: &[u8],
-        expires_at_ms: Option<u64>,
-    ) -> Result<bool, StoreError> {
-        let Some(mut object) = self.lookup(db, key)? else {
-            return Ok(false);
-        };
-        object.expires_at_ms = expires_at_ms;
-        self.put(db, key, object)?;
-        Ok(true)
     }
 
     /// Puts a new value, and keeps when the key ends.

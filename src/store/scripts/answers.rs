@@ -9,6 +9,7 @@
 
 use mlua::{Lua, Table, Value};
 
+use super::MADE_BYTES_MAX;
 use super::raised::{error_table, error_text};
 use super::text::{general, truncated};
 use crate::store::commands::Reply;
@@ -130,6 +131,10 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> mlua::Result<()> {
+        if self.reply.len() > MADE_BYTES_MAX {
+            let words = format!("the script's reply has more than {MADE_BYTES_MAX} bytes");
+            return Err(mlua::Error::RuntimeError(words));
+        }
         match value {
             Value::String(text) => self.reply.bulk(&text.as_bytes()),
             Value::Boolean(value) => match (self.has_resp3, value) {

@@ -39,6 +39,9 @@ pub use vm::{Failed, Given, Host, Ran, Vm, VmError};
 /// What was compiled.
 pub use mlua::Function;
 
+/// What a script may make of tables that hold each other, as JSON, MessagePack or a reply.
+const MADE_BYTES_MAX: usize = 256 << 20;
+
 /// Names scripts: forty hex digits.
 pub fn sha1_hex(bytes: &[u8]) -> String {
     sha1_smol::Sha1::from(bytes).digest().to_string()

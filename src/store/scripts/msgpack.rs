@@ -2,14 +2,17 @@
 
 use mlua::{Lua, LuaString, MultiValue, Table, Value};
 
+use super::MADE_BYTES_MAX;
 use super::answers::entries;
 use super::arguments::{Arguments, fail};
+use super::raised::Raised;
 
 /// Tables inside tables; deeper ones are told as nil.
 const NESTING_MAX: usize = 16;
 /// Arrays and maps inside each other that are read.
 const DECODED_NESTING_MAX: usize = 200;
 
+const TOO_MUCH: &[u8] = b"Too much for MessagePack pack.";
 const MISSING: &str = "Missing bytes in input.";
 const BAD: &str = "Bad data format in input.";
 
@@ -61,6 +64,9 @@ fn pack(lua: &Lua, values: MultiValue) -> mlua::Result<LuaString> {
 }
 
 fn push(out: &mut Vec<u8>, value: &Value, level: usize) -> mlua::Result<()> {
+    if out.len() > MADE_BYTES_MAX {
+        return Err(Raised::Text(TOO_MUCH.to_vec()).into_error());
+    }
     match value {
         Value::String(text) => push_string(out, &text.as_bytes()),
         Value::Boolean(value) => out.push(if *value { 0xc3 } else { 0xc2 }),

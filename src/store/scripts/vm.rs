@@ -95,7 +95,6 @@ pub struct Vm {
     xpcall: Function,
     handler: Function,
     compile: Function,
-    scripts: u64,
 }
 
 /// Whether a script runs, so that it may call commands.
@@ -159,7 +158,6 @@ impl Vm {
             xpcall,
             handler,
             compile,
-            scripts: 0,
         };
         vm.set_hook(INSTRUCTIONS)?;
         Ok(vm)
@@ -226,9 +224,9 @@ impl Vm {
             Ok(self.end(ended?, reply))
         });
         lua.remove_app_data::<Running>();
-        let ran = ran.unwrap_or_else(|error| Err(self.broken(&error.to_string())));
-        self.scripts += 1;
-        ran
+        // A script may have stopped it.
+        lua.gc_restart();
+        ran.unwrap_or_else(|error| Err(self.broken(&error.to_string())))
     }
 
     fn bind(&self, script: &Function, given: Given<'_>) -> mlua::Result<Function> {

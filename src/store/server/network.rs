@@ -4,6 +4,7 @@
 //! among these serves the network itself, once it is slow ([`Beside`]).
 
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -230,13 +231,16 @@ impl Network {
 #[derive(Debug)]
 pub(super) struct Aside {
     network: Arc<Mutex<Network>>,
+    /// The shard is to end.
+    stop: Arc<AtomicBool>,
     events: Events,
 }
 
 impl Aside {
-    pub(super) fn new(network: Arc<Mutex<Network>>) -> Self {
+    pub(super) fn new(network: Arc<Mutex<Network>>, stop: Arc<AtomicBool>) -> Self {
         Self {
             network,
+            stop,
             events: Events::with_capacity(BESIDE_EVENTS_MAX),
         }
     }
@@ -244,6 +248,9 @@ impl Aside {
 
 impl Beside for Aside {
     fn look(&mut self, shard: &mut Shard) {
+        if self.stop.load(Ordering::Acquire) {
+            return shard.end_script();
+        }
         let mut network = lock(&self.network);
         if let Err(error) = network.poll(&mut self.events, Some(Duration::ZERO)) {
             if error.kind() != io::ErrorKind::Interrupted {

@@ -265,7 +265,10 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     knowing::look(&mut shard, &keeper);
     let stop = Arc::new(AtomicBool::new(false));
     let network = Arc::new(Mutex::new(Network::new(poll, listeners)));
-    shard.set_beside(Box::new(Aside::new(Arc::clone(&network))));
+    shard.set_beside(Box::new(Aside::new(
+        Arc::clone(&network),
+        Arc::clone(&stop),
+    )));
     let turns = Turns {
         shard,
         keeper,

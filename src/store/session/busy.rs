@@ -47,6 +47,13 @@ impl Shard {
             .is_some_and(|of| of.client == key)
     }
 
+    /// Ends a script, whatever it did: the process is to end.
+    pub fn end_script(&mut self) {
+        if let Some(runs) = &mut self.scripts.runs {
+            runs.is_killed = true;
+        }
+    }
+
     /// Whether what a client is owed waits for the turn's end.
     pub fn is_marked(&self, key: usize) -> bool {
         self.clients.get(key).is_some_and(|of| of.is_marked)

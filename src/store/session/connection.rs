@@ -240,7 +240,7 @@ impl Shard {
         }
         let role = match self.role {
             super::Role::Master => "master",
-            super::Role::Replica { .. } => "replica",
+            super::Role::Replica => "replica",
         };
         let client = &mut self.clients[key];
         if let Some(version) = version {

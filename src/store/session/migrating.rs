@@ -262,10 +262,13 @@ mod tests {
     use super::*;
     use crate::store::session::world::World;
 
+    /// Requests, and how many replies they want.
+    type Taken = (Vec<u8>, usize);
+
     /// Keeps what it is given, and answers what it was told to.
     #[derive(Clone, Debug, Default)]
     struct Scripted {
-        taken: Arc<Mutex<Vec<(Vec<u8>, usize)>>>,
+        taken: Arc<Mutex<Vec<Taken>>>,
         answers: Vec<&'static str>,
         lost: Option<Lost>,
     }

@@ -60,6 +60,7 @@ impl Shard {
         };
         let now_ms = self.keyspace.now_ms();
         let address = match client.address.strip_suffix(":0") {
+            _ if self.runs_script(key) => "lua".to_owned(),
             Some(path) if path.starts_with('/') => format!("unix:{path}"),
             _ => client.address.clone(),
         };
@@ -91,8 +92,8 @@ fn is_secret(command: &Command, args: Args<'_>) -> bool {
         true => described::subcommand(command.name, args.at(1)),
         false => described::find(command.name),
     };
-    let has = |of: &Described| of.has_flag("admin") || of.has_flag("skip_monitor");
-    command.has_flag("admin") || described.is_some_and(has)
+    let is_admin = |of: &Described| of.has_flag("admin");
+    command.has_flag("admin") || described.is_some_and(is_admin)
 }
 
 /// Whether an argument is a user or a password.

@@ -233,7 +233,7 @@ impl Shard {
         let (facts, reply) = (&self.facts, &mut self.clients[key].reply);
         let offset = i64::try_from(facts.repl_offset).unwrap_or(i64::MAX);
         match (self.role, &facts.master) {
-            (Role::Replica { .. }, Some(master)) => {
+            (Role::Replica, Some(master)) => {
                 reply.array(5);
                 reply.bulk(b"slave");
                 reply.bulk(master.host.as_bytes());

@@ -138,7 +138,7 @@ fn write_database(
     let from = row::meta_from(database.ns, 0);
     let to = row::meta_from(database.ns, 1 << PLACE_BITS);
     for next in rows.range(&from, &to) {
-        let (key, value) = next.map_err(crate::store::rows::StoreError::from)?;
+        let (key, value) = next.map_err(StoreError::from)?;
         let (_, _, user_key) = row::split_meta(&key).ok_or_else(|| bad_row(&key))?;
         let object = Object::decode(&value).ok_or_else(|| bad_row(&key))?;
         if let Some(at) = object.expires_at_ms {

@@ -52,9 +52,8 @@ pub const GROUP: Group = Group {
         Recipe::new("FUNCTION|DUMP", 2, |_| line("FUNCTION DUMP")),
         Recipe::new("FUNCTION|RESTORE", 8, |d| {
             let how = d.pick(&["", "APPEND", "REPLACE", "FLUSH", "what"]);
-            // Which of several is refused first is left to a hash.
-            let most = if how == "FLUSH" { 3 } else { 1 };
-            let made = line("FUNCTION RESTORE").word(payload(d, most));
+            // Of several, which is refused first is left to a hash.
+            let made = line("FUNCTION RESTORE").word(payload(d));
             match how {
                 "" => made,
                 how => made.word(how),
@@ -124,9 +123,9 @@ fn function(d: &mut Dice) -> String {
 }
 
 /// As FUNCTION DUMP has it.
-fn payload(d: &mut Dice, most: i64) -> Vec<u8> {
+fn payload(d: &mut Dice) -> Vec<u8> {
     let mut payload = Vec::new();
-    for _ in 0..d.between(0, most) {
+    for _ in 0..d.between(0, 1) {
         let text = library(d);
         payload.push(245);
         write_string(&mut payload, text.as_bytes());

@@ -12,7 +12,8 @@ pub(super) fn tell(context: &mut Context<'_>, kind: &[u8]) -> Outcome {
     match kind.to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
-        b"double" => reply.double(3.141),
+        b"double" if is_resp3 => reply.raw().extend_from_slice(b",3.141\r\n"),
+        b"double" => reply.bulk(b"3.141"),
         b"bignum" if is_resp3 => {
             let text = format!("({NUMBER}\r\n");
             reply.raw().extend_from_slice(text.as_bytes());

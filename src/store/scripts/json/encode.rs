@@ -3,6 +3,7 @@
 use mlua::{Lua, LuaString, Table, Value};
 
 use super::{Invalid, Options};
+use crate::store::scripts::MADE_BYTES_MAX;
 use crate::store::scripts::answers::entries;
 use crate::store::scripts::arguments::{Arguments, fail};
 use crate::store::scripts::text::{general, type_name};
@@ -83,6 +84,9 @@ impl Encoding<'_> {
 
     /// A value; of a table, its beginning.
     fn begin(&mut self, value: &Value, open: &mut Vec<Open>) -> mlua::Result<()> {
+        if self.out.len() > MADE_BYTES_MAX {
+            return Err(fail(self.lua, "Cannot serialise, too much"));
+        }
         match value {
             Value::String(text) => self.string(&text.as_bytes()),
             Value::Integer(number) => return self.number(*number as f64),

@@ -130,3 +130,18 @@ fn nothing_that_a_script_does_to_its_globals_outlives_it() {
     assert_eq!(told, "[nil nil nil]");
     assert_eq!(eval(&mut world, client, "return ('x'):rep(2)"), "xx");
 }
+
+#[test]
+fn who_monitors_is_told_of_a_script_and_then_of_its_commands() {
+    let mut world = World::new();
+    let (monitor, client) = (world.client(), world.client());
+    world.say(monitor, "MONITOR");
+    eval(&mut world, client, "return redis.call('SET','a',1)");
+    let told = world.owed(monitor);
+    let (script, command) = told.split_once("\"0\" ").expect("two lines");
+    assert!(
+        script.contains("] \"EVAL\" ") && !script.contains("lua]"),
+        "{told}"
+    );
+    assert!(command.contains(" [0 lua] \"SET\" \"a\" \"1\""), "{told}");
+}
