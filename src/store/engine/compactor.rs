@@ -4,17 +4,13 @@
 //!   wait --wake--> choose and merge, until there is nothing to do --> wait
 //!                       `-- an error --> told to the next write
 //! ```
-//! Merges go by sizes, and a deletion is small: so rows that were deleted would take their
-//! room until as much else was written. With many deletions, levels are held smaller for one
-//! round (*squeezed*), which brings deletions down to what they delete.
-//!
 //! A full disk is not told: a merge that failed of it has changed nothing, and the writer
 //! looks for room by itself.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
@@ -30,12 +26,6 @@ pub(super) const TABLE_BYTES: u64 = 64 << 20;
 /// Tables of level 0 from which on they are merged into the next.
 const L0_TABLES_MAX: u8 = 6;
 
-/// Deletions that are not worth a squeeze.
-const DELETIONS_MIN: u64 = 1_024;
-
-/// A squeeze is due when, since the last one, so many rows in a hundred are deletions.
-const DELETIONS_PERCENT: u64 = 20;
-
 pub(super) struct Compactor {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -45,8 +35,6 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     running: AtomicUsize,
-    /// Deletions that the last squeeze left, since nothing below was theirs to delete.
-    deletions_left: AtomicU64,
     /// Told to the filters, which end a merge that is under way.
     stop: Arc<AtomicBool>,
     dir: PathBuf,
@@ -71,7 +59,6 @@ impl Compactor {
             state: Mutex::default(),
             changed: Condvar::new(),
             running: AtomicUsize::new(0),
-            deletions_left: AtomicU64::new(0),
             stop,
             dir: dir.to_owned(),
         });
@@ -157,37 +144,11 @@ impl Shared {
     }
 
     fn merge(&self, tree: &Tree, seqno: &SequenceNumberCounter) -> lsm_tree::Result<()> {
-        let usual = Leveled::default().with_table_target_size(TABLE_BYTES);
-        let (usual, squeezing) = (
-            usual.clone().with_l0_threshold(L0_TABLES_MAX),
-            usual.with_l0_threshold(1),
+        let strategy = Arc::new(
+            Leveled::default()
+                .with_l0_threshold(L0_TABLES_MAX)
+                .with_table_target_size(TABLE_BYTES),
         );
-        self.merge_by(usual, tree, seqno)?;
-        if self.is_squeeze_due(tree) {
-            self.merge_by(squeezing, tree, seqno)?;
-            let left = tree.tombstone_count();
-            self.deletions_left.store(left, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    fn is_squeeze_due(&self, tree: &Tree) -> bool {
-        let deletions = tree.tombstone_count();
-        let left = self.deletions_left.load(Ordering::Acquire);
-        let new = deletions.saturating_sub(left);
-        // Fewer than were left: those went in usual merges.
-        self.deletions_left.fetch_min(deletions, Ordering::AcqRel);
-        let rows = tree.approximate_len() as u64;
-        new >= DELETIONS_MIN && new.saturating_mul(100) >= rows.saturating_mul(DELETIONS_PERCENT)
-    }
-
-    fn merge_by(
-        &self,
-        strategy: Leveled,
-        tree: &Tree,
-        seqno: &SequenceNumberCounter,
-    ) -> lsm_tree::Result<()> {
-        let strategy = Arc::new(strategy);
         while !self.stop.load(Ordering::Acquire) {
             let before = tree.current_version().id();
             self.running.fetch_add(1, Ordering::AcqRel);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::Events;
 
+use crate::store::engine::EngineError;
 use crate::store::session::{Health, Order, Shard};
 use crate::store::sync::Replicas;
 
@@ -131,7 +132,11 @@ impl Turns {
     /// cannot be, writes are refused, and the others served.
     fn is_stalled(&mut self) -> bool {
         let rows = self.shard.keyspace().rows();
-        let why = match (rows.failure(), rows.waits_for().filter(|_| rows.is_full())) {
+        // Compactions that are behind catch up: clients wait for them, and are refused nothing.
+        let waits_for = rows
+            .waits_for()
+            .filter(|error| rows.is_full() && matches!(error, EngineError::NoSpace { .. }));
+        let why = match (rows.failure(), waits_for) {
             (Some(error), _) => Some(error.to_string()),
             (None, Some(error)) => Some(error.to_string()),
             (None, None) => None,
