@@ -155,6 +155,9 @@ fn keys_are_those_the_server_finds() {
         compared += 1;
         for _ in 0..REQUESTS_PER_COMMAND {
             let args = random_request(&mut rng, &path, *arity);
+            if stores_into_store(&args) {
+                continue;
+            }
             let theirs = ask_server(&mut client, &args);
             let ours = command
                 .keys(&args, &mut keys)
@@ -188,6 +191,13 @@ fn keys_are_those_the_server_finds() {
         compared > 150 && with_keys > 5000,
         "compared {compared} commands, {with_keys} requests"
     );
+}
+
+/// `SORT key STORE STORE other`: the server runs it with a key named STORE, where the table
+/// sends it, and finds `other` when it is only asked.
+fn stores_into_store(args: &[String]) -> bool {
+    let is_store = |word: &String| word.eq_ignore_ascii_case("store");
+    args[0].eq_ignore_ascii_case("sort") && args.windows(2).any(|pair| pair.iter().all(is_store))
 }
 
 /// Whether the server takes the command for one with keys at all.

@@ -49,6 +49,9 @@ use super::resending::Target;
 
 /// How often the control side is told that requests wait for a route.
 const TELL_MS: u64 = 50;
+/// Time is looked at every 10 ms while something waits: after a gap of this much the
+/// process did not run, and the news of the route had no chance to come.
+const STOPPED_MS: u64 = 100;
 /// What a shard says of a user it does not know.
 const NO_SUCH_USER: &str = "WRONGPASS";
 
@@ -71,6 +74,8 @@ pub struct RefusedRequests {
     bytes: usize,
     /// When the control side was last told of all servers, in milliseconds.
     told_ms: u64,
+    /// When the time of those that wait was last looked at, in milliseconds.
+    looked_ms: u64,
     /// The one it was told of last, and when.
     told: Option<(u64, ShardAddress)>,
     /// Since when some connection's user is not known to its shard.
@@ -339,6 +344,15 @@ impl PoolCore {
     /// Time passes: who waited too long is told to try again.
     pub(super) fn look_at_refused_time(&mut self) {
         let now_ms = self.now_ms();
+        let gap_ms = now_ms.saturating_sub(self.refused.looked_ms);
+        self.refused.looked_ms = now_ms;
+        if gap_ms >= STOPPED_MS {
+            let began_later = |since_ms: u64| now_ms.min(since_ms.saturating_add(gap_ms));
+            for waiting in &mut self.refused.queue {
+                waiting.since_ms = began_later(waiting.since_ms);
+            }
+            self.refused.doubted_ms = began_later(self.refused.doubted_ms);
+        }
         let held_ms_max =
             u64::try_from(self.config.limits.held_max.as_millis()).unwrap_or(u64::MAX);
         let is_late = |since_ms: u64| now_ms.saturating_sub(since_ms) >= held_ms_max;

@@ -62,7 +62,7 @@ impl Turns {
                 _ => Duration::from_millis(self.wait_ms()),
             };
             self.wait(&mut events, wait)?;
-            self.shard.set_now_ms(unix_ms());
+            self.shard.start_clock(unix_ms());
             self.hear_replicas();
             if !is_stalled {
                 for key in std::mem::take(&mut self.again) {

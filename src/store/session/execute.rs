@@ -233,7 +233,14 @@ impl Shard {
     ) {
         // What the command before it was ended by is what it begins with: one look at the
         // clock for each.
-        let begun = self.ran_at.unwrap_or_else(Instant::now);
+        let begun = match self.ran_at {
+            Some(ended) => ended,
+            None => {
+                let now = Instant::now();
+                self.look_at_clock(now);
+                *self.ran_at.insert(now)
+            }
+        };
         let before = self.clients[key].reply.len();
         if command.name != "exec" {
             self.tell_monitors(key, command, args);

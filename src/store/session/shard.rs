@@ -137,6 +137,8 @@ pub struct Shard {
     pub(super) stats: Stats,
     /// When the last command of the input that is run now ended.
     pub(super) ran_at: Option<Instant>,
+    /// When the clock was set to which Unix ms, if it goes on from there.
+    pub(super) clock: Option<(Instant, u64)>,
     pub(super) facts: Facts,
     pub(super) acks: ReplicaAcks,
     /// The number of the master's link among the clients.
@@ -181,6 +183,7 @@ impl Shard {
             parameters: Parameters::default(),
             stats: Stats::default(),
             ran_at: None,
+            clock: None,
             facts: Facts::default(),
             acks: ReplicaAcks::default(),
             master_link: ClientId(0),
@@ -202,6 +205,22 @@ impl Shard {
         self.keyspace.set_now_ms(now_ms);
         self.end_waits_due();
         self.end_pause_if_due();
+    }
+
+    /// The same of a clock that goes on by itself: what a client sends is run at the time it
+    /// is run, since it may name a time that is later than when the turn began.
+    pub fn start_clock(&mut self, now_ms: u64) {
+        self.clock = Some((Instant::now(), now_ms));
+        self.set_now_ms(now_ms);
+    }
+
+    /// Time has gone on up to `now`.
+    pub(super) fn look_at_clock(&mut self, now: Instant) {
+        if let Some((set_at, ms)) = self.clock {
+            let since = now.saturating_duration_since(set_at).as_millis();
+            let now_ms = ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
+            self.keyspace.set_now_ms(now_ms);
+        }
     }
 
     /// When [`Shard::set_now_ms`] has something to do at the latest, if nothing comes before.
