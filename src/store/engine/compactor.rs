@@ -111,6 +111,12 @@ impl Compactor {
         self.shared.changed.notify_all();
     }
 
+    /// Nothing is merged any more.
+    pub(super) fn stop(&self) {
+        self.shared.brake.stop();
+        self.wake();
+    }
+
     /// A merge of the whole tree makes way, if one runs.
     pub(super) fn make_way(&self) {
         self.shared.brake.ask();
@@ -141,8 +147,7 @@ impl Compactor {
 
 impl Drop for Compactor {
     fn drop(&mut self) {
-        self.shared.brake.stop();
-        self.wake();
+        self.stop();
         for thread in self.threads.drain(..) {
             // What it panicked of was told.
             let _ = thread.join();

@@ -170,6 +170,8 @@ impl LsmEngine {
     ) -> Result<T, EngineError> {
         result.map_err(|error| {
             self.is_poisoned.store(true, Ordering::Release);
+            // What it wrote down may count at the next start: it must not be written over.
+            self.compactor.stop();
             told(doing, &self.dir, error)
         })
     }

@@ -94,14 +94,20 @@ pub(super) fn merge(
     let Err(error) = merged else {
         return Ok(());
     };
-    if brake.is_stopped() {
-        // The next start removes its tables.
+    // Anything else may have come after its tables were written down: they must stay.
+    let is_ours =
+        matches!(&error, lsm_tree::Error::Io(e) if e.kind() == io::ErrorKind::Interrupted);
+    if !(is_ours && was_ended) {
         return Err(error);
     }
     // Who holds it makes no tables: those of this time are in the list, or ours.
     let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+    if brake.is_stopped() {
+        // The next start removes its tables.
+        return Err(error);
+    }
     remove_unlisted(tree, dir, first);
-    if was_ended { Ok(()) } else { Err(error) }
+    Ok(())
 }
 
 /// Removes the tables made since `first` that no list has.
