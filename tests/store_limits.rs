@@ -14,7 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha1_smol::Sha1;
 use support::process::memory_bytes;
@@ -29,6 +29,8 @@ const TIMES: usize = 2;
 /// What the process may have resident: its memory, and as much again for buffers, for what
 /// the allocator keeps, and for the tables that are being compacted.
 const RESIDENT_BYTES_MAX: usize = 3 * MEMORY_BYTES;
+/// Values of the test of the room that they leave.
+const FREED_KEYS: usize = 20_000;
 /// Requests that are sent before their replies are read.
 const PIPELINE: usize = 200;
 const LONG: Duration = Duration::from_secs(120);
@@ -206,6 +208,77 @@ fn more_data_than_memory_is_right_and_bounded() {
     for peak in peaks.into_iter().chain([again]) {
         assert!(peak < RESIDENT_BYTES_MAX, "{peak} bytes are resident");
     }
+}
+
+/// A round of the test below: something is written, most of it goes, and with it its room.
+fn gives_back(
+    store: &mut StoreServer,
+    what: &str,
+    write: &dyn Fn(&mut Client),
+    undo: &dyn Fn(&mut Client),
+) {
+    let mut client = store.client();
+    client.set_reply_limit(LONG);
+    write(&mut client);
+    let rows = store.files().join("rows");
+    let data = (FREED_KEYS * VALUE_BYTES) as u64;
+    wait_until("it is in tables", LONG, || bytes_in(&rows) > data);
+    let full = bytes_in(&rows);
+    undo(&mut client);
+    let digest = |client: &mut Client| client.call(&["DEBUG", "DIGEST"]).text();
+    let wanted = digest(&mut client);
+    let began = Instant::now();
+    wait_until(what, LONG, || bytes_in(&rows) < full / 10);
+    println!(
+        "{what}: {full} bytes, {} after {:?}",
+        bytes_in(&rows),
+        began.elapsed()
+    );
+    assert_eq!(digest(&mut client), wanted);
+    store.kill();
+    store.start_again();
+    let mut client = store.client();
+    client.set_reply_limit(LONG);
+    assert_eq!(digest(&mut client), wanted);
+}
+
+/// What is deleted, flushed or written over takes no room after a while, though nothing
+/// else is written.
+#[test]
+fn room_comes_back_by_itself() {
+    let mut store = StoreServer::start(&["--memory", "64MB", "--durability", "no"]);
+    let delete = |number: usize| vec![b"DEL".to_vec(), key(number).into_bytes()];
+    let fill = |client: &mut Client| {
+        in_pipelines(client, 0..FREED_KEYS, &set(0), &mut is_ok);
+        assert_eq!(client.call(&["SET", "kept", "1"]), Value::ok());
+    };
+    gives_back(&mut store, "strings are deleted", &fill, &|client| {
+        in_pipelines(client, 0..FREED_KEYS, &delete, &mut |_, reply| {
+            assert_eq!(reply, Value::Int(1));
+        });
+    });
+    let field = |number: usize| {
+        let (key, field) = (b"a hash".to_vec(), key(number).into_bytes());
+        vec![b"HSET".to_vec(), key, field, value(number, 0)]
+    };
+    let fill_hash = |client: &mut Client| {
+        in_pipelines(client, 0..FREED_KEYS, &field, &mut |_, reply| {
+            assert_eq!(reply, Value::Int(1));
+        });
+    };
+    gives_back(&mut store, "a hash is deleted", &fill_hash, &|client| {
+        assert_eq!(client.call(&["DEL", "a hash"]), Value::Int(1));
+    });
+    let short = |number: usize| {
+        let key = key(number).into_bytes();
+        vec![b"SET".to_vec(), key, b"short".to_vec()]
+    };
+    gives_back(&mut store, "strings are written over", &fill, &|client| {
+        in_pipelines(client, 0..FREED_KEYS, &short, &mut is_ok);
+    });
+    gives_back(&mut store, "a database is flushed", &fill, &|client| {
+        assert_eq!(client.call(&["FLUSHDB"]), Value::ok());
+    });
 }
 
 /// A disk of its own, in a namespace of its own, part of which a file takes up until

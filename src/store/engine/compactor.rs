@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   wait --wake--> choose and merge, until there is nothing to do --> wait
-//!                       `-- an error --> told to the next write
+//!                |      `-- an error --> told to the next write
+//!                '-- all of it, if that is worth it: see `whole`
 //! ```
 //! A full disk is not told: a merge that failed of it has changed nothing, and the writer
 //! looks for room by itself.
@@ -10,21 +11,33 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use lsm_tree::compaction::Leveled;
 use lsm_tree::{AbstractTree, SequenceNumberCounter, Tree};
 
-use super::EngineError;
+use super::brake::Brake;
 use super::opening::told;
+use super::whole::{self, Pause};
+use super::{EngineError, EngineOptions};
 
 /// Size of a table, as it is aimed at.
 pub(super) const TABLE_BYTES: u64 = 64 << 20;
 
 /// Tables of level 0 from which on they are merged into the next.
 const L0_TABLES_MAX: u8 = 6;
+
+/// A compaction writes its tables anew before it frees the old ones: all of them, but
+/// hardly more than this at a time.
+const COMPACTION_BYTES_MAX: u64 = 1 << 30;
+
+/// What a compaction may need before it frees anything.
+pub(super) fn room_to_merge(tree: &Tree) -> u64 {
+    tree.disk_space().min(COMPACTION_BYTES_MAX)
+}
 
 pub(super) struct Compactor {
     shared: Arc<Shared>,
@@ -35,8 +48,13 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     running: AtomicUsize,
-    /// Told to the filters, which end a merge that is under way.
-    stop: Arc<AtomicBool>,
+    brake: Arc<Brake>,
+    /// Held alone by who merges the whole tree.
+    merging: RwLock<()>,
+    /// Held by who makes tables elsewhere.
+    writing: Arc<Mutex<()>>,
+    /// What stays free on the disk in any case.
+    free_bytes_min: u64,
     dir: PathBuf,
 }
 
@@ -44,6 +62,10 @@ struct Shared {
 struct State {
     /// How often somebody called [`Compactor::wake`].
     wakes: u64,
+    /// Nobody has written for a while.
+    is_idle: bool,
+    /// After a merge of the whole tree.
+    pause: Pause,
     failure: Option<EngineError>,
 }
 
@@ -51,22 +73,26 @@ impl Compactor {
     pub(super) fn start(
         tree: &Tree,
         seqno: &SequenceNumberCounter,
-        threads: usize,
-        stop: Arc<AtomicBool>,
+        options: &EngineOptions,
+        brake: Arc<Brake>,
+        writing: Arc<Mutex<()>>,
         dir: &Path,
     ) -> Result<Self, EngineError> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             running: AtomicUsize::new(0),
-            stop,
+            brake,
+            merging: RwLock::default(),
+            writing,
+            free_bytes_min: options.free_bytes_min,
             dir: dir.to_owned(),
         });
         let mut compactor = Self {
             shared: Arc::clone(&shared),
             threads: Vec::new(),
         };
-        for _ in 0..threads.max(1) {
+        for _ in 0..options.worker_threads.max(1) {
             let (shared, tree, seqno) = (Arc::clone(&shared), tree.clone(), seqno.clone());
             let thread = Builder::new()
                 .name("store-compactor".to_owned())
@@ -85,6 +111,30 @@ impl Compactor {
         self.shared.changed.notify_all();
     }
 
+    /// Nothing is merged any more.
+    pub(super) fn stop(&self) {
+        self.shared.brake.stop();
+        self.wake();
+    }
+
+    /// A merge of the whole tree makes way, if one runs.
+    pub(super) fn make_way(&self) {
+        self.shared.brake.ask();
+    }
+
+    /// To be called now and then; begins a merge of the whole tree if it is due.
+    pub(super) fn tidy(&self, tree: &Tree, is_idle: bool) {
+        self.shared.state().is_idle = is_idle;
+        if self.shared.is_whole_due(tree) {
+            self.wake();
+        }
+    }
+
+    /// Nobody merges as long as it is held.
+    pub(super) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.alone()
+    }
+
     pub(super) fn running(&self) -> usize {
         self.shared.running.load(Ordering::Acquire)
     }
@@ -97,8 +147,7 @@ impl Compactor {
 
 impl Drop for Compactor {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.wake();
+        self.stop();
         for thread in self.threads.drain(..) {
             // What it panicked of was told.
             let _ = thread.join();
@@ -113,7 +162,7 @@ impl Shared {
 
     fn run(&self, tree: &Tree, seqno: &SequenceNumberCounter) {
         let mut seen = 0;
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.brake.is_stopped() {
             let mut state = self.state();
             while state.wakes == seen {
                 let waited = self.changed.wait(state);
@@ -132,7 +181,7 @@ impl Shared {
             };
             let is_full = matches!(&error, EngineError::Io { kind, .. }
                 if *kind == io::ErrorKind::StorageFull);
-            if self.stop.load(Ordering::Acquire) {
+            if self.brake.is_stopped() {
                 return;
             }
             tracing::warn!(%error, "a compaction failed");
@@ -149,17 +198,58 @@ impl Shared {
                 .with_l0_threshold(L0_TABLES_MAX)
                 .with_table_target_size(TABLE_BYTES),
         );
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.brake.is_stopped() {
+            let merging = self.merging.read().unwrap_or_else(PoisonError::into_inner);
             let before = tree.current_version().id();
             self.running.fetch_add(1, Ordering::AcqRel);
             // Who reads holds the tables of its time: older versions need not be kept.
             let merged = tree.compact(strategy.clone(), seqno.get());
             self.running.fetch_sub(1, Ordering::AcqRel);
             merged?;
-            if tree.current_version().id() == before {
-                return Ok(());
+            let is_done = tree.current_version().id() == before;
+            drop(merging);
+            if is_done {
+                break;
             }
         }
-        Ok(())
+        self.merge_whole(tree, seqno)
+    }
+
+    fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.merging.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_whole_due(&self, tree: &Tree) -> bool {
+        let state = self.state();
+        let (is_idle, may_begin) = (state.is_idle, state.pause.is_over());
+        drop(state);
+        may_begin && !self.brake.is_stopped() && whole::is_worth_it(tree, is_idle)
+    }
+
+    fn merge_whole(&self, tree: &Tree, seqno: &SequenceNumberCounter) -> lsm_tree::Result<()> {
+        if !self.is_whole_due(tree) {
+            return Ok(());
+        }
+        let _alone = self.alone();
+        // Somebody else may have done it meanwhile.
+        if !self.is_whole_due(tree) {
+            return Ok(());
+        }
+        let keep_free = room_to_merge(tree)
+            .saturating_mul(2)
+            .saturating_add(self.free_bytes_min);
+        let began = Instant::now();
+        self.running.fetch_add(1, Ordering::AcqRel);
+        let merged = whole::merge(
+            tree,
+            seqno,
+            &self.brake,
+            keep_free,
+            &self.writing,
+            &self.dir,
+        );
+        self.running.fetch_sub(1, Ordering::AcqRel);
+        self.state().pause = Pause::after(began.elapsed());
+        merged
     }
 }

@@ -24,13 +24,15 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lsm_tree::{
     AbstractTree, Cache, InternalValue, SeqNo, SequenceNumberCounter, Slice, Tree, ValueType,
 };
 
-use super::compactor::{Compactor, TABLE_BYTES};
+use super::brake::free_bytes;
+use super::compactor::{Compactor, TABLE_BYTES, room_to_merge};
 use super::dead::DeadIds;
 use super::filter::Told;
 use super::opening::{self, told};
@@ -40,12 +42,14 @@ use super::{Change, Engine, EngineError, EngineSnapshot, EngineStats, RowIter, c
 /// Runs in level 0 at which nothing more is written, until some are merged.
 const L0_RUNS_MAX: usize = 24;
 
+/// Runs in level 0 from which on a merge of the whole tree makes way for others.
+const L0_RUNS_BESIDE_WHOLE: usize = 14;
+
+/// Nobody has written for so long: it is time to tidy up.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// What a byte in memory may become before anything is freed.
 const SPACE_AMPLIFICATION: u64 = 2;
-
-/// A compaction writes its tables anew before it frees the old ones: all of them, but
-/// hardly more than this at a time.
-const COMPACTION_BYTES_MAX: u64 = 1 << 30;
 
 /// How the engine on disk shares out what it has.
 #[derive(Clone, Debug)]
@@ -81,7 +85,9 @@ pub struct LsmEngine {
     views: Views,
     /// Held by who writes or flushes: nothing may come into a memtable while a table is
     /// made of it.
-    writing: Mutex<()>,
+    writing: Arc<Mutex<()>>,
+    /// Up to where it was written when it was last looked at, and since when.
+    seen: Mutex<(SeqNo, Instant)>,
     /// The next sequence number; compactions take some, too.
     seqno: SequenceNumberCounter,
     /// All batches below this sequence number are whole.
@@ -101,13 +107,15 @@ pub fn open_lsm(dir: &Path, options: &EngineOptions) -> Result<LsmEngine, Engine
         cache,
         seqno,
         told,
-        stop,
+        brake,
         lock,
     } = opening::open(dir, options)?;
+    let writing = Arc::default();
     Ok(LsmEngine {
-        compactor: Compactor::start(&tree, &seqno, options.worker_threads, stop, dir)?,
+        compactor: Compactor::start(&tree, &seqno, options, brake, Arc::clone(&writing), dir)?,
         views: Views::of(&tree),
-        writing: Mutex::default(),
+        writing,
+        seen: Mutex::new((0, Instant::now())),
         whole_below: AtomicU64::new(seqno.get()),
         tree,
         cache,
@@ -124,9 +132,11 @@ impl LsmEngine {
     /// Flushes what is in memory, and compacts all tables into one level. Waits for it.
     pub fn compact_all(&self) -> Result<(), EngineError> {
         self.flush()?;
+        let alone = self.compactor.alone();
         self.tree
             .major_compact(TABLE_BYTES, self.seqno.get())
             .map_err(|e| told("compact", &self.dir, e))?;
+        drop(alone);
         self.rest();
         Ok(())
     }
@@ -160,6 +170,8 @@ impl LsmEngine {
     ) -> Result<T, EngineError> {
         result.map_err(|error| {
             self.is_poisoned.store(true, Ordering::Release);
+            // What it wrote down may count at the next start: it must not be written over.
+            self.compactor.stop();
             told(doing, &self.dir, error)
         })
     }
@@ -175,17 +187,18 @@ impl LsmEngine {
     fn check_room(&self, batch_bytes: u64) -> Result<(), EngineError> {
         self.check_poison()?;
         let l0_runs = self.tree.l0_run_count();
+        if l0_runs >= L0_RUNS_BESIDE_WHOLE {
+            self.compactor.make_way();
+        }
         if l0_runs >= L0_RUNS_MAX {
             self.compactor.wake();
             return Err(EngineError::Busy { l0_runs });
         }
-        let disk = rustix::fs::statvfs(&self.dir)
-            .map_err(|e| EngineError::io("ask for the free space", &e.into()))?;
-        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free_bytes = free_bytes(&self.dir)?;
         let needed_bytes = batch_bytes
             .saturating_add(self.tree.active_memtable().size())
             .saturating_mul(SPACE_AMPLIFICATION)
-            .saturating_add(self.tree.disk_space().min(COMPACTION_BYTES_MAX))
+            .saturating_add(room_to_merge(&self.tree))
             .saturating_add(self.options.free_bytes_min);
         if free_bytes < needed_bytes {
             return Err(EngineError::NoSpace {
@@ -198,6 +211,16 @@ impl LsmEngine {
 
     fn renew_view(&self, _: &MutexGuard<'_, ()>) {
         self.views.renew(&self.tree);
+    }
+
+    /// Whether nobody has written for a while.
+    fn is_idle(&self) -> bool {
+        let written = self.whole_below.load(Ordering::Acquire);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != written {
+            *seen = (written, Instant::now());
+        }
+        seen.1.elapsed() >= IDLE
     }
 
     fn is_whole_below(&self, seqno: SeqNo) {
@@ -308,7 +331,19 @@ impl Engine for LsmEngine {
     }
 
     fn rest(&self) {
-        self.renew_view(&self.writing());
+        let writing = self.writing();
+        // The tree forgets its former lists of tables, and with them the tables, when it
+        // makes a new one: after the last merge nobody does.
+        let forgotten = self
+            .tree
+            .get_version_history_lock()
+            .maintenance(&self.dir, self.seqno.get());
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, "former tables are kept for a while");
+        }
+        self.renew_view(&writing);
+        drop(writing);
+        self.compactor.tidy(&self.tree, self.is_idle());
     }
 
     fn mark_dead(&self, dead: Arc<DeadIds>) {

@@ -18,6 +18,7 @@
 //! the process. One thread writes, and the same takes the snapshots, which see one
 //! moment, however long they are held: none within a batch.
 
+mod brake;
 mod compactor;
 mod dead;
 mod error;
@@ -29,6 +30,7 @@ mod spaces;
 #[cfg(test)]
 mod tests;
 mod view;
+mod whole;
 
 use std::sync::Arc;
 

@@ -11,7 +11,6 @@ use std::fs::{self, File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use lsm_tree::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, HashRatioPolicy,
@@ -22,6 +21,7 @@ use lsm_tree::{
     Tree,
 };
 
+use super::brake::Brake;
 use super::filter::{DeadRows, Told};
 use super::{EngineError, EngineOptions};
 
@@ -44,8 +44,8 @@ pub(super) struct Opened {
     /// The next sequence number.
     pub(super) seqno: SequenceNumberCounter,
     pub(super) told: Told,
-    /// Set, it ends merges that are under way.
-    pub(super) stop: Arc<AtomicBool>,
+    /// Ends merges that are under way.
+    pub(super) brake: Arc<Brake>,
     /// The directory is ours as long as it is open.
     pub(super) lock: Arc<File>,
 }
@@ -142,7 +142,7 @@ fn open_tree(dir: &Path, options: &EngineOptions) -> Result<Opened, EngineError>
         Err(TryLockError::Error(e)) => return Err(EngineError::io("lock the rows", &e)),
     }
     let told_to_filter = Told::default();
-    let stop = Arc::new(AtomicBool::new(false));
+    let brake = Arc::new(Brake::new(dir));
     let (seqno, visible) = (
         SequenceNumberCounter::default(),
         SequenceNumberCounter::default(),
@@ -150,7 +150,7 @@ fn open_tree(dir: &Path, options: &EngineOptions) -> Result<Opened, EngineError>
     let cache = Arc::new(Cache::with_capacity_bytes(options.cache_bytes));
     let filter = DeadRows {
         told: Arc::clone(&told_to_filter),
-        stop: Arc::clone(&stop),
+        brake: Arc::clone(&brake),
     };
     let config = Config::new(dir, seqno.clone(), visible.clone())
         .use_cache(Arc::clone(&cache))
@@ -169,7 +169,7 @@ fn open_tree(dir: &Path, options: &EngineOptions) -> Result<Opened, EngineError>
         cache,
         seqno,
         told: told_to_filter,
-        stop,
+        brake,
         lock: Arc::new(lock),
     })
 }

@@ -384,3 +384,99 @@ fn nobody_is_dead_at_first() {
     dead.remove(DeadId::Object(1));
     assert!(!dead.contains(DeadId::Object(1)) && dead.contains(DeadId::Namespace(1)));
 }
+
+fn many_rows() -> Vec<Vec<u8>> {
+    (0..8_000u32)
+        .map(|n| format!("S{n:05}").into_bytes())
+        .collect()
+}
+
+fn bytes_of_tables(dir: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir.join("tables"))? {
+        // What was listed may be gone by now.
+        bytes += entry?.metadata().map_or(0, |about| about.len());
+    }
+    Ok(bytes)
+}
+
+/// Looks at the files until they are small, as the writing thread would now and then.
+fn rest_until_below(engine: &dyn Engine, dir: &Path, wanted: u64) -> Outcome {
+    let began = std::time::Instant::now();
+    loop {
+        engine.rest();
+        let bytes = bytes_of_tables(dir)?;
+        if bytes < wanted {
+            return Ok(());
+        }
+        assert!(began.elapsed().as_secs() < 60, "{bytes} bytes are left");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_was_deleted_gives_its_room_back_and_a_snapshot_keeps_it() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let engine = open_lsm(dir.path(), &small())?;
+    let (rows, value) = (many_rows(), Bytes::from(vec![7; 1_000]));
+    engine.write_sorted(
+        &mut rows.iter().map(|row| (&row[..], Some(&value))),
+        8 << 20,
+    )?;
+    write(&engine, &[(b"S4", Some(b"kept"))])?;
+    engine.persist()?;
+    let full = bytes_of_tables(dir.path())?;
+    let held = engine.snapshot()?;
+    engine.write(&mut rows.iter().map(|row| (&row[..], None)))?;
+    engine.persist()?;
+    let began = std::time::Instant::now();
+    while engine.stats().disk_bytes > full / 10 {
+        assert!(began.elapsed().as_secs() < 60, "{:?}", engine.stats());
+        engine.rest();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(engine.range(b"S", b"T").count(), 1);
+    assert_eq!(held.range(b"S", b"T").count(), rows.len() + 1);
+    assert_eq!(held.get(&rows[0])?, Some(value.clone()));
+    assert!(
+        bytes_of_tables(dir.path())? >= full,
+        "a snapshot needs them"
+    );
+    drop(held);
+    rest_until_below(&engine, dir.path(), full / 10)?;
+    drop(engine);
+    let engine = open_lsm(dir.path(), &small())?;
+    assert_eq!(keys(engine.range(b"S", b"T"))?, ["S4"]);
+    Ok(())
+}
+
+#[test]
+fn a_merge_of_the_whole_tree_makes_way_and_leaves_nothing() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (rows, value) = (many_rows(), Bytes::from(vec![7; 1_000]));
+    let engine = open_lsm(dir.path(), &small())?;
+    engine.write_sorted(
+        &mut rows.iter().map(|row| (&row[..], Some(&value))),
+        8 << 20,
+    )?;
+    drop(engine);
+    let opened = opening::open(dir.path(), &small())?;
+    let before = bytes_of_tables(dir.path())?;
+    let writing = std::sync::Mutex::default();
+    let merge = |keep_free| {
+        let (tree, seqno, brake) = (&opened.tree, &opened.seqno, &opened.brake);
+        whole::merge(tree, seqno, brake, keep_free, &writing, dir.path())
+    };
+    let version = lsm_tree::AbstractTree::current_version(&opened.tree).id();
+    merge(u64::MAX)?;
+    let unchanged = lsm_tree::AbstractTree::current_version(&opened.tree).id();
+    assert_eq!(unchanged, version, "it was not to be done");
+    assert_eq!(bytes_of_tables(dir.path())?, before);
+    merge(0)?;
+    let merged = lsm_tree::AbstractTree::current_version(&opened.tree).id();
+    assert_ne!(merged, version, "nothing was in its way");
+    drop(opened);
+    let engine = open_lsm(dir.path(), &small())?;
+    assert_eq!(engine.range(b"S", b"T").count(), rows.len());
+    Ok(())
+}

@@ -405,7 +405,11 @@ impl Worker {
         match self.sweeper.sweep() {
             // There is no hurry: it is tried again after the pause.
             Err(error) if error.is_retryable() => (),
-            swept => swept?,
+            swept => {
+                swept?;
+                // Deletions in memory give no room back.
+                self.unpersisted.get_or_insert((Instant::now(), 0));
+            }
         }
         self.swept_at = Some(Instant::now());
         self.note_dead_left();
