@@ -14,6 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sha1_smol::Sha1;
@@ -211,12 +212,8 @@ fn more_data_than_memory_is_right_and_bounded() {
 }
 
 /// A round of the test below: something is written, most of it goes, and with it its room.
-fn gives_back(
-    store: &mut StoreServer,
-    what: &str,
-    write: &dyn Fn(&mut Client),
-    undo: &dyn Fn(&mut Client),
-) {
+fn gives_back(what: &str, write: &dyn Fn(&mut Client), undo: &dyn Fn(&mut Client)) {
+    let mut store = StoreServer::start(&["--memory", "64MB", "--durability", "no"]);
     let mut client = store.client();
     client.set_reply_limit(LONG);
     write(&mut client);
@@ -246,17 +243,11 @@ fn gives_back(
 /// else is written.
 #[test]
 fn room_comes_back_by_itself() {
-    let mut store = StoreServer::start(&["--memory", "64MB", "--durability", "no"]);
     let delete = |number: usize| vec![b"DEL".to_vec(), key(number).into_bytes()];
     let fill = |client: &mut Client| {
         in_pipelines(client, 0..FREED_KEYS, &set(0), &mut is_ok);
         assert_eq!(client.call(&["SET", "kept", "1"]), Value::ok());
     };
-    gives_back(&mut store, "strings are deleted", &fill, &|client| {
-        in_pipelines(client, 0..FREED_KEYS, &delete, &mut |_, reply| {
-            assert_eq!(reply, Value::Int(1));
-        });
-    });
     let field = |number: usize| {
         let (key, field) = (b"a hash".to_vec(), key(number).into_bytes());
         vec![b"HSET".to_vec(), key, field, value(number, 0)]
@@ -266,18 +257,24 @@ fn room_comes_back_by_itself() {
             assert_eq!(reply, Value::Int(1));
         });
     };
-    gives_back(&mut store, "a hash is deleted", &fill_hash, &|client| {
-        assert_eq!(client.call(&["DEL", "a hash"]), Value::Int(1));
-    });
     let short = |number: usize| {
         let key = key(number).into_bytes();
         vec![b"SET".to_vec(), key, b"short".to_vec()]
     };
-    gives_back(&mut store, "strings are written over", &fill, &|client| {
-        in_pipelines(client, 0..FREED_KEYS, &short, &mut is_ok);
-    });
-    gives_back(&mut store, "a database is flushed", &fill, &|client| {
-        assert_eq!(client.call(&["FLUSHDB"]), Value::ok());
+    let one_by_one = |client: &mut Client| {
+        in_pipelines(client, 0..FREED_KEYS, &delete, &mut |_, reply| {
+            assert_eq!(reply, Value::Int(1));
+        });
+    };
+    let whole = |client: &mut Client| assert_eq!(client.call(&["DEL", "a hash"]), Value::Int(1));
+    let over = |client: &mut Client| in_pipelines(client, 0..FREED_KEYS, &short, &mut is_ok);
+    let flush = |client: &mut Client| assert_eq!(client.call(&["FLUSHDB"]), Value::ok());
+    // Most of it is waiting, so each has a shard of its own at the same time.
+    thread::scope(|scope| {
+        scope.spawn(|| gives_back("strings are deleted", &fill, &one_by_one));
+        scope.spawn(|| gives_back("a hash is deleted", &fill_hash, &whole));
+        scope.spawn(|| gives_back("strings are written over", &fill, &over));
+        scope.spawn(|| gives_back("a database is flushed", &fill, &flush));
     });
 }
 

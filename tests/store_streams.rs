@@ -249,7 +249,6 @@ fn servers_before_7_restore_streams_that_were_only_added_to() {
                 client.call(&["XADD", "s", &id, "field", &text, "other", "text"]);
             }
             client.call(&["XGROUP", "CREATE", "s", "g", "0"]);
-            client.call(&["XGROUP", "CREATE", "s", "end", "$"]);
             client.call(&["XREADGROUP", "GROUP", "g", "alice", "STREAMS", "s", ">"]);
             client.call(&["XACK", "s", "g", "1-1", "2-0"]);
         }
