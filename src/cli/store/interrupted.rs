@@ -20,9 +20,9 @@ pub fn interruptible<R: Send>(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(refused)?;
+        .map_err(|error| refused(&error))?;
     let _guard = runtime.enter();
-    let mut signals = Signals::listen().map_err(refused)?;
+    let mut signals = Signals::listen().map_err(|error| refused(&error))?;
     let (done, mut is_done) = tokio::sync::oneshot::channel();
     let look = || Seen {
         bytes: progress.bytes(),
@@ -51,7 +51,7 @@ pub fn interruptible<R: Send>(
     result.map_err(|panic| std::panic::resume_unwind(panic))
 }
 
-fn refused(error: io::Error) -> ExitStatus {
+fn refused(error: &io::Error) -> ExitStatus {
     fail(
         &format!("cannot listen for signals: {error}"),
         "check this user's limits on threads and files",

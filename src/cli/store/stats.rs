@@ -30,7 +30,9 @@ pub struct StatsArgs {
 /// Runs `keyferry store stats`.
 pub fn run(args: &StatsArgs) -> ExitStatus {
     let looked = match args.shard.find() {
-        Ok(Shard::Runs(target)) => ask(&target, &AtomicBool::new(false)).map_err(complain),
+        Ok(Shard::Runs(target)) => {
+            ask(&target, &AtomicBool::new(false)).map_err(|error| complain(&error))
+        }
         Ok(Shard::Rests(dir)) => look_into(&dir),
         Err(status) => Err(status),
     };
@@ -52,8 +54,8 @@ pub fn run(args: &StatsArgs) -> ExitStatus {
     finish(out, written, ExitStatus::Done)
 }
 
-fn complain(error: StatsError) -> ExitStatus {
-    let help = match &error {
+fn complain(error: &StatsError) -> ExitStatus {
+    let help = match error {
         StatsError::Client(_) => "name a shard that runs; with --password-file, if it has one",
         StatsError::Foreign(_) => "ask that server itself: redis-cli INFO",
     };
@@ -76,7 +78,7 @@ fn look_into(dir: &Path) -> Result<ShardStats, ExitStatus> {
         fail(&error.to_string(), "once that is mended, look again");
         ExitStatus::Failed
     })?;
-    ShardStats::of_info(&text).map_err(complain)
+    ShardStats::of_info(&text).map_err(|error| complain(&error))
 }
 
 fn write_text(out: &mut impl Write, name: &str, stats: &ShardStats, runs: bool) -> io::Result<()> {

@@ -1,5 +1,10 @@
 //! The table `redis`, and the door through which its functions reach the host.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "mlua gives functions their arguments by value"
+)]
+
 use mlua::{Lua, MultiValue, Table, Value};
 
 use super::answers::Replied;

@@ -248,6 +248,10 @@ fn refused(words: &str) -> mlua::Error {
 }
 
 /// `redis.register_function`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "mlua gives functions their arguments by value"
+)]
 pub(super) fn register(lua: &Lua, values: MultiValue) -> mlua::Result<()> {
     if lua.app_data_ref::<Registering>().is_none() {
         return Err(refused(

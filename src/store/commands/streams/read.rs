@@ -28,13 +28,13 @@ use super::{
 const WOKEN_COUNT: usize = 1000;
 
 pub(super) fn xread(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    run(context, args, Query::parse(args, false)?)
+    run(context, args, &Query::parse(args, false)?)
 }
 
 pub(super) fn xreadgroup(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     // What became of it is named, if anything did.
     context.unit.name_nothing();
-    run(context, args, Query::parse(args, true)?)
+    run(context, args, &Query::parse(args, true)?)
 }
 
 /// Where to read on in one stream.
@@ -46,13 +46,13 @@ enum Behind {
     Group,
 }
 
-fn run(context: &mut Context<'_>, args: Args<'_>, query: Query<'_>) -> Outcome {
+fn run(context: &mut Context<'_>, args: Args<'_>, query: &Query<'_>) -> Outcome {
     if let Waits::Woken { by } = context.waits {
-        return serve_woken(context, args, &query, by);
+        return serve_woken(context, args, query, by);
     }
     let mut behind = Vec::with_capacity(query.keys.len());
     for number in query.keys.clone() {
-        behind.push(begin(context, args, &query, number)?);
+        behind.push(begin(context, args, query, number)?);
     }
     let mut answers = Answers::new(context);
     for (number, behind) in query.keys.clone().zip(&behind) {
@@ -62,15 +62,15 @@ fn run(context: &mut Context<'_>, args: Args<'_>, query: Query<'_>) -> Outcome {
             continue;
         };
         match (query.reader, behind) {
-            (None, Behind::Id(id)) => read_behind(context, &query, key, &held, *id, &mut answers)?,
+            (None, Behind::Id(id)) => read_behind(context, query, key, &held, *id, &mut answers)?,
             (None, Behind::Group) => {}
             (Some(reader), behind) => {
-                read_for(context, &query, reader, key, held, *behind, &mut answers)?;
+                read_for(context, query, reader, key, held, *behind, &mut answers)?;
             }
         }
     }
     if answers.count == 0 {
-        return wait(context, args, &query, &behind);
+        return wait(context, args, query, &behind);
     }
     answers.tell(context);
     Ok(())
