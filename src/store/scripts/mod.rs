@@ -14,7 +14,7 @@
 //! Invariants
 //! - Nothing that a script does outlives it, but what commands did and where `math.random`
 //!   stands: globals and what they hold cannot be changed.
-//! - Errors that our functions raise are [`raised::Raised`]; a script that catches one sees
+//! - Errors that our functions raise are `raised::Raised`; a script that catches one sees
 //!   the table or the text that Redis would have raised.
 
 mod answers;
