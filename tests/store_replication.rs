@@ -75,7 +75,7 @@ fn assert_same(store: &StoreServer, replica: &RedisServer) {
         );
         // One write more: the replica has answered for all before it.
         master.call(&["INCR", "tries"]);
-        assert_eq!(master.call(&["WAIT", "1", "0"]).int(), 1);
+        assert!(master.call(&["WAIT", "1", "0"]).int() >= 1);
     }
 }
 
