@@ -84,10 +84,10 @@ impl Shard {
             Wanted::All => {}
             Wanted::SkipNext => client.wanted = Wanted::Skip,
             Wanted::Skip => {
-                client.reply.truncate(before);
+                client.drop_replies_from(before);
                 client.wanted = Wanted::All;
             }
-            Wanted::None => client.reply.truncate(before),
+            Wanted::None => client.drop_replies_from(before),
         }
         flow
     }
