@@ -69,7 +69,10 @@ fn what_was_rewritten_is_there_when_it_is_answered_and_what_was_not_is_told() {
         client.call(&["CONFIG", "SET", "timeout", &number]);
         assert_eq!(client.call(&["CONFIG", "REWRITE"]).text(), "OK");
         let kept = fs::read_to_string(store.files().join("settings.json")).expect("it is there");
-        assert!(kept.contains(&format!("\"timeout\": \"{number}\"")), "{kept}");
+        assert!(
+            kept.contains(&format!("\"timeout\": \"{number}\"")),
+            "{kept}"
+        );
     }
     let mode = fs::metadata(store.files().join("settings.json")).expect("there");
     assert_eq!(mode.permissions().mode() & 0o077, 0, "passwords are in it");

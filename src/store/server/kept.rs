@@ -86,16 +86,22 @@ pub(super) fn texts(dir: &Path) -> Result<KeptTexts, KeptError> {
 
 /// Keeps both, durably; each is the old one or the new one if that fails.
 pub(super) fn keep(files: &dyn Files, dir: &Path, texts: &KeptTexts) -> Result<(), KeptError> {
-    write(files, dir, SETTINGS, &texts.settings)?;
-    // Without lines there is no file.
-    if texts.users.is_empty() && !is_there(files, dir, USERS)? {
-        return Ok(());
+    for (name, text, none) in [
+        (SETTINGS, &texts.settings, &b"{}\n"[..]),
+        (USERS, &texts.users, b""),
+    ] {
+        match text.is_empty() {
+            // What there is nothing to say in is not made.
+            true if !is_there(files, dir, name)? => {}
+            true => write(files, dir, name, none)?,
+            false => write(files, dir, name, text)?,
+        }
     }
-    write(files, dir, USERS, &texts.users)
+    Ok(())
 }
 
-/// Gives a shard the parameters and users that were kept in `dir`.
-pub(super) fn load(shard: &mut Shard, dir: &Path) -> Result<(), StartError> {
+/// Gives a shard the parameters and users that were kept in `dir`; their texts.
+pub(super) fn load(shard: &mut Shard, dir: &Path) -> Result<KeptTexts, StartError> {
     let texts = texts(dir)?;
     let parameters = texts.parameters().map_err(|error| KeptError {
         file: dir.join(SETTINGS),
@@ -113,7 +119,8 @@ pub(super) fn load(shard: &mut Shard, dir: &Path) -> Result<(), StartError> {
     loaded.map_err(|cause| StartError::User {
         file: dir.join(USERS),
         cause,
-    })
+    })?;
+    Ok(texts)
 }
 
 fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, KeptError> {

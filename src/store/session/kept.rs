@@ -8,7 +8,7 @@ use super::shard::Shard;
 /// See the head of the file. It has passwords, and is not shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeptTexts {
-    /// `{ "parameter": "value", .. }`: what CONFIG SET changed.
+    /// `{ "parameter": "value", .. }`: what CONFIG SET changed; empty if it changed nothing.
     pub settings: Vec<u8>,
     /// `user NAME RULES ..`, a line each, as ACL LIST tells them.
     pub users: Vec<u8>,
@@ -44,7 +44,11 @@ impl Shard {
     pub fn kept_texts(&self) -> KeptTexts {
         let changed = self.parameters.changed();
         let settings = changed.map(|(name, value)| (name.to_owned(), value.into()));
-        let settings = serde_json::Value::Object(settings.collect());
+        let settings: serde_json::Map<_, _> = settings.collect();
+        let settings = match settings.is_empty() {
+            true => String::new(),
+            false => format!("{:#}\n", serde_json::Value::Object(settings)),
+        };
         let password = self.parameters.value("requirepass").as_bytes();
         let password = (!password.is_empty()).then_some(password);
         let mut users = self.users.lines_beside(password).join(&b'\n');
@@ -52,7 +56,7 @@ impl Shard {
             users.push(b'\n');
         }
         KeptTexts {
-            settings: format!("{settings:#}\n").into_bytes(),
+            settings: settings.into_bytes(),
             users,
         }
     }
