@@ -82,9 +82,9 @@ impl Turns {
                     Heard::Nothing => {}
                     Heard::Readable(key) if is_stalled => self.again.push(key),
                     Heard::Readable(key) => self.read(key),
-                    Heard::Writable(key) => self.write(key),
+                    Heard::Writable(key) => self.write_rest(key),
                     Heard::Both(key) => {
-                        self.write(key);
+                        self.write_rest(key);
                         match is_stalled {
                             true => self.again.push(key),
                             false => self.read(key),
@@ -297,6 +297,14 @@ impl Turns {
     fn write(&mut self, key: usize) {
         if lock(&self.network).write(key, &mut self.shard) {
             self.again.push(key);
+        }
+    }
+
+    /// Sends what is left of replies of earlier turns. What was answered in this one, to a
+    /// request whose end was read before this was heard, is not in the log yet.
+    fn write_rest(&mut self, key: usize) {
+        if !self.shard.is_marked(key) {
+            self.write(key);
         }
     }
 
