@@ -1,9 +1,9 @@
 //! `keyferry store restore`: a new shard of a backup, or of a dump.rdb.
 //!
 //! Exit codes: 0 it is there, durable and compared with the file; 1 it could not be made;
-//! 2 FILE cannot be read, or DIR not be made; 3 what was made is not what FILE holds; 4 FILE is damaged or DIR
-//! not empty, and nothing was changed; 6 another restore works in DIR; 75 interrupted.
-//! After all but 0 what it made in DIR is removed.
+//! 2 FILE cannot be read, or DIR not be made; 3 what was made is not what FILE holds; 4 FILE
+//! is damaged or DIR not empty, and nothing was changed; 6 another restore works in DIR; 75
+//! interrupted. After all but 0 what it made in DIR is removed.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
