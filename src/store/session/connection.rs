@@ -325,6 +325,12 @@ pub(super) fn unknown_subcommand(container: &str, args: Args<'_>) -> Failure {
     Failure::quoting("ERR unknown subcommand '", name, &after)
 }
 
+/// A subcommand that there is, and not with so many words.
+pub(super) fn wrong_count(container: &str, args: Args<'_>) -> Failure {
+    let before = "ERR unknown subcommand or wrong number of arguments for '";
+    Failure::quoting(before, args.at(1), &format!("'. Try {container} HELP."))
+}
+
 /// So much of an unknown subcommand is told.
 const SUBCOMMAND_BYTES_MAX: usize = 128;
 
