@@ -78,6 +78,9 @@ fn write_text(
         args.dir.display(),
         took.as_secs_f64()
     )?;
+    if let Some((settings, users)) = contents.kept_counts()? {
+        writeln!(out, "{settings} settings, {users} users")?;
+    }
     if !was_checked(contents) {
         writeln!(
             out,
@@ -100,6 +103,7 @@ fn write_object(
         .databases
         .iter()
         .map(|(db, of)| json!({ "db": db, "keys": of.keys, "expires": of.expiring }));
+    let kept = contents.kept_counts()?;
     let object = json!({
         "v": 1,
         "file": args.from.display().to_string(),
@@ -107,6 +111,8 @@ fn write_object(
         "keys": contents.keys(),
         "databases": databases.collect::<Vec<_>>(),
         "libraries": contents.libraries,
+        "settings": kept.map(|(settings, _)| settings),
+        "users": kept.map(|(_, users)| users),
         "digest": contents.digest.map(|digest| digest.text()),
         "has_checksum": was_checked(contents),
         "of_replid": contents.about.get("repl-id"),

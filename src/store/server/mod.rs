@@ -15,6 +15,7 @@ mod knowing;
 mod master;
 mod network;
 mod opening;
+mod scribe;
 mod sockets;
 mod starting;
 mod times;

@@ -11,6 +11,7 @@ use mio::{Interest, Poll, Token, Waker};
 
 use crate::store::acl::LineError;
 use crate::store::commands::Settings;
+use crate::store::disk::RealFiles;
 use crate::store::oplog::LogError;
 use crate::store::rows::{StoreError, Wake};
 use crate::store::session::{ApplyError, LibraryError, MasterAddress};
@@ -24,6 +25,7 @@ use super::knowing::{self, unix_ms};
 use super::master::Following;
 use super::network::{Aside, LISTENERS_FROM, LISTENERS_MAX, Network, WAKER};
 use super::opening::{self, Memory};
+use super::scribe::Scribe;
 use super::sockets::{ListenAt, Listener};
 use super::turns::Turns;
 
@@ -80,8 +82,10 @@ pub enum StartError {
     #[error(transparent)]
     Kept(#[from] KeptError),
     /// A parameter that CONFIG REWRITE kept is none.
-    #[error("settings.json: {name}: {why}: mend it, or take it out")]
+    #[error("{}: {name}: {why}: mend it, or take it out", file.display())]
     Setting {
+        /// Which file.
+        file: PathBuf,
         /// Its name.
         name: String,
         /// Why not.
@@ -247,16 +251,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     }
     shard.set_courier(Box::new(TcpCourier));
     knowing::begin(&mut shard, options, &listens_at);
-    for (name, value) in kept::settings(&options.dir)? {
-        let loaded = shard.load_parameter(&name, &value);
-        loaded.map_err(|why| StartError::Setting { name, why })?;
-    }
-    let lines = kept::users(&options.dir)?;
-    let loaded = shard.load_users(lines.iter().map(Vec::as_slice));
-    loaded.map_err(|cause| StartError::User {
-        file: kept::users_file(&options.dir),
-        cause,
-    })?;
+    kept::load(&mut shard, &options.dir)?;
+    let scribe = Scribe::new(Arc::new(RealFiles), options.dir.clone(), wake.clone());
     let mut following = Following::new(options.dir.clone(), wake);
     if let Some(address) = follows {
         shard.become_replica(&address);
@@ -273,11 +269,11 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         shard,
         keeper,
         following,
-        dir: options.dir.clone(),
         times,
         ends_at: None,
         is_full: false,
         replicas,
+        scribe,
         pinged_at: Instant::now(),
         are_rows_refused: false,
         network,

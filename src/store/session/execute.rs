@@ -84,10 +84,10 @@ impl Shard {
             Wanted::All => {}
             Wanted::SkipNext => client.wanted = Wanted::Skip,
             Wanted::Skip => {
-                client.reply.truncate(before);
+                client.drop_replies_from(before);
                 client.wanted = Wanted::All;
             }
-            Wanted::None => client.reply.truncate(before),
+            Wanted::None => client.drop_replies_from(before),
         }
         flow
     }
@@ -307,7 +307,11 @@ impl Shard {
                 }
                 let db = self.clients[key].db;
                 let mut reply = std::mem::take(&mut self.clients[key].reply);
-                let waits = if may_wait { Waits::May } else { Waits::Never };
+                let waits = match (may_wait, &self.scripts.runs) {
+                    (true, _) => Waits::May,
+                    (false, Some(_)) => Waits::NeverInScript,
+                    (false, None) => Waits::Never,
+                };
                 let wait = self.run_data(&mut reply, db, handler, args, unit, waits);
                 self.clients[key].reply = reply;
                 if let Some(wait) = wait {
