@@ -204,9 +204,10 @@ impl RedisServer {
                 );
                 return false;
             }
-            // Any reply counts: -NOAUTH and -LOADING servers are up, too.
+            // Any reply counts, -NOAUTH too, but not -LOADING: half of the files would be seen.
             if let Ok(mut client) = Client::try_connect(&self.address())
-                && client.try_call(&["PING"]).is_ok()
+                && let Ok(answer) = client.try_call(&["PING"])
+                && !matches!(&answer, Value::Error(why) if why.starts_with("LOADING"))
                 && self.process.try_wait().is_none()
             {
                 return true;
