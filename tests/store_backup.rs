@@ -295,6 +295,67 @@ fn settings_and_users_are_backed_up_with_the_data() {
     assert!(!redis.log().contains("keyferry-"), "{}", redis.log());
 }
 
+/// Each says what it was, and what to do instead.
+#[test]
+fn who_names_a_wrong_thing_is_told_what_to_do() {
+    let (store, redis) = (StoreServer::start(&[]), RedisServer::start(&[]));
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| path(&dir.path().join(name)).to_owned();
+    let (file, good) = (at("file"), at("good.rdb"));
+    fs::write(&file, "pw\n").unwrap();
+    fs::create_dir_all(at("half/log")).unwrap();
+    fs::write(at("half/restoring"), "").unwrap();
+    let address = store.address();
+    let (address, other) = (address.as_str(), redis.address());
+    json(&["backup", address, &good]);
+    for (words, code, told) in [
+        (&["stats", &file][..], 2, "is no directory"),
+        (&["stats", &at("none")], 2, "there is no directory"),
+        (&["stats", path(dir.path())], 2, "holds no built-in shard"),
+        (&["stats", &at("half")], 4, "did not come to its end"),
+        (&["stats", "127.0.0.1:1"], 1, "cannot be reached"),
+        (
+            &["stats", &other],
+            1,
+            &format!("{other}: it is no built-in shard"),
+        ),
+        (
+            &["stats", address, "--password-file", &file],
+            1,
+            "leave out --password-file",
+        ),
+        (
+            &["stats", address, "--password-file", &at("none")],
+            2,
+            "cannot read",
+        ),
+        (
+            &["backup", address, &at("none/x")],
+            2,
+            "a directory that is there",
+        ),
+        (&["backup", address, &file], 4, "is there already"),
+        (
+            &["backup", &at("half"), &at("x")],
+            4,
+            "did not come to its end",
+        ),
+        (&["restore", &file, &at("x")], 4, "is no whole backup"),
+        (
+            &["restore", path(dir.path()), &at("x")],
+            2,
+            "cannot be read",
+        ),
+        (&["restore", &good, &file], 2, "name a directory"),
+        (&["restore", &good, &at("file/x")], 2, "name a directory"),
+        (&["restore", &good, path(&store.files())], 4, "is not empty"),
+    ] {
+        let text = refused(words, code);
+        assert!(text.contains(told), "{words:?}: {text}");
+    }
+    assert_eq!(names(dir.path()), ["file", "good.rdb", "half"]);
+}
+
 fn names(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::interrupted::interruptible;
-use super::shard::{Shard, ShardArgs};
+use super::shard::{Shard, ShardArgs, help_of};
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{fail, finish, print_error, stdout, write_json};
 use crate::store::backup::{Progress, SaveError, Saved, save};
@@ -149,13 +149,11 @@ fn complain(error: &SaveError) -> ExitStatus {
             "what was written is removed: run it again",
             ExitStatus::TryAgain,
         ),
-        SaveError::Shard(ClientError::Refused { words, .. }) if words.starts_with("NOAUTH") => {
-            ("give its password with --password-file", ExitStatus::Failed)
-        }
-        SaveError::Shard(_) => (
-            "name a shard that runs, and a user who may use PSYNC and REPLCONF",
+        SaveError::Shard(ClientError::Refused { words, .. }) if words.starts_with("NOPERM") => (
+            "name a user with --user who may use PSYNC and REPLCONF",
             ExitStatus::Failed,
         ),
+        SaveError::Shard(error) => (help_of(error), ExitStatus::Failed),
         SaveError::Interrupted => (
             "what was written is removed: run it again",
             ExitStatus::TryAgain,

@@ -27,4 +27,4 @@ pub use keeping::Durability;
 pub use kept::KeptError;
 pub use opening::{MEMORY_BYTES_MIN, Memory};
 pub use sockets::ListenAt;
-pub use starting::{Running, StartError, StoreOptions, start};
+pub use starting::{Running, StartError, StartFault, StoreOptions, start};

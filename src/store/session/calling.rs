@@ -94,8 +94,9 @@ fn why_not_here(args: Args<'_>) -> &'static str {
         Ok(name) if described::is_container(name) && args.len() > 1 => {
             described::subcommand(name, args.at(1))
         }
-        Ok(name) => described::find(name),
-        Err(_) => None,
+        // A subcommand is two words.
+        Ok(name) if !name.contains('|') => described::find(name),
+        _ => None,
     };
     match found.filter(|of| of.has_flag("noscript")) {
         Some(of) if of.takes(args.len()) => NOT_FROM_SCRIPT,
