@@ -36,6 +36,7 @@ mod monitoring;
 mod parameters;
 mod pausing;
 mod replicas;
+mod requests;
 mod roll;
 mod scripting;
 mod shard;
