@@ -206,3 +206,85 @@ impl Shard {
         ahead.requests.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::World;
+    use super::AHEAD_MAX;
+
+    fn pipeline(lines: &[&str]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for line in lines {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            crate::resp::write_command(&mut bytes, &words);
+        }
+        bytes
+    }
+
+    fn run(world: &mut World, client: usize, bytes: &[u8]) -> String {
+        let input = world.shard.input_of(client).expect("a client");
+        input.extend_from_slice(bytes);
+        world.shard.run_requests(client);
+        world.owed(client)
+    }
+
+    #[test]
+    fn requests_found_ahead_run_in_order_however_they_are_cut_and_written() {
+        let mut bytes = pipeline(&["SET a 1", "get a", "GET b"]);
+        bytes.extend_from_slice(b"*0\r\n\r\nSET b 2\r\nGET b\r\n");
+        bytes.extend(pipeline(&["MGET a b", "SELECT 1", "GET a"]));
+        let told = "OK $1 nil OK $2 [$1 $2] OK nil";
+        for cut in 0..=bytes.len() {
+            let mut world = World::new();
+            let client = world.client();
+            let (one, other) = bytes.split_at(cut);
+            let first = run(&mut world, client, one);
+            let second = run(&mut world, client, other);
+            let both = [first, second].join(" ").trim().to_owned();
+            assert_eq!(both, told.replace('$', ""), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn more_than_are_found_at_once_are_all_run() {
+        let mut world = World::new();
+        let client = world.client();
+        let lines = vec!["INCR n"; 3 * AHEAD_MAX + 1];
+        run(&mut world, client, &pipeline(&lines));
+        let count = format!("{}", lines.len());
+        assert_eq!(run(&mut world, client, &pipeline(&["GET n"])), count);
+    }
+
+    #[test]
+    fn what_stands_behind_a_wait_a_pause_or_an_end_is_not_run_with_what_is_before_it() {
+        let mut world = World::new();
+        let (waits, other) = (world.client(), world.client());
+        let lines = ["SET a 1", "BLPOP list 0", "SET a 2", "GET a"];
+        assert_eq!(run(&mut world, waits, &pipeline(&lines)), "OK");
+        assert_eq!(world.say(other, "GET a"), "1");
+        assert_eq!(world.say(other, "RPUSH list x"), ":1");
+        assert_eq!(world.owed(waits), "[list x] OK 2");
+
+        let paused = ["CLIENT PAUSE 50 WRITE", "GET a", "SET a 3", "GET a"];
+        assert_eq!(run(&mut world, waits, &pipeline(&paused)), "OK 2");
+        world.shard.set_now_ms(1_700_000_000_060);
+        for resumed in world.shard.take_resumed() {
+            world.shard.run_requests(resumed);
+        }
+        assert_eq!(world.owed(waits), "OK 3");
+
+        let ended = ["QUIT", "SET a 4"];
+        assert_eq!(run(&mut world, waits, &pipeline(&ended)), "OK");
+        assert_eq!(world.say(other, "GET a"), "3");
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_behind_what_came_before_it() {
+        let mut world = World::new();
+        let client = world.client();
+        let mut bytes = pipeline(&["SET a 1", "GET a"]);
+        bytes.extend_from_slice(b"*1\r\n$x\r\n");
+        let told = run(&mut world, client, &bytes);
+        assert!(told.starts_with("OK 1 -ERR Protocol error"), "{told}");
+    }
+}
