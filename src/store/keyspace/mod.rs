@@ -15,7 +15,6 @@
 mod counted;
 mod databases;
 mod ending;
-mod ends;
 mod expiry;
 mod frequency;
 mod interest;
@@ -38,7 +37,6 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
-pub use ends::LiveEnds;
 pub use expiry::{Ended, Expiry};
 use frequency::Frequencies;
 pub use frequency::FrequencyRules;
@@ -52,7 +50,6 @@ pub struct Keyspace {
     rows: Rows,
     objects: Objects,
     counted: Counted,
-    live_ends: LiveEnds,
     expiry: Expiry,
     now_ms: u64,
     /// No key expires before.
@@ -88,7 +85,6 @@ impl Keyspace {
             rows,
             objects: Objects::new(cache_bytes),
             counted,
-            live_ends: LiveEnds::default(),
             expiry: Expiry::Remove,
             now_ms: 0,
             soonest_ms: 0,
@@ -128,11 +124,6 @@ impl Keyspace {
     /// The rows below, to be read.
     pub fn rows_read(&self) -> &Rows {
         &self.rows
-    }
-
-    /// Where the live rows of ordered objects begin and end.
-    pub fn live_ends(&self) -> &LiveEnds {
-        &self.live_ends
     }
 
     /// A name for the rows of a new large object.
@@ -189,6 +180,7 @@ impl Keyspace {
     /// Forgets what is only a copy of rows.
     pub fn forget_cached(&mut self) {
         self.objects.clear();
+        self.rows.forget_copies();
     }
 
     /// The same, and it is not what OBJECT IDLETIME counts from.
