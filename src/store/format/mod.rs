@@ -10,6 +10,7 @@
 //! row          keys of rows: where everything stands in the engine
 //! packed       a short collection as one run of bytes
 //! object       a key's value as its meta row holds it
+//! shared       short bytes that two hold, in one piece of memory
 //! ```
 
 pub mod geohash;
@@ -21,3 +22,4 @@ pub mod object;
 pub mod packed;
 pub mod partial_sort;
 pub mod row;
+mod shared;

@@ -15,7 +15,6 @@
 mod counted;
 mod databases;
 mod ending;
-mod ends;
 mod expiry;
 mod frequency;
 mod interest;
@@ -23,6 +22,8 @@ mod libraries;
 mod loading;
 mod objects;
 mod putting;
+mod reading;
+mod resident;
 mod scan;
 
 pub use scan::CURSOR_BITS;
@@ -38,7 +39,6 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
-pub use ends::LiveEnds;
 pub use expiry::{Ended, Expiry};
 use frequency::Frequencies;
 pub use frequency::FrequencyRules;
@@ -52,7 +52,6 @@ pub struct Keyspace {
     rows: Rows,
     objects: Objects,
     counted: Counted,
-    live_ends: LiveEnds,
     expiry: Expiry,
     now_ms: u64,
     /// No key expires before.
@@ -88,7 +87,6 @@ impl Keyspace {
             rows,
             objects: Objects::new(cache_bytes),
             counted,
-            live_ends: LiveEnds::default(),
             expiry: Expiry::Remove,
             now_ms: 0,
             soonest_ms: 0,
@@ -130,11 +128,6 @@ impl Keyspace {
         &self.rows
     }
 
-    /// Where the live rows of ordered objects begin and end.
-    pub fn live_ends(&self) -> &LiveEnds {
-        &self.live_ends
-    }
-
     /// A name for the rows of a new large object.
     pub fn new_object_id(&mut self) -> ObjectId {
         self.counted.new_object_id()
@@ -150,64 +143,10 @@ impl Keyspace {
         self.counted.of(db).expiring
     }
 
-    /// The object of a key; nothing if its time is over.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine.
-    pub fn lookup(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
-        self.find(db, key, Look::Use)
-    }
-
-    fn find(&mut self, db: usize, key: &[u8], look: Look) -> Result<Option<Object>, StoreError> {
-        let ns = self.counted.of(db).ns;
-        let Some(object) = self.objects.read(&mut self.rows, ns, key, look)? else {
-            return Ok(None);
-        };
-        let is_over = object.expires_at_ms.is_some_and(|at| at < self.now_ms);
-        if !is_over || self.expiry == Expiry::Ignore {
-            if let (Some(frequencies), Look::Use) = (&mut self.frequencies, look) {
-                frequencies.note(ns, key, self.now_ms);
-            }
-            return Ok(Some(object));
-        }
-        if self.expiry == Expiry::Remove {
-            self.end(db, key)?;
-        }
-        Ok(None)
-    }
-
-    /// As [`Keyspace::lookup`], and counts a hit or a miss.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine.
-    pub fn read(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
-        let found = self.lookup(db, key)?;
-        self.count(found.is_some());
-        Ok(found)
-    }
-
     /// Forgets what is only a copy of rows.
     pub fn forget_cached(&mut self) {
         self.objects.clear();
-    }
-
-    /// The same, and it is not what OBJECT IDLETIME counts from.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine.
-    pub fn peek(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
-        let found = self.find(db, key, Look::Peek)?;
-        self.count(found.is_some());
-        Ok(found)
-    }
-
-    fn count(&mut self, is_hit: bool) {
-        let counter = if is_hit {
-            &mut self.hits
-        } else {
-            &mut self.misses
-        };
-        *counter += 1;
+        self.rows.forget_copies();
     }
 
     /// Seconds since a key was used; 0 if nobody remembers.

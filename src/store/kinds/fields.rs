@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::elements::{Element, Scanned};
 use super::source::bad_row;
-use crate::store::format::row::{self, Member, ObjectId, split_field};
+use crate::store::format::row::{self, Member, ObjectId, RowBuf, split_field};
 use crate::store::rows::{Rows, StoreError};
 
 /// Bytes of the longest varint.
@@ -21,7 +21,7 @@ const VARINT_BYTES_MAX: usize = 10;
 const SAMPLED_ROWS: usize = 16;
 
 /// All rows of an object are in this range.
-pub fn range_of(id: ObjectId) -> (Vec<u8>, Vec<u8>) {
+pub fn range_of(id: ObjectId) -> (RowBuf, RowBuf) {
     (row::field_from(id, 0), row::field_from(id, 1 << 32))
 }
 
@@ -102,7 +102,7 @@ pub(super) fn put(rows: &mut Rows, id: ObjectId, turn: u64, member: &[u8], value
 
 /// Deletes the row of a member.
 pub(super) fn delete(rows: &mut Rows, id: ObjectId, member: &[u8]) {
-    rows.delete(&row::field(id, member));
+    rows.delete_owned(row::field(id, member));
 }
 
 /// About `count` elements from a cursor on; what stands at one place comes at once, so the

@@ -37,6 +37,7 @@ mod monitoring;
 mod parameters;
 mod pausing;
 mod replicas;
+mod requests;
 mod rewriting;
 mod roll;
 mod scripting;

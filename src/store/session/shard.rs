@@ -17,6 +17,7 @@ use super::migrating::{Courier, NoCourier};
 use super::parameters::Parameters;
 use super::pausing::Pausing;
 use super::replicas::{FollowRequest, ReplicaAcks};
+use super::requests::Ahead;
 use super::scripting::Scripts;
 use super::slowlog::SlowLog;
 use super::stats::Stats;
@@ -141,6 +142,8 @@ pub struct Shard {
     pub(super) slow: SlowLog,
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
+    /// Of the input that is run now; empty in between, and kept for its room.
+    pub(super) ahead: Ahead,
     /// When the last command of the input that is run now ended.
     pub(super) ran_at: Option<Instant>,
     /// When the clock was set to which Unix ms, if it goes on from there.
@@ -188,6 +191,7 @@ impl Shard {
             slow: SlowLog::default(),
             parameters: Parameters::default(),
             stats: Stats::default(),
+            ahead: Ahead::default(),
             ran_at: None,
             clock: None,
             facts: Facts::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::store::engine::MemoryEngine;
 use crate::store::format::object::id_of_row;
-use crate::store::rows::RowsOptions;
+use crate::store::rows::{End, RowsOptions};
 
 const LIMITS: Limits = Limits {
     members: 128,
@@ -169,11 +169,13 @@ fn a_popped_end_is_where_the_next_walk_begins() {
         pop(&mut keyspace, &mut zset, Direction::Backward, 1).expect("pops");
     }
     let named = |number: u32| row::score(id, f64::from(number), &number.to_be_bytes());
-    assert_eq!(keyspace.live_ends().low(id).as_deref(), Some(&named(9)[..]));
-    assert_eq!(
-        keyspace.live_ends().high(id).as_deref(),
-        Some(&named(990)[..])
-    );
+    let bound = |end| {
+        keyspace
+            .rows_read()
+            .bound(&row::sub(id, row::kind::SCORE), end)
+    };
+    assert_eq!(bound(End::Front), Some(named(10)));
+    assert_eq!(bound(End::Back), Some(row::behind(&named(989))));
     put(&mut keyspace, &mut zset, &[0, 0, 0, 3], 3.0, None, LIMITS).expect("puts");
     let taken = pop(&mut keyspace, &mut zset, Direction::Forward, 2).expect("pops");
     assert_eq!(
