@@ -31,7 +31,6 @@ pub const GROUP: Group = Group {
             made.words(d.pick(&[&[][..], &["ERROR"], &["TIMEOUT"], &["x"], &["x", "y"]]))
         }),
         Recipe::new("CLIENT|UNPAUSE", 1, |_| line("CLIENT UNPAUSE")),
-        Recipe::new("COMMAND|HELP", 1, |_| line("COMMAND HELP")),
         Recipe::new("CONFIG", 1, |d| alone(d, "CONFIG")),
         Recipe::new("CONFIG|HELP", 1, |_| line("CONFIG HELP")),
         Recipe::new("CONFIG|RESETSTAT", 1, |_| line("CONFIG RESETSTAT")),
@@ -60,9 +59,6 @@ pub const GROUP: Group = Group {
         Recipe::new("SCRIPT|KILL", 1, |_| line("SCRIPT KILL")),
         Recipe::new("SLOWLOG", 1, |d| alone(d, "SLOWLOG")),
         Recipe::new("SLOWLOG|HELP", 1, |_| line("SLOWLOG HELP")),
-        Recipe::new("SLOWLOG|GET", 1, |d| {
-            line("SLOWLOG GET").words(d.pick(&[&["0"][..], &["x"], &["-2"], &["1", "2"]]))
-        }),
         Recipe::new("SLOWLOG|RESET", 1, |_| line("SLOWLOG RESET")),
         Recipe::new("SPUBLISH", 1, |d| {
             line("SPUBLISH").word(d.member()).word(d.value())
