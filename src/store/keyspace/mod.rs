@@ -195,7 +195,7 @@ impl Keyspace {
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn take(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
         let ns = self.counted.of(db).ns;
-        let Some(old) = self.objects.read(&mut self.rows, ns, key, Look::Peek)? else {
+        let Some(old) = self.objects.read(&self.rows, ns, key, Look::Peek)? else {
             return Ok(None);
         };
         let counts = self.counted.of_mut(db);
