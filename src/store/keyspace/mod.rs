@@ -87,8 +87,8 @@ impl Keyspace {
             rows.bury(DeadId::Namespace(ns.0));
         }
         Ok(Self {
+            objects: Objects::new(cache_bytes, rows.key_hash()),
             rows,
-            objects: Objects::new(cache_bytes),
             counted,
             live_ends: LiveEnds::default(),
             expiry: Expiry::Remove,

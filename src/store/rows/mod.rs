@@ -23,6 +23,7 @@ mod error;
 mod generation;
 mod hashed;
 mod key;
+mod key_hash;
 mod options;
 mod range;
 mod snapshot;
@@ -43,6 +44,7 @@ use generation::Generation;
 use sweeper::Sweeper;
 
 pub use error::StoreError;
+pub use key_hash::KeyHash;
 pub use options::{RowsOptions, Wake};
 pub use range::RowRange;
 pub use snapshot::{DurableTicket, RowSnapshot, SnapshotTicket};
@@ -163,6 +165,16 @@ impl Rows {
         let value = Some(value);
         self.cache.change(&row, &value);
         self.active.set_owned(row, value);
+    }
+
+    /// How keys are hashed here.
+    pub fn key_hash(&self) -> KeyHash {
+        self.active.key_hash()
+    }
+
+    /// Brings near what puts of meta rows, by the hashes of their keys, will look at.
+    pub fn warm(&self, hashes: &[u32]) {
+        self.active.warm(hashes);
     }
 
     /// Deletes a row, if it is there.

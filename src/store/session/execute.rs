@@ -262,10 +262,13 @@ impl Shard {
                     }
                 }
                 let db = self.clients[key].db;
-                let mut reply = std::mem::take(&mut self.clients[key].reply);
+                let spare = self.spare_reply.take().unwrap_or_default();
+                let mut reply = std::mem::replace(&mut self.clients[key].reply, spare);
                 let waits = if may_wait { Waits::May } else { Waits::Never };
                 let wait = self.run_data(&mut reply, db, handler, args, unit, waits);
-                self.clients[key].reply = reply;
+                let mut spare = std::mem::replace(&mut self.clients[key].reply, reply);
+                spare.truncate(0);
+                self.spare_reply = Some(spare);
                 if let Some(wait) = wait {
                     self.wait(key, args, wait);
                 }
