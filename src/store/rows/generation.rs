@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use super::hashed::{Hashed, HashedWithin};
 use super::key::{Ordered, RowKey, RowKeyRef};
+use super::key_hash::KeyHash;
 use crate::store::engine::{Change, DeadId, META, SUB};
 use crate::store::format::row::RowBuf;
 
@@ -54,6 +55,15 @@ impl Generation {
             has_parts_in_tree: before.is_walked.load(Ordering::Relaxed),
             ..Self::default()
         }
+    }
+
+    pub(super) fn key_hash(&self) -> KeyHash {
+        self.metas.key_hash()
+    }
+
+    /// See [`Hashed::warm`]: of objects.
+    pub(super) fn warm(&self, hashes: &[u32]) {
+        self.metas.warm(hashes);
     }
 
     pub(super) fn set(&mut self, row: &[u8], value: Option<Bytes>) {
