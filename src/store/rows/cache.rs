@@ -11,12 +11,16 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::store::engine::SUB;
+use crate::store::format::row::kind;
 
 /// What an entry takes up besides its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 
 /// A guess; the table grows.
 const ENTRY_BYTES_GUESSED: usize = 256;
+
+/// Where a part's key says of which kind it is.
+const KIND_AT: usize = 9;
 
 type Found = Option<Bytes>;
 
@@ -36,6 +40,11 @@ impl Weighter<Box<[u8]>, Found> for Weight {
     }
 }
 
+/// Parts of objects; not those that are only walked.
+fn may_have(row: &[u8]) -> bool {
+    row.first() == Some(&SUB) && row.get(KIND_AT) != Some(&kind::SCORE)
+}
+
 impl RowCache {
     /// Keeps nothing if `bytes_max` is 0.
     pub(super) fn new(bytes_max: usize) -> Self {
@@ -51,7 +60,7 @@ impl RowCache {
     }
 
     pub(super) fn get(&self, row: &[u8]) -> Option<Found> {
-        if row.first() != Some(&SUB) {
+        if !may_have(row) {
             return None;
         }
         self.rows.as_ref()?.borrow().get(row).cloned()
@@ -60,7 +69,7 @@ impl RowCache {
     /// Keeps what the engine said; the value owns its bytes. What it does not have is not
     /// kept: it knows that fast, and most who ask for it put it then.
     pub(super) fn keep(&self, row: &[u8], found: &Found) {
-        if row.first() != Some(&SUB) || found.is_none() {
+        if !may_have(row) || found.is_none() {
             return;
         }
         if let Some(rows) = &self.rows {
@@ -70,7 +79,7 @@ impl RowCache {
 
     /// A row that is here has this value from now on.
     pub(super) fn change(&self, row: &[u8], value: &Found) {
-        if row.first() != Some(&SUB) {
+        if !may_have(row) {
             return;
         }
         if let Some(rows) = &self.rows
