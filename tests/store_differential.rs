@@ -47,6 +47,8 @@ mod lexical;
 mod liar;
 #[path = "store_differential/line.rs"]
 mod line;
+#[path = "store_differential/options.rs"]
+mod options;
 #[path = "store_differential/replay.rs"]
 mod replay;
 #[path = "store_differential/reply.rs"]

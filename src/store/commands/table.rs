@@ -88,22 +88,26 @@ impl Keys {
         }
     }
 
+    /// Numbers of the arguments that are keys, of so many, if they stand in a range.
+    pub fn range(self, len: usize) -> Option<impl Iterator<Item = usize>> {
+        let Keys::Range { first, last, step } = self else {
+            return None;
+        };
+        let last = match usize::try_from(last) {
+            Ok(last) => last,
+            Err(_) => len.saturating_sub(usize::from(last.unsigned_abs())),
+        };
+        let first = usize::from(first.unsigned_abs());
+        let step = usize::from(step.unsigned_abs()).max(1);
+        Some((first..=last.min(len.saturating_sub(1))).step_by(step))
+    }
+
     /// Numbers of the arguments that are keys, in a request that the command takes.
     pub fn numbers(self, args: Args<'_>) -> Vec<usize> {
         let len = args.len();
         match self {
             Keys::None => Vec::new(),
-            Keys::Range { first, last, step } => {
-                let last = match usize::try_from(last) {
-                    Ok(last) => last,
-                    Err(_) => len.saturating_sub(usize::from(last.unsigned_abs())),
-                };
-                let first = usize::from(first.unsigned_abs());
-                let step = usize::from(step.unsigned_abs()).max(1);
-                (first..=last.min(len.saturating_sub(1)))
-                    .step_by(step)
-                    .collect()
-            }
+            Keys::Range { .. } => self.range(len).into_iter().flatten().collect(),
             Keys::Counted { number, store } => {
                 let at = usize::from(number.unsigned_abs());
                 let count = args

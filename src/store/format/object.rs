@@ -22,6 +22,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::packed::Packed;
 use super::row::ObjectId;
+use super::shared;
 use crate::rdb::StreamId;
 
 const KIND_MASK: u8 = 0x07;
@@ -305,10 +306,7 @@ impl Object {
         if text.len() as u64 > WHOLE_BYTES_MAX {
             return None;
         }
-        let mut row = BytesMut::with_capacity(1 + text.len());
-        row.put_u8(Kind::String as u8 | COMPACT);
-        row.put_slice(text);
-        let row = row.freeze();
+        let row = shared::joined(Kind::String as u8 | COMPACT, text);
         Some((Self::lasting(Value::string(row.slice(1..))), row))
     }
 

@@ -38,7 +38,8 @@ pub const PLACE_BITS: u32 = 53;
 const HASH_BITS: u32 = 39;
 const SLOT_MASK: u16 = 0x3fff;
 
-const CRC16: Crc<u16, Table<1>> = Crc::<u16, Table<1>>::new(&CRC_16_XMODEM);
+/// Sixteen bytes in one step: as long as many keys are.
+static CRC16: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_XMODEM);
 
 /// First byte of a row's key.
 pub mod space {

@@ -22,6 +22,8 @@ mod libraries;
 mod loading;
 mod objects;
 mod putting;
+mod reading;
+mod resident;
 mod scan;
 
 pub use scan::CURSOR_BITS;
@@ -141,65 +143,10 @@ impl Keyspace {
         self.counted.of(db).expiring
     }
 
-    /// The object of a key; nothing if its time is over.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine.
-    pub fn lookup(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
-        self.find(db, key, Look::Use)
-    }
-
-    fn find(&mut self, db: usize, key: &[u8], look: Look) -> Result<Option<Object>, StoreError> {
-        let ns = self.counted.of(db).ns;
-        let Some(object) = self.objects.read(&mut self.rows, ns, key, look)? else {
-            return Ok(None);
-        };
-        let is_over = object.expires_at_ms.is_some_and(|at| at < self.now_ms);
-        if !is_over || self.expiry == Expiry::Ignore {
-            if let (Some(frequencies), Look::Use) = (&mut self.frequencies, look) {
-                frequencies.note(ns, key, self.now_ms);
-            }
-            return Ok(Some(object));
-        }
-        if self.expiry == Expiry::Remove {
-            self.end(db, key)?;
-        }
-        Ok(None)
-    }
-
-    /// As [`Keyspace::lookup`], and counts a hit or a miss.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine.
-    pub fn read(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
-        let found = self.lookup(db, key)?;
-        self.count(found.is_some());
-        Ok(found)
-    }
-
     /// Forgets what is only a copy of rows.
     pub fn forget_cached(&mut self) {
         self.objects.clear();
         self.rows.forget_copies();
-    }
-
-    /// The same, and it is not what OBJECT IDLETIME counts from.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the engine.
-    pub fn peek(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
-        let found = self.find(db, key, Look::Peek)?;
-        self.count(found.is_some());
-        Ok(found)
-    }
-
-    fn count(&mut self, is_hit: bool) {
-        let counter = if is_hit {
-            &mut self.hits
-        } else {
-            &mut self.misses
-        };
-        *counter += 1;
     }
 
     /// Seconds since a key was used; 0 if nobody remembers.

@@ -5,45 +5,21 @@
 //! here, in seconds of 24 bits, as Redis keeps it.
 
 use std::cell::Cell;
-use std::hash::Hash;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use quick_cache::unsync::{Cache, DefaultLifecycle};
-use quick_cache::{Equivalent, Weighter};
-use smallvec::SmallVec;
 
 use super::bad_row;
+use super::resident::{Resident, Weighed};
 use crate::store::format::object::{Kind, ListValue, Object, Stored, StringStored, Value};
 use crate::store::format::row::{self, Namespace, ObjectId};
 use crate::store::rows::{Rows, StoreError};
 
-/// What an entry takes besides its bytes: two headers of `Bytes` or boxes, the table.
-const ENTRY_BYTES: usize = 160;
-/// What most entries take, to know how many there will be.
-const USUAL_BYTES: usize = 256;
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Key {
-    ns: Namespace,
-    /// A short one stands where it is looked for.
-    key: SmallVec<[u8; 24]>,
-}
-
-#[derive(Hash)]
-struct KeyRef<'a> {
-    ns: Namespace,
-    key: &'a [u8],
-}
-
-impl Equivalent<Key> for KeyRef<'_> {
-    fn equivalent(&self, other: &Key) -> bool {
-        self.ns == other.ns && *self.key == *other.key
-    }
-}
+/// What an entry takes besides its bytes: its place, what the allocator and `Bytes` add to
+/// them, the table.
+const ENTRY_BYTES: usize = 192;
 
 /// An object, or that there is none, and when it was last used.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 struct Known {
     object: Option<Object>,
     used_at: Cell<u32>,
@@ -77,31 +53,37 @@ impl Outline {
 /// Seconds of the clock of uses.
 const CLOCK_MASK: u64 = (1 << 24) - 1;
 
-#[derive(Clone, Debug)]
-struct ByBytes;
+impl Weighed for Known {
+    fn bytes(&self) -> usize {
+        self.whole().map_or(0, Bytes::len)
+    }
 
-impl Weighter<Key, Known> for ByBytes {
-    fn weight(&self, key: &Key, known: &Known) -> u64 {
-        let object = known.object.as_ref();
-        let bytes = object.map_or(0, |object| bytes_of(&object.value));
-        (ENTRY_BYTES + key.key.len() + bytes) as u64
+    fn touch(&self) -> u8 {
+        let bytes = self.whole().map_or(&[][..], |bytes| bytes);
+        let read = |at: usize| bytes.get(at).copied().unwrap_or(0);
+        read(0) ^ read(CACHE_LINE_BYTES) ^ read(2 * CACHE_LINE_BYTES)
     }
 }
 
-fn bytes_of(value: &Value) -> usize {
-    let whole: Option<&Bytes> = match value {
-        Value::String(string) => match &string.stored {
-            StringStored::Whole(bytes) => Some(bytes),
-            StringStored::Chunks { .. } => None,
-        },
-        Value::List(ListValue::Inline(items)) => Some(items.as_bytes()),
-        Value::List(ListValue::Rows { .. }) | Value::Stream(_) => None,
-        Value::Hash(of) | Value::Set(of) | Value::Zset(of) => match &of.stored {
-            Stored::Inline(items) => Some(items.as_bytes()),
-            Stored::Rows { .. } => None,
-        },
-    };
-    whole.map_or(0, Bytes::len)
+/// So much of memory comes at once.
+const CACHE_LINE_BYTES: usize = 64;
+
+impl Known {
+    /// The bytes of what is not in rows.
+    fn whole(&self) -> Option<&Bytes> {
+        match &self.object.as_ref()?.value {
+            Value::String(string) => match &string.stored {
+                StringStored::Whole(bytes) => Some(bytes),
+                StringStored::Chunks { .. } => None,
+            },
+            Value::List(ListValue::Inline(items)) => Some(items.as_bytes()),
+            Value::List(ListValue::Rows { .. }) | Value::Stream(_) => None,
+            Value::Hash(of) | Value::Set(of) | Value::Zset(of) => match &of.stored {
+                Stored::Inline(items) => Some(items.as_bytes()),
+                Stored::Rows { .. } => None,
+            },
+        }
+    }
 }
 
 fn fetch(rows: &Rows, ns: Namespace, key: &[u8]) -> Result<Option<Object>, StoreError> {
@@ -116,20 +98,16 @@ fn fetch(rows: &Rows, ns: Namespace, key: &[u8]) -> Result<Option<Object>, Store
 
 #[derive(Debug)]
 pub(super) struct Objects {
-    cache: Cache<Key, Known, ByBytes, RandomState>,
+    known: Resident<Known>,
     clock: u32,
 }
 
 impl Objects {
     pub(super) fn new(cache_bytes: usize) -> Self {
-        let cache = Cache::with(
-            cache_bytes / USUAL_BYTES,
-            cache_bytes as u64,
-            ByBytes,
-            RandomState::default(),
-            DefaultLifecycle::default(),
-        );
-        Self { cache, clock: 0 }
+        Self {
+            known: Resident::new(cache_bytes as u64, ENTRY_BYTES),
+            clock: 0,
+        }
     }
 
     pub(super) fn set_now_ms(&mut self, now_ms: u64) {
@@ -138,7 +116,7 @@ impl Objects {
 
     /// Seconds since an object was used, as far as that is known.
     pub(super) fn idle_seconds(&self, ns: Namespace, key: &[u8]) -> u64 {
-        let known = self.cache.peek(&KeyRef { ns, key });
+        let known = self.known.peek(self.known.hash_of(ns, key), ns, key);
         let used_at = known.map_or(self.clock, |known| known.used_at.get());
         match self.clock.checked_sub(used_at) {
             Some(idle) => idle.into(),
@@ -154,31 +132,61 @@ impl Objects {
             at @ 0.. => at,
             at => at.wrapping_add(CLOCK_MASK as i64),
         };
-        if let Some(known) = self.cache.peek(&KeyRef { ns, key }) {
+        if let Some(known) = self.known.peek(self.known.hash_of(ns, key), ns, key) {
             known.used_at.set((used_at as u64 & CLOCK_MASK) as u32);
         }
     }
 
-    pub(super) fn read(
+    /// Where the object of a key is, until something is put; nothing if there is none.
+    pub(super) fn locate(
         &mut self,
-        rows: &mut Rows,
+        rows: &Rows,
         ns: Namespace,
         key: &[u8],
         look: Look,
-    ) -> Result<Option<Object>, StoreError> {
+    ) -> Result<Option<At>, StoreError> {
         // No row can have such a key, and the engine must not be asked for one.
         if key.len() > row::KEY_BYTES_MAX {
             return Ok(None);
         }
-        if let Some(known) = self.cache.get(&KeyRef { ns, key }) {
-            if look == Look::Use {
-                known.used_at.set(self.clock);
+        let hash = self.known.hash_of(ns, key);
+        let number = match self.known.find(hash, ns, key) {
+            Some(number) => number,
+            None => {
+                let known = self.used_now(fetch(rows, ns, key)?);
+                self.known.add(hash, ns, key, known)
             }
-            return Ok(known.object.clone());
+        };
+        let Some(known) = self.known.get(number) else {
+            return Ok(None);
+        };
+        if look == Look::Use {
+            known.used_at.set(self.clock);
         }
-        let object = fetch(rows, ns, key)?;
-        self.put(ns, key, object.clone());
-        Ok(object)
+        Ok(known.object.as_ref().map(|_| At(number)))
+    }
+
+    /// The object at a place.
+    pub(super) fn at(&self, at: At) -> Option<&Object> {
+        self.known.get(at.0)?.object.as_ref()
+    }
+
+    pub(super) fn read(
+        &mut self,
+        rows: &Rows,
+        ns: Namespace,
+        key: &[u8],
+        look: Look,
+    ) -> Result<Option<Object>, StoreError> {
+        let at = self.locate(rows, ns, key, look)?;
+        Ok(at.and_then(|at| self.at(at)).cloned())
+    }
+
+    fn used_now(&self, object: Option<Object>) -> Known {
+        Known {
+            object,
+            used_at: Cell::new(self.clock),
+        }
     }
 
     /// What there is to know of an object that is about to be put over: it is not kept.
@@ -189,7 +197,8 @@ impl Objects {
         key: &[u8],
         look: Look,
     ) -> Result<Option<Outline>, StoreError> {
-        if let Some(known) = self.cache.get(&KeyRef { ns, key }) {
+        let number = self.known.find(self.known.hash_of(ns, key), ns, key);
+        if let Some(known) = number.and_then(|number| self.known.get(number)) {
             if look == Look::Use {
                 known.used_at.set(self.clock);
             }
@@ -211,40 +220,44 @@ impl Objects {
         object: Object,
         may: impl Fn(&Outline) -> bool,
     ) -> Result<Option<Outline>, Object> {
-        let Some(mut known) = self.cache.get_mut(&KeyRef { ns, key }) else {
+        let number = self.known.find(self.known.hash_of(ns, key), ns, key);
+        let found = number.and_then(|number| Some((number, self.known.get(number)?)));
+        let Some((number, known)) = found else {
             return Err(object);
         };
         let old = known.object.as_ref().map(Outline::of);
         if old.as_ref().is_some_and(|old| !may(old)) {
             return Err(object);
         }
-        known.object = Some(object);
-        known.used_at.set(self.clock);
+        let new = self.used_now(Some(object));
+        self.known.change(number, |known| *known = new);
         Ok(old)
     }
 
     pub(super) fn put(&mut self, ns: Namespace, key: &[u8], object: Option<Object>) {
-        let new = Known {
-            object,
-            used_at: Cell::new(self.clock),
-        };
-        if let Some(mut known) = self.cache.get_mut(&KeyRef { ns, key }) {
-            *known = new;
-            return;
+        let new = self.used_now(object);
+        let hash = self.known.hash_of(ns, key);
+        match self.known.find(hash, ns, key) {
+            Some(number) => drop(self.known.change(number, |known| *known = new)),
+            None => drop(self.known.add(hash, ns, key, new)),
         }
-        let key = Key {
-            ns,
-            key: SmallVec::from_slice(key),
-        };
-        self.cache.insert(key, new);
+    }
+
+    /// Brings near what lookups of these keys will read.
+    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = (Namespace, &'k [u8])>) {
+        self.known.warm(keys);
     }
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.cache.clear();
+        self.known.clear();
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.cache.weight()
+        self.known.bytes()
     }
 }
+
+/// A place of [`Objects::locate`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At(u32);

@@ -11,19 +11,23 @@
 //! Invariant: entries are added and changed, never removed.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::key::RowKey;
+use super::key::{RowKey, prefix};
 
 /// As many entries at most are asked for in advance.
 const RESERVED_MAX: usize = 1 << 17;
 
 /// When so many came since the last walk, they are put to their places one by one.
 const FEW: usize = 16;
+
+/// So many rows are brought near at once when they are walked.
+const WARMED: usize = 16;
 
 /// A row's number among the entries, and its hash, so that a growing table needs no keys.
 type Slot = (u32, u32);
@@ -127,6 +131,18 @@ impl Hashed {
             .map_or(&[], |(key, _)| key.bytes())
     }
 
+    /// Numbers in the order of their keys. What keys begin with stands beside the numbers,
+    /// and mostly tells: entries are looked at once, one after the other.
+    fn sorted(&self, numbers: Range<u32>) -> impl Iterator<Item = u32> {
+        let with_prefix = |number| (prefix(self.key(number)), number);
+        let mut all: Vec<(u128, u32)> = numbers.map(with_prefix).collect();
+        all.sort_unstable_by(|one, other| {
+            let by_prefix = one.0.cmp(&other.0);
+            by_prefix.then_with(|| self.key(one.1).cmp(self.key(other.1)))
+        });
+        all.into_iter().map(|(_, number)| number)
+    }
+
     fn order(&self) -> Arc<Vec<u32>> {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let (sorted, all) = (order.len(), self.entries.len());
@@ -139,12 +155,11 @@ impl Hashed {
                     numbers.insert(at, number);
                 }
             } else {
-                numbers.extend(sorted as u32..all as u32);
-                // Two runs, the second of which is not in order: the first costs a pass.
-                numbers.sort_by(|one, other| {
-                    let key = |number: &u32| self.entries.get(*number as usize).map(|row| &row.0);
-                    key(one).cmp(&key(other))
-                });
+                numbers.extend(self.sorted(sorted as u32..all as u32));
+                if sorted > 0 {
+                    // Two runs in order: a pass.
+                    numbers.sort_by(|one, other| self.key(*one).cmp(self.key(*other)));
+                }
             }
         }
         Arc::clone(&order)
@@ -176,6 +191,22 @@ pub(super) struct HashedWithin<'a> {
 }
 
 impl<'a> HashedWithin<'a> {
+    /// Reads something of the next rows, all at once: walked in order, they are all over the
+    /// memory, and each would be waited for.
+    fn warm(&self, from: usize) {
+        let numbers = self.order.iter().skip(from).take(WARMED);
+        let entries = numbers.filter_map(|number| self.entries.get(*number as usize));
+        let mut values: [&[u8]; WARMED] = [&[]; WARMED];
+        for (value, (_, of)) in values.iter_mut().zip(entries) {
+            *value = of.as_ref().map_or(&[], |bytes| bytes);
+        }
+        let read = |value: &[u8], at: usize| value.get(at).copied().unwrap_or(0);
+        let seen = values.iter().fold(0, |seen, value| {
+            seen ^ read(value, 0) ^ read(value, 64) ^ read(value, 128)
+        });
+        std::hint::black_box(seen);
+    }
+
     fn row(&self, at: usize) -> Option<(&'a [u8], Option<&'a Bytes>)> {
         let (key, value) = self.entries.get(*self.order.get(at)? as usize)?;
         Some((key.bytes(), value.as_ref()))
@@ -188,6 +219,9 @@ impl<'a> Iterator for HashedWithin<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.front >= self.back {
             return None;
+        }
+        if self.front.is_multiple_of(WARMED) {
+            self.warm(self.front);
         }
         self.front += 1;
         self.row(self.front - 1)

@@ -47,7 +47,7 @@ impl<'a> RowKeyRef<'a> {
 }
 
 /// Short keys are filled with zeros: where that makes two alike, the bytes decide.
-fn prefix(bytes: &[u8]) -> u128 {
+pub(super) fn prefix(bytes: &[u8]) -> u128 {
     let mut first = [0; PREFIX_BYTES];
     match bytes.first_chunk::<PREFIX_BYTES>() {
         Some(chunk) => first = *chunk,

@@ -1,8 +1,7 @@
-//! From a client's bytes to commands that are run.
+//! From requests to commands that are run.
 
 use std::time::Instant;
 
-use crate::resp::RequestScanner;
 use crate::store::commands::described::{self, Described};
 use crate::store::commands::failure::up_to_zero;
 use crate::store::commands::table::Verb;
@@ -12,71 +11,25 @@ use crate::store::commands::{
 use crate::store::keyspace::Ended;
 use crate::store::rows::StoreError;
 
-use super::client::{CloseReason, Wanted};
+use super::client::Wanted;
 use super::shard::{Health, Role, Shard};
 
 /// Of the arguments of an unknown command, this much is told.
 const TOLD_BYTES_MAX: usize = 128;
 
 impl Shard {
-    /// Runs what a client's input has in whole requests.
-    pub fn run_requests(&mut self, key: usize) {
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        if client.is_stopped() {
-            return;
-        }
-        client.active_at_ms = self.keyspace.now_ms();
-        self.ran_at = None;
-        let mut input = std::mem::take(&mut client.input);
-        let fresh = RequestScanner::new(self.limits.request);
-        let mut scanner = std::mem::replace(&mut client.scanner, fresh);
-        let mut taken = 0;
-        let refused = loop {
-            match scanner.scan(input.get(taken..).unwrap_or(&[])) {
-                Ok(Some(request)) => {
-                    if !request.is_empty() {
-                        let args = Args::new(request.bytes, request.args);
-                        if self.request(key, args) == Flow::Postponed {
-                            break None;
-                        }
-                    }
-                    taken += request.consumed;
-                }
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            }
-            let is_stopped = self.clients.get(key).is_none_or(super::Client::is_stopped);
-            if is_stopped || !self.may_read(key) {
-                break None;
-            }
-        };
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        input.drain(..taken);
-        if input.is_empty() && input.capacity() > KEPT_INPUT_BYTES_MAX {
-            input = Vec::new();
-        }
-        (client.input, client.scanner) = (input, scanner);
-        if let Some(error) = refused {
-            let words = [b"ERR Protocol error: ".as_slice(), &error.words()].concat();
-            let reply = client.reply.raw();
-            reply.push(b'-');
-            reply.extend_from_slice(&words);
-            reply.extend_from_slice(b"\r\n");
-            client.closing = Some(CloseReason::Protocol);
-            self.mark(key);
-        }
-    }
-
-    fn request(&mut self, key: usize, args: Args<'_>) -> Flow {
+    /// Runs one request; `command` is what its name was found to be.
+    pub(super) fn request(
+        &mut self,
+        key: usize,
+        command: Option<&'static Command>,
+        args: Args<'_>,
+    ) -> Flow {
         self.mark(key);
         let client = &mut self.clients[key];
         let before = client.reply.len();
         client.turn_from.get_or_insert(before);
-        let flow = self.call(key, args);
+        let flow = self.call(key, command, args);
         let Some(client) = self.clients.get_mut(key).filter(|_| flow == Flow::Done) else {
             return flow;
         };
@@ -84,16 +37,16 @@ impl Shard {
             Wanted::All => {}
             Wanted::SkipNext => client.wanted = Wanted::Skip,
             Wanted::Skip => {
-                client.reply.truncate(before);
+                client.drop_replies_from(before);
                 client.wanted = Wanted::All;
             }
-            Wanted::None => client.reply.truncate(before),
+            Wanted::None => client.drop_replies_from(before),
         }
         flow
     }
 
-    fn call(&mut self, key: usize, args: Args<'_>) -> Flow {
-        match self.admit(key, args) {
+    fn call(&mut self, key: usize, command: Option<&'static Command>, args: Args<'_>) -> Flow {
+        match self.admit(key, command, args) {
             Ok((command, subcommand)) => {
                 if self.postpone(key, command, subcommand) {
                     return Flow::Postponed;
@@ -103,12 +56,8 @@ impl Shard {
             }
             Err(failure) => {
                 let failure = self.break_transaction(key, args, failure);
-                if let Some(command) = self.table.find(args.at(0)) {
-                    self.stats
-                        .by_command
-                        .entry(command.name)
-                        .or_default()
-                        .rejected += 1;
+                if let Some(command) = command {
+                    self.stats.of_command(command.name).rejected += 1;
                 }
                 if let Failure::Reply(words) = &failure {
                     self.stats.note_error(words);
@@ -121,8 +70,13 @@ impl Shard {
     }
 
     /// What must be right about a request before it is run or queued.
-    fn admit(&mut self, key: usize, args: Args<'_>) -> Result<Admitted, Failure> {
-        let Some(command) = self.table.find(args.at(0)) else {
+    fn admit(
+        &mut self,
+        key: usize,
+        command: Option<&'static Command>,
+        args: Args<'_>,
+    ) -> Result<Admitted, Failure> {
+        let Some(command) = command else {
             return Err(unknown_command(args));
         };
         let subcommand = match described::is_container(command.name) && args.len() > 1 {
@@ -142,7 +96,7 @@ impl Shard {
         }
         self.clients[key].last_command = name;
         self.admit_debug(key, command)?;
-        if !command.has_flag("no-auth") && self.must_log_in(key) {
+        if self.must_log_in(key) && !command.has_flag("no-auth") {
             return Err(Failure::words("NOAUTH Authentication required."));
         }
         self.admit_by_rights(key, name, args)?;
@@ -155,14 +109,16 @@ impl Shard {
                 name
             )));
         }
-        let is_exec = matches!(command.run, Run::Session(Verb::Exec));
-        let queued = self.clients[key].transaction.as_ref();
-        let writes = |command: &Command| command.has_flag("write");
-        if command.has_flag("write")
-            || subcommand.is_some_and(|of| of.has_flag("write"))
-            || (is_exec && queued.is_some_and(|of| of.has(writes)))
-        {
-            self.admit_write()?;
+        if let Err(failure) = self.admit_write() {
+            let is_exec = matches!(command.run, Run::Session(Verb::Exec));
+            let queued = self.clients[key].transaction.as_ref();
+            let writes = |command: &Command| command.has_flag("write");
+            if writes(command)
+                || subcommand.is_some_and(|of| of.has_flag("write"))
+                || (is_exec && queued.is_some_and(|of| of.has(writes)))
+            {
+                return Err(failure);
+            }
         }
         self.admit_busy(command, subcommand)?;
         self.admit_stale(command)?;
@@ -250,7 +206,7 @@ impl Shard {
             self.tell_monitors(key, command, args);
         }
         self.stats.commands += 1;
-        let of = self.stats.by_command.entry(command.name).or_default();
+        let of = self.stats.of_command(command.name);
         of.calls += 1;
         let ended = Instant::now();
         self.ran_at = Some(ended);
@@ -307,7 +263,11 @@ impl Shard {
                 }
                 let db = self.clients[key].db;
                 let mut reply = std::mem::take(&mut self.clients[key].reply);
-                let waits = if may_wait { Waits::May } else { Waits::Never };
+                let waits = match (may_wait, &self.scripts.runs) {
+                    (true, _) => Waits::May,
+                    (false, Some(_)) => Waits::NeverInScript,
+                    (false, None) => Waits::Never,
+                };
                 let wait = self.run_data(&mut reply, db, handler, args, unit, waits);
                 self.clients[key].reply = reply;
                 if let Some(wait) = wait {
@@ -448,7 +408,7 @@ impl Shard {
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     /// It was run, queued or refused.
     Done,
     /// It stays in the input until a pause is over.
@@ -462,9 +422,6 @@ type Admitted = (&'static Command, Option<&'static Described>);
 fn is_never_slow(command: &Command) -> bool {
     matches!(command.name, "auth" | "exec" | "hello" | "acl")
 }
-
-/// An input buffer larger than this is given back when it is empty.
-const KEPT_INPUT_BYTES_MAX: usize = 64 * 1024;
 
 fn unknown_command(args: Args<'_>) -> Failure {
     let text = |bytes, max: usize| {

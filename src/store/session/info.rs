@@ -440,8 +440,8 @@ impl Shard {
 
     fn commands_section(&mut self, out: &mut Lines<'_>) {
         out.head("Commandstats");
-        let mut commands: Vec<_> = self.stats.by_command.iter().collect();
-        commands.sort_by_key(|(name, _)| **name);
+        let mut commands: Vec<_> = self.stats.commands_seen().collect();
+        commands.sort_by_key(|(name, _)| *name);
         for (name, of) in commands {
             let each = of.us as f64 / of.calls.max(1) as f64;
             out.line(

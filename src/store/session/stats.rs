@@ -17,7 +17,11 @@ pub(super) struct Stats {
     pub(super) input_bytes: u64,
     pub(super) output_bytes: u64,
     pub(super) errors: u64,
-    pub(super) by_command: HashMap<&'static str, OfCommand, RandomState>,
+    by_command: Vec<(&'static str, OfCommand)>,
+    /// Numbers among them.
+    numbers: HashMap<&'static str, usize, RandomState>,
+    /// The last one that was asked for: mostly it is asked for again.
+    last: usize,
     pub(super) by_error: BTreeMap<String, u64>,
     samples: [Sample; SAMPLES],
     sampled: usize,
@@ -49,6 +53,24 @@ pub(super) struct Rates {
 }
 
 impl Stats {
+    /// What is counted of a command.
+    pub(super) fn of_command(&mut self, name: &'static str) -> &mut OfCommand {
+        let is_last = |(of, _): &(&'static str, OfCommand)| std::ptr::eq(*of, name);
+        if !self.by_command.get(self.last).is_some_and(is_last) {
+            let next = self.by_command.len();
+            self.last = *self.numbers.entry(name).or_insert(next);
+            if self.last == next {
+                self.by_command.push((name, OfCommand::default()));
+            }
+        }
+        &mut self.by_command[self.last].1
+    }
+
+    /// All commands of which something was counted.
+    pub(super) fn commands_seen(&self) -> impl Iterator<Item = (&'static str, &OfCommand)> {
+        self.by_command.iter().map(|(name, of)| (*name, of))
+    }
+
     /// An error reply: counted by its first word.
     pub(super) fn note_error(&mut self, reply: &[u8]) {
         self.errors += 1;

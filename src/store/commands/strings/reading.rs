@@ -3,6 +3,7 @@
 use crate::store::commands::args::Args;
 use crate::store::commands::context::{Context, Outcome};
 use crate::store::commands::failure::Failure;
+use crate::store::commands::settings::EventClass;
 use crate::store::format::object::{StringStored, StringValue, Value};
 use crate::store::kinds::string;
 
@@ -34,7 +35,23 @@ pub(super) fn reply(context: &mut Context<'_>, value: &StringValue) -> Outcome {
 }
 
 pub(super) fn get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    get_value(context, args.at(1)).map(drop)
+    let key = args.at(1);
+    let Some(object) = context.keyspace.read_here(context.db, key)? else {
+        context.event(EventClass::Miss, "keymiss", key);
+        context.reply.null();
+        return Ok(());
+    };
+    match &object.value {
+        Value::String(string) => match &string.stored {
+            StringStored::Whole(bytes) => context.reply.bulk(bytes),
+            StringStored::Chunks { .. } => {
+                let string = string.clone();
+                reply(context, &string)?;
+            }
+        },
+        _ => return Err(Failure::WRONG_TYPE),
+    }
+    Ok(())
 }
 
 pub(super) fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
