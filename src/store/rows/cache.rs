@@ -11,7 +11,7 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::store::engine::SUB;
-use crate::store::format::row::kind;
+use crate::store::format::row::{RowBuf, kind};
 
 /// What an entry takes up besides its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
@@ -24,7 +24,8 @@ const KIND_AT: usize = 9;
 
 type Found = Option<Bytes>;
 
-type Table = Cache<Box<[u8]>, Found, Weight, RandomState>;
+/// A short key stands where it is looked for.
+type Table = Cache<RowBuf, Found, Weight, RandomState>;
 
 /// Bounded in bytes. Keys come from clients, so the hash is seeded.
 pub(super) struct RowCache {
@@ -34,8 +35,8 @@ pub(super) struct RowCache {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Box<[u8]>, Found> for Weight {
-    fn weight(&self, row: &Box<[u8]>, value: &Found) -> u64 {
+impl Weighter<RowBuf, Found> for Weight {
+    fn weight(&self, row: &RowBuf, value: &Found) -> u64 {
         (row.len() + value.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD_BYTES) as u64
     }
 }
