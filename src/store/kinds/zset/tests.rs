@@ -13,7 +13,16 @@ const LIMITS: Limits = Limits {
 };
 
 fn keyspace() -> Keyspace {
-    let rows = Rows::open(Arc::new(MemoryEngine::new()), RowsOptions::new(id_of_row));
+    keyspace_with(1 << 20)
+}
+
+/// With little memory for rows.
+fn keyspace_with(cache_bytes: usize) -> Keyspace {
+    let options = RowsOptions {
+        cache_bytes,
+        ..RowsOptions::new(id_of_row)
+    };
+    let rows = Rows::open(Arc::new(MemoryEngine::new()), options);
     Keyspace::open(rows.expect("rows"), 1 << 20).expect("a keyspace")
 }
 
@@ -31,8 +40,15 @@ fn entry(member: &[u8], score: f64) -> Entry {
 
 #[test]
 fn random_changes_leave_what_they_leave_of_a_sorted_vector() {
-    for (seed, members) in [(1, 8), (2, 100), (3, 900)] {
-        let mut keyspace = keyspace();
+    for (seed, members, cache_bytes) in [
+        (1, 8, 1 << 20),
+        (2, 100, 1 << 20),
+        (3, 900, 1 << 20),
+        (4, 900, 64 << 10),
+        (5, 900, 4 << 10),
+        (6, 900, 0),
+    ] {
+        let mut keyspace = keyspace_with(cache_bytes);
         let mut dice = fastrand::Rng::with_seed(seed);
         let mut zset = empty();
         let mut model: Vec<Entry> = Vec::new();
