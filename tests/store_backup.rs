@@ -475,7 +475,7 @@ fn a_killed_restore_is_no_shard_until_it_is_begun_anew() {
             let started = run(&["--dir", path(&shard), "--listen", "127.0.0.1:1"]);
             assert!(!started.status.success());
             assert!(told(&started).contains("restore"), "{}", told(&started));
-            refused(&["stats", path(&shard)], 1);
+            refused(&["stats", path(&shard)], 4);
         }
         if !shard.exists() || shard.join("restoring").exists() || names(&shard).is_empty() {
             let said = json(&["restore", path(&file), path(&shard)]);

@@ -14,7 +14,7 @@ use super::tally::Tally;
 const COMPLETE_FROM: u64 = 30_000;
 
 /// From so many on, each of their options, too.
-const ALL_OPTIONS_FROM: u64 = 100_000;
+const ALL_OPTIONS_FROM: u64 = 400_000;
 
 /// Sequences that may show differences which are known already, for each that is new.
 const TRIES_A_DIFFERENCE: usize = 4;

@@ -153,7 +153,10 @@ pub const GROUP: Group = Group {
         Recipe::new("XINFO|CONSUMERS", 6, |d| {
             line("XINFO CONSUMERS").word(key(d)).word(group(d))
         }),
-        Recipe::new("XGROUP|SETID", 2, |d| of_group(d, "XGROUP SETID", &["5-0"])),
+        Recipe::new("XGROUP|SETID", 2, |d| {
+            let id = d.pick(&["5-0", "$"]);
+            of_group(d, "XGROUP SETID", &[id])
+        }),
         Recipe::new("XGROUP|CREATECONSUMER", 2, |d| {
             of_group(d, "XGROUP CREATECONSUMER", &["bob"])
         }),
@@ -171,6 +174,11 @@ pub const GROUP: Group = Group {
         }),
         Recipe::new("XSETID", 2, |d| {
             line("XSETID").word(key(d)).number(d.next_ms())
+        }),
+        Recipe::new("XSETID", 1, |d| {
+            let made = line("XSETID").word(key(d)).number(d.next_ms());
+            let deleted = d.pick(&["0-0", "0-1", "1-1"]);
+            made.words(["ENTRIESADDED", "100000", "MAXDELETEDID", deleted])
         }),
         Recipe::new("XSETID", 3, |d| {
             let made = line("XSETID").word(key(d)).word(id(d));
