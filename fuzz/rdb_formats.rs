@@ -314,7 +314,11 @@ fn damage(mut blob: Blob, how: u8) -> Option<Vec<u8>> {
 fn check_recipe(format: Format, how: u8, input: &[u8]) {
     let (blob, texts) = cook(format, how, &mut Recipe(input));
     let found = read(format, &blob.bytes, PACKED);
-    assert_eq!(found.as_ref(), Ok(&texts));
+    // Not `assert_eq`: the lists would fill screens. The input makes them again.
+    if let Err(error) = &found {
+        panic!("{} bytes are refused: {error:?}", blob.bytes.len());
+    }
+    assert!(found.is_ok_and(|found| found == texts), "other elements");
     if format == Format::QuicklistNode {
         let node = read(format, &blob.bytes, PLAIN);
         assert_eq!(node, Ok(vec![blob.bytes.clone()]));

@@ -137,6 +137,10 @@ impl Listpack {
             digits.push((rest & 0x7f) as u8);
             rest >>= 7;
         }
+        // As servers have it: what would just fill two digits or more has one more, of 0.
+        if digits.len() > 1 && digits.iter().all(|digit| *digit == 0x7f) {
+            digits.push(0);
+        }
         // Read from its end: the lowest digit stands last, marks on all but the first.
         let first = digits.len() - 1;
         let backwards = digits.iter().enumerate().rev();

@@ -19,6 +19,7 @@ mod support;
 mod writes;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -221,6 +222,138 @@ fn what_is_restored_has_the_digest_of_what_was_backed_up_also_after_a_kill() {
     refused(&["restore", path(&dir.path().join("none")), "x"], 2);
     refused(&["backup", "127.0.0.1:1", path(&dir.path().join("b"))], 1);
     assert_eq!(names(dir.path()), ["a.rdb"]);
+}
+
+/// What CONFIG REWRITE would have kept at that moment, though nobody said it.
+#[test]
+fn settings_and_users_are_backed_up_with_the_data() {
+    let store = StoreServer::start(&[]);
+    let mut client = store.client();
+    client.call(&["SET", "app:k", "v"]);
+    for line in [
+        "ACL SETUSER app on >pw ~app:* +get",
+        "ACL SETUSER backup on >b resetchannels +psync +replconf +info",
+        "CONFIG SET hash-max-listpack-entries 7 requirepass secret",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(client.call(&words).text(), "OK");
+    }
+    let list = client.call(&["ACL", "LIST"]);
+    let dir = TempDir::new().unwrap();
+    let login = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        fs::write(&file, text).unwrap();
+        path(&file).to_owned()
+    };
+    let (all, few) = (login("all", "secret\n"), login("few", "b\n"));
+    let (file, without) = (dir.path().join("a.rdb"), dir.path().join("b.rdb"));
+    let said = json(&[
+        "backup",
+        &store.address(),
+        path(&file),
+        "--password-file",
+        &all,
+    ]);
+    assert_eq!((&said["settings"], &said["users"]), (&2.into(), &2.into()));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o077, 0);
+    let bytes = fs::read(&file).unwrap();
+    let is_in = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).any(|at| at == word);
+    assert!(is_in(&bytes, b"secret"));
+
+    let (mut copy, said) = restored(&file, &[]);
+    assert_eq!((&said["settings"], &said["users"]), (&2.into(), &2.into()));
+    for _ in 0..2 {
+        let mut client = copy.client();
+        assert!(client.call(&["GET", "app:k"]).is_error(), "who is it?");
+        assert_eq!(client.call(&["AUTH", "app", "pw"]).text(), "OK");
+        assert_eq!(client.call(&["GET", "app:k"]).text(), "v");
+        assert_eq!(client.call(&["AUTH", "secret"]).text(), "OK");
+        assert_eq!(
+            format!("{:?}", client.call(&["ACL", "LIST"])),
+            format!("{list:?}")
+        );
+        let entries = client.call(&["CONFIG", "GET", "hash-max-listpack-entries"]);
+        assert!(format!("{entries:?}").contains('7'), "{entries:?}");
+        copy.kill();
+        copy.start_again();
+    }
+
+    // A user who may not read them gets a backup without.
+    let flags = ["--user", "backup", "--password-file", &few];
+    let address = store.address();
+    let words = [&["backup", &address, path(&without)], &flags[..]].concat();
+    let output = run(&words);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("note: settings and users are not in it"));
+    assert!(!is_in(&fs::read(&without).unwrap(), b"secret"));
+    // And no replica gets them.
+    let redis = RedisServer::start(&["--masterauth", "secret"]);
+    let mut replica = redis.client();
+    replica.call(&["REPLICAOF", "127.0.0.1", &store.port().to_string()]);
+    wait_followed(&mut client, &mut replica);
+    assert_eq!(replica.call(&["SAVE"]).text(), "OK");
+    assert!(!redis.log().contains("keyferry-"), "{}", redis.log());
+}
+
+/// Each says what it was, and what to do instead.
+#[test]
+fn who_names_a_wrong_thing_is_told_what_to_do() {
+    let (store, redis) = (StoreServer::start(&[]), RedisServer::start(&[]));
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| path(&dir.path().join(name)).to_owned();
+    let (file, good) = (at("file"), at("good.rdb"));
+    fs::write(&file, "pw\n").unwrap();
+    fs::create_dir_all(at("half/log")).unwrap();
+    fs::write(at("half/restoring"), "").unwrap();
+    let address = store.address();
+    let (address, other) = (address.as_str(), redis.address());
+    json(&["backup", address, &good]);
+    for (words, code, told) in [
+        (&["stats", &file][..], 2, "is no directory"),
+        (&["stats", &at("none")], 2, "there is no directory"),
+        (&["stats", path(dir.path())], 2, "holds no built-in shard"),
+        (&["stats", &at("half")], 4, "did not come to its end"),
+        (&["stats", "127.0.0.1:1"], 1, "cannot be reached"),
+        (
+            &["stats", &other],
+            1,
+            &format!("{other}: it is no built-in shard"),
+        ),
+        (
+            &["stats", address, "--password-file", &file],
+            1,
+            "leave out --password-file",
+        ),
+        (
+            &["stats", address, "--password-file", &at("none")],
+            2,
+            "cannot read",
+        ),
+        (
+            &["backup", address, &at("none/x")],
+            2,
+            "a directory that is there",
+        ),
+        (&["backup", address, &file], 4, "is there already"),
+        (
+            &["backup", &at("half"), &at("x")],
+            4,
+            "did not come to its end",
+        ),
+        (&["restore", &file, &at("x")], 4, "is no whole backup"),
+        (
+            &["restore", path(dir.path()), &at("x")],
+            2,
+            "cannot be read",
+        ),
+        (&["restore", &good, &file], 2, "name a directory"),
+        (&["restore", &good, &at("file/x")], 2, "name a directory"),
+        (&["restore", &good, path(&store.files())], 4, "is not empty"),
+    ] {
+        let text = refused(words, code);
+        assert!(text.contains(told), "{words:?}: {text}");
+    }
+    assert_eq!(names(dir.path()), ["file", "good.rdb", "half"]);
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -47,6 +47,8 @@ mod lexical;
 mod liar;
 #[path = "store_differential/line.rs"]
 mod line;
+#[path = "store_differential/options.rs"]
+mod options;
 #[path = "store_differential/replay.rs"]
 mod replay;
 #[path = "store_differential/reply.rs"]
@@ -95,6 +97,7 @@ const ENABLED: &[&str] = &[
     "stream",
     "script",
     "functions",
+    "server",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.

@@ -10,6 +10,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use support::{Client, RedisServer, StoreServer, wait_until};
@@ -39,9 +40,6 @@ fn users_survive_a_restart_when_they_were_kept() {
     let list = client.call(&["ACL", "LIST"]);
     assert_eq!(client.call(&["CONFIG", "REWRITE"]).text(), "OK");
     client.call(&["ACL", "SETUSER", "late", "on", "nopass"]);
-    wait_until("the users are kept", LIMIT, || {
-        fs::read(store.files().join("users.acl")).is_ok()
-    });
     store.kill();
     store.start_again();
     let mut client = store.client();
@@ -60,6 +58,44 @@ fn users_survive_a_restart_when_they_were_kept() {
         why.contains("users.acl: user a, rule +nosuch: Unknown command"),
         "{why}"
     );
+}
+
+#[test]
+fn what_was_rewritten_is_there_when_it_is_answered_and_what_was_not_is_told() {
+    let mut store = StoreServer::start(&[]);
+    let mut client = store.client();
+    for number in 1..20 {
+        let number = number.to_string();
+        client.call(&["CONFIG", "SET", "timeout", &number]);
+        assert_eq!(client.call(&["CONFIG", "REWRITE"]).text(), "OK");
+        let kept = fs::read_to_string(store.files().join("settings.json")).expect("it is there");
+        assert!(
+            kept.contains(&format!("\"timeout\": \"{number}\"")),
+            "{kept}"
+        );
+    }
+    let mode = fs::metadata(store.files().join("settings.json")).expect("there");
+    assert_eq!(mode.permissions().mode() & 0o077, 0, "passwords are in it");
+    // As much as a disk that is full: the new text cannot be made.
+    let in_the_way = store.files().join("settings.json.new");
+    fs::create_dir(&in_the_way).expect("made");
+    client.call(&["CONFIG", "SET", "timeout", "77"]);
+    let refused = "ERR Rewriting config file: Is a directory";
+    let told = said(&mut client, "CONFIG REWRITE");
+    assert!(told.contains(refused), "{told}");
+    said(&mut client, "MULTI");
+    said(&mut client, "SET k v");
+    said(&mut client, "CONFIG REWRITE");
+    said(&mut client, "GET k");
+    let told = said(&mut client, "EXEC");
+    assert!(told.contains(refused) && told.contains("OK"), "{told}");
+    store.kill();
+    fs::remove_dir(&in_the_way).expect("removed");
+    store.start_again();
+    let mut client = store.client();
+    let told = said(&mut client, "CONFIG GET timeout");
+    assert!(told.contains("19"), "what was kept last: {told}");
+    assert_eq!(client.call(&["CONFIG", "REWRITE"]).text(), "OK");
 }
 
 #[test]

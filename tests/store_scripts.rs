@@ -350,3 +350,84 @@ fn a_script_that_takes_too_much_memory_is_told_so() {
     }
     assert_eq!(client.call(&["EVAL", "return 7", "0"]), Value::Int(7));
 }
+
+/// A command as COMMAND tells it, and its subcommands.
+fn described(entry: &Value, found: &mut Vec<(Vec<String>, usize, bool)>) {
+    let items = entry.items();
+    let words = items[0].text().split('|').map(str::to_owned).collect();
+    let is_of_interest = items[2].items().iter().any(|flag| {
+        let flag = flag.text();
+        flag == "noscript" || flag == "blocking"
+    });
+    let words_min = usize::try_from(items[1].int().unsigned_abs()).expect("few words");
+    found.push((words, words_min, is_of_interest));
+    for subcommand in items[9].items() {
+        described(subcommand, found);
+    }
+}
+
+/// All that the real server refuses to scripts, and all that would wait: with too few words,
+/// enough and more; and those that wait with all they can find.
+#[test]
+fn what_waits_and_what_is_for_no_script_does_as_in_redis() {
+    let (store, redis) = (StoreServer::start(&[]), RedisServer::start(&[]));
+    let mut sides = [store.client(), redis.client()];
+    let mut commands = Vec::new();
+    let told = sides[1].call(&["COMMAND"]);
+    told.items()
+        .iter()
+        .for_each(|entry| described(entry, &mut commands));
+    let mut requests: Vec<Vec<String>> = Vec::new();
+    for (words, words_min, is_of_interest) in commands {
+        if is_of_interest {
+            for (more, filler) in [(0, "x"), (1, "1"), (2, "0")] {
+                let mut request = words.clone();
+                request.resize(words.len().max(words_min + more), filler.to_owned());
+                requests.push(request);
+            }
+            requests.push(words);
+        }
+    }
+    assert!(requests.len() > 300, "{}", requests.len());
+    let waiting = "BLPOP l 0;BRPOP none l 0;BLPOP none 0;BLPOP none 0.1;BLPOP s 0;BLPOP l -1;BLPOP l x;\
+        BLMOVE l l LEFT RIGHT 0;BLMOVE none l LEFT LEFT 0;BLMOVE l s LEFT LEFT 0;BRPOPLPUSH l l2 1;\
+        BRPOPLPUSH none l 0;BLMPOP 0 1 l LEFT COUNT 2;BLMPOP 0 1 none LEFT;BLMPOP -1 1 l LEFT;\
+        BZPOPMIN z 0;BZPOPMAX none z 0;BZPOPMIN none 0;BZPOPMIN s 0;BZMPOP 0 1 z MIN;\
+        BZMPOP 0 2 none n2 MAX COUNT 3;XREAD BLOCK 0 STREAMS x 0;xread count 2 block 0 streams x $;\
+        XREAD BLOCK x STREAMS x 0;XREAD BLOCK 0 STREAMS s 0;XREAD NOACK BLOCK 0 STREAMS x 0;\
+        XREAD BLOCK;XREAD BLOCK 0;XREAD STREAMS x $;XREAD COUNT x BLOCK 0 STREAMS x 0;\
+        XREADGROUP GROUP g c BLOCK 0 STREAMS x >;XREADGROUP GROUP none c BLOCK 0 STREAMS x >;\
+        XREADGROUP GROUP g c STREAMS x >;XREADGROUP BLOCK 0 GROUP g c STREAMS x 0;WAIT 0 0;\
+        WAIT 1 x;SAVE;BGSAVE;MODULE|LOAD x;acl|cat;LATENCY RESET;CLIENT PAUSE 1;CLUSTER RESET;MODULE UNLOAD x;NOSUCH x";
+    requests.extend(
+        waiting
+            .split(';')
+            .map(|line| line.split_whitespace().map(str::to_owned).collect()),
+    );
+    for client in &mut sides {
+        for line in
+            "RPUSH l a b c d e f;ZADD z 1 a 2 b 3 c 4 d;SET s text;XADD x 1-1 f v;XADD x 2-1 f v;\
+            XGROUP CREATE x g 0"
+                .split(';')
+        {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert!(!client.call(&words).is_error(), "{line}");
+        }
+    }
+    let scripts = [
+        ("EVAL", "return redis.pcall(unpack(ARGV))"),
+        ("EVAL", "return redis.call(unpack(ARGV))"),
+        ("EVAL_RO", "return redis.call(unpack(ARGV))"),
+    ];
+    for request in &requests {
+        for (eval, script) in scripts {
+            let mut words = vec![eval, script, "0"];
+            words.extend(request.iter().map(String::as_str));
+            let [ours, theirs] = sides.each_mut().map(|client| client.call(&words));
+            assert_eq!(ours, theirs, "{words:?}");
+        }
+    }
+    let left = ["LRANGE", "l", "0", "-1"];
+    let [ours, theirs] = sides.each_mut().map(|client| client.call(&left));
+    assert_eq!(ours, theirs);
+}

@@ -113,6 +113,14 @@ const NEVER: &[&str] = &[
 /// What Redis 7.0 does not tell its replicas.
 const READ: &[&str] = &["entries-read", "lag"];
 
+/// Later servers reckon otherwise how far a group is behind where entries were deleted.
+fn lag_of(kind: ServerKind) -> &'static [&'static str] {
+    match kind {
+        ServerKind::Redis70 => &[],
+        _ => &["lag"],
+    }
+}
+
 fn told(value: &Value, without: &[&str], out: &mut String) {
     let Value::Array(items) = value else {
         let text = match value {
@@ -145,6 +153,25 @@ fn all_of(client: &mut Client, key: &str, without: &[&str]) -> String {
     text
 }
 
+/// What of two texts is the same if one side does not know what a group has read, and the
+/// other one, which was given the stream as type 15, has reckoned it. Redis takes the first
+/// entry of an empty stream for the largest there can be then.
+fn where_both_know(one: &str, other: &str) -> [String; 2] {
+    let largest = format!("\"{0}-{0}\"", u64::MAX);
+    let words = [one, other].map(|text| {
+        let text = text.replace(&largest, "\"0-0\"");
+        text.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    });
+    let [mut one, mut other] = words;
+    for at in 1..one.len().min(other.len()) {
+        let is_of_reading = ["\"entries-read\"", "\"lag\""].contains(&&*one[at - 1]);
+        if is_of_reading && (one[at] == "nil") != (other[at] == "nil") {
+            (one[at], other[at]) = (String::new(), String::new());
+        }
+    }
+    [one, other].map(|words| words.join(" "))
+}
+
 /// Long texts: what is shown is where they differ.
 fn assert_same_text(found: &str, wanted: &str, of: &str) {
     const BEFORE: usize = 300;
@@ -166,6 +193,7 @@ fn assert_equal(one: &mut Client, other: &mut Client, without: &[&str], when: &s
     assert_eq!(known, keys(other), "{when}");
     for key in &known {
         let [wanted, found] = [&mut *one, &mut *other].map(|of| all_of(of, key, without));
+        let [wanted, found] = where_both_know(&wanted, &found);
         assert_same_text(&found, &wanted, &format!("{key} {when}"));
         let asked = ["DEBUG", "DIGEST-VALUE", key];
         assert_eq!(other.call(&asked), one.call(&asked), "{key} {when}");
@@ -221,7 +249,7 @@ fn what_is_dumped_on_either_side_is_restored_on_the_other() {
                 let copy = dump(to, &key);
                 assert_eq!(restore(from, &key, &copy), Value::ok(), "{key} of {kind}");
             }
-            assert_equal(from, to, &[], &format!("with {kind}"));
+            assert_equal(from, to, lag_of(kind), &format!("with {kind}"));
             // They are streams that can be written.
             write(to, &mut rng, 200);
             std::mem::swap(&mut ours, &mut theirs);
@@ -251,6 +279,9 @@ fn servers_before_7_restore_streams_that_were_only_added_to() {
             client.call(&["XGROUP", "CREATE", "s", "g", "0"]);
             client.call(&["XREADGROUP", "GROUP", "g", "alice", "STREAMS", "s", ">"]);
             client.call(&["XACK", "s", "g", "1-1", "2-0"]);
+            for (group, from) in [("end", "$"), ("begin", "0"), ("between", "50")] {
+                client.call(&["XGROUP", "CREATE", "s", group, from]);
+            }
         }
         for _ in 0..2 {
             let (from, to) = (&mut ours, &mut theirs);
@@ -260,13 +291,18 @@ fn servers_before_7_restore_streams_that_were_only_added_to() {
                 &["XRANGE", "t", "-", "+"][..],
                 &["XPENDING", "t", "g"],
                 &["XACK", "t", "g", "1-0", "1-1"],
-                &["XADD", "t", "9", "f", "v"],
+                &["XADD", "t", "1000", "f", "v"],
+                &["XREADGROUP", "GROUP", "end", "a", "STREAMS", "t", ">"],
+                &["XREADGROUP", "GROUP", "between", "a", "STREAMS", "t", ">"],
             ] {
                 let of_s: Vec<&str> = asked
                     .iter()
                     .map(|of| if *of == "t" { "s" } else { of })
                     .collect();
-                assert_eq!(to.call(asked), from.call(&of_s), "{asked:?} of {kind}");
+                let [found, wanted] =
+                    [to.call(asked), from.call(&of_s)].map(|of| format!("{of:?}"));
+                let found = found.replace("\"t\"", "\"s\"");
+                assert_eq!(found, wanted, "{asked:?} of {kind}");
             }
             std::mem::swap(&mut ours, &mut theirs);
         }

@@ -13,6 +13,9 @@ use super::tally::Tally;
 /// From so many commands on, each of an enabled group has to have come.
 const COMPLETE_FROM: u64 = 30_000;
 
+/// From so many on, each of their options, too.
+const ALL_OPTIONS_FROM: u64 = 100_000;
+
 /// Sequences that may show differences which are known already, for each that is new.
 const TRIES_A_DIFFERENCE: usize = 4;
 
@@ -115,7 +118,10 @@ impl Plan {
         if tally.lines < COMPLETE_FROM {
             return;
         }
-        let missing = tally.missing(&self.groups);
+        let mut missing = tally.missing(&self.groups);
+        if tally.lines >= ALL_OPTIONS_FROM {
+            missing.extend(tally.missing_options(&self.groups));
+        }
         assert!(
             missing.is_empty(),
             "not everything was tried: {}",

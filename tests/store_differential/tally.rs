@@ -1,9 +1,10 @@
 //! How often each command was sent, and whether it ever did anything but fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::line::Line;
+use super::line::{Line, upper};
+use super::options;
 use super::reply;
 use super::table;
 
@@ -12,6 +13,18 @@ const ALWAYS_FAIL: &[(&str, &str)] = &[
     ("OBJECT|FREQ", "no LFU policy is set"),
     ("ACL|SAVE", "there is no file of users"),
     ("ACL|LOAD", "there is no file of users"),
+    ("ACL", "it is nothing without a subcommand"),
+    ("CLIENT", "it is nothing without a subcommand"),
+    ("CONFIG", "it is nothing without a subcommand"),
+    ("FUNCTION", "it is nothing without a subcommand"),
+    ("OBJECT", "it is nothing without a subcommand"),
+    ("PUBSUB", "it is nothing without a subcommand"),
+    ("SCRIPT", "it is nothing without a subcommand"),
+    ("SLOWLOG", "it is nothing without a subcommand"),
+    ("XGROUP", "it is nothing without a subcommand"),
+    ("XINFO", "it is nothing without a subcommand"),
+    ("FUNCTION|KILL", "no function runs"),
+    ("SCRIPT|KILL", "no script runs"),
 ];
 
 #[derive(Clone, Copy, Default)]
@@ -24,6 +37,8 @@ struct Count {
 #[derive(Default)]
 pub struct Tally {
     counts: BTreeMap<String, Count>,
+    /// Commands and their options that were taken.
+    options: BTreeSet<(String, String)>,
     /// All lines.
     pub lines: u64,
 }
@@ -31,10 +46,25 @@ pub struct Tally {
 impl Tally {
     /// One line and what the reference said.
     pub fn count(&mut self, line: &Line, said: &[u8]) {
-        let count = self.counts.entry(line.counted_as()).or_default();
+        let name = line.counted_as();
+        let count = self.counts.entry(name.clone()).or_default();
         count.sent += 1;
-        count.failed += u64::from(reply::is_error(said));
         self.lines += 1;
+        if reply::is_error(said) {
+            count.failed += 1;
+            return;
+        }
+        for word in line.words.iter().skip(1) {
+            let word = upper(Some(word));
+            if options::is_option(&name, &word) {
+                self.options.insert((name.clone(), word));
+            }
+        }
+    }
+
+    /// Options of commands of `groups` that were never taken.
+    pub fn missing_options(&self, groups: &[&str]) -> Vec<String> {
+        options::missing(groups, &self.options)
     }
 
     /// Commands of `groups` that were never sent, or that failed each time.

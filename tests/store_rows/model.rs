@@ -10,7 +10,7 @@ use keyferry::store::engine::{
     DEAD, DeadId, Engine, EngineOptions, LsmEngine, MemoryEngine, Owner, Row, SUB, open_lsm,
     rows_of,
 };
-use keyferry::store::rows::{RowSnapshot, Rows, RowsOptions, SnapshotTicket};
+use keyferry::store::rows::{End, RowSnapshot, Rows, RowsOptions, SnapshotTicket};
 
 use crate::wait::{seeded, wait_until};
 use crate::{object_of, setting};
@@ -52,10 +52,19 @@ impl State {
         row
     }
 
-    fn sub_row(id: u64, member: u8) -> Vec<u8> {
+    fn sub_row(id: u64, kind: u8, member: u8) -> Vec<u8> {
+        let mut row = Self::order(id, kind);
+        row.push(member);
+        // Some do not fit where short ones stand.
+        row.resize(row.len() + usize::from(member % 3) * 20, b'.');
+        row
+    }
+
+    /// What all rows of a kind begin with.
+    fn order(id: u64, kind: u8) -> Vec<u8> {
         let mut row = vec![b'S'];
         row.extend_from_slice(&id.to_be_bytes());
-        row.extend_from_slice(&[b'F', member]);
+        row.push(kind);
         row
     }
 }
@@ -131,12 +140,14 @@ struct World<B> {
 }
 
 fn options(random: &mut fastrand::Rng) -> RowsOptions {
-    let pick = |random: &mut fastrand::Rng, of: [u64; 3]| of[random.usize(..3)];
+    fn pick<const N: usize>(random: &mut fastrand::Rng, of: [u64; N]) -> u64 {
+        of[random.usize(..N)]
+    }
     RowsOptions {
         freeze_bytes: 4 << 10,
         freeze_busy_bytes: 16 << 10,
         freeze_age: Duration::from_millis(pick(random, [0, 1, 100])),
-        cache_bytes: pick(random, [0, 4 << 10, 1 << 20]) as usize,
+        cache_bytes: pick(random, [0, 4 << 10, 64 << 10, 1 << 20]) as usize,
         persist_age: Duration::from_millis(pick(random, [0, 5, 1_000])),
         sweep_pause: Duration::from_millis(pick(random, [0, 1, 10])),
         ..RowsOptions::new(object_of)
@@ -169,7 +180,10 @@ impl<B: Below> World<B> {
             650..670 => self.delete_object(),
             670..672 => self.flush_database(),
             672..750 => self.read_one(),
-            750..850 => self.read_range(),
+            750..800 => self.read_range(),
+            800..840 => self.look_at_an_end(),
+            840..848 => self.note_a_bound(),
+            848..850 => self.rows.forget_copies(),
             850..950 => self.tick(),
             950..965 => self.ask_snapshot(),
             965..980 => self.look_at_held(),
@@ -219,8 +233,9 @@ impl<B: Below> World<B> {
             self.set(self.state.meta_row(name), Some(value));
         }
         let id = self.state.objects[&name];
+        let kind = self.some_kind();
         for _ in 0..self.random.u8(1..8) {
-            let row = State::sub_row(id, self.random.u8(..));
+            let row = State::sub_row(id, kind, self.random.u8(..));
             let value = (self.random.u8(..4) > 0).then(|| self.some_value());
             self.set(row, value);
         }
@@ -276,11 +291,81 @@ impl<B: Below> World<B> {
             0 => self.state.meta_row(self.random.u8(..100)),
             1 => {
                 let id = self.random.u64(..=self.state.next_id);
-                State::sub_row(id, self.random.u8(..))
+                State::sub_row(id, self.some_kind(), self.random.u8(..))
             }
             _ => self
                 .state
                 .expiry_row(self.random.u64(..20) << 32, self.random.u8(..20)),
+        }
+    }
+
+    fn some_kind(&mut self) -> u8 {
+        [b'F', b'L', b'Z'][self.random.usize(..3)]
+    }
+
+    /// An order of an object that is there: where it begins and ends.
+    fn some_order(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let objects: Vec<u64> = self.state.objects.values().copied().collect();
+        let id = *objects.get(self.random.usize(..objects.len().max(1)))?;
+        let kind = [b'L', b'Z'][self.random.usize(..2)];
+        Some((State::order(id, kind), State::order(id, kind + 1)))
+    }
+
+    /// Reads rows next to an end, and pops them mostly.
+    fn look_at_an_end(&mut self) {
+        let Some((order, behind)) = self.some_order() else {
+            return;
+        };
+        let pops = self.random.u8(..3) > 0;
+        let end = [End::Front, End::Back][self.random.usize(..2)];
+        for _ in 0..self.random.u8(1..10) {
+            let count = [1, 1, 2, 5, 40][self.random.usize(..5)];
+            let live = self.state.rows.range(order.clone()..behind.clone());
+            let live: Vec<_> = live
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            // Who knows where they stand says so.
+            let (from, to) = match (live.first(), live.last(), self.random.bool()) {
+                (Some((first, _)), Some((last, _)), true) => {
+                    (first.clone(), [last, [0].as_slice()].concat())
+                }
+                _ => (order.clone(), behind.clone()),
+            };
+            let found = self.rows.outermost(&from, &to, end, count).expect("rows");
+            let found: Vec<_> = found
+                .iter()
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .collect();
+            let wanted: Vec<_> = match end {
+                End::Front => live.into_iter().take(count).collect(),
+                End::Back => live.into_iter().rev().take(count).collect(),
+            };
+            assert_eq!(found, wanted, "{end:?} {count}, {:?}", self.rows.stats());
+            if pops {
+                found.into_iter().for_each(|(key, _)| self.set(key, None));
+            }
+        }
+    }
+
+    /// As a walk does that comes upon one.
+    fn note_a_bound(&mut self) {
+        let Some((order, behind)) = self.some_order() else {
+            return;
+        };
+        let mut live = self.state.rows.range(order.clone()..behind);
+        if self.random.bool() {
+            if let Some((first, _)) = live.next() {
+                self.rows.note_bound(&order, first, End::Front);
+            }
+        } else if let Some((last, _)) = live.next_back() {
+            let behind = [last, [0].as_slice()].concat();
+            self.rows.note_bound(&order, &behind, End::Back);
+        }
+        let live = self.state.rows.range(order.clone()..);
+        let first = live.map(|(key, _)| key).find(|key| key.starts_with(&order));
+        let bound = self.rows.bound(&order, End::Front);
+        if let (Some(first), Some(bound)) = (first, bound) {
+            assert!(*bound <= **first, "{bound:?} {first:?}");
         }
     }
 

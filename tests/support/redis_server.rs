@@ -3,7 +3,8 @@
 //!
 //! `KEYFERRY_TEST_SHARDS=store` makes each of them the built-in shard, `mixed` every other
 //! one: suites that were written for redis-servers run with those. Of a server's arguments
-//! the password is passed on, and the others are settings by CONFIG SET.
+//! the password is passed on; `--user`, `--replicaof` and settings are told it once it is
+//! up. What only a redis-server has (`--rename-command`) still gets a redis-server.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,7 +33,7 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts a server with `extra` arguments after ours.
     pub fn start(extra: &[&str]) -> RedisServer {
-        RedisServer::start_program(&wanted_program(), extra)
+        RedisServer::start_program(&wanted_program(extra), extra)
     }
 
     /// Starts a server of another version or vendor; panics if it is missing
@@ -75,6 +76,7 @@ impl RedisServer {
                 dir: TempDir::with_prefix("keyferry-redis-").expect("a temporary directory"),
             };
             if server.wait_ready() {
+                server.tell_arguments();
                 // The process logs into the first directory: keep that one.
                 server.dir = dir;
                 return server;
@@ -143,6 +145,28 @@ impl RedisServer {
             self.port,
             self.process.stdout()
         );
+        self.tell_arguments();
+    }
+
+    /// Gives a built-in shard the arguments that a redis-server starts with.
+    fn tell_arguments(&self) {
+        if self.program != built_in() {
+            return;
+        }
+        let mut client = self.client();
+        for words in arguments(&self.args) {
+            let (name, values) = words.split_first().expect("a name");
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            let joined = values.join(" ");
+            let told = match name.as_str() {
+                "--requirepass" | "--enable-debug-command" => continue,
+                "--user" => [&["ACL", "SETUSER"], &values[..]].concat(),
+                "--replicaof" => [&["REPLICAOF"], &values[..]].concat(),
+                setting => vec!["CONFIG", "SET", setting.trim_start_matches('-'), &joined],
+            };
+            let answer = client.call(&told);
+            assert_eq!(answer, Value::Simple("OK".into()), "{told:?}");
+        }
     }
 
     /// The directory of its files.
@@ -180,9 +204,10 @@ impl RedisServer {
                 );
                 return false;
             }
-            // Any reply counts: -NOAUTH and -LOADING servers are up, too.
+            // Any reply counts, -NOAUTH too, but not -LOADING: half of the files would be seen.
             if let Ok(mut client) = Client::try_connect(&self.address())
-                && client.try_call(&["PING"]).is_ok()
+                && let Ok(answer) = client.try_call(&["PING"])
+                && !matches!(&answer, Value::Error(why) if why.starts_with("LOADING"))
                 && self.process.try_wait().is_none()
             {
                 return true;
@@ -205,7 +230,22 @@ fn password_in(args: &[String]) -> Option<String> {
 /// How many servers were started, for `mixed`.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
-fn wanted_program() -> PathBuf {
+/// The arguments, each name with what follows it: `--user default on`.
+fn arguments(args: &[String]) -> Vec<Vec<String>> {
+    let mut all: Vec<Vec<String>> = Vec::new();
+    for arg in args {
+        match all.last_mut() {
+            Some(words) if !arg.starts_with("--") => words.push(arg.clone()),
+            _ => all.push(vec![arg.clone()]),
+        }
+    }
+    all
+}
+
+fn wanted_program(args: &[&str]) -> PathBuf {
+    if args.contains(&"--rename-command") {
+        return PathBuf::from("redis-server");
+    }
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
     match std::env::var("KEYFERRY_TEST_SHARDS").as_deref() {
         Ok("store") => built_in(),
@@ -221,7 +261,12 @@ fn built_in() -> PathBuf {
 
 fn launch_built_in(program: &Path, dir: &Path, port: u16, args: &[String]) -> Process {
     let config = dir.join("store.toml");
-    let mut text = format!("[store]\ndir = {:?}\n", dir.join("shard"));
+    // A server that starts again is empty, as a redis-server without files is.
+    let shard = dir.join("shard");
+    if shard.exists() {
+        std::fs::remove_dir_all(&shard).expect("an old shard goes");
+    }
+    let mut text = format!("[store]\ndir = {shard:?}\n");
     text += &format!("listen = \"127.0.0.1:{port}\"\ndurability = \"no\"\nmemory = \"64MB\"\n");
     if let Some(password) = password_in(args) {
         text += &format!("password = {password:?}\n");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::interrupted::interruptible;
-use super::shard::{Shard, ShardArgs};
+use super::shard::{Shard, ShardArgs, help_of};
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{fail, finish, print_error, stdout, write_json};
 use crate::store::backup::{Progress, SaveError, Saved, save};
@@ -59,6 +59,12 @@ fn tell(args: &BackupArgs, saved: &Saved, took: Duration) -> ExitStatus {
             "note: it holds {what}: Redis can load it, a built-in shard cannot"
         ));
     }
+    if saved.contents.kept.is_none() {
+        print_error(
+            "note: settings and users are not in it: either it is no built-in shard (of this \
+             version), or this user may not CONFIG GET and ACL LIST",
+        );
+    }
     let mut out = stdout();
     let written = match args.json {
         true => write_object(&mut out, args, saved, took),
@@ -88,6 +94,9 @@ fn write_text(
         took.as_secs_f64()
     )?;
     writeln!(out, "at offset {} of {}", saved.offset, saved.replid)?;
+    if let Some((settings, users)) = contents.kept_counts()? {
+        writeln!(out, "{settings} settings, {users} users")?;
+    }
     match digest(saved) {
         Some(digest) => writeln!(out, "DEBUG DIGEST {digest}"),
         None => Ok(()),
@@ -105,6 +114,7 @@ fn write_object(
         .databases
         .iter()
         .map(|(db, of)| json!({ "db": db, "keys": of.keys, "expires": of.expiring }));
+    let kept = contents.kept_counts()?;
     let object = json!({
         "v": 1,
         "file": args.to.display().to_string(),
@@ -113,6 +123,8 @@ fn write_object(
         "keys": contents.keys(),
         "databases": databases.collect::<Vec<_>>(),
         "libraries": contents.libraries,
+        "settings": kept.map(|(settings, _)| settings),
+        "users": kept.map(|(_, users)| users),
         "replid": saved.replid,
         "offset": saved.offset,
         "digest": digest(saved),
@@ -137,13 +149,11 @@ fn complain(error: &SaveError) -> ExitStatus {
             "what was written is removed: run it again",
             ExitStatus::TryAgain,
         ),
-        SaveError::Shard(ClientError::Refused { words, .. }) if words.starts_with("NOAUTH") => {
-            ("give its password with --password-file", ExitStatus::Failed)
-        }
-        SaveError::Shard(_) => (
-            "name a shard that runs, and a user who may use PSYNC and REPLCONF",
+        SaveError::Shard(ClientError::Refused { words, .. }) if words.starts_with("NOPERM") => (
+            "name a user with --user who may use PSYNC and REPLCONF",
             ExitStatus::Failed,
         ),
+        SaveError::Shard(error) => (help_of(error), ExitStatus::Failed),
         SaveError::Interrupted => (
             "what was written is removed: run it again",
             ExitStatus::TryAgain,

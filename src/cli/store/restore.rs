@@ -1,9 +1,9 @@
 //! `keyferry store restore`: a new shard of a backup, or of a dump.rdb.
 //!
 //! Exit codes: 0 it is there, durable and compared with the file; 1 it could not be made;
-//! 2 FILE cannot be read; 3 what was made is not what FILE holds; 4 FILE is damaged or DIR
-//! not empty, and nothing was changed; 6 another restore works in DIR; 75 interrupted.
-//! After all but 0 what it made in DIR is removed.
+//! 2 FILE cannot be read, or DIR not be made; 3 what was made is not what FILE holds; 4 FILE
+//! is damaged or DIR not empty, and nothing was changed; 6 another restore works in DIR; 75
+//! interrupted. After all but 0 what it made in DIR is removed.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use crate::cli::output::{fail, finish, stdout, write_json};
 use crate::config::MEMORY_BYTES_DEFAULT;
 use crate::rdb::Checksum;
 use crate::store::backup::{Contents, Progress, RestoreError, restore};
+use crate::store::server::StartError;
 
 /// Arguments of `keyferry store restore`.
 #[derive(Debug, clap::Args)]
@@ -78,6 +79,9 @@ fn write_text(
         args.dir.display(),
         took.as_secs_f64()
     )?;
+    if let Some((settings, users)) = contents.kept_counts()? {
+        writeln!(out, "{settings} settings, {users} users")?;
+    }
     if !was_checked(contents) {
         writeln!(
             out,
@@ -100,6 +104,7 @@ fn write_object(
         .databases
         .iter()
         .map(|(db, of)| json!({ "db": db, "keys": of.keys, "expires": of.expiring }));
+    let kept = contents.kept_counts()?;
     let object = json!({
         "v": 1,
         "file": args.from.display().to_string(),
@@ -107,6 +112,8 @@ fn write_object(
         "keys": contents.keys(),
         "databases": databases.collect::<Vec<_>>(),
         "libraries": contents.libraries,
+        "settings": kept.map(|(settings, _)| settings),
+        "users": kept.map(|(_, users)| users),
         "digest": contents.digest.map(|digest| digest.text()),
         "has_checksum": was_checked(contents),
         "of_replid": contents.about.get("repl-id"),
@@ -144,7 +151,15 @@ fn complain(error: &RestoreError) -> ExitStatus {
             "what was made is removed; `keyferry rdb load` can load the other keys into a running shard",
             ExitStatus::Failed,
         ),
-        RestoreError::Dir { .. } | RestoreError::Shard(_) | RestoreError::Rows(_) => (
+        RestoreError::Dir { .. } => (
+            "nothing was made; name a directory that this user can make, or that is empty",
+            ExitStatus::Usage,
+        ),
+        RestoreError::Shard(StartError::Setting { .. } | StartError::User { .. }) => (
+            "what was made is removed; a keyferry of the version that made the backup knows them",
+            ExitStatus::Refused,
+        ),
+        RestoreError::Shard(_) | RestoreError::Rows(_) => (
             "what was made is removed; once that is mended, run it again",
             ExitStatus::Failed,
         ),

@@ -20,7 +20,8 @@ use crate::reuseport::address::ListenAddress;
 use crate::router::address::STORE_SOCKET;
 use crate::store::commands::Settings;
 use crate::store::server::{
-    self, Durability, ListenAt, MEMORY_BYTES_MIN, MasterAddress, Running, StartError, StoreOptions,
+    self, Durability, ListenAt, MEMORY_BYTES_MIN, MasterAddress, Running, StartError, StartFault,
+    StoreOptions,
 };
 
 use crate::cli::exit::ExitStatus;
@@ -95,7 +96,7 @@ impl StoreError {
             Self::NoDirectory => "say where its files are: --dir DIR, or `dir` in [store]",
             Self::Log(_) => "name a file this user can write in [log] file, or leave it empty",
             Self::Runtime(_) | Self::Signals(_) => "check this user's limits on threads and files",
-            Self::Start(_) => "nothing was changed; once that is mended, start it again",
+            Self::Start(error) => error.help(),
         }
     }
 }
@@ -115,6 +116,12 @@ pub fn run(args: &ServeArgs) -> ExitStatus {
             fail(&error.to_string(), error.help());
             match error {
                 StoreError::NoDirectory => ExitStatus::Usage,
+                StoreError::Start(error) => match error.fault() {
+                    StartFault::Settings => ExitStatus::Usage,
+                    StartFault::InUse => ExitStatus::AlreadyRuns,
+                    StartFault::Refused => ExitStatus::Refused,
+                    StartFault::Machine => ExitStatus::Failed,
+                },
                 _ => ExitStatus::Failed,
             }
         }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::fail;
 use crate::router::address::{STORE_SOCKET, ShardAddress};
-use crate::store::client::{Login, Place, Target};
+use crate::store::client::{ClientError, Login, Place, Target};
+use crate::store::server::RESTORING;
 
 /// SHARD and how to log in.
 #[derive(Debug, clap::Args)]
@@ -59,10 +60,13 @@ impl ShardArgs {
                     return in_directory(dir, runs);
                 }
                 fail(
-                    &format!(
-                        "there is no directory `{}`, and as an address: {error}",
-                        self.shard
-                    ),
+                    &match dir.exists() {
+                        true => format!("`{}` is no directory", self.shard),
+                        false => format!(
+                            "there is no directory `{}`, and as an address: {error}",
+                            self.shard
+                        ),
+                    },
                     "write HOST:PORT, unix:/PATH, or the directory of a shard's files",
                 );
                 Err(ExitStatus::Usage)
@@ -90,11 +94,37 @@ impl ShardArgs {
     }
 }
 
+/// What to do about a shard that does not answer as it should.
+pub fn help_of(error: &ClientError) -> &'static str {
+    let ClientError::Refused { words, .. } = error else {
+        return "name a shard that runs: HOST:PORT, unix:/PATH, or the directory of its files";
+    };
+    let begins = |word: &str| words.starts_with(word);
+    if begins("NOAUTH") {
+        "give its password with --password-file"
+    } else if begins("WRONGPASS") {
+        "check --user, and what is in the file of --password-file"
+    } else if begins("NOPERM") {
+        "name a user with --user who may do that"
+    } else if words.contains("without any password configured") {
+        "it has no password: leave out --password-file"
+    } else {
+        "it says why: try it again when that has passed"
+    }
+}
+
 /// A socket that nobody listens at was left by one that was killed.
 fn in_directory(dir: &Path, runs: impl FnOnce(Place) -> Shard) -> Result<Shard, ExitStatus> {
     let socket = dir.join(STORE_SOCKET);
     match UnixStream::connect(&socket) {
         Ok(_) => Ok(runs(Place::Unix(socket))),
+        Err(error) if is_nobody(&error) && dir.join(RESTORING).exists() => {
+            fail(
+                &format!("a restore into {} did not come to its end", dir.display()),
+                "run it again, it begins anew there",
+            );
+            Err(ExitStatus::Refused)
+        }
         Err(error) if is_nobody(&error) && dir.join("log").is_dir() => {
             Ok(Shard::Rests(dir.to_owned()))
         }

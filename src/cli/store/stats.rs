@@ -9,12 +9,12 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 
-use super::shard::{Shard, ShardArgs};
+use super::shard::{Shard, ShardArgs, help_of};
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::{fail, finish, stdout, write_json};
 use crate::config::{BACKLOG_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT};
 use crate::store::commands::Settings;
-use crate::store::server::{Durability, StoreOptions, info_of};
+use crate::store::server::{Durability, StartFault, StoreOptions, info_of};
 use crate::store::stats::{ShardStats, StatsError, ask};
 
 /// Arguments of `keyferry store stats`.
@@ -30,10 +30,9 @@ pub struct StatsArgs {
 /// Runs `keyferry store stats`.
 pub fn run(args: &StatsArgs) -> ExitStatus {
     let looked = match args.shard.find() {
-        Ok(Shard::Runs(target)) => {
-            ask(&target, &AtomicBool::new(false)).map_err(|error| complain(&error))
-        }
-        Ok(Shard::Rests(dir)) => look_into(&dir),
+        Ok(Shard::Runs(target)) => ask(&target, &AtomicBool::new(false))
+            .map_err(|error| complain(args.shard.name(), &error)),
+        Ok(Shard::Rests(dir)) => look_into(args.shard.name(), &dir),
         Err(status) => Err(status),
     };
     let (stats, runs) = match looked {
@@ -54,16 +53,26 @@ pub fn run(args: &StatsArgs) -> ExitStatus {
     finish(out, written, ExitStatus::Done)
 }
 
-fn complain(error: &StatsError) -> ExitStatus {
-    let help = match error {
-        StatsError::Client(_) => "name a shard that runs; with --password-file, if it has one",
-        StatsError::Foreign(_) => "ask that server itself: redis-cli INFO",
-    };
-    fail(&error.to_string(), help);
-    ExitStatus::Failed
+fn complain(name: &str, error: &StatsError) -> ExitStatus {
+    match error {
+        StatsError::Client(error) => {
+            fail(&error.to_string(), help_of(error));
+            match error.is_temporary() {
+                true => ExitStatus::TryAgain,
+                false => ExitStatus::Failed,
+            }
+        }
+        StatsError::Foreign(_) => {
+            fail(
+                &format!("{name}: {error}"),
+                "ask that server itself: redis-cli INFO",
+            );
+            ExitStatus::Failed
+        }
+    }
 }
 
-fn look_into(dir: &Path) -> Result<ShardStats, ExitStatus> {
+fn look_into(name: &str, dir: &Path) -> Result<ShardStats, ExitStatus> {
     let options = StoreOptions {
         dir: dir.to_owned(),
         listen: Vec::new(),
@@ -75,10 +84,14 @@ fn look_into(dir: &Path) -> Result<ShardStats, ExitStatus> {
         replicaof: None,
     };
     let text = info_of(&options).map_err(|error| {
-        fail(&error.to_string(), "once that is mended, look again");
-        ExitStatus::Failed
+        fail(&error.to_string(), error.help());
+        match error.fault() {
+            StartFault::InUse => ExitStatus::AlreadyRuns,
+            StartFault::Refused => ExitStatus::Refused,
+            StartFault::Settings | StartFault::Machine => ExitStatus::Failed,
+        }
     })?;
-    ShardStats::of_info(&text).map_err(|error| complain(&error))
+    ShardStats::of_info(&text).map_err(|error| complain(name, &error))
 }
 
 fn write_text(out: &mut impl Write, name: &str, stats: &ShardStats, runs: bool) -> io::Result<()> {

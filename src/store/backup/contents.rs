@@ -11,6 +11,8 @@ use crate::store::format::row::KEY_BYTES_MAX;
 use crate::store::keyspace::DATABASES;
 use crate::store::kinds::build::what_is_not_kept;
 use crate::store::kinds::digest::{Digest, KeyDigest, WholeDigest};
+use crate::store::session::KeptTexts;
+use crate::store::sync::{SETTINGS_FIELD, USERS_FIELD};
 
 /// Larger values come in parts, so that little is held.
 const WHOLE_BYTES_MAX: usize = 1024 * 1024;
@@ -74,6 +76,8 @@ pub struct Contents {
     pub libraries: u64,
     /// Fields about the server: `redis-ver`, `repl-id`, `repl-offset`, `ctime`..
     pub about: BTreeMap<String, String>,
+    /// Settings and users of a built-in shard, if they are in it.
+    pub kept: Option<KeptTexts>,
     /// The first thing in it that this shard does not keep.
     pub not_kept: Option<String>,
 }
@@ -82,6 +86,17 @@ impl Contents {
     /// Keys of all databases.
     pub fn keys(&self) -> u64 {
         self.databases.values().map(|of| of.keys).sum()
+    }
+
+    /// How many parameters and users beside those of every shard there are, if that is in it.
+    ///
+    /// # Errors
+    /// The parameters cannot be read.
+    pub fn kept_counts(&self) -> Result<Option<(usize, usize)>, serde_json::Error> {
+        let Some(kept) = &self.kept else {
+            return Ok(None);
+        };
+        Ok(Some((kept.parameters()?.len(), kept.user_lines().count())))
     }
 }
 
@@ -105,6 +120,7 @@ pub(super) struct Reading {
     tally: Tally,
     libraries: u64,
     about: BTreeMap<String, String>,
+    kept: Option<KeptTexts>,
     not_kept: Option<String>,
 }
 
@@ -145,6 +161,7 @@ impl Reading {
             tally: Tally::default(),
             libraries: 0,
             about: BTreeMap::new(),
+            kept: None,
             not_kept: None,
         }
     }
@@ -214,6 +231,7 @@ impl Reading {
             databases: self.tally.databases,
             libraries: self.libraries,
             about: self.about,
+            kept: self.kept,
             not_kept: self.not_kept,
         })
     }
@@ -227,6 +245,12 @@ impl Reading {
         let mut not_kept = None;
         match event.record {
             Record::Header(version) => self.version = Some(version),
+            Record::Aux { key, value } if &*key == SETTINGS_FIELD.as_bytes() => {
+                self.kept.get_or_insert_default().settings = value.to_vec();
+            }
+            Record::Aux { key, value } if &*key == USERS_FIELD.as_bytes() => {
+                self.kept.get_or_insert_default().users = value.to_vec();
+            }
             Record::Aux { key, value } => {
                 self.about.insert(text(&key), text(&value));
             }

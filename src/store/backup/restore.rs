@@ -3,8 +3,8 @@
 //! ```text
 //! read to the end, compared with its checksum        nothing is written until here
 //! DIR made or found empty, marked
-//! loaded beside the empty databases, switched to, durable, closed
-//! opened again: counts and DEBUG DIGEST compared with the file's
+//! loaded beside the empty databases, switched to, durable, closed; settings and users written
+//! opened again: counts, DEBUG DIGEST, settings and users compared with the file's
 //! the mark removed                                    from here on it is a shard
 //! ```
 
@@ -29,7 +29,15 @@ const READ_BYTES: usize = 256 * 1024;
 /// Waits for the disk are looked up from this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What a restore makes in its directory, and removes if it fails.
-const MADE: [&str; 3] = ["log", "rows", "rows.new"];
+const MADE: [&str; 7] = [
+    "log",
+    "rows",
+    "rows.new",
+    "settings.json",
+    "settings.json.new",
+    "users.acl",
+    "users.acl.new",
+];
 /// What an empty file system has.
 const OF_FILE_SYSTEM: &str = "lost+found";
 /// Of the log that is made.
@@ -218,6 +226,9 @@ fn fill(
         return Err(LoadError::End.into());
     };
     shard.replace_libraries(&loaded.libraries)?;
+    if let Some(kept) = &contents.kept {
+        shard.keep(kept)?;
+    }
     let end = shard.log_end();
     let mut durable = shard.keyspace().switch_to_loaded(end, |_| ());
     while !durable.wait(LOOK_EVERY)? {
@@ -255,6 +266,12 @@ fn compare(dir: &Path, memory_bytes: u64, contents: &Contents) -> Result<(), Res
         && wanted != found
     {
         let what = format!("DEBUG DIGEST {}, and not {}", found.text(), wanted.text());
+        return Err(RestoreError::Differs(what));
+    }
+    // Also that it can be started with them.
+    let kept = shard.load_kept()?;
+    if contents.kept.as_ref().is_some_and(|wanted| *wanted != kept) {
+        let what = "the settings or users are others".to_owned();
         return Err(RestoreError::Differs(what));
     }
     Ok(shard.close()?)
@@ -333,7 +350,12 @@ impl<'a> Site<'a> {
 
     fn remove_made(&self) -> io::Result<()> {
         for name in MADE {
-            match fs::remove_dir_all(self.dir.join(name)) {
+            let path = self.dir.join(name);
+            let removed = match path.is_dir() {
+                true => fs::remove_dir_all(path),
+                false => fs::remove_file(path),
+            };
+            match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }

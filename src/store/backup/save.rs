@@ -2,7 +2,7 @@
 //! snapshot only.
 //!
 //! ```text
-//! AUTH -> REPLCONF capa eof -> REPLCONF rdb-only 1 -> PSYNC ? -1
+//! AUTH -> REPLCONF capa eof -> REPLCONF rdb-only 1 -> REPLCONF keyferry-kept 1 -> PSYNC ? -1
 //!      -> +FULLRESYNC id offset -> newlines -> $EOF:mark | $length -> RDB [mark]
 //! ```
 //! The shard keeps no log for it, holds its rows as they were, and goes on writing. Real
@@ -166,6 +166,11 @@ fn ask(shard: &mut Connection<'_>) -> Result<(String, u64), ClientError> {
     shard.ask(&["REPLCONF", "capa", "eof", "capa", "psync2"])?;
     match shard.ask(&["REPLCONF", "rdb-only", "1"]) {
         // Older servers do not know it: they send the stream behind, which nobody reads.
+        Ok(_) | Err(ClientError::Refused { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    match shard.ask(&["REPLCONF", "keyferry-kept", "1"]) {
+        // A user who may not read settings and users gets none, and others have none.
         Ok(_) | Err(ClientError::Refused { .. }) => {}
         Err(error) => return Err(error),
     }

@@ -344,11 +344,46 @@ fn a_directory_with_something_in_it_is_left_alone() {
     assert!(to.join("log/precious").exists());
     // Half a restore is begun anew; what else is there is still nobody's.
     std::fs::write(to.join("restoring"), b"").expect("written");
-    std::fs::write(to.join("settings.json"), b"{}").expect("written");
+    std::fs::write(to.join("settings.json"), b"half").expect("written");
+    std::fs::write(to.join("notes"), b"mine").expect("written");
     let error = restore(&from, &to, 0, &Progress::default());
-    assert!(matches!(error, Err(RestoreError::NotEmpty { what, .. }) if what == "settings.json"));
-    std::fs::remove_file(to.join("settings.json")).expect("removed");
+    assert!(matches!(error, Err(RestoreError::NotEmpty { what, .. }) if what == "notes"));
+    std::fs::remove_file(to.join("notes")).expect("removed");
     std::fs::create_dir(to.join("lost+found")).expect("made");
     restore(&from, &to, 0, &Progress::default()).expect("it is restored");
     assert!(!to.join("log/precious").exists() && !to.join("restoring").exists());
+    assert!(!to.join("settings.json").exists(), "the file has none");
+}
+
+fn with_fields(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = b"REDIS0009".to_vec();
+    for (name, value) in fields {
+        bytes.push(0xfa);
+        write_string(&mut bytes, name.as_bytes());
+        write_string(&mut bytes, value.as_bytes());
+    }
+    ended(bytes)
+}
+
+/// Of another version, say: no shard could be started with them.
+#[test]
+fn settings_and_users_that_no_shard_can_have_are_refused_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (from, to) = (dir.path().join("a.rdb"), dir.path().join("shard"));
+    for (settings, users, told) in [
+        (
+            "{ \"no-such\": \"1\" }",
+            "",
+            "settings.json: no-such: there is none",
+        ),
+        ("{ \"timeout\": ", "", "settings.json: "),
+        ("{}", "user a +nosuch\n", "users.acl: user a, rule +nosuch"),
+    ] {
+        let fields = [("keyferry-settings", settings), ("keyferry-users", users)];
+        std::fs::write(&from, with_fields(&fields)).expect("written");
+        let error = restore(&from, &to, 0, &Progress::default());
+        let error = error.expect_err("nobody can have them").to_string();
+        assert!(error.contains(told), "{error}");
+        assert!(!to.exists(), "nothing is left");
+    }
 }

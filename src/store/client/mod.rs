@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::resp::write_command;
+use crate::store::format::lines::take_line;
 
 /// Longest wait for a connection.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
@@ -231,13 +232,8 @@ impl<'a> Connection<'a> {
     /// [`ClientError`].
     pub fn line(&mut self) -> Result<String, ClientError> {
         loop {
-            while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.input.drain(..=end).collect();
-                let text = String::from_utf8_lossy(&line);
-                let text = text.trim();
-                if !text.is_empty() {
-                    return Ok(text.to_owned());
-                }
+            if let Some(line) = take_line(&mut self.input) {
+                return Ok(line);
             }
             if self.input.len() > LINE_BYTES_MAX {
                 return Err(self.answered("the handshake", "an endless line"));

@@ -52,8 +52,10 @@ pub struct Event {
 /// Whether a command may wait for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits<'a> {
-    /// It may not: inside EXEC, a script, or what a master says.
+    /// It may not: inside EXEC, or what a master says.
     Never,
+    /// It may not, and the same for a script.
+    NeverInScript,
     /// It may.
     May,
     /// It waited, and this key changed. It looks at no other one, and waits on if the key
@@ -159,7 +161,7 @@ impl Context<'_> {
 
     /// Whether the client may be made to wait.
     pub fn may_wait(&self) -> bool {
-        self.waits != Waits::Never
+        !matches!(self.waits, Waits::Never | Waits::NeverInScript)
     }
 
     /// The object of a key that the command waits for. When the client was woken, other

@@ -204,7 +204,11 @@ fn catch_panic<T>(dir: &Path, open: impl FnOnce() -> T) -> Result<T, EngineError
 pub(super) fn told(doing: &'static str, dir: &Path, error: lsm_tree::Error) -> EngineError {
     let path = dir.to_owned();
     match error {
-        lsm_tree::Error::Io(e) => EngineError::io(doing, &e),
+        lsm_tree::Error::Io(error) => EngineError::Io {
+            doing,
+            kind: error.kind(),
+            text: format!("{error} (in {})", dir.display()),
+        },
         lsm_tree::Error::InvalidVersion(version) => EngineError::Foreign {
             path,
             what: format!("written in format {version} of its tables"),

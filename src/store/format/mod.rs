@@ -4,6 +4,7 @@
 //! numbers      what clients write as an integer or a float, and how floats are answered
 //! long_double  the floats that INCRBYFLOAT adds in
 //! geohash      places as 52 bits
+//! lines        what a server says before a snapshot
 //! glob         patterns of KEYS, SCAN, PSUBSCRIBE, CONFIG GET
 //! partial_sort what is asked for of a long list, in Redis' order of equals
 //! row          keys of rows: where everything stands in the engine
@@ -14,6 +15,7 @@
 
 pub mod geohash;
 pub mod glob;
+pub mod lines;
 pub mod long_double;
 pub mod numbers;
 pub mod object;

@@ -18,7 +18,7 @@
 //! strings that they were not written in pieces. *Text* are strings whose encoding is not
 //! int, though they look like it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::packed::Packed;
 use super::row::ObjectId;
@@ -312,7 +312,9 @@ impl Object {
 
     /// As its meta row's value.
     pub fn encode(&self) -> Bytes {
-        let mut row = BytesMut::with_capacity(9 + self.value.inline_len());
+        // Exactly: what is longer than its bytes takes another piece of memory.
+        let head_bytes = if self.expires_at_ms.is_some() { 9 } else { 1 };
+        let mut row = Vec::with_capacity(head_bytes + self.value.inline_len());
         let mut tag = self.value.kind() as u8;
         for (is_set, bit) in [
             (self.expires_at_ms.is_some(), EXPIRES),
@@ -347,7 +349,7 @@ impl Object {
                 Stored::Rows { id, count } => put_numbers(&mut row, &[id.0, *count]),
             },
         }
-        row.freeze()
+        Bytes::from(row)
     }
 
     /// Reads a meta row's value; inline parts share its memory.
@@ -439,7 +441,7 @@ pub fn id_of_row(row: &[u8]) -> Option<u64> {
     }
 }
 
-fn put_numbers(row: &mut BytesMut, numbers: &[u64]) {
+fn put_numbers(row: &mut Vec<u8>, numbers: &[u64]) {
     for number in numbers {
         row.put_u64(*number);
     }

@@ -92,6 +92,14 @@ pub fn member_place(member: &[u8]) -> u32 {
 /// Key of a row; a short one takes no memory of its own.
 pub type RowBuf = SmallVec<[u8; 40]>;
 
+/// The first key behind this one.
+pub fn behind(row: &[u8]) -> RowBuf {
+    let mut behind = RowBuf::with_capacity(row.len() + 1);
+    behind.extend_from_slice(row);
+    behind.push(0);
+    behind
+}
+
 /// Key of a meta row.
 pub fn meta(ns: Namespace, key: &[u8]) -> RowBuf {
     let mut row = RowBuf::with_capacity(12 + key.len());
@@ -185,12 +193,16 @@ pub mod kind {
 }
 
 /// What all sub rows of one kind of an object begin with; `kind + 1` is behind them.
-pub fn sub(id: ObjectId, kind: u8) -> Vec<u8> {
-    let mut row = Vec::with_capacity(48);
+pub fn sub(id: ObjectId, kind: u8) -> RowBuf {
+    let mut row = RowBuf::new();
+    push_sub(&mut row, id, kind);
+    row
+}
+
+fn push_sub(row: &mut RowBuf, id: ObjectId, kind: u8) {
     row.push(space::SUB);
     row.extend_from_slice(&id.0.to_be_bytes());
     row.push(kind);
-    row
 }
 
 /// Sub row of a field or member.
@@ -207,7 +219,7 @@ pub fn field(id: ObjectId, member: &[u8]) -> RowBuf {
 }
 
 /// The first field row at or behind a place (2^32 for the end of all).
-pub fn field_from(id: ObjectId, place: u64) -> Vec<u8> {
+pub fn field_from(id: ObjectId, place: u64) -> RowBuf {
     match u32::try_from(place) {
         Ok(place) => {
             let mut row = sub(id, kind::FIELD);
@@ -219,7 +231,7 @@ pub fn field_from(id: ObjectId, place: u64) -> Vec<u8> {
 }
 
 /// Appends a member as a row's key names it.
-pub fn push_member(row: &mut Vec<u8>, member: &[u8]) {
+pub fn push_member(row: &mut RowBuf, member: &[u8]) {
     let (start, digest) = member_parts(member);
     row.extend_from_slice(start);
     row.extend_from_slice(digest.as_ref().map_or(&[], |digest| &digest[..]));
@@ -257,19 +269,21 @@ pub fn named_member(bytes: &[u8]) -> Member<'_> {
 }
 
 /// Sub row that orders a member of a sorted set: by score, then by bytes.
-pub fn score(id: ObjectId, score: f64, member: &[u8]) -> Vec<u8> {
-    let mut row = score_from(id, score);
+pub fn score(id: ObjectId, score: f64, member: &[u8]) -> RowBuf {
+    let mut row = RowBuf::with_capacity(18 + member.len().min(MEMBER_BYTES_MAX + 32));
+    push_sub(&mut row, id, kind::SCORE);
+    row.extend_from_slice(&score_bits(score).to_be_bytes());
     push_member(&mut row, member);
     row
 }
 
 /// The first score row at or behind a score.
-pub fn score_from(id: ObjectId, score: f64) -> Vec<u8> {
+pub fn score_from(id: ObjectId, score: f64) -> RowBuf {
     score_bits_from(id, score_bits(score))
 }
 
 /// The first score row at or behind a score of these bits.
-pub fn score_bits_from(id: ObjectId, bits: u64) -> Vec<u8> {
+pub fn score_bits_from(id: ObjectId, bits: u64) -> RowBuf {
     let mut row = sub(id, kind::SCORE);
     row.extend_from_slice(&bits.to_be_bytes());
     row
@@ -299,14 +313,14 @@ pub fn score_of(bits: u64) -> f64 {
 }
 
 /// Sub row of a list's item.
-pub fn index(id: ObjectId, index: u64) -> Vec<u8> {
+pub fn index(id: ObjectId, index: u64) -> RowBuf {
     let mut row = sub(id, kind::INDEX);
     row.extend_from_slice(&index.to_be_bytes());
     row
 }
 
 /// Sub row of a piece of a string.
-pub fn chunk(id: ObjectId, number: u32) -> Vec<u8> {
+pub fn chunk(id: ObjectId, number: u32) -> RowBuf {
     let mut row = sub(id, kind::CHUNK);
     row.extend_from_slice(&number.to_be_bytes());
     row

@@ -26,8 +26,8 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn swap(&mut self, one: usize, other: usize) -> Result<(), StoreError> {
-        self.tell_interested(one, Some(other))?;
         if one != other {
+            self.tell_interested(one, Some(other))?;
             self.tell_interested(other, Some(one))?;
         }
         self.counted.swap(one, other);

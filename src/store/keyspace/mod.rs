@@ -15,7 +15,6 @@
 mod counted;
 mod databases;
 mod ending;
-mod ends;
 mod expiry;
 mod frequency;
 mod interest;
@@ -40,7 +39,6 @@ use super::rows::{Rows, SnapshotTicket, StoreError};
 
 use counted::Counted;
 pub use counted::DATABASES;
-pub use ends::LiveEnds;
 pub use expiry::{Ended, Expiry};
 use frequency::Frequencies;
 pub use frequency::FrequencyRules;
@@ -54,7 +52,6 @@ pub struct Keyspace {
     rows: Rows,
     objects: Objects,
     counted: Counted,
-    live_ends: LiveEnds,
     expiry: Expiry,
     now_ms: u64,
     /// No key expires before.
@@ -90,7 +87,6 @@ impl Keyspace {
             objects: Objects::new(cache_bytes, rows.key_hash()),
             rows,
             counted,
-            live_ends: LiveEnds::default(),
             expiry: Expiry::Remove,
             now_ms: 0,
             soonest_ms: 0,
@@ -132,11 +128,6 @@ impl Keyspace {
         &self.rows
     }
 
-    /// Where the live rows of ordered objects begin and end.
-    pub fn live_ends(&self) -> &LiveEnds {
-        &self.live_ends
-    }
-
     /// A name for the rows of a new large object.
     pub fn new_object_id(&mut self) -> ObjectId {
         self.counted.new_object_id()
@@ -155,6 +146,7 @@ impl Keyspace {
     /// Forgets what is only a copy of rows.
     pub fn forget_cached(&mut self) {
         self.objects.clear();
+        self.rows.forget_copies();
     }
 
     /// Seconds since a key was used; 0 if nobody remembers.

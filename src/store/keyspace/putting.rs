@@ -33,9 +33,15 @@ impl Keyspace {
         object: Object,
     ) -> Result<Option<Kind>, StoreError> {
         let ns = self.counted.of(db).ns;
-        let old = self.objects.outline(&self.rows, ns, key, Look::Peek)?;
         let (is, row) = (Outline::of(&object), object.encode());
-        self.objects.put(ns, key, Some(object));
+        let old = match self.objects.put_over(ns, key, object, |_| true) {
+            Ok(old) => old,
+            Err(object) => {
+                let old = self.objects.outline(&self.rows, ns, key, Look::Peek)?;
+                self.objects.put(ns, key, Some(object));
+                old
+            }
+        };
         self.put_row(db, key, old, is, row);
         Ok(old.map(|old| old.kind))
     }

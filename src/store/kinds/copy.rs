@@ -63,7 +63,7 @@ fn rows(keyspace: &mut Keyspace, from: ObjectId, to: ObjectId) -> Result<(), Sto
             match found.last() {
                 Some((last, _)) if found.len() == ROWS_AT_ONCE => {
                     // What stands right behind it.
-                    next = [last, [0].as_slice()].concat();
+                    next = row::behind(last);
                 }
                 _ => break,
             }

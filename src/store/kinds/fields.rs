@@ -8,11 +8,11 @@
 //! A *turn* orders the fields of a hash that is still called a listpack: by when they
 //! came. It is 0 where nobody asks.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::elements::{Element, Scanned};
 use super::source::bad_row;
-use crate::store::format::row::{self, Member, ObjectId, split_field};
+use crate::store::format::row::{self, Member, ObjectId, RowBuf, split_field};
 use crate::store::rows::{Rows, StoreError};
 
 /// Bytes of the longest varint.
@@ -21,7 +21,7 @@ const VARINT_BYTES_MAX: usize = 10;
 const SAMPLED_ROWS: usize = 16;
 
 /// All rows of an object are in this range.
-pub fn range_of(id: ObjectId) -> (Vec<u8>, Vec<u8>) {
+pub fn range_of(id: ObjectId) -> (RowBuf, RowBuf) {
     (row::field_from(id, 0), row::field_from(id, 1 << 32))
 }
 
@@ -87,22 +87,33 @@ pub(super) fn has(rows: &Rows, id: ObjectId, member: &[u8]) -> Result<bool, Stor
 
 /// Puts the row of a member.
 pub(super) fn put(rows: &mut Rows, id: ObjectId, turn: u64, member: &[u8], value: &[u8]) {
-    let key = row::field(id, member);
+    rows.put_owned(row::field(id, member), row_value(turn, member, value));
+}
+
+fn row_value(turn: u64, member: &[u8], value: &[u8]) -> Bytes {
     let is_in_value = member.len() > row::MEMBER_BYTES_MAX;
-    let held = if is_in_value { member.len() } else { 0 };
-    let mut bytes = BytesMut::with_capacity(2 * VARINT_BYTES_MAX + held + value.len());
+    if turn == 0 && value.is_empty() && !is_in_value {
+        // Members of a set, all alike.
+        return Bytes::from_static(&[0]);
+    }
+    let held = match is_in_value {
+        true => varint_len(member.len() as u64) + member.len(),
+        false => 0,
+    };
+    // Exactly: what is longer than its bytes takes another piece of memory.
+    let mut bytes = Vec::with_capacity(varint_len(turn) + held + value.len());
     put_varint(&mut bytes, turn);
     if is_in_value {
         put_varint(&mut bytes, member.len() as u64);
         bytes.put_slice(member);
     }
     bytes.put_slice(value);
-    rows.put_owned(key, bytes.freeze());
+    Bytes::from(bytes)
 }
 
 /// Deletes the row of a member.
 pub(super) fn delete(rows: &mut Rows, id: ObjectId, member: &[u8]) {
-    rows.delete(&row::field(id, member));
+    rows.delete_owned(row::field(id, member));
 }
 
 /// About `count` elements from a cursor on; what stands at one place comes at once, so the
@@ -149,7 +160,13 @@ pub(super) fn random(rows: &Rows, id: ObjectId) -> Result<Option<Element>, Store
     }
 }
 
-fn put_varint(bytes: &mut BytesMut, mut value: u64) {
+/// Bytes of a number as a varint.
+fn varint_len(value: u64) -> usize {
+    let bits = (u64::BITS - value.leading_zeros()).max(1);
+    bits.div_ceil(7) as usize
+}
+
+fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.put_u8(value as u8 | 0x80);
         value >>= 7;
@@ -198,8 +215,9 @@ mod tests {
     #[test]
     fn varints_come_back_and_torn_ones_do_not() {
         for value in [0, 1, 127, 128, 300, u64::MAX] {
-            let mut bytes = BytesMut::new();
+            let mut bytes = Vec::new();
             put_varint(&mut bytes, value);
+            assert_eq!(bytes.len(), varint_len(value));
             bytes.put_u8(7);
             assert_eq!(split_varint(&bytes), Some((value, &[7_u8][..])));
         }

@@ -18,7 +18,7 @@ use crate::store::format::object::ListValue;
 use crate::store::format::packed::{Packed, PackedWriter};
 use crate::store::format::row::{self, ObjectId};
 use crate::store::keyspace::Keyspace;
-use crate::store::rows::{Rows, StoreError};
+use crate::store::rows::{self, OUTERMOST_MAX, Rows, StoreError};
 
 pub use builder::Builder;
 
@@ -203,7 +203,7 @@ pub fn push(keyspace: &mut Keyspace, list: &mut ListValue, end: End, items: &[&[
 }
 
 fn put(rows: &mut Rows, id: ObjectId, index: u64, item: &[u8]) {
-    rows.put(&row::index(id, index), Bytes::copy_from_slice(item));
+    rows.put_owned(row::index(id, index), Bytes::copy_from_slice(item));
 }
 
 /// `None` if that is too much for a meta row.
@@ -255,9 +255,17 @@ pub fn pop(
 ) -> Result<Vec<Bytes>, StoreError> {
     let len = len(list);
     let count = count.min(len);
+    if let ListValue::Rows {
+        id,
+        first,
+        end: behind,
+    } = list
+        && (1..len).contains(&count)
+        && count <= OUTERMOST_MAX as u64
+    {
+        return pop_few(rows, *id, (first, behind), end, count);
+    }
     let popped: Vec<Bytes> = match (end, count) {
-        (End::Head, 1) => get(rows, list, 0)?.into_iter().collect(),
-        (End::Tail, 1) => get(rows, list, len - 1)?.into_iter().collect(),
         (End::Head, _) => items(rows, list, 0, count)?.collect::<Result<_, _>>()?,
         (End::Tail, _) => items(rows, list, len - count, len)?
             .rev()
@@ -269,6 +277,42 @@ pub fn pop(
     };
     cut(rows, list, from, to);
     Ok(popped)
+}
+
+/// Of a list in rows, not all: a few at once are mostly known, without a walk.
+fn pop_few(
+    rows: &mut Rows,
+    id: ObjectId,
+    (first, behind): (&mut u64, &mut u64),
+    end: End,
+    count: u64,
+) -> Result<Vec<Bytes>, StoreError> {
+    let (from, to) = (row::index(id, *first), row::index(id, *behind));
+    let outer = match end {
+        End::Head => rows::End::Front,
+        End::Tail => rows::End::Back,
+    };
+    let found = rows.outermost(&from, &to, outer, count as usize)?;
+    let index = |number: u64| match end {
+        End::Head => *first + number,
+        End::Tail => *behind - 1 - number,
+    };
+    for number in 0..count {
+        let wanted = row::index(id, index(number));
+        let found = found.get(number as usize);
+        if found.is_none_or(|(key, _)| *key != wanted) {
+            return Err(bad_row(&wanted));
+        }
+    }
+    match end {
+        End::Head => *first += count,
+        End::Tail => *behind -= count,
+    }
+    let popped = found.into_iter().map(|(key, item)| {
+        rows.delete_owned(key);
+        item
+    });
+    Ok(popped.collect())
 }
 
 /// Keeps items `from..to`. If that is none of them, rows are left for the list's removal
@@ -315,7 +359,7 @@ fn cut(rows: &mut Rows, list: &mut ListValue, from: u64, to: u64) {
         ListValue::Rows { id, first, end } => {
             if from < to {
                 let removed = (*first..*first + from).chain(*first + to..*end);
-                removed.for_each(|index| rows.delete(&row::index(*id, index)));
+                removed.for_each(|index| rows.delete_owned(row::index(*id, index)));
             }
             (*first, *end) = (*first + from, *first + to.max(from));
         }

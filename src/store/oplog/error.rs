@@ -60,6 +60,19 @@ pub enum LogError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A newer keyferry wrote it.
+    #[error(
+        "{} has version {version} of its format, and this keyferry knows {known}: start it with \
+         the keyferry that wrote it, or restore the shard from a backup", file.display()
+    )]
+    Newer {
+        /// The file that says so.
+        file: PathBuf,
+        /// What it says.
+        version: u32,
+        /// The newest that is known.
+        known: u32,
+    },
     /// The offset is before what the log still holds.
     #[error("offset {offset} is gone from the log, which starts at {start}: a full sync is due")]
     Gone {

@@ -72,6 +72,14 @@ pub(super) struct Manifest {
     pub(super) clean_end: Option<u64>,
 }
 
+/// The version of a format that is not known yet.
+fn newer(bytes: &[u8]) -> Option<u32> {
+    let mut fields = Fields(bytes);
+    let is_manifest = fields.array()? == MAGIC;
+    let version = fields.u32().filter(|_| is_manifest)?;
+    (version > LogVersion::V1.number()).then_some(version)
+}
+
 impl Manifest {
     pub(super) fn seed(&self) -> Seed {
         Seed::of_salt(self.salt)
@@ -117,7 +125,7 @@ impl Manifest {
         }
         let version = fields.u32().ok_or(short)?;
         let Some(LogVersion::V1) = LogVersion::from_number(version) else {
-            return Err("its version is not known here: a newer keyferry wrote it");
+            return Err("its version is none");
         };
         if bytes.len() != MANIFEST_BYTES {
             return Err("its length is wrong");
@@ -167,6 +175,15 @@ impl Manifest {
         let mut bytes = [0; MANIFEST_BYTES + 1];
         let length = read_full_at(&*file, &mut bytes, 0).map_err(failed)?;
         let bytes = bytes.get(..length).unwrap_or_default();
+        if let Some(version) = newer(bytes) {
+            let known = LogVersion::V1.number();
+            let file = path;
+            return Err(LogError::Newer {
+                file,
+                version,
+                known,
+            });
+        }
         match Self::decode(bytes) {
             Ok(manifest) => Ok(Some(manifest)),
             Err(what) => Err(LogError::ManifestDamaged { file: path, what }),

@@ -11,6 +11,7 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::store::engine::SUB;
+use crate::store::format::row::{RowBuf, kind};
 
 /// What an entry takes up besides its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
@@ -18,9 +19,13 @@ const ENTRY_OVERHEAD_BYTES: usize = 96;
 /// A guess; the table grows.
 const ENTRY_BYTES_GUESSED: usize = 256;
 
+/// Where a part's key says of which kind it is.
+const KIND_AT: usize = 9;
+
 type Found = Option<Bytes>;
 
-type Table = Cache<Box<[u8]>, Found, Weight, RandomState>;
+/// A short key stands where it is looked for.
+type Table = Cache<RowBuf, Found, Weight, RandomState>;
 
 /// Bounded in bytes. Keys come from clients, so the hash is seeded.
 pub(super) struct RowCache {
@@ -30,10 +35,15 @@ pub(super) struct RowCache {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Box<[u8]>, Found> for Weight {
-    fn weight(&self, row: &Box<[u8]>, value: &Found) -> u64 {
+impl Weighter<RowBuf, Found> for Weight {
+    fn weight(&self, row: &RowBuf, value: &Found) -> u64 {
         (row.len() + value.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD_BYTES) as u64
     }
+}
+
+/// Parts of objects; not those that are only walked.
+fn may_have(row: &[u8]) -> bool {
+    row.first() == Some(&SUB) && row.get(KIND_AT) != Some(&kind::SCORE)
 }
 
 impl RowCache {
@@ -51,7 +61,7 @@ impl RowCache {
     }
 
     pub(super) fn get(&self, row: &[u8]) -> Option<Found> {
-        if row.first() != Some(&SUB) {
+        if !may_have(row) {
             return None;
         }
         self.rows.as_ref()?.borrow().get(row).cloned()
@@ -60,7 +70,7 @@ impl RowCache {
     /// Keeps what the engine said; the value owns its bytes. What it does not have is not
     /// kept: it knows that fast, and most who ask for it put it then.
     pub(super) fn keep(&self, row: &[u8], found: &Found) {
-        if row.first() != Some(&SUB) || found.is_none() {
+        if !may_have(row) || found.is_none() {
             return;
         }
         if let Some(rows) = &self.rows {
@@ -70,7 +80,7 @@ impl RowCache {
 
     /// A row that is here has this value from now on.
     pub(super) fn change(&self, row: &[u8], value: &Found) {
-        if row.first() != Some(&SUB) {
+        if !may_have(row) {
             return;
         }
         if let Some(rows) = &self.rows

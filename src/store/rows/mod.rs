@@ -19,6 +19,7 @@
 mod applier;
 mod board;
 mod cache;
+mod edges;
 mod error;
 mod generation;
 mod hashed;
@@ -36,22 +37,27 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::store::engine::{DeadId, DeadIds, Engine, EngineError, EngineStats};
-use crate::store::format::row::RowBuf;
+use crate::store::format::row::{self, ObjectId, RowBuf, kind};
 use applier::{APPLIED_OFFSET_ROW, Applier};
 use board::{Frozen, Then};
 use cache::RowCache;
+use edges::Edges;
 use generation::Generation;
 use sweeper::Sweeper;
 
+pub use edges::{OUTERMOST_MAX, Outermost};
 pub use error::StoreError;
 pub use key_hash::KeyHash;
 pub use options::{RowsOptions, Wake};
-pub use range::RowRange;
+pub use range::{End, RowRange};
 pub use snapshot::{DurableTicket, RowSnapshot, SnapshotTicket};
 
 /// Generations that may wait for the applier: their sizes are bounded by the overlay's,
 /// but each snapshot freezes one, be it ever so small.
 const GENERATIONS_MAX: usize = 64;
+
+/// This part of the memory for rows is for those at the ends of objects.
+const EDGES_PART: usize = 8;
 
 /// All rows of a shard; the executor owns it.
 pub struct Rows {
@@ -67,6 +73,7 @@ pub struct Rows {
     /// Offset of the last generation that was frozen.
     frozen_offset: u64,
     cache: RowCache,
+    edges: Edges,
     applier: Applier,
 }
 
@@ -117,9 +124,11 @@ impl Rows {
         let dead = Arc::new(DeadIds::new(options.object_of));
         let sweeper = Sweeper::resume(Arc::clone(&engine), Arc::clone(&dead))?;
         engine.mark_dead(dead);
+        let edges_bytes = options.cache_bytes / EDGES_PART;
         let applier = Applier::start(Arc::clone(&engine), sweeper, applied_offset, &options)?;
         Ok(Self {
-            cache: RowCache::new(options.cache_bytes),
+            cache: RowCache::new(options.cache_bytes - edges_bytes),
+            edges: Edges::new(edges_bytes),
             engine,
             options,
             active: Generation::default(),
@@ -162,9 +171,7 @@ impl Rows {
 
     /// The same, with a key that need not be copied.
     pub fn put_owned(&mut self, row: RowBuf, value: Bytes) {
-        let value = Some(value);
-        self.cache.change(&row, &value);
-        self.active.set_owned(row, value);
+        self.set_owned(row, Some(value));
     }
 
     /// How keys are hashed here.
@@ -182,10 +189,20 @@ impl Rows {
         self.set(row, None);
     }
 
+    /// The same, with a key that need not be copied.
+    pub fn delete_owned(&mut self, row: RowBuf) {
+        self.set_owned(row, None);
+    }
+
     /// Says that nobody will read the rows of `id` again, once the change that made it so
     /// (the meta row's removal, the database's new namespace) is applied; it must be in
     /// the same generation: do both in one tick.
     pub fn bury(&mut self, id: DeadId) {
+        if let DeadId::Object(id) = id {
+            for kind in [kind::SCORE, kind::INDEX] {
+                self.edges.forget(&row::sub(ObjectId(id), kind));
+            }
+        }
         self.active.bury(id);
     }
 
@@ -199,6 +216,36 @@ impl Rows {
             .chain(frozen)
             .flat_map(|generation| generation.range(from, to));
         Ok(RowRange::new(overlay, self.engine.range(from, to)))
+    }
+
+    /// Up to `count` rows next to an end of an ordered object (sorted set, list), at most
+    /// [`OUTERMOST_MAX`]; without a walk if they are known. `from` begins with what all
+    /// rows of the order begin with; of these, none outside of `from..to` is there.
+    pub fn outermost(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        end: End,
+        count: usize,
+    ) -> Result<Outermost, StoreError> {
+        let walk = |from: &[u8], to: &[u8]| self.range(from, to);
+        self.edges.outermost((from, to), end, count, walk)
+    }
+
+    /// A bound of an ordered object's live rows, if one is known: none stands before it
+    /// (front), or none from it on (back). `prefix` is what its rows begin with.
+    pub fn bound(&self, prefix: &[u8], end: End) -> Option<RowBuf> {
+        self.edges.bound(prefix, end)
+    }
+
+    /// Keeps such a bound in mind, which a walk came upon.
+    pub fn note_bound(&self, prefix: &[u8], bound: &[u8], end: End) {
+        self.edges.note_bound(prefix, bound, end);
+    }
+
+    /// Forgets what is only a copy of rows.
+    pub fn forget_copies(&mut self) {
+        self.edges.clear();
     }
 
     /// To be called at the end of a tick with the end of the log: hands the active
@@ -305,7 +352,7 @@ impl Rows {
         RowsStats {
             overlay_bytes: self.overlay_bytes(),
             generations_waiting: self.frozen.len(),
-            cache_bytes: self.cache.bytes(),
+            cache_bytes: self.cache.bytes() + self.edges.bytes(),
             applied_offset: self.applied_offset(),
             durable_offset: self.durable_offset(),
             dead_left: self.applier.dead_left(),
@@ -324,8 +371,18 @@ impl Rows {
     }
 
     fn set(&mut self, row: &[u8], value: Option<Bytes>) {
-        self.cache.change(row, &value);
+        self.change_copies(row, &value);
         self.active.set(row, value);
+    }
+
+    fn set_owned(&mut self, row: RowBuf, value: Option<Bytes>) {
+        self.change_copies(&row, &value);
+        self.active.set_owned(row, value);
+    }
+
+    fn change_copies(&mut self, row: &[u8], value: &Option<Bytes>) {
+        self.cache.change(row, value);
+        self.edges.change(row, value.as_ref());
     }
 
     fn freeze(&mut self, offset: u64, then: Then) {

@@ -43,9 +43,12 @@ enum Entry<'a> {
     Engine(Bytes, Bytes),
 }
 
-#[derive(Clone, Copy)]
-enum End {
+/// One of the two ends of rows in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The lowest row.
     Front,
+    /// The highest row.
     Back,
 }
 

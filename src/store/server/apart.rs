@@ -3,7 +3,7 @@
 //! It is what a start and a stop make of it: what the log has beyond the engine is applied,
 //! and at the end both are closed in order. Dropped instead, it is left as by a crash.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
@@ -12,12 +12,13 @@ use bytes::Bytes;
 use mio::{Poll, Waker};
 
 use crate::store::commands::Settings;
+use crate::store::disk::RealFiles;
 use crate::store::engine::EngineError;
 use crate::store::keyspace::Keyspace;
 use crate::store::kinds::build::BuildLimits;
 use crate::store::oplog::Log;
 use crate::store::rows::StoreError;
-use crate::store::session::Shard;
+use crate::store::session::{KeptTexts, Shard};
 
 use super::keeping::{Durability, Keeper};
 use super::kept;
@@ -36,6 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Apart {
+    dir: PathBuf,
     shard: Shard,
     log: Log,
     woken: Receiver<()>,
@@ -63,7 +65,12 @@ impl Apart {
             unix_ms(),
             kept::following(dir)?.flatten().is_some(),
         )?;
-        Ok(Self { shard, log, woken })
+        Ok(Self {
+            dir: dir.to_owned(),
+            shard,
+            log,
+            woken,
+        })
     }
 
     /// The databases.
@@ -86,6 +93,22 @@ impl Apart {
         self.shard.keyspace().replace_libraries(&texts)?;
         self.shard.set_libraries(libraries);
         Ok(())
+    }
+
+    /// Keeps settings and users beside the data, as CONFIG REWRITE does.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn keep(&self, texts: &KeptTexts) -> Result<(), StartError> {
+        Ok(kept::keep(&RealFiles, &self.dir, texts)?)
+    }
+
+    /// Takes them on as a start does; what they are.
+    ///
+    /// # Errors
+    /// They cannot be read, or a shard cannot have them.
+    pub fn load_kept(&mut self) -> Result<KeptTexts, StartError> {
+        kept::load(&mut self.shard, &self.dir)
     }
 
     /// Where the log ends.

@@ -7,14 +7,17 @@
 //! ```
 //! They come before flags and TOML at the next start: a shard that was promoted must not
 //! follow again because its command line once said so. Each is whole at any time: written
-//! under another name, synced, renamed.
+//! under another name, for the shard's user alone since there are passwords in them, synced,
+//! renamed, and the name synced.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
-use crate::store::session::MasterAddress;
+use crate::store::disk::{Files, RealFiles, write_all_at};
+use crate::store::session::{KeptTexts, MasterAddress, Shard};
+
+use super::starting::StartError;
 
 const FOLLOWING: &str = "following";
 const SETTINGS: &str = "settings.json";
@@ -27,6 +30,17 @@ const NO_ONE: &str = "no one";
 pub struct KeptError {
     file: PathBuf,
     cause: io::Error,
+}
+
+impl KeptError {
+    /// What the system said, as Redis would say it.
+    pub(super) fn words(&self) -> String {
+        let words = self.cause.to_string();
+        match words.find(" (os error ") {
+            Some(at) => words.get(..at).unwrap_or_default().to_owned(),
+            None => words,
+        }
+    }
 }
 
 /// Whom the shard followed last: nothing if nobody ever said.
@@ -59,52 +73,54 @@ pub(super) fn keep_following(dir: &Path, of: Option<&MasterAddress>) -> Result<(
         Some(MasterAddress { host, port }) => format!("{host} {port}\n"),
         None => format!("{NO_ONE}\n"),
     };
-    write(dir, FOLLOWING, text.as_bytes())
+    write(&RealFiles, dir, FOLLOWING, text.as_bytes())
 }
 
-pub(super) fn settings(dir: &Path) -> Result<BTreeMap<String, String>, KeptError> {
-    let Some(text) = read(dir, SETTINGS)? else {
-        return Ok(BTreeMap::new());
-    };
-    serde_json::from_slice(&text).map_err(|error| KeptError {
-        file: dir.join(SETTINGS),
-        cause: error.into(),
+/// What CONFIG REWRITE kept in `dir`.
+pub(super) fn texts(dir: &Path) -> Result<KeptTexts, KeptError> {
+    Ok(KeptTexts {
+        settings: read(dir, SETTINGS)?.unwrap_or_default(),
+        users: read(dir, USERS)?.unwrap_or_default(),
     })
 }
 
-pub(super) fn keep_settings(
-    dir: &Path,
-    settings: &BTreeMap<String, String>,
-) -> Result<(), KeptError> {
-    let text = serde_json::to_vec_pretty(settings).map_err(|error| KeptError {
+/// Keeps both, durably; each is the old one or the new one if that fails.
+pub(super) fn keep(files: &dyn Files, dir: &Path, texts: &KeptTexts) -> Result<(), KeptError> {
+    for (name, text, none) in [
+        (SETTINGS, &texts.settings, &b"{}\n"[..]),
+        (USERS, &texts.users, b""),
+    ] {
+        match text.is_empty() {
+            // What there is nothing to say in is not made.
+            true if !is_there(files, dir, name)? => {}
+            true => write(files, dir, name, none)?,
+            false => write(files, dir, name, text)?,
+        }
+    }
+    Ok(())
+}
+
+/// Gives a shard the parameters and users that were kept in `dir`; their texts.
+pub(super) fn load(shard: &mut Shard, dir: &Path) -> Result<KeptTexts, StartError> {
+    let texts = texts(dir)?;
+    let parameters = texts.parameters().map_err(|error| KeptError {
         file: dir.join(SETTINGS),
         cause: error.into(),
     })?;
-    write(dir, SETTINGS, &text)
-}
-
-/// Lines of users, as ACL LIST tells them.
-pub(super) fn users(dir: &Path) -> Result<Vec<Vec<u8>>, KeptError> {
-    let text = read(dir, USERS)?.unwrap_or_default();
-    let lines = text.split(|byte| *byte == b'\n');
-    let with_words = lines.filter(|line| !line.trim_ascii().is_empty());
-    Ok(with_words.map(<[u8]>::to_vec).collect())
-}
-
-/// Without lines there is no file.
-pub(super) fn keep_users(dir: &Path, lines: &[Vec<u8>]) -> Result<(), KeptError> {
-    let file = dir.join(USERS);
-    if lines.is_empty() && !file.exists() {
-        return Ok(());
+    for (name, value) in parameters {
+        let loaded = shard.load_parameter(&name, &value);
+        loaded.map_err(|why| StartError::Setting {
+            file: dir.join(SETTINGS),
+            name,
+            why,
+        })?;
     }
-    let mut text = lines.join(&b'\n');
-    text.push(b'\n');
-    write(dir, USERS, &text)
-}
-
-/// Where users are kept.
-pub(super) fn users_file(dir: &Path) -> PathBuf {
-    dir.join(USERS)
+    let loaded = shard.load_users(texts.user_lines());
+    loaded.map_err(|cause| StartError::User {
+        file: dir.join(USERS),
+        cause,
+    })?;
+    Ok(texts)
 }
 
 fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, KeptError> {
@@ -116,19 +132,45 @@ fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, KeptError> {
     }
 }
 
-fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), KeptError> {
+fn is_there(files: &dyn Files, dir: &Path, name: &str) -> Result<bool, KeptError> {
+    let names = files.list(dir).map_err(|cause| KeptError {
+        file: dir.to_owned(),
+        cause,
+    })?;
+    Ok(names.iter().any(|of| of == name))
+}
+
+fn write(files: &dyn Files, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), KeptError> {
     let file = dir.join(name);
     let new = dir.join(format!("{name}.new"));
-    let written = File::create(&new)
-        .and_then(|mut new| new.write_all(bytes).and_then(|()| new.sync_all()))
-        .and_then(|()| fs::rename(&new, &file))
-        .and_then(|()| File::open(dir)?.sync_all());
-    written.map_err(|cause| KeptError { file, cause })
+    let written = files
+        .create_locked(&new)
+        .and_then(|new| {
+            write_all_at(&*new, &mut [IoSlice::new(bytes)], 0)?;
+            new.sync_data()
+        })
+        .and_then(|()| files.rename(&new, &file))
+        .and_then(|()| files.sync_dir(dir));
+    written.map_err(|cause| {
+        // It gives back the room it took; what cannot be removed is written over next time.
+        let _ = files.remove(&new);
+        KeptError { file, cause }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::disk::{Fault, FaultyFiles, Operation};
+
+    const DIR: &str = "/shard";
+
+    fn texts_of(settings: &str, users: &str) -> KeptTexts {
+        KeptTexts {
+            settings: settings.into(),
+            users: users.into(),
+        }
+    }
 
     #[test]
     fn what_was_said_is_read_again() {
@@ -143,17 +185,68 @@ mod tests {
         assert_eq!(following(dir).expect("read"), Some(Some(address)));
         keep_following(dir, None).expect("kept");
         assert_eq!(following(dir).expect("read"), Some(None));
-        let settings_kept = BTreeMap::from([("requirepass".to_owned(), "a \"b\"\n".to_owned())]);
-        keep_settings(dir, &settings_kept).expect("kept");
-        assert_eq!(settings(dir).expect("read"), settings_kept);
-        keep_users(dir, &[]).expect("nothing to keep");
-        assert!(!users_file(dir).exists());
-        let lines = [b"user a on \xff".to_vec(), b"user  off".to_vec()];
-        keep_users(dir, &lines).expect("kept");
-        assert_eq!(users(dir).expect("read"), lines);
-        keep_users(dir, &[]).expect("kept");
-        assert!(users(dir).expect("read").is_empty());
+        let without = texts_of("{ \"requirepass\": \"a \\\"b\\\"\" }", "");
+        keep(&RealFiles, dir, &without).expect("kept");
+        assert_eq!(texts(dir).expect("read"), without);
+        assert!(!dir.join(USERS).exists(), "there are none to keep");
+        let with = texts_of("{}", "user a on\n\nuser  off\n");
+        keep(&RealFiles, dir, &with).expect("kept");
+        let read = texts(dir).expect("read");
+        assert_eq!(read, with);
+        let lines: Vec<&[u8]> = read.user_lines().collect();
+        assert_eq!(lines, [&b"user a on"[..], b"user  off"]);
+        keep(&RealFiles, dir, &without).expect("kept");
+        assert_eq!(texts(dir).expect("read").user_lines().count(), 0);
         fs::write(dir.join(FOLLOWING), "nonsense").expect("written");
         assert!(following(dir).is_err());
+    }
+
+    fn on(files: &FaultyFiles, name: &str) -> Option<Vec<u8>> {
+        files.bytes(&Path::new(DIR).join(name))
+    }
+
+    /// Whatever fails, and if the power goes then: the old text or the new one.
+    #[test]
+    fn a_text_is_never_torn_and_what_was_acknowledged_is_durable() {
+        let old = texts_of("{ \"timeout\": \"1\" }", "user old on\n");
+        let new = texts_of("{ \"timeout\": \"2\" }", "user new on\n");
+        let operations = [
+            Operation::Create,
+            Operation::Write,
+            Operation::Sync,
+            Operation::Rename,
+            Operation::SyncDir,
+        ];
+        let mut refused = 0;
+        for operation in operations {
+            for after in 0..3 {
+                for fault in [Fault::Broken, Fault::Full, Fault::Short] {
+                    let files = FaultyFiles::new();
+                    keep(&files, Path::new(DIR), &old).expect("kept");
+                    files.fail(operation, after, fault);
+                    let kept = keep(&files, Path::new(DIR), &new);
+                    refused += usize::from(kept.is_err());
+                    for seed in 0..8 {
+                        let disk = files.crashed(seed);
+                        let (settings, users) = (on(&disk, SETTINGS), on(&disk, USERS));
+                        let story = format!("{operation:?} {after} {fault:?}, power loss {seed}");
+                        if kept.is_ok() {
+                            assert_eq!(settings.as_ref(), Some(&new.settings), "{story}");
+                            assert_eq!(users.as_ref(), Some(&new.users), "{story}");
+                        }
+                        assert!(
+                            settings == Some(old.settings.clone())
+                                || settings == Some(new.settings.clone()),
+                            "{story}"
+                        );
+                        assert!(
+                            users == Some(old.users.clone()) || users == Some(new.users.clone()),
+                            "{story}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(refused >= operations.len() * 2 * 2, "{refused}");
     }
 }

@@ -35,6 +35,17 @@ impl fmt::Display for ListenAt {
     }
 }
 
+/// Whether it could be listened at, before any file is made or read for it. Somebody may
+/// still be faster.
+pub(super) fn check(at: &ListenAt) -> io::Result<()> {
+    match at {
+        ListenAt::Tcp(address) if address.port() == 0 => Ok(()),
+        ListenAt::Tcp(address) => TcpListener::bind(*address).map(drop),
+        // Its directory may be the shard's, which is still to be made.
+        ListenAt::Unix { path, .. } => net::SocketAddr::from_pathname(path).map(drop),
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),

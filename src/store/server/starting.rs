@@ -11,6 +11,8 @@ use mio::{Interest, Poll, Token, Waker};
 
 use crate::store::acl::LineError;
 use crate::store::commands::Settings;
+use crate::store::disk::RealFiles;
+use crate::store::engine::EngineError;
 use crate::store::oplog::LogError;
 use crate::store::rows::{StoreError, Wake};
 use crate::store::session::{ApplyError, LibraryError, MasterAddress};
@@ -24,7 +26,8 @@ use super::knowing::{self, unix_ms};
 use super::master::Following;
 use super::network::{Aside, LISTENERS_FROM, LISTENERS_MAX, Network, WAKER};
 use super::opening::{self, Memory};
-use super::sockets::{ListenAt, Listener};
+use super::scribe::Scribe;
+use super::sockets::{self, ListenAt, Listener};
 use super::turns::Turns;
 
 /// `repl-timeout`, until it is set.
@@ -58,7 +61,7 @@ pub struct StoreOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// It cannot listen.
-    #[error("cannot listen on {at}: {cause}: choose another address, or end who listens there")]
+    #[error("cannot listen on {at}: {cause}: {}", listen_help(cause))]
     Listen {
         /// Where.
         at: ListenAt,
@@ -80,8 +83,10 @@ pub enum StartError {
     #[error(transparent)]
     Kept(#[from] KeptError),
     /// A parameter that CONFIG REWRITE kept is none.
-    #[error("settings.json: {name}: {why}: mend it, or take it out")]
+    #[error("{}: {name}: {why}: mend it, or take it out", file.display())]
     Setting {
+        /// Which file.
+        file: PathBuf,
         /// Its name.
         name: String,
         /// Why not.
@@ -143,6 +148,63 @@ pub enum StartError {
     },
 }
 
+/// Whose fault it is that a shard does not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFault {
+    /// What its operator wrote, on the command line or in files beside the data.
+    Settings,
+    /// Somebody has the directory.
+    InUse,
+    /// The directory is not to be started in as it is.
+    Refused,
+    /// The disk or the system.
+    Machine,
+}
+
+impl StartError {
+    /// See [`StartFault`].
+    pub fn fault(&self) -> StartFault {
+        match self {
+            Self::Dir { .. } | Self::Kept(_) | Self::Setting { .. } | Self::User { .. } => {
+                StartFault::Settings
+            }
+            Self::Log(LogError::InUse { .. }) => StartFault::InUse,
+            Self::Store(StoreError::Engine(EngineError::Locked { .. })) => StartFault::InUse,
+            Self::HalfRestored { .. } | Self::Log(LogError::Newer { .. }) => StartFault::Refused,
+            Self::Store(StoreError::Engine(EngineError::Foreign { .. })) => StartFault::Refused,
+            _ => StartFault::Machine,
+        }
+    }
+
+    /// What to do next, besides what it says itself.
+    pub fn help(&self) -> &'static str {
+        match self.fault() {
+            StartFault::Settings => "mend that, and start it again",
+            StartFault::InUse => {
+                "one process serves a directory: end the other one, or name another directory"
+            }
+            StartFault::Refused => {
+                "nothing was changed in it; name another directory, or see above"
+            }
+            StartFault::Machine => "once that is mended, start it again: what was kept is kept",
+        }
+    }
+}
+
+fn listen_help(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => "end who listens there, or choose another address",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address, choose one it has",
+        io::ErrorKind::PermissionDenied => "this user may not, choose another address",
+        io::ErrorKind::NotFound => "make its directory, or choose another address",
+        // Of a socket in the file system.
+        io::ErrorKind::InvalidInput => {
+            "it may have 107 bytes, choose a shorter path (of --dir, too)"
+        }
+        _ => "choose another address",
+    }
+}
+
 /// A shard that runs in a thread of its own.
 #[derive(Debug)]
 pub struct Running {
@@ -197,6 +259,13 @@ impl Drop for Running {
 /// [`StartError`].
 pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     check_is_whole(&options.dir)?;
+    for at in &options.listen {
+        let refused = |cause| StartError::Listen {
+            at: at.clone(),
+            cause,
+        };
+        sockets::check(at).map_err(refused)?;
+    }
     let poll = Poll::new().map_err(StartError::Poll)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Poll)?);
     let wake: Wake = {
@@ -247,16 +316,8 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
     }
     shard.set_courier(Box::new(TcpCourier));
     knowing::begin(&mut shard, options, &listens_at);
-    for (name, value) in kept::settings(&options.dir)? {
-        let loaded = shard.load_parameter(&name, &value);
-        loaded.map_err(|why| StartError::Setting { name, why })?;
-    }
-    let lines = kept::users(&options.dir)?;
-    let loaded = shard.load_users(lines.iter().map(Vec::as_slice));
-    loaded.map_err(|cause| StartError::User {
-        file: kept::users_file(&options.dir),
-        cause,
-    })?;
+    kept::load(&mut shard, &options.dir)?;
+    let scribe = Scribe::new(Arc::new(RealFiles), options.dir.clone(), wake.clone());
     let mut following = Following::new(options.dir.clone(), wake);
     if let Some(address) = follows {
         shard.become_replica(&address);
@@ -273,11 +334,11 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         shard,
         keeper,
         following,
-        dir: options.dir.clone(),
         times,
         ends_at: None,
         is_full: false,
         replicas,
+        scribe,
         pinged_at: Instant::now(),
         are_rows_refused: false,
         network,
@@ -296,4 +357,69 @@ pub fn start(options: &StoreOptions) -> Result<Running, StartError> {
         waker,
         thread: Some(thread),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use super::*;
+
+    fn options(dir: &Path, listen: Vec<ListenAt>) -> StoreOptions {
+        StoreOptions {
+            dir: dir.to_owned(),
+            listen,
+            durability: Durability::EverySecond,
+            memory_bytes: opening::MEMORY_BYTES_MIN,
+            backlog_bytes: 1 << 20,
+            password: None,
+            settings: Settings::default(),
+            replicaof: None,
+        }
+    }
+
+    /// What it says, with its help, and whose fault it is.
+    fn refused(dir: &Path, listen: Vec<ListenAt>) -> (String, StartFault) {
+        let error = start(&options(dir, listen)).expect_err("it does not start");
+        (format!("{error}; {}", error.help()), error.fault())
+    }
+
+    #[test]
+    fn where_it_cannot_listen_nothing_is_made() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path().join("shard");
+        let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let busy = ListenAt::Tcp(other.local_addr().expect("bound"));
+        let (told, fault) = refused(&dir, vec![busy]);
+        assert!(told.contains("end who listens there"), "{told}");
+        assert_eq!(fault, StartFault::Machine);
+        let path = dir.join("x".repeat(120));
+        let (told, _) = refused(&dir, vec![ListenAt::Unix { path, mode: 0o600 }]);
+        assert!(told.contains("choose a shorter path"), "{told}");
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_anothers_or_of_another_version_is_left_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let running = start(&options(dir.path(), Vec::new())).expect("it starts");
+        let (told, fault) = refused(dir.path(), Vec::new());
+        assert!(told.contains("in use by another process"), "{told}");
+        assert_eq!(fault, StartFault::InUse);
+        running.stop().expect("it ends");
+        let manifest = dir.path().join("log/MANIFEST");
+        let mut bytes = std::fs::read(&manifest).expect("read");
+        bytes[8] = 9;
+        std::fs::write(&manifest, &bytes).expect("written");
+        let (told, fault) = refused(dir.path(), Vec::new());
+        assert!(told.contains("has version 9 of its format"), "{told}");
+        assert_eq!(fault, StartFault::Refused);
+        assert_eq!(std::fs::read(&manifest).expect("read"), bytes);
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"").expect("written");
+        let (told, fault) = refused(&file, Vec::new());
+        assert!(told.contains("choose another one"), "{told}");
+        assert_eq!(fault, StartFault::Settings);
+    }
 }

@@ -1,7 +1,6 @@
 //! The thread of a shard: a poll loop around the sans-I/O core.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +13,11 @@ use crate::store::session::{Health, Order, Shard};
 use crate::store::sync::Replicas;
 
 use super::keeping::{Durability, Keeper, Kept};
-use super::kept;
+use super::kept::KeptError;
 use super::knowing::{self, unix_ms};
 use super::master::{Around, Followed, Following};
 use super::network::{Heard, Network, lock};
+use super::scribe::{Scribe, Written};
 use super::starting::StartError;
 use super::times::Times;
 
@@ -32,7 +32,6 @@ pub(super) struct Turns {
     pub(super) shard: Shard,
     pub(super) keeper: Keeper,
     pub(super) following: Following,
-    pub(super) dir: PathBuf,
     /// When a master's relative times came.
     pub(super) times: Times,
     /// The engine goes up to this offset, and not to the log's end.
@@ -40,6 +39,7 @@ pub(super) struct Turns {
     /// Effects of a turn wait for room on the disk.
     pub(super) is_full: bool,
     pub(super) replicas: Replicas,
+    pub(super) scribe: Scribe,
     pub(super) pinged_at: Instant,
     /// The engine cannot take rows.
     pub(super) are_rows_refused: bool,
@@ -64,6 +64,7 @@ impl Turns {
             self.wait(&mut events, wait)?;
             self.shard.start_clock(unix_ms());
             self.hear_replicas();
+            self.tell_rewritten();
             if !is_stalled {
                 for key in std::mem::take(&mut self.again) {
                     self.read(key);
@@ -81,9 +82,9 @@ impl Turns {
                     Heard::Nothing => {}
                     Heard::Readable(key) if is_stalled => self.again.push(key),
                     Heard::Readable(key) => self.read(key),
-                    Heard::Writable(key) => self.write(key),
+                    Heard::Writable(key) => self.write_rest(key),
                     Heard::Both(key) => {
-                        self.write(key);
+                        self.write_rest(key);
                         match is_stalled {
                             true => self.again.push(key),
                             false => self.read(key),
@@ -119,6 +120,7 @@ impl Turns {
     /// Replicas sent away, everything into the engine, and both closed well.
     fn close_all(self) -> Result<(), StartError> {
         self.replicas.stop();
+        self.scribe.finish();
         let end = self.ends_at.unwrap_or(self.keeper.end());
         if self.keeper.poison().is_some() || self.shard.is_torn() {
             // What is in memory may be more than what was kept: the log decides, next time.
@@ -298,6 +300,14 @@ impl Turns {
         }
     }
 
+    /// Sends what is left of replies of earlier turns. What was answered in this one, to a
+    /// request whose end was read before this was heard, is not in the log yet.
+    fn write_rest(&mut self, key: usize) {
+        if !self.shard.is_marked(key) {
+            self.write(key);
+        }
+    }
+
     /// Does what clients asked the process for. True if it is to end.
     fn carry_out(&mut self) -> bool {
         let mut is_over = false;
@@ -308,18 +318,26 @@ impl Turns {
                 Order::CutReplicas(ids) => self.replicas.cut(&ids),
                 Order::CutMaster => self.following.cut(&mut self.shard),
                 Order::ReplicaOf(address) => self.following.follow(&mut self.shard, address),
-                Order::KeepParameters => {
-                    let changed = self.shard.changed_parameters();
-                    let kept = kept::keep_settings(&self.dir, &changed)
-                        .and_then(|()| kept::keep_users(&self.dir, &self.shard.user_lines()));
-                    if let Err(error) = kept {
-                        tracing::error!(%error, "CONFIG REWRITE: not all is kept");
-                    }
+                Order::KeepParameters { client, id } => {
+                    self.scribe.ask(self.shard.kept_texts(), (client, id));
                 }
                 Order::Parameter { name, value } => self.set_parameter(name, &value),
             }
         }
         is_over
+    }
+
+    fn tell_rewritten(&mut self) {
+        while let Some(Written { askers, outcome }) = self.scribe.written() {
+            let words = outcome.as_ref().map_err(KeptError::words);
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "CONFIG REWRITE: not all is kept");
+            }
+            for (key, id) in askers {
+                let outcome = words.as_ref().map(|_| ()).map_err(String::as_str);
+                self.shard.rewritten(key, id, outcome);
+            }
+        }
     }
 
     fn set_parameter(&mut self, name: &str, value: &str) {

@@ -11,6 +11,9 @@ use crate::store::scripts::Host;
 use super::pausing::MAY_REPLICATE;
 use super::shard::Shard;
 
+const WRONG_NUMBER: &str = "Wrong number of args calling Redis command from script";
+const NOT_FROM_SCRIPT: &str = "This Redis command is not allowed from script";
+
 /// The shard as a script sees it.
 pub(super) struct ScriptHost<'a> {
     pub(super) shard: &'a mut Shard,
@@ -34,24 +37,20 @@ impl ScriptHost<'_> {
     /// What must be right before a command runs.
     fn admit(&mut self, args: Args<'_>) -> Result<&'static Command, Vec<u8>> {
         let words = |words: &str| words.as_bytes().to_vec();
-        let (command, subcommand) = self
-            .find(args)
-            .ok_or_else(|| words("Unknown Redis command called from script"))?;
+        let (command, subcommand) = self.find(args).ok_or_else(|| words(why_not_here(args)))?;
         let takes = match subcommand {
             Some(subcommand) => subcommand.takes(args.len()),
             None => command.takes(args.len()),
         };
         if !takes {
-            return Err(words(
-                "Wrong number of args calling Redis command from script",
-            ));
+            return Err(words(WRONG_NUMBER));
         }
         let has = |flag: &str| match subcommand {
             Some(subcommand) => subcommand.has_flag(flag),
             None => command.has_flag(flag),
         };
         if has("noscript") {
-            return Err(words("This Redis command is not allowed from script"));
+            return Err(words(NOT_FROM_SCRIPT));
         }
         if self.shard.is_stale() && !has("stale") {
             return Err(words("Can not execute the command on a stale replica"));
@@ -85,6 +84,24 @@ impl ScriptHost<'_> {
         let told = self.shard.clients[self.key].reply.raw();
         let at = told.iter().rposition(|byte| *byte == b':');
         told.split_off(at.unwrap_or(told.len()))
+    }
+}
+
+/// Why a command that is not here is refused: as by Redis, if it has it for others than scripts.
+fn why_not_here(args: Args<'_>) -> &'static str {
+    let name = args.at(0).to_ascii_lowercase();
+    let found = match std::str::from_utf8(&name) {
+        Ok(name) if described::is_container(name) && args.len() > 1 => {
+            described::subcommand(name, args.at(1))
+        }
+        // A subcommand is two words.
+        Ok(name) if !name.contains('|') => described::find(name),
+        _ => None,
+    };
+    match found.filter(|of| of.has_flag("noscript")) {
+        Some(of) if of.takes(args.len()) => NOT_FROM_SCRIPT,
+        Some(_) => WRONG_NUMBER,
+        None => "Unknown Redis command called from script",
     }
 }
 

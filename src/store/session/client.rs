@@ -74,6 +74,8 @@ pub struct Client {
     /// Where the stream was behind its last write.
     pub(super) wrote_to: u64,
     pub(super) closing: Option<CloseReason>,
+    /// Where answers are missing among its replies: nothing is sent until they are there.
+    pub(super) unanswered: Vec<usize>,
     /// Length of its replies before the first one of this turn.
     pub(super) turn_from: Option<usize>,
     /// It is among those whose replies are to be sent.
@@ -122,6 +124,7 @@ impl Client {
             is_handed_over: false,
             wrote_to: 0,
             closing: None,
+            unanswered: Vec::new(),
             turn_from: None,
             is_marked: false,
             is_postponed: false,
@@ -133,9 +136,19 @@ impl Client {
         }
     }
 
+    /// Takes back what it was answered behind `place`.
+    pub(super) fn drop_replies_from(&mut self, place: usize) {
+        self.reply.truncate(place);
+        self.unanswered.retain(|of| *of < place);
+    }
+
     /// Whether its next request has to wait, or is never run.
     pub(super) fn is_stopped(&self) -> bool {
-        self.waiting.is_some() || self.closing.is_some() || self.is_postponed || self.is_handed_over
+        self.waiting.is_some()
+            || self.closing.is_some()
+            || self.is_postponed
+            || self.is_handed_over
+            || !self.unanswered.is_empty()
     }
 
     /// Whether it is on this machine.

@@ -18,13 +18,11 @@ impl Shard {
         if args.is(1, "SET") {
             return self.config_set(key, args);
         }
-        let reply = &mut self.clients[key].reply;
         if args.is(1, "RESETSTAT") && args.len() == 2 {
-            reply.ok();
+            self.clients[key].reply.ok();
             self.reset_stats();
         } else if args.is(1, "REWRITE") && args.len() == 2 {
-            reply.ok();
-            self.orders.push(Order::KeepParameters);
+            self.rewrite(key);
         } else {
             return Err(super::connection::unknown_subcommand("config", args));
         }
@@ -120,14 +118,6 @@ impl Shard {
         self.parameters.set(name, value);
         self.parameters.note_changed(name);
         self.note_replica_limits();
-    }
-
-    /// Parameters that CONFIG SET changed, for a file that is read at the next start.
-    pub fn changed_parameters(&self) -> BTreeMap<String, String> {
-        let changed = self.parameters.changed();
-        changed
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
     }
 
     /// Sets a parameter as CONFIG SET does.

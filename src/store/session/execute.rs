@@ -37,10 +37,10 @@ impl Shard {
             Wanted::All => {}
             Wanted::SkipNext => client.wanted = Wanted::Skip,
             Wanted::Skip => {
-                client.reply.truncate(before);
+                client.drop_replies_from(before);
                 client.wanted = Wanted::All;
             }
-            Wanted::None => client.reply.truncate(before),
+            Wanted::None => client.drop_replies_from(before),
         }
         flow
     }
@@ -264,7 +264,11 @@ impl Shard {
                 let db = self.clients[key].db;
                 let spare = self.spare_reply.take().unwrap_or_default();
                 let mut reply = std::mem::replace(&mut self.clients[key].reply, spare);
-                let waits = if may_wait { Waits::May } else { Waits::Never };
+                let waits = match (may_wait, &self.scripts.runs) {
+                    (true, _) => Waits::May,
+                    (false, Some(_)) => Waits::NeverInScript,
+                    (false, None) => Waits::Never,
+                };
                 let wait = self.run_data(&mut reply, db, handler, args, unit, waits);
                 let mut spare = std::mem::replace(&mut self.clients[key].reply, reply);
                 spare.truncate(0);

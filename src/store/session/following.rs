@@ -243,8 +243,13 @@ mod tests {
         world.say(client, "MULTI");
         assert_eq!(world.say(client, "SLAVEOF NO ONE"), "QUEUED");
         assert_eq!(world.say(client, "CONFIG REWRITE"), "QUEUED");
-        assert_eq!(world.say(client, "EXEC"), "[OK OK]");
+        assert_eq!(world.say(client, "EXEC"), "");
         assert!(world.shard.is_promoted());
-        assert_eq!(world.shard.take_orders(), [Order::KeepParameters]);
+        let orders = world.shard.take_orders();
+        let [Order::KeepParameters { client: key, id }] = orders[..] else {
+            panic!("{orders:?}");
+        };
+        world.shard.rewritten(key, id, Ok(()));
+        assert_eq!(world.owed(client), "[OK OK]");
     }
 }

@@ -82,6 +82,8 @@ pub struct Announced {
     pub is_rdb_only: bool,
     /// It wants no keys in the snapshot.
     pub is_without_keys: bool,
+    /// It wants in the snapshot what CONFIG REWRITE would keep: a backup.
+    pub takes_kept_texts: bool,
 }
 
 /// What a replica asks for.
@@ -216,6 +218,11 @@ impl Shard {
                         return Err(Failure::words(words));
                     }
                 };
+            } else if is("keyferry-kept") {
+                // There are passwords in it.
+                self.admit_by_rights(key, "config|get", args)?;
+                self.admit_by_rights(key, "acl|list", args)?;
+                self.clients[key].announced.takes_kept_texts = true;
             } else if is("rdb-filter-only") {
                 announced.is_without_keys = is_filter_known(args.at(at + 1))?;
             } else if !is("version") {

@@ -65,8 +65,14 @@ pub enum Order {
     },
     /// Another shard or Redis server is to be followed from now on.
     ReplicaOf(MasterAddress),
-    /// What CONFIG SET changed is to outlive the process.
-    KeepParameters,
+    /// What CONFIG SET and ACL SETUSER changed is to outlive the process; who asked is told
+    /// by [`Shard::rewritten`].
+    KeepParameters {
+        /// Its key.
+        client: usize,
+        /// Its number.
+        id: ClientId,
+    },
     /// A client becomes a replica: its connection is to be given the stream.
     Follow(FollowRequest),
     /// These replicas' connections are to be ended.
@@ -267,14 +273,6 @@ impl Shard {
         self.users.load(lines)
     }
 
-    /// Lines that another process needs to have the same users, if it has the same
-    /// parameters.
-    pub fn user_lines(&self) -> Vec<Vec<u8>> {
-        let password = self.parameters.value("requirepass").as_bytes();
-        self.users
-            .lines_beside((!password.is_empty()).then_some(password))
-    }
-
     /// A client came.
     pub fn client_came(&mut self, address: String, local_address: String) -> usize {
         self.stats.connections += 1;
@@ -316,7 +314,8 @@ impl Shard {
     /// while it waits is not much.
     pub fn may_read(&self, key: usize) -> bool {
         self.clients.get(key).is_some_and(|client| {
-            let is_stopped = client.waiting.is_some() || client.is_postponed;
+            let is_stopped =
+                client.waiting.is_some() || client.is_postponed || !client.unanswered.is_empty();
             let has_room = !is_stopped || client.input.len() <= STOPPED_INPUT_BYTES_MAX;
             client.reply.len() <= OWED_BYTES_MAX && client.closing.is_none() && has_room
         })
@@ -342,6 +341,7 @@ impl Shard {
                 && let Some(from) = client.turn_from.take()
             {
                 client.reply.truncate(from);
+                client.unanswered.clear();
                 client.reply.error(&format!("MISCONF {reason}"));
                 client.closing = Some(CloseReason::Revoked);
             }
@@ -358,9 +358,18 @@ impl Shard {
     }
 
     /// What a client is owed, and whether its connection ends then. What was sent is
-    /// taken off the front by the driver.
+    /// taken off the front by the driver. Nothing as long as an answer is missing in it.
     pub fn output_of(&mut self, key: usize) -> Option<(&mut Vec<u8>, Option<CloseReason>)> {
         let client = self.clients.get_mut(key)?;
+        match (client.unanswered.first(), client.closing) {
+            (None, _) => {}
+            (Some(_), None) => return None,
+            (Some(place), Some(_)) => {
+                // It goes without it; what stands behind would be taken for the answer.
+                client.reply.truncate(*place);
+                client.unanswered.clear();
+            }
+        }
         Some((client.reply.raw(), client.closing))
     }
 

@@ -36,6 +36,7 @@ pub use link::Socket;
 pub use resolving::resolve;
 use shared::{Common, Phase, Shared};
 use snapshot::Contents;
+pub(in crate::store) use snapshot::{SETTINGS_FIELD, USERS_FIELD};
 
 use crate::store::oplog::{Identity, Log, LogReader};
 use crate::store::rows::{StoreError, Wake};
@@ -164,6 +165,9 @@ impl Replicas {
             false => Contents::of(shard.keyspace()),
         };
         let contents = match contents {
+            Ok(contents) if newcomer.request.announced.takes_kept_texts => {
+                contents.with_kept(shard.kept_texts())
+            }
             Ok(contents) => contents,
             Err(error) => {
                 tracing::error!(%error, "no snapshot for a replica: it is turned away");

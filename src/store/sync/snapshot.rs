@@ -20,8 +20,12 @@ use crate::store::keyspace::{DATABASES, Keyspace, LibraryTexts};
 use crate::store::kinds::plain;
 use crate::store::kinds::source::bad_row;
 use crate::store::rows::{RowSnapshot, StoreError};
-use crate::store::session::REDIS_VERSION;
+use crate::store::session::{KeptTexts, REDIS_VERSION};
 
+/// Aux fields of a backup: what the file of CONFIG REWRITE would hold. Redis leaves out what it
+/// does not know.
+pub(in crate::store) const SETTINGS_FIELD: &str = "keyferry-settings";
+pub(in crate::store) const USERS_FIELD: &str = "keyferry-users";
 const HEAD: &[u8] = b"REDIS0009";
 const AUX: u8 = 0xfa;
 const FUNCTION2: u8 = 0xf5;
@@ -38,6 +42,8 @@ pub(super) struct Contents {
     databases: Vec<Database>,
     /// Texts of function libraries.
     libraries: LibraryTexts,
+    /// For who asked for it.
+    kept: Option<KeptTexts>,
 }
 
 #[derive(Debug)]
@@ -59,7 +65,14 @@ impl Contents {
         Ok(Self {
             databases: all.filter(|database| database.keys > 0).collect(),
             libraries: keyspace.library_texts()?,
+            kept: None,
         })
+    }
+
+    /// With parameters and users.
+    pub(super) fn with_kept(mut self, kept: KeptTexts) -> Self {
+        self.kept = Some(kept);
+        self
     }
 }
 
@@ -91,6 +104,10 @@ pub(super) fn write(
     };
     let mut out = Vec::with_capacity(2 * PIECE_BYTES);
     write_head(&mut out, told);
+    if let Some(kept) = &contents.kept {
+        write_field(&mut out, SETTINGS_FIELD, &kept.settings);
+        write_field(&mut out, USERS_FIELD, &kept.users);
+    }
     for (_, text) in &contents.libraries {
         out.push(FUNCTION2);
         write_string(&mut out, text);
@@ -118,10 +135,14 @@ fn write_head(out: &mut Vec<u8>, told: &Told<'_>) {
         ("repl-id", told.replid.to_owned()),
         ("repl-offset", told.offset.to_string()),
     ] {
-        out.push(AUX);
-        write_string(out, name.as_bytes());
-        write_string(out, value.as_bytes());
+        write_field(out, name, value.as_bytes());
     }
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.push(AUX);
+    write_string(out, name.as_bytes());
+    write_string(out, value);
 }
 
 fn write_database(

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::store::commands::Waits;
 use crate::store::commands::args::Args;
 use crate::store::commands::failure::Failure;
 
@@ -39,7 +40,11 @@ const UNBALANCED: Failure = Failure::words(
 
 impl<'a> Query<'a> {
     /// Reads them. `is_for_group`: for XREADGROUP.
-    pub(super) fn parse(args: Args<'a>, is_for_group: bool) -> Result<Self, Failure> {
+    pub(super) fn parse(
+        args: Args<'a>,
+        is_for_group: bool,
+        waits: Waits<'_>,
+    ) -> Result<Self, Failure> {
         let (mut count, mut block_ms, mut names) = (None, None, None);
         let mut acknowledges = false;
         let mut keys = None;
@@ -47,6 +52,10 @@ impl<'a> Query<'a> {
         while at < args.len() && keys.is_none() {
             let behind = args.len() - at - 1;
             if args.is(at, "BLOCK") && behind >= 1 {
+                if waits == Waits::NeverInScript {
+                    let after = " command is not allowed with BLOCK option from scripts";
+                    return Err(Failure::quoting("ERR ", args.at(0), after));
+                }
                 block_ms = Some(block(args, at + 1)?);
                 at += 2;
             } else if args.is(at, "COUNT") && behind >= 1 {

@@ -28,13 +28,13 @@ use super::{
 const WOKEN_COUNT: usize = 1000;
 
 pub(super) fn xread(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    run(context, args, &Query::parse(args, false)?)
+    run(context, args, &Query::parse(args, false, context.waits)?)
 }
 
 pub(super) fn xreadgroup(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     // What became of it is named, if anything did.
     context.unit.name_nothing();
-    run(context, args, &Query::parse(args, true)?)
+    run(context, args, &Query::parse(args, true, context.waits)?)
 }
 
 /// Where to read on in one stream.

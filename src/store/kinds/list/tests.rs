@@ -8,7 +8,16 @@ use crate::store::format::object::id_of_row;
 use crate::store::rows::RowsOptions;
 
 fn keyspace() -> Keyspace {
-    let rows = Rows::open(Arc::new(MemoryEngine::new()), RowsOptions::new(id_of_row));
+    keyspace_with(1 << 20)
+}
+
+/// With little memory for rows.
+fn keyspace_with(cache_bytes: usize) -> Keyspace {
+    let options = RowsOptions {
+        cache_bytes,
+        ..RowsOptions::new(id_of_row)
+    };
+    let rows = Rows::open(Arc::new(MemoryEngine::new()), options);
     Keyspace::open(rows.expect("rows"), 1 << 20).expect("a keyspace")
 }
 
@@ -28,14 +37,22 @@ fn numbered(keyspace: &mut Keyspace, count: usize) -> (ListValue, Vec<Vec<u8>>) 
 
 #[test]
 fn random_changes_leave_what_they_leave_of_a_vector() {
-    for (seed, count) in [(1, 0), (2, 40), (3, 600), (4, 2000)] {
-        let mut keyspace = keyspace();
+    for (seed, count, cache_bytes) in [
+        (1, 0, 1 << 20),
+        (2, 40, 1 << 20),
+        (3, 600, 1 << 20),
+        (4, 2000, 1 << 20),
+        (5, 2000, 64 << 10),
+        (6, 2000, 4 << 10),
+        (7, 2000, 0),
+    ] {
+        let mut keyspace = keyspace_with(cache_bytes);
         let mut dice = fastrand::Rng::with_seed(seed);
         let (mut list, mut model) = numbered(&mut keyspace, count);
         for step in 0..400 {
             let item = format!("new {step}").into_bytes();
             let at = dice.usize(0..=model.len());
-            match dice.u8(0..7) {
+            match dice.u8(0..8) {
                 0 => {
                     push(&mut keyspace, &mut list, End::Head, &[&item, b"second"]);
                     model.splice(0..0, [b"second".to_vec(), item]);
@@ -70,6 +87,12 @@ fn random_changes_leave_what_they_leave_of_a_vector() {
                     let expected: Vec<_> = model.drain(model.len() - count..).rev().collect();
                     assert_eq!(taken.expect("pops"), expected);
                 }
+                6 => {
+                    let count = [1, 1, 2, 20][dice.usize(0..4)].min(model.len());
+                    let taken = pop(keyspace.rows(), &mut list, End::Head, count as u64);
+                    let expected: Vec<_> = model.drain(..count).collect();
+                    assert_eq!(taken.expect("pops"), expected);
+                }
                 _ if at + 3 < model.len() => {
                     trim(&mut keyspace, &mut list, 2, model.len() as u64 - 1).expect("trims");
                     model = model[2..model.len() - 1].to_vec();
@@ -101,5 +124,11 @@ fn a_row_that_is_not_there_is_told() {
     let mut items = items(keyspace.rows_read(), &list, 0, 1000).expect("items");
     assert_eq!(items.by_ref().filter(Result::is_err).count(), 1);
     assert!(items.next().is_none());
+    drop(items);
     assert!(get(keyspace.rows_read(), &list, 500).is_err());
+    let mut popped = list.clone();
+    keyspace.rows().delete(&row::index(id, first + 1));
+    pop(keyspace.rows(), &mut popped, End::Head, 1).expect("it is there");
+    assert!(pop(keyspace.rows(), &mut popped, End::Head, 1).is_err());
+    assert_eq!(len(&popped), 999, "nothing is changed");
 }

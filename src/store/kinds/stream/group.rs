@@ -20,7 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::rdb::StreamId;
 use crate::store::format::object::StreamValue;
-use crate::store::format::row::{self, Member, ObjectId, kind};
+use crate::store::format::row::{self, Member, ObjectId, RowBuf, kind};
 use crate::store::kinds::source::{RowSource, bad_row};
 use crate::store::rows::StoreError;
 
@@ -81,52 +81,52 @@ pub struct Pending {
     pub consumer: Bytes,
 }
 
-fn part(stream: ObjectId, part: u8) -> Vec<u8> {
+fn part(stream: ObjectId, part: u8) -> RowBuf {
     let mut row = row::sub(stream, kind::GROUP);
     row.push(part);
     row
 }
 
-fn part_of(stream: ObjectId, of: u8, group: u64) -> Vec<u8> {
+fn part_of(stream: ObjectId, of: u8, group: u64) -> RowBuf {
     let mut row = part(stream, of);
     row.extend_from_slice(&group.to_be_bytes());
     row
 }
 
-fn group_row(stream: ObjectId, name: &[u8]) -> Vec<u8> {
+fn group_row(stream: ObjectId, name: &[u8]) -> RowBuf {
     let mut row = part(stream, GROUP);
     row::push_member(&mut row, name);
     row
 }
 
-fn consumer_row(stream: ObjectId, group: u64, name: &[u8]) -> Vec<u8> {
+fn consumer_row(stream: ObjectId, group: u64, name: &[u8]) -> RowBuf {
     let mut row = part_of(stream, CONSUMER, group);
     row::push_member(&mut row, name);
     row
 }
 
 /// Key of the row of what is pending.
-pub(super) fn pending_row(stream: ObjectId, group: u64, id: StreamId) -> Vec<u8> {
+pub(super) fn pending_row(stream: ObjectId, group: u64, id: StreamId) -> RowBuf {
     let mut row = part_of(stream, PENDING, group);
     row.extend_from_slice(&id.to_bytes());
     row
 }
 
 /// Key of the row that says so for its consumer.
-pub(super) fn owned_row(stream: ObjectId, group: u64, consumer: u64, id: StreamId) -> Vec<u8> {
+pub(super) fn owned_row(stream: ObjectId, group: u64, consumer: u64, id: StreamId) -> RowBuf {
     let mut row = owned_by(stream, group, consumer);
     row.extend_from_slice(&id.to_bytes());
     row
 }
 
-fn owned_by(stream: ObjectId, group: u64, consumer: u64) -> Vec<u8> {
+fn owned_by(stream: ObjectId, group: u64, consumer: u64) -> RowBuf {
     let mut row = part_of(stream, OWNED, group);
     row.extend_from_slice(&consumer.to_be_bytes());
     row
 }
 
 /// From and to of all rows of a group's part.
-pub(super) fn rows_of_group(stream: ObjectId, of: GroupPart, group: u64) -> [Vec<u8>; 2] {
+pub(super) fn rows_of_group(stream: ObjectId, of: GroupPart, group: u64) -> [RowBuf; 2] {
     let of = match of {
         GroupPart::Consumers => CONSUMER,
         GroupPart::Pending => PENDING,
@@ -222,7 +222,7 @@ fn read_group(key: &Bytes, value: &Bytes) -> Result<Group, StoreError> {
 }
 
 /// Key and value of a group's row.
-pub(super) fn row_of_group(stream: ObjectId, group: &Group) -> (Vec<u8>, Bytes) {
+pub(super) fn row_of_group(stream: ObjectId, group: &Group) -> (RowBuf, Bytes) {
     let numbers = [
         group.number,
         group.last.ms,
@@ -254,7 +254,7 @@ pub(super) fn row_of_consumer(
     stream: ObjectId,
     group: u64,
     consumer: &Consumer,
-) -> (Vec<u8>, Bytes) {
+) -> (RowBuf, Bytes) {
     let numbers = [consumer.number, consumer.seen_ms as u64, consumer.pending];
     let value = value_of(&numbers, long_name(&consumer.name));
     (consumer_row(stream, group, &consumer.name), value)
@@ -288,7 +288,7 @@ pub fn group(
     if stream.groups == 0 {
         return Ok(None);
     }
-    let key = Bytes::from(group_row(stream.id, name));
+    let key = Bytes::copy_from_slice(&group_row(stream.id, name));
     rows.row(&key)?
         .map(|value| read_group(&key, &value))
         .transpose()
@@ -322,7 +322,7 @@ pub fn consumer(
     group: &Group,
     name: &[u8],
 ) -> Result<Option<Consumer>, StoreError> {
-    let key = Bytes::from(consumer_row(stream.id, group.number, name));
+    let key = Bytes::copy_from_slice(&consumer_row(stream.id, group.number, name));
     rows.row(&key)?
         .map(|value| read_consumer(&key, &value))
         .transpose()
@@ -421,7 +421,7 @@ fn begin(group: &Group, from: StreamId, to: StreamId) -> Option<StreamId> {
 }
 
 /// The first key behind one.
-fn behind(mut key: Vec<u8>) -> Vec<u8> {
+fn behind(mut key: RowBuf) -> RowBuf {
     key.push(0);
     key
 }

@@ -69,7 +69,7 @@ pub fn destroy_group(
                 .collect::<Result<Vec<_>, StoreError>>()?;
             keys.iter().for_each(|key| rows.delete(key));
             match keys.last() {
-                Some(last) if keys.len() == ROWS_AT_ONCE => from = last.to_vec(),
+                Some(last) if keys.len() == ROWS_AT_ONCE => from = last.as_ref().into(),
                 _ => break,
             }
         }

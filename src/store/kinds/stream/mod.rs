@@ -21,7 +21,7 @@ use super::source::{RowSource, RowsBetween, bad_row};
 use crate::rdb::StreamId;
 use crate::store::format::object::StreamValue;
 use crate::store::format::packed::Packed;
-use crate::store::format::row::{self, kind};
+use crate::store::format::row::{self, RowBuf, kind};
 use crate::store::keyspace::Keyspace;
 use crate::store::rows::{Rows, StoreError};
 
@@ -80,7 +80,7 @@ pub fn empty(keyspace: &mut Keyspace) -> StreamValue {
     }
 }
 
-fn entry_row(stream: &StreamValue, id: StreamId) -> Vec<u8> {
+fn entry_row(stream: &StreamValue, id: StreamId) -> RowBuf {
     let mut row = row::sub(stream.id, kind::ENTRY);
     row.extend_from_slice(&id.to_bytes());
     row

@@ -35,7 +35,11 @@ pub fn type_of(rows: &impl RowSource, stream: &StreamValue) -> Result<ValueType,
         return Ok(ValueType::StreamListpacks2);
     }
     let groups = group::groups(rows, stream)?;
-    let is_reckoned = |group: &Group| group.entries_read == counters::place(stream, group.last);
+    // Where a group does not know what it has read, as XGROUP CREATE leaves it, what the loader
+    // reckons is true: entries were only added.
+    let is_reckoned = |group: &Group| {
+        group.entries_read.is_none() || group.entries_read == counters::place(stream, group.last)
+    };
     Ok(match groups.iter().all(is_reckoned) {
         true => ValueType::StreamListpacks,
         false => ValueType::StreamListpacks2,

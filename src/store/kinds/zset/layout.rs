@@ -39,15 +39,19 @@ pub(super) fn score_value(member: &[u8], score: f64) -> Bytes {
     value.freeze()
 }
 
-/// The element of a Z row.
-pub(super) fn entry_of_score(key: &Bytes, value: &Bytes) -> Result<Entry, StoreError> {
+/// The element of a Z row; `share` gives a part of the key to keep.
+pub(super) fn entry_of_score(
+    key: &[u8],
+    value: &Bytes,
+    share: impl FnOnce(&[u8]) -> Bytes,
+) -> Result<Entry, StoreError> {
     let (score, member) = row::split_score(key).ok_or_else(|| bad_row(key))?;
     let score = match value.first() {
         Some(1) => -0.0,
         _ => score,
     };
     let member = match member {
-        Member::Whole(member) => key.slice_ref(member),
+        Member::Whole(member) => share(member),
         Member::InValue if value.is_empty() => return Err(bad_row(key)),
         Member::InValue => value.slice(1..),
     };

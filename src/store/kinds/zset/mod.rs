@@ -25,9 +25,9 @@ use super::fields;
 use super::{INLINE_BYTES_MAX, INLINE_ITEMS_MAX};
 use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::{Packed, PackedWriter};
-use crate::store::format::row::{self, ObjectId};
+use crate::store::format::row::{self, ObjectId, kind};
 use crate::store::keyspace::Keyspace;
-use crate::store::rows::{Rows, StoreError};
+use crate::store::rows::{End, OUTERMOST_MAX, Rows, StoreError};
 
 pub use builder::Builder;
 pub use draw::{Scanned, draw, scan};
@@ -112,7 +112,7 @@ pub fn put(
     }
     if let Stored::Rows { id, count } = &mut zset.stored {
         match old {
-            Some(old) => keyspace.rows().delete(&row::score(*id, old, member)),
+            Some(old) => keyspace.rows().delete_owned(row::score(*id, old, member)),
             None => *count += 1,
         }
         put_rows(keyspace, *id, member, score);
@@ -121,11 +121,10 @@ pub fn put(
 }
 
 fn put_rows(keyspace: &mut Keyspace, id: ObjectId, member: &[u8], score: f64) {
-    let ordered = row::score(id, score, member);
-    keyspace.live_ends().put(id, &ordered);
     let rows = keyspace.rows();
     fields::put(rows, id, NO_TURN, member, &score.to_bits().to_be_bytes());
-    rows.put(&ordered, layout::score_value(member, score));
+    let ordered = row::score(id, score, member);
+    rows.put_owned(ordered, layout::score_value(member, score));
 }
 
 /// The same, and a member among them.
@@ -184,7 +183,7 @@ pub fn remove(rows: &mut Rows, zset: &mut Collection, entries: &[Entry]) {
                 return;
             }
             for Entry { member, score } in entries {
-                rows.delete(&row::score(*id, *score, member));
+                rows.delete_owned(row::score(*id, *score, member));
                 fields::delete(rows, *id, member);
             }
         }
@@ -204,12 +203,45 @@ pub fn pop(
 ) -> Result<Vec<Entry>, StoreError> {
     let len = len(zset);
     let count = count.min(len);
+    if let Stored::Rows { id, count: held } = &mut zset.stored
+        && count <= OUTERMOST_MAX as u64
+    {
+        return pop_few(keyspace.rows(), *id, held, direction, count);
+    }
     let range = match direction {
         Direction::Forward => Range::Rank(0..count),
         Direction::Backward => Range::Rank(len - count..len),
     };
     let taken: Vec<Entry> = walk(keyspace, zset, &range, direction)?.collect::<Result<_, _>>()?;
     remove(keyspace.rows(), zset, &taken);
+    Ok(taken)
+}
+
+/// Of a set in rows: a few at once are mostly known, without a walk.
+fn pop_few(
+    rows: &mut Rows,
+    id: ObjectId,
+    held: &mut u64,
+    direction: Direction,
+    count: u64,
+) -> Result<Vec<Entry>, StoreError> {
+    let end = match direction {
+        Direction::Forward => End::Front,
+        Direction::Backward => End::Back,
+    };
+    let (from, to) = (row::sub(id, kind::SCORE), walk::behind_all(id));
+    let found = rows.outermost(&from, &to, end, count as usize)?;
+    let taken = found
+        .iter()
+        .map(|(key, value)| layout::entry_of_score(key, value, owned))
+        .collect::<Result<Vec<_>, _>>()?;
+    *held = held.saturating_sub(taken.len() as u64);
+    if *held > 0 {
+        for ((key, _), entry) in found.into_iter().zip(&taken) {
+            rows.delete_owned(key);
+            fields::delete(rows, id, &entry.member);
+        }
+    }
     Ok(taken)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::store::engine::MemoryEngine;
 use crate::store::format::object::id_of_row;
-use crate::store::rows::RowsOptions;
+use crate::store::rows::{End, RowsOptions};
 
 const LIMITS: Limits = Limits {
     members: 128,
@@ -13,7 +13,16 @@ const LIMITS: Limits = Limits {
 };
 
 fn keyspace() -> Keyspace {
-    let rows = Rows::open(Arc::new(MemoryEngine::new()), RowsOptions::new(id_of_row));
+    keyspace_with(1 << 20)
+}
+
+/// With little memory for rows.
+fn keyspace_with(cache_bytes: usize) -> Keyspace {
+    let options = RowsOptions {
+        cache_bytes,
+        ..RowsOptions::new(id_of_row)
+    };
+    let rows = Rows::open(Arc::new(MemoryEngine::new()), options);
     Keyspace::open(rows.expect("rows"), 1 << 20).expect("a keyspace")
 }
 
@@ -31,8 +40,15 @@ fn entry(member: &[u8], score: f64) -> Entry {
 
 #[test]
 fn random_changes_leave_what_they_leave_of_a_sorted_vector() {
-    for (seed, members) in [(1, 8), (2, 100), (3, 900)] {
-        let mut keyspace = keyspace();
+    for (seed, members, cache_bytes) in [
+        (1, 8, 1 << 20),
+        (2, 100, 1 << 20),
+        (3, 900, 1 << 20),
+        (4, 900, 64 << 10),
+        (5, 900, 4 << 10),
+        (6, 900, 0),
+    ] {
+        let mut keyspace = keyspace_with(cache_bytes);
         let mut dice = fastrand::Rng::with_seed(seed);
         let mut zset = empty();
         let mut model: Vec<Entry> = Vec::new();
@@ -169,11 +185,13 @@ fn a_popped_end_is_where_the_next_walk_begins() {
         pop(&mut keyspace, &mut zset, Direction::Backward, 1).expect("pops");
     }
     let named = |number: u32| row::score(id, f64::from(number), &number.to_be_bytes());
-    assert_eq!(keyspace.live_ends().low(id).as_deref(), Some(&named(9)[..]));
-    assert_eq!(
-        keyspace.live_ends().high(id).as_deref(),
-        Some(&named(990)[..])
-    );
+    let bound = |end| {
+        keyspace
+            .rows_read()
+            .bound(&row::sub(id, row::kind::SCORE), end)
+    };
+    assert_eq!(bound(End::Front), Some(named(10)));
+    assert_eq!(bound(End::Back), Some(row::behind(&named(989))));
     put(&mut keyspace, &mut zset, &[0, 0, 0, 3], 3.0, None, LIMITS).expect("puts");
     let taken = pop(&mut keyspace, &mut zset, Direction::Forward, 2).expect("pops");
     assert_eq!(

@@ -6,10 +6,10 @@ use super::range::{LexBound, LexRange, Range};
 use super::{layout, len};
 use crate::store::format::object::{Collection, Stored};
 use crate::store::format::packed::Packed;
-use crate::store::format::row::{self, ObjectId, kind};
+use crate::store::format::row::{self, ObjectId, RowBuf, kind};
 use crate::store::keyspace::Keyspace;
 use crate::store::kinds::source::{RowSource, RowsBetween};
-use crate::store::rows::StoreError;
+use crate::store::rows::{End, StoreError};
 
 /// A member and its score.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +72,9 @@ fn step(rows: &mut RowsBetween<'_>, direction: Direction) -> Option<Result<Entry
         Direction::Forward => rows.next(),
         Direction::Backward => rows.next_back(),
     }?;
-    Some(found.and_then(|(key, value)| layout::entry_of_score(&key, &value)))
+    Some(found.and_then(|(key, value)| {
+        layout::entry_of_score(&key, &value, |member| key.slice_ref(member))
+    }))
 }
 
 /// All elements, lowest score first, of the shard now or of a snapshot.
@@ -91,7 +93,7 @@ pub fn walk_all<'a>(source: &'a impl RowSource, zset: &Collection) -> Result<Wal
     }))
 }
 
-fn behind_all(id: ObjectId) -> Vec<u8> {
+pub(super) fn behind_all(id: ObjectId) -> RowBuf {
     row::sub(id, kind::SCORE + 1)
 }
 
@@ -173,34 +175,38 @@ impl<'a> Ordered<'a> {
     /// Rows between two keys. What is found first at an open end is kept in mind.
     fn between(
         self,
-        from: Vec<u8>,
-        to: Vec<u8>,
+        from: RowBuf,
+        to: RowBuf,
         direction: Direction,
         left: u64,
     ) -> Result<Found<'a>, StoreError> {
-        let (id, ends) = (self.id, self.keyspace.live_ends());
-        let lowest = row::score_from(id, f64::NEG_INFINITY);
-        let low = ends.low(id).map_or(lowest, Vec::from);
-        let high = ends.high(id).map(|high| [&high, [0].as_slice()].concat());
-        let high = high.unwrap_or_else(|| behind_all(id));
+        let rows = self.keyspace.rows_read();
+        let (order, end) = (row::sub(self.id, kind::SCORE), behind_all(self.id));
+        let low = rows.bound(&order, End::Front).unwrap_or(order.clone());
+        let high = rows.bound(&order, End::Back).unwrap_or(end);
         let (is_open_low, is_open_high) = (from <= low, to >= high);
         let (from, to) = (from.max(low), to.min(high));
-        let rows = self.keyspace.rows_read();
-        let mut rows = rows.rows_between(&from, &to)?;
+        let mut between = rows.rows_between(&from, &to)?;
         let found = match direction {
-            Direction::Forward => rows.next(),
-            Direction::Backward => rows.next_back(),
+            Direction::Forward => between.next(),
+            Direction::Backward => between.next_back(),
         };
         let found = found.transpose()?;
         match (&found, direction) {
-            (Some((key, _)), Direction::Forward) if is_open_low => ends.begins_at(id, key),
-            (Some((key, _)), Direction::Backward) if is_open_high => ends.ends_at(id, key),
-            (None, Direction::Forward) if is_open_low && from < to => ends.begins_at(id, &to),
+            (Some((key, _)), Direction::Forward) if is_open_low => {
+                rows.note_bound(&order, key, End::Front);
+            }
+            (Some((key, _)), Direction::Backward) if is_open_high => {
+                rows.note_bound(&order, &row::behind(key), End::Back);
+            }
+            (None, Direction::Forward) if is_open_low && from < to => {
+                rows.note_bound(&order, &to, End::Front);
+            }
             _ => {}
         }
         Ok(Found {
             first: found,
-            rows,
+            rows: between,
             direction,
             left,
         })
@@ -246,11 +252,8 @@ impl<'a> Ordered<'a> {
             return Ok(nothing());
         };
         let (first, end) = match direction {
-            Direction::Forward => (key.to_vec(), behind_all(self.id)),
-            Direction::Backward => (
-                row::sub(self.id, kind::SCORE),
-                [&key, [0].as_slice()].concat(),
-            ),
+            Direction::Forward => (RowBuf::from_slice(&key), behind_all(self.id)),
+            Direction::Backward => (row::sub(self.id, kind::SCORE), row::behind(&key)),
         };
         Ok(self.between(first, end, direction, to - from)?.into_walk())
     }
@@ -276,11 +279,7 @@ impl<'a> Ordered<'a> {
             return Ok(Walk(held_of(entries, &Range::Lex(*range), direction)));
         }
         let named = |member: &[u8]| row::score(self.id, first.score, member);
-        let behind = |member: &[u8]| {
-            let mut key = named(member);
-            key.push(0);
-            key
-        };
+        let behind = |member: &[u8]| row::behind(&named(member));
         let from = match range.min {
             LexBound::Least => row::sub(self.id, kind::SCORE),
             LexBound::Included(min) => named(min),
@@ -333,7 +332,9 @@ impl<'a> Found<'a> {
         let Some((key, value)) = first else {
             return nothing();
         };
-        let next = Some(layout::entry_of_score(&key, &value));
+        let next = Some(layout::entry_of_score(&key, &value, |member| {
+            key.slice_ref(member)
+        }));
         Walk(Source::Rows {
             rows,
             direction,
@@ -384,7 +385,7 @@ pub fn rank(
         count: len(zset),
     };
     let key = row::score(id, score, member);
-    let behind = [&key[..], &[0]].concat();
+    let behind = row::behind(&key);
     let first = row::sub(id, kind::SCORE);
     let mut before = ordered
         .between(first, key, Direction::Forward, ordered.count)?

@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::link::Shared;
+use crate::store::format::lines::take_line;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -176,13 +177,8 @@ impl<'a> Wire<'a> {
     /// A line that is not empty, without its end.
     pub(super) fn line(&mut self) -> Result<String, Ended> {
         loop {
-            while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.input.drain(..=end).collect();
-                let text = String::from_utf8_lossy(&line);
-                let text = text.trim();
-                if !text.is_empty() {
-                    return Ok(text.to_owned());
-                }
+            if let Some(line) = take_line(&mut self.input) {
+                return Ok(line);
             }
             if self.input.len() > LINE_BYTES_MAX {
                 return Err(Ended::Answer {
