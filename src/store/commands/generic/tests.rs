@@ -166,7 +166,7 @@ fn watched_keys_change_by_a_swap_only_if_they_are_or_will_be_there() {
         for line in ["WATCH k", "SWAPDB 0 0", "MULTI", "PING"] {
             world.say(a, line);
         }
-        assert_eq!(world.say(a, "EXEC"), "[+PONG]", "nothing changed places");
+        assert_eq!(world.say(a, "EXEC"), "[PONG]", "nothing changed places");
     }
 }
 
