@@ -67,6 +67,7 @@ impl Weighed for Known {
 
 /// So much of memory comes at once.
 const CACHE_LINE_BYTES: usize = 64;
+const _: () = assert!(Resident::<Known>::PLACE_BYTES <= 2 * CACHE_LINE_BYTES);
 
 impl Known {
     /// The bytes of what is not in rows.

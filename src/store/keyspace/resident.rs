@@ -101,6 +101,11 @@ pub(super) struct Resident<T> {
     hash: KeyHash,
 }
 
+impl<T> Resident<T> {
+    /// What an entry takes where it stands.
+    pub(super) const PLACE_BYTES: usize = size_of::<Entry<T>>();
+}
+
 impl<T: Weighed + Default> Resident<T> {
     pub(super) fn new(bytes_max: u64, entry_bytes: usize, hash: KeyHash) -> Self {
         Self {
