@@ -11,7 +11,7 @@
 //!        the next generation: in the tree if this one was walked
 //! ```
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::btree_map::{self, BTreeMap, Entry};
 use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,17 +126,18 @@ impl Generation {
                 };
                 hashed.value_mut(number)
             }
-            None => self.others.get_mut::<dyn Ordered>(&RowKeyRef::new(row)),
+            None => match self.others.entry(RowKey::new(own(key))) {
+                Entry::Occupied(row) => Some(row.into_mut()),
+                Entry::Vacant(place) => {
+                    self.bytes += row_bytes + ROW_OVERHEAD_BYTES;
+                    place.insert(value);
+                    return;
+                }
+            },
         };
-        match slot {
-            Some(slot) => {
-                self.bytes -= slot.as_ref().map_or(0, Bytes::len);
-                *slot = value;
-            }
-            None => {
-                self.bytes += row_bytes + ROW_OVERHEAD_BYTES;
-                self.others.insert(RowKey::new(own(key)), value);
-            }
+        if let Some(slot) = slot {
+            self.bytes -= slot.as_ref().map_or(0, Bytes::len);
+            *slot = value;
         }
     }
 
