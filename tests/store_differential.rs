@@ -97,6 +97,7 @@ const ENABLED: &[&str] = &[
     "stream",
     "script",
     "functions",
+    "server",
 ];
 
 /// Commands of a run, unless `KEYFERRY_DIFF_COMMANDS` says otherwise.

@@ -13,6 +13,18 @@ const ALWAYS_FAIL: &[(&str, &str)] = &[
     ("OBJECT|FREQ", "no LFU policy is set"),
     ("ACL|SAVE", "there is no file of users"),
     ("ACL|LOAD", "there is no file of users"),
+    ("ACL", "it is nothing without a subcommand"),
+    ("CLIENT", "it is nothing without a subcommand"),
+    ("CONFIG", "it is nothing without a subcommand"),
+    ("FUNCTION", "it is nothing without a subcommand"),
+    ("OBJECT", "it is nothing without a subcommand"),
+    ("PUBSUB", "it is nothing without a subcommand"),
+    ("SCRIPT", "it is nothing without a subcommand"),
+    ("SLOWLOG", "it is nothing without a subcommand"),
+    ("XGROUP", "it is nothing without a subcommand"),
+    ("XINFO", "it is nothing without a subcommand"),
+    ("FUNCTION|KILL", "no function runs"),
+    ("SCRIPT|KILL", "no script runs"),
 ];
 
 #[derive(Clone, Copy, Default)]

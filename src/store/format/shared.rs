@@ -36,15 +36,15 @@ fn in_room<const N: usize>(first: u8, rest: &[u8]) -> Bytes {
 pub(super) fn joined(first: u8, rest: &[u8]) -> Bytes {
     match 1 + rest.len() {
         ..=16 => in_room::<16>(first, rest),
-        ..=32 => in_room::<32>(first, rest),
-        ..=48 => in_room::<48>(first, rest),
-        ..=64 => in_room::<64>(first, rest),
-        ..=96 => in_room::<96>(first, rest),
-        ..=144 => in_room::<144>(first, rest),
-        ..=192 => in_room::<192>(first, rest),
-        ..=256 => in_room::<256>(first, rest),
-        ..=384 => in_room::<384>(first, rest),
-        ..=512 => in_room::<512>(first, rest),
+        17..=32 => in_room::<32>(first, rest),
+        33..=48 => in_room::<48>(first, rest),
+        49..=64 => in_room::<64>(first, rest),
+        65..=96 => in_room::<96>(first, rest),
+        97..=144 => in_room::<144>(first, rest),
+        145..=192 => in_room::<192>(first, rest),
+        193..=256 => in_room::<256>(first, rest),
+        257..=384 => in_room::<384>(first, rest),
+        385..=512 => in_room::<512>(first, rest),
         len => {
             let mut bytes = BytesMut::with_capacity(len);
             bytes.put_u8(first);

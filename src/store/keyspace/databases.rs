@@ -26,8 +26,8 @@ impl Keyspace {
     /// # Errors
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn swap(&mut self, one: usize, other: usize) -> Result<(), StoreError> {
-        self.tell_interested(one, Some(other))?;
         if one != other {
+            self.tell_interested(one, Some(other))?;
             self.tell_interested(other, Some(one))?;
         }
         self.counted.swap(one, other);
@@ -44,7 +44,7 @@ impl Keyspace {
             let ns = self.namespace(db);
             let is_here = self
                 .objects
-                .read(&mut self.rows, ns, &key, Look::Peek)?
+                .read(&self.rows, ns, &key, Look::Peek)?
                 .is_some();
             let will_be = match next {
                 None => false,
@@ -64,7 +64,7 @@ impl Keyspace {
 
     fn is_live(&mut self, db: usize, key: &[u8]) -> Result<bool, StoreError> {
         let ns = self.namespace(db);
-        let found = self.objects.read(&mut self.rows, ns, key, Look::Peek)?;
+        let found = self.objects.read(&self.rows, ns, key, Look::Peek)?;
         let ends_ms = found.map(|object| object.expires_at_ms);
         Ok(ends_ms.is_some_and(|at| at.is_none_or(|at| at >= self.now_ms)))
     }

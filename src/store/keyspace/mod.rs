@@ -84,8 +84,8 @@ impl Keyspace {
             rows.bury(DeadId::Namespace(ns.0));
         }
         Ok(Self {
+            objects: Objects::new(cache_bytes, rows.key_hash()),
             rows,
-            objects: Objects::new(cache_bytes),
             counted,
             expiry: Expiry::Remove,
             now_ms: 0,
@@ -187,7 +187,7 @@ impl Keyspace {
     /// [`StoreError`] of the engine; nothing is changed then.
     pub fn take(&mut self, db: usize, key: &[u8]) -> Result<Option<Object>, StoreError> {
         let ns = self.counted.of(db).ns;
-        let Some(old) = self.objects.read(&mut self.rows, ns, key, Look::Peek)? else {
+        let Some(old) = self.objects.read(&self.rows, ns, key, Look::Peek)? else {
             return Ok(None);
         };
         let counts = self.counted.of_mut(db);

@@ -9,10 +9,10 @@ use std::cell::Cell;
 use bytes::Bytes;
 
 use super::bad_row;
-use super::resident::{Resident, Weighed};
+use super::resident::{Resident, WARM_MAX, Weighed};
 use crate::store::format::object::{Kind, ListValue, Object, Stored, StringStored, Value};
 use crate::store::format::row::{self, Namespace, ObjectId};
-use crate::store::rows::{Rows, StoreError};
+use crate::store::rows::{KeyHash, Rows, StoreError};
 
 /// What an entry takes besides its bytes: its place, what the allocator and `Bytes` add to
 /// them, the table.
@@ -61,7 +61,7 @@ impl Weighed for Known {
     fn touch(&self) -> u8 {
         let bytes = self.whole().map_or(&[][..], |bytes| bytes);
         let read = |at: usize| bytes.get(at).copied().unwrap_or(0);
-        read(0) ^ read(CACHE_LINE_BYTES) ^ read(2 * CACHE_LINE_BYTES)
+        read(0) ^ read(CACHE_LINE_BYTES) ^ bytes.last().copied().unwrap_or(0)
     }
 }
 
@@ -103,9 +103,9 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    pub(super) fn new(cache_bytes: usize) -> Self {
+    pub(super) fn new(cache_bytes: usize, hash: KeyHash) -> Self {
         Self {
-            known: Resident::new(cache_bytes as u64, ENTRY_BYTES),
+            known: Resident::new(cache_bytes as u64, ENTRY_BYTES, hash),
             clock: 0,
         }
     }
@@ -243,9 +243,18 @@ impl Objects {
         }
     }
 
-    /// Brings near what lookups of these keys will read.
-    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = (Namespace, &'k [u8])>) {
-        self.known.warm(keys);
+    /// Brings near what lookups of these keys will read, and if `are_put`, what puts will.
+    pub(super) fn warm<'k>(
+        &self,
+        rows: &Rows,
+        keys: impl Iterator<Item = (Namespace, &'k [u8])>,
+        are_put: bool,
+    ) {
+        let mut hashes = [0; WARM_MAX];
+        let hashes = self.known.warm(keys, &mut hashes);
+        if are_put {
+            rows.warm(hashes);
+        }
     }
 
     /// Forgets all.

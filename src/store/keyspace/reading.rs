@@ -71,10 +71,11 @@ impl Keyspace {
         *counter += 1;
     }
 
-    /// Brings near what lookups of these keys, each of a database, will read: of many at
-    /// once, that takes hardly longer than of one.
-    pub fn warm<'k>(&self, keys: impl Iterator<Item = (usize, &'k [u8])>) {
-        let named = keys.map(|(db, key)| (self.counted.of(db).ns, key));
-        self.objects.warm(named);
+    /// Brings near what lookups of these keys of a database will read, and if `are_put`,
+    /// what puts will: of many at once, that takes hardly longer than of one.
+    pub fn warm<'k>(&self, db: usize, keys: impl Iterator<Item = &'k [u8]>, are_put: bool) {
+        let ns = self.counted.of(db).ns;
+        self.objects
+            .warm(&self.rows, keys.map(|key| (ns, key)), are_put);
     }
 }

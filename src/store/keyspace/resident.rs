@@ -21,12 +21,11 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hasher};
 
-use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use crate::store::format::row::Namespace;
+use crate::store::rows::KeyHash;
 
 /// As many keys are warmed at once.
 pub(super) const WARM_MAX: usize = 64;
@@ -97,12 +96,11 @@ pub(super) struct Resident<T> {
     kept: VecDeque<u32>,
     /// Hashes of entries that left on trial, by their lower bits.
     left: Vec<u32>,
-    /// Keys come from clients: seeded.
-    hash: RandomState,
+    hash: KeyHash,
 }
 
 impl<T: Weighed + Default> Resident<T> {
-    pub(super) fn new(bytes_max: u64, entry_bytes: usize) -> Self {
+    pub(super) fn new(bytes_max: u64, entry_bytes: usize, hash: KeyHash) -> Self {
         Self {
             slots: vec![EMPTY; SLOTS_MIN],
             entries: Vec::new(),
@@ -115,15 +113,12 @@ impl<T: Weighed + Default> Resident<T> {
             trial: VecDeque::new(),
             kept: VecDeque::new(),
             left: Vec::new(),
-            hash: RandomState::default(),
+            hash,
         }
     }
 
     pub(super) fn hash_of(&self, ns: Namespace, key: &[u8]) -> u32 {
-        let mut hasher = self.hash.build_hasher();
-        hasher.write_u32(ns.0);
-        hasher.write(key);
-        hasher.finish() as u32
+        self.hash.of(ns, key)
     }
 
     /// The number of a key, good until something is put. It is a use of it.
@@ -376,10 +371,7 @@ impl<T: Weighed + Default> Resident<T> {
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         let hash = self.hash.clone();
-        *self = Self {
-            hash,
-            ..Self::new(self.bytes_max, self.entry_bytes)
-        };
+        *self = Self::new(self.bytes_max, self.entry_bytes, hash);
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -387,9 +379,13 @@ impl<T: Weighed + Default> Resident<T> {
     }
 
     /// Reads what lookups of these keys will read: in three rounds, in each of which no read
-    /// waits for another one.
-    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = (Namespace, &'k [u8])>) {
-        let (mut hashes, mut numbers) = ([0; WARM_MAX], [NOBODY; WARM_MAX]);
+    /// waits for another one. The hashes of keys, those that were asked for.
+    pub(super) fn warm<'h, 'k>(
+        &self,
+        keys: impl Iterator<Item = (Namespace, &'k [u8])>,
+        hashes: &'h mut [u32; WARM_MAX],
+    ) -> &'h [u32] {
+        let mut numbers = [NOBODY; WARM_MAX];
         let (mut count, mut seen) = (0, 0_u32);
         for (place, (ns, key)) in hashes.iter_mut().zip(keys) {
             *place = self.hash_of(ns, key);
@@ -409,6 +405,7 @@ impl<T: Weighed + Default> Resident<T> {
             }
         }
         std::hint::black_box(seen);
+        hashes
     }
 
     /// The number of the first entry with this hash: mostly the right one.

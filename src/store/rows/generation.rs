@@ -20,6 +20,7 @@ use bytes::Bytes;
 
 use super::hashed::{Hashed, HashedWithin};
 use super::key::{Ordered, RowKey, RowKeyRef};
+use super::key_hash::KeyHash;
 use crate::store::engine::{Change, DeadId, META, SUB};
 use crate::store::format::row::{RowBuf, kind};
 
@@ -91,6 +92,15 @@ impl Generation {
             parts: Parts::after(&before.parts),
             ..Self::default()
         }
+    }
+
+    pub(super) fn key_hash(&self) -> KeyHash {
+        self.metas.key_hash()
+    }
+
+    /// See [`Hashed::warm`]: of objects.
+    pub(super) fn warm(&self, hashes: &[u32]) {
+        self.metas.warm(hashes);
     }
 
     pub(super) fn set(&mut self, row: &[u8], value: Option<Bytes>) {

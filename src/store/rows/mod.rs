@@ -24,6 +24,7 @@ mod error;
 mod generation;
 mod hashed;
 mod key;
+mod key_hash;
 mod options;
 mod range;
 mod snapshot;
@@ -46,6 +47,7 @@ use sweeper::Sweeper;
 
 pub use edges::{OUTERMOST_MAX, Outermost};
 pub use error::StoreError;
+pub use key_hash::KeyHash;
 pub use options::{RowsOptions, Wake};
 pub use range::{End, RowRange};
 pub use snapshot::{DurableTicket, RowSnapshot, SnapshotTicket};
@@ -170,6 +172,16 @@ impl Rows {
     /// The same, with a key that need not be copied.
     pub fn put_owned(&mut self, row: RowBuf, value: Bytes) {
         self.set_owned(row, Some(value));
+    }
+
+    /// How keys are hashed here.
+    pub fn key_hash(&self) -> KeyHash {
+        self.active.key_hash()
+    }
+
+    /// Brings near what puts of meta rows, by the hashes of their keys, will look at.
+    pub fn warm(&self, hashes: &[u32]) {
+        self.active.warm(hashes);
     }
 
     /// Deletes a row, if it is there.

@@ -64,11 +64,7 @@ impl Shard {
                 client.reply.bulk(self.users.name(client.user));
             }
             _ => {
-                return Err(Failure::quoting(
-                    "ERR unknown subcommand or wrong number of arguments for '",
-                    args.at(1),
-                    "'. Try ACL HELP.",
-                ));
+                return Err(super::connection::wrong_count("ACL", args));
             }
         }
         Ok(())

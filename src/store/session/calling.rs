@@ -124,7 +124,7 @@ impl Host for ScriptHost<'_> {
         }
         let db = self.shard.scripts.runs.as_ref().map_or(0, |runs| runs.db);
         let client = &mut self.shard.clients[self.key];
-        let outer = std::mem::replace(&mut client.reply, Reply::new(is_resp3));
+        let outer = std::mem::replace(&mut client.reply, Box::new(Reply::new(is_resp3)));
         let outer_db = std::mem::replace(&mut client.db, db);
         let may_wait = false;
         self.shard

@@ -236,7 +236,7 @@ impl Shard {
                 self.clients[key].reply.count(patterns);
                 return Ok(());
             } else {
-                return Err(super::connection::unknown_subcommand("PUBSUB", args));
+                return Err(super::connection::wrong_count("PUBSUB", args));
             };
             let reply = &mut self.clients[key].reply;
             reply.array(2 * counts.len());

@@ -42,7 +42,8 @@ pub enum CloseReason {
 #[derive(Debug)]
 pub struct Client {
     pub(super) id: ClientId,
-    pub(super) reply: Reply,
+    /// Moved as one word: it was written to a moment before, each time.
+    pub(super) reply: Box<Reply>,
     pub(super) input: Vec<u8>,
     pub(super) scanner: RequestScanner,
     pub(super) db: usize,
@@ -101,7 +102,7 @@ impl Client {
     ) -> Self {
         Self {
             id,
-            reply: Reply::new(false),
+            reply: Box::default(),
             input: Vec::new(),
             scanner: RequestScanner::new(limits),
             db: 0,

@@ -143,7 +143,7 @@ impl Shard {
                     "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
                 ));
             }
-            _ => return Err(Failure::SYNTAX),
+            _ => return Err(super::connection::wrong_count("CLIENT", args)),
         };
         let id = args.integer(2)?;
         let of = self.client_of_id(id);

@@ -284,16 +284,18 @@ impl Shard {
     }
 
     fn shutdown(&mut self, args: Args<'_>) -> Result<(), Failure> {
-        let mut without_saving = false;
-        for number in 1..args.len() {
-            if args.is(number, "NOSAVE") {
-                without_saving = true;
-            } else if !["SAVE", "NOW", "FORCE"]
-                .iter()
-                .any(|word| args.is(number, word))
-            {
-                return Err(Failure::SYNTAX);
-            }
+        let said = |word| (1..args.len()).any(|number| args.is(number, word));
+        let how = ["SAVE", "NOSAVE", "NOW", "FORCE"];
+        let is_how = |number| how.iter().any(|word| args.is(number, word));
+        let is_known = |number| is_how(number) || args.is(number, "ABORT");
+        let (without_saving, aborts) = (said("NOSAVE"), said("ABORT"));
+        let says_both = (without_saving && said("SAVE")) || (aborts && how.into_iter().any(said));
+        if says_both || !(1..args.len()).all(is_known) {
+            return Err(Failure::SYNTAX);
+        }
+        if aborts {
+            // One that is asked for is carried out at the end of the same turn.
+            return Err(Failure::words("ERR No shutdown in progress."));
         }
         self.shut_down_script(without_saving)?;
         self.orders.push(Order::Shutdown { without_saving });
@@ -323,5 +325,37 @@ pub(super) fn unknown_subcommand(container: &str, args: Args<'_>) -> Failure {
     Failure::quoting("ERR unknown subcommand '", name, &after)
 }
 
+/// A subcommand that there is, and not with so many words.
+pub(super) fn wrong_count(container: &str, args: Args<'_>) -> Failure {
+    let before = "ERR unknown subcommand or wrong number of arguments for '";
+    Failure::quoting(before, args.at(1), &format!("'. Try {container} HELP."))
+}
+
 /// So much of an unknown subcommand is told.
 const SUBCOMMAND_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::World;
+    use super::Order;
+
+    #[test]
+    fn a_shutdown_that_says_two_things_is_none() {
+        let mut world = World::new();
+        let client = world.client();
+        for line in [
+            "SHUTDOWN NOSAVE SAVE",
+            "SHUTDOWN ABORT NOW",
+            "SHUTDOWN SAVE x",
+        ] {
+            assert_eq!(world.say(client, line), "-ERR syntax error", "{line}");
+        }
+        let told = world.say(client, "SHUTDOWN ABORT");
+        assert_eq!(told, "-ERR No shutdown in progress.");
+        assert!(world.shard.take_orders().is_empty());
+        world.say(client, "SHUTDOWN NOW SAVE FORCE");
+        let without_saving = false;
+        let orders = world.shard.take_orders();
+        assert_eq!(orders, [Order::Shutdown { without_saving }]);
+    }
+}

@@ -140,7 +140,8 @@ impl Shard {
         };
         let described = subcommand.or_else(|| described::find(command.name));
         let specs = described.map(Described::key_specs).unwrap_or_default();
-        if specs.is_empty() {
+        // Channels of a shard have specs, and are no keys.
+        if specs.iter().all(|spec| spec.flags == "not_key") {
             return Err(Failure::words("ERR The command has no key arguments"));
         }
         let takes = match subcommand {

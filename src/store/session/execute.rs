@@ -262,14 +262,17 @@ impl Shard {
                     }
                 }
                 let db = self.clients[key].db;
-                let mut reply = std::mem::take(&mut self.clients[key].reply);
+                let spare = self.spare_reply.take().unwrap_or_default();
+                let mut reply = std::mem::replace(&mut self.clients[key].reply, spare);
                 let waits = match (may_wait, &self.scripts.runs) {
                     (true, _) => Waits::May,
                     (false, Some(_)) => Waits::NeverInScript,
                     (false, None) => Waits::Never,
                 };
                 let wait = self.run_data(&mut reply, db, handler, args, unit, waits);
-                self.clients[key].reply = reply;
+                let mut spare = std::mem::replace(&mut self.clients[key].reply, reply);
+                spare.truncate(0);
+                self.spare_reply = Some(spare);
                 if let Some(wait) = wait {
                     self.wait(key, args, wait);
                 }

@@ -15,6 +15,7 @@ use crate::store::rows::StoreError;
 use crate::store::scripts::Libraries;
 use crate::store::scripts::libraries::{LOAD_MAX, Policy};
 
+use super::connection::wrong_count;
 use super::scripting::split_keys;
 use super::shard::Shard;
 
@@ -33,12 +34,6 @@ pub struct LibraryError {
 
 fn error(words: &[u8]) -> Failure {
     Failure::Reply([b"ERR ", words].concat().into())
-}
-
-/// Too many words for a subcommand.
-fn wrong_count(args: Args<'_>) -> Failure {
-    let before = "ERR unknown subcommand or wrong number of arguments for '";
-    Failure::quoting(before, args.at(1), "'. Try FUNCTION HELP.")
 }
 
 impl Shard {
@@ -169,7 +164,7 @@ impl Shard {
                         "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
                     ));
                 }
-                _ => return Err(wrong_count(args)),
+                _ => return Err(wrong_count("FUNCTION", args)),
             }
             self.keyspace.replace_libraries(&Vec::new())?;
             self.scripts.libraries.clear();
@@ -224,7 +219,7 @@ impl Shard {
                      REPLACE.",
                 ));
             }
-            _ => return Err(wrong_count(args)),
+            _ => return Err(wrong_count("FUNCTION", args)),
         };
         let (texts, failure) = texts_in(args.at(2))?;
         if let Some(failure) = failure {

@@ -53,7 +53,7 @@ impl Shard {
             3 => Paused::All,
             4 if args.is(3, "ALL") => Paused::All,
             4 => return Err(Failure::words("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-            _ => return Err(Failure::SYNTAX),
+            _ => return Err(super::connection::wrong_count("CLIENT", args)),
         };
         let not_integer = Failure::words("ERR timeout is not an integer or out of range");
         let for_ms = args.integer(2).map_err(|_| not_integer)?;

@@ -28,6 +28,8 @@ pub(super) struct Ahead {
     requests: Vec<Found>,
     /// Arguments of all of them.
     spans: Vec<Span>,
+    /// One of them may write.
+    has_writes: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Ahead {
     fn clear(&mut self) {
         self.requests.clear();
         self.spans.clear();
+        self.has_writes = false;
     }
 }
 
@@ -150,10 +153,10 @@ impl Shard {
             if !request.inline {
                 ahead.spans.extend_from_slice(request.args);
             }
-            last = match request.repeats && last.is_some() {
-                true => last,
-                false => self.table.find(args.at(0)),
-            };
+            if !request.repeats || last.is_none() {
+                last = self.table.find(args.at(0));
+                ahead.has_writes |= last.is_some_and(|command| command.has_flag("write"));
+            }
             let end = start + request.consumed;
             ahead.requests.push(Found {
                 command: last,
@@ -184,9 +187,9 @@ impl Shard {
                 _ => None,
             };
             let numbers = numbers.into_iter().flatten();
-            numbers.map(move |number| (db, args.at(number)))
+            numbers.map(move |number| args.at(number))
         });
-        self.keyspace.warm(keys);
+        self.keyspace.warm(db, keys, ahead.has_writes);
     }
 
     /// Runs requests until the client must not go on; how many were taken from the input.

@@ -6,7 +6,7 @@ use slab::Slab;
 
 use crate::resp::RequestLimits;
 use crate::store::acl::{LineError, RefusalLog, Users};
-use crate::store::commands::{Effects, Event, Settings, Table};
+use crate::store::commands::{Effects, Event, Reply, Settings, Table};
 use crate::store::keyspace::Keyspace;
 
 use super::busy::Beside;
@@ -142,6 +142,8 @@ pub struct Shard {
     pub(super) slow: SlowLog,
     pub(super) parameters: Parameters,
     pub(super) stats: Stats,
+    /// Stands for a client's own while a command writes to that.
+    pub(super) spare_reply: Option<Box<Reply>>,
     /// Of the input that is run now; empty in between, and kept for its room.
     pub(super) ahead: Ahead,
     /// When the last command of the input that is run now ended.
@@ -191,6 +193,7 @@ impl Shard {
             slow: SlowLog::default(),
             parameters: Parameters::default(),
             stats: Stats::default(),
+            spare_reply: None,
             ahead: Ahead::default(),
             ran_at: None,
             clock: None,

@@ -67,7 +67,7 @@ impl Shard {
             };
             self.tell_slow(key, count);
         } else {
-            return Err(super::connection::unknown_subcommand("slowlog", args));
+            return Err(super::connection::wrong_count("SLOWLOG", args));
         }
         Ok(())
     }

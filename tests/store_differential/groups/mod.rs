@@ -16,6 +16,7 @@ mod hll;
 mod list;
 
 mod script;
+mod server;
 mod set;
 mod sort;
 
@@ -70,6 +71,7 @@ pub const GROUPS: &[Group] = &[
     script::GROUP,
     acl::GROUP,
     functions::GROUP,
+    server::GROUP,
 ];
 
 /// The group of this name.

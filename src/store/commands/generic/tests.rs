@@ -162,6 +162,11 @@ fn watched_keys_change_by_a_swap_only_if_they_are_or_will_be_there() {
             let told = world.say(a, "EXEC");
             assert_eq!(told == "nil", is_lost, "{before}, {swap}: {told}");
         }
+        world.say(b, before);
+        for line in ["WATCH k", "SWAPDB 0 0", "MULTI", "PING"] {
+            world.say(a, line);
+        }
+        assert_eq!(world.say(a, "EXEC"), "[+PONG]", "nothing changed places");
     }
 }
 

@@ -59,7 +59,7 @@ fn what_is_there_is_what_was_put_last_whatever_was_forgotten() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut table = Resident::new(200_000, ENTRY_BYTES);
+    let mut table = Resident::new(200_000, ENTRY_BYTES, KeyHash::default());
     let mut model = HashMap::new();
     for step in 0..100_000_u64 {
         let key = key(random.u64(0..3_000));
@@ -80,7 +80,11 @@ fn what_is_there_is_what_was_put_last_whatever_was_forgotten() {
         if step % 5_000 == 0 {
             check(&table);
             let keys: Vec<_> = model.keys().take(WARM_MAX + 5).collect();
-            table.warm(keys.iter().map(|key| (NS, key.as_slice())));
+            let named = keys.iter().map(|key| (NS, key.as_slice()));
+            let mut hashes = [0; WARM_MAX];
+            let hashes = table.warm(named, &mut hashes);
+            let of_all = keys.iter().map(|key| table.hash_of(NS, key));
+            assert!(of_all.take(WARM_MAX).eq(hashes.iter().copied()));
         }
     }
     check(&table);
@@ -92,7 +96,7 @@ fn what_is_there_is_what_was_put_last_whatever_was_forgotten() {
 
 #[test]
 fn what_is_asked_for_once_does_not_drive_out_what_is_asked_for_often() {
-    let mut table = Resident::new(100_000, ENTRY_BYTES);
+    let mut table = Resident::new(100_000, ENTRY_BYTES, KeyHash::default());
     let often: Vec<_> = (0..300).map(key).collect();
     for _ in 0..3 {
         for key in &often {
@@ -117,7 +121,7 @@ fn what_is_asked_for_once_does_not_drive_out_what_is_asked_for_often() {
 
 #[test]
 fn one_that_comes_again_soon_is_kept() {
-    let mut table = Resident::new(20_000, ENTRY_BYTES);
+    let mut table = Resident::new(20_000, ENTRY_BYTES, KeyHash::default());
     for number in 0..1_000 {
         put(&mut table, &key(number), vec![1]);
     }
