@@ -62,7 +62,7 @@ impl Parts {
     }
 
     /// Where a row is to be written, if not among the others.
-    fn to_write(&mut self, others: &mut BTreeMap<RowKey, Option<Bytes>>) -> Option<&mut Hashed> {
+    fn writable(&mut self, others: &mut BTreeMap<RowKey, Option<Bytes>>) -> Option<&mut Hashed> {
         if *self.are_walked.get_mut() && !self.are_in_tree {
             self.are_in_tree = true;
             let mut rows = self.rows.take_all().collect();
@@ -123,8 +123,8 @@ impl Generation {
         self.bytes += value_bytes;
         let hashed = match row.first() {
             Some(&META) => Some(&mut self.metas),
-            Some(&SUB) if is_field(row) => self.fields.to_write(&mut self.others),
-            Some(&SUB) => self.parts.to_write(&mut self.others),
+            Some(&SUB) if is_field(row) => self.fields.writable(&mut self.others),
+            Some(&SUB) => self.parts.writable(&mut self.others),
             _ => None,
         };
         let slot = match hashed {
