@@ -86,6 +86,9 @@ fn parse_hex_float(text: &[u8]) -> Option<f64> {
     (has_digits && is_in_range).then_some(value)
 }
 
+/// Whole numbers below have at most 17 digits: all of them are written.
+const WHOLE_BELOW: f64 = 1e17;
+
 /// A float as C's `%.17g` writes it; infinities as `inf` and `-inf`.
 pub fn float_text(value: f64) -> String {
     if value.is_infinite() {
@@ -93,6 +96,9 @@ pub fn float_text(value: f64) -> String {
     }
     if value == 0.0 {
         return if value.is_sign_negative() { "-0" } else { "0" }.to_owned();
+    }
+    if value.abs() < WHOLE_BELOW && value.fract() == 0.0 {
+        return (value as i64).to_string();
     }
     let text = format!("{value:.16e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -184,6 +190,9 @@ mod tests {
             (0.1, "0.10000000000000001"),
             (3.3, "3.2999999999999998"),
             (-2.5, "-2.5"),
+            (-123_456_789.0, "-123456789"),
+            (9_007_199_254_740_994.0, "9007199254740994"),
+            (99_999_999_999_999_984.0, "99999999999999984"),
             (1e16, "10000000000000000"),
             (1e17, "1e+17"),
             (1.5e300, "1.5000000000000001e+300"),

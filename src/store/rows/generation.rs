@@ -11,7 +11,7 @@
 //!        the next generation: in the tree if this one was walked
 //! ```
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::btree_map::{self, BTreeMap, Entry};
 use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +62,7 @@ impl Parts {
     }
 
     /// Where a row is to be written, if not among the others.
-    fn to_write(&mut self, others: &mut BTreeMap<RowKey, Option<Bytes>>) -> Option<&mut Hashed> {
+    fn writable(&mut self, others: &mut BTreeMap<RowKey, Option<Bytes>>) -> Option<&mut Hashed> {
         if *self.are_walked.get_mut() && !self.are_in_tree {
             self.are_in_tree = true;
             let mut rows = self.rows.take_all().collect();
@@ -123,8 +123,8 @@ impl Generation {
         self.bytes += value_bytes;
         let hashed = match row.first() {
             Some(&META) => Some(&mut self.metas),
-            Some(&SUB) if is_field(row) => self.fields.to_write(&mut self.others),
-            Some(&SUB) => self.parts.to_write(&mut self.others),
+            Some(&SUB) if is_field(row) => self.fields.writable(&mut self.others),
+            Some(&SUB) => self.parts.writable(&mut self.others),
             _ => None,
         };
         let slot = match hashed {
@@ -136,17 +136,18 @@ impl Generation {
                 };
                 hashed.value_mut(number)
             }
-            None => self.others.get_mut::<dyn Ordered>(&RowKeyRef::new(row)),
+            None => match self.others.entry(RowKey::new(own(key))) {
+                Entry::Occupied(row) => Some(row.into_mut()),
+                Entry::Vacant(place) => {
+                    self.bytes += row_bytes + ROW_OVERHEAD_BYTES;
+                    place.insert(value);
+                    return;
+                }
+            },
         };
-        match slot {
-            Some(slot) => {
-                self.bytes -= slot.as_ref().map_or(0, Bytes::len);
-                *slot = value;
-            }
-            None => {
-                self.bytes += row_bytes + ROW_OVERHEAD_BYTES;
-                self.others.insert(RowKey::new(own(key)), value);
-            }
+        if let Some(slot) = slot {
+            self.bytes -= slot.as_ref().map_or(0, Bytes::len);
+            *slot = value;
         }
     }
 
