@@ -188,7 +188,7 @@ fn a_popped_end_is_where_the_next_walk_begins() {
     let bound = |end| {
         keyspace
             .rows_read()
-            .bound(&row::sub(id, row::kind::SCORE), end)
+            .bound(&row::sub(id, kind::SCORE), end)
     };
     assert_eq!(bound(End::Front), Some(named(10)));
     assert_eq!(bound(End::Back), Some(row::behind(&named(989))));
