@@ -185,11 +185,7 @@ fn a_popped_end_is_where_the_next_walk_begins() {
         pop(&mut keyspace, &mut zset, Direction::Backward, 1).expect("pops");
     }
     let named = |number: u32| row::score(id, f64::from(number), &number.to_be_bytes());
-    let bound = |end| {
-        keyspace
-            .rows_read()
-            .bound(&row::sub(id, kind::SCORE), end)
-    };
+    let bound = |end| keyspace.rows_read().bound(&row::sub(id, kind::SCORE), end);
     assert_eq!(bound(End::Front), Some(named(10)));
     assert_eq!(bound(End::Back), Some(row::behind(&named(989))));
     put(&mut keyspace, &mut zset, &[0, 0, 0, 3], 3.0, None, LIMITS).expect("puts");
