@@ -73,6 +73,21 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
+    /// On an engine in memory; `rows_cache_bytes` bounds what is kept of rows.
+    #[cfg(test)]
+    pub(crate) fn in_memory(rows_cache_bytes: usize) -> Self {
+        use super::engine::MemoryEngine;
+        use super::format::object::id_of_row;
+        use super::rows::RowsOptions;
+
+        let options = RowsOptions {
+            cache_bytes: rows_cache_bytes,
+            ..RowsOptions::new(id_of_row)
+        };
+        let rows = Rows::open(std::sync::Arc::new(MemoryEngine::new()), options).expect("rows");
+        Self::open(rows, 1 << 20).expect("a keyspace")
+    }
+
     /// Over rows as they were opened; `cache_bytes` bounds what is kept decoded.
     ///
     /// # Errors

@@ -398,19 +398,13 @@ pub(super) fn packed_bytes(element: &Element, shape: Shape) -> usize {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::*;
-    use crate::store::engine::MemoryEngine;
-    use crate::store::format::object::id_of_row;
     use crate::store::kinds::hash::{self, HashBuilder, HashLimits};
     use crate::store::kinds::set::{self, SetBuilder, SetLimits};
-    use crate::store::rows::RowsOptions;
 
     fn keyspace() -> Keyspace {
-        let options = RowsOptions::new(id_of_row);
-        let rows = Rows::open(Arc::new(MemoryEngine::new()), options).expect("rows");
-        Keyspace::open(rows, 1 << 20).expect("a keyspace")
+        Keyspace::in_memory(1 << 20)
     }
 
     const HASH_LIMITS: HashLimits = HashLimits {

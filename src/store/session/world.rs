@@ -1,14 +1,9 @@
 //! A shard without sockets and disk, for tests: clients by number, replies as text.
 
-use std::sync::Arc;
-
 use super::{FAMILIES, Shard, ShardLimits};
 use crate::resp::{RequestLimits, Value, parse_value, write_command};
 use crate::store::commands::{Settings, Table};
-use crate::store::engine::MemoryEngine;
-use crate::store::format::object::id_of_row;
 use crate::store::keyspace::Keyspace;
-use crate::store::rows::{Rows, RowsOptions};
 
 pub(crate) struct World {
     pub(crate) shard: Shard,
@@ -16,9 +11,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let options = RowsOptions::new(id_of_row);
-        let rows = Rows::open(Arc::new(MemoryEngine::new()), options).expect("rows");
-        let keyspace = Keyspace::open(rows, 1 << 20).expect("a keyspace");
+        let keyspace = Keyspace::in_memory(1 << 20);
         let limits = ShardLimits {
             request: RequestLimits::default(),
         };

@@ -1,24 +1,9 @@
 //! A list against a vector, short and in rows.
 
-use std::sync::Arc;
-
 use super::*;
-use crate::store::engine::MemoryEngine;
-use crate::store::format::object::id_of_row;
-use crate::store::rows::RowsOptions;
 
 fn keyspace() -> Keyspace {
-    keyspace_with(1 << 20)
-}
-
-/// With little memory for rows.
-fn keyspace_with(cache_bytes: usize) -> Keyspace {
-    let options = RowsOptions {
-        cache_bytes,
-        ..RowsOptions::new(id_of_row)
-    };
-    let rows = Rows::open(Arc::new(MemoryEngine::new()), options);
-    Keyspace::open(rows.expect("rows"), 1 << 20).expect("a keyspace")
+    Keyspace::in_memory(1 << 20)
 }
 
 fn all(keyspace: &Keyspace, list: &ListValue) -> Vec<Vec<u8>> {
@@ -46,7 +31,7 @@ fn random_changes_leave_what_they_leave_of_a_vector() {
         (6, 2000, 4 << 10),
         (7, 2000, 0),
     ] {
-        let mut keyspace = keyspace_with(cache_bytes);
+        let mut keyspace = Keyspace::in_memory(cache_bytes);
         let mut dice = fastrand::Rng::with_seed(seed);
         let (mut list, mut model) = numbered(&mut keyspace, count);
         for step in 0..400 {

@@ -1,11 +1,7 @@
 //! A sorted set against a vector, short and in rows.
 
-use std::sync::Arc;
-
 use super::*;
-use crate::store::engine::MemoryEngine;
-use crate::store::format::object::id_of_row;
-use crate::store::rows::{End, RowsOptions};
+use crate::store::rows::End;
 
 const LIMITS: Limits = Limits {
     members: 128,
@@ -13,17 +9,7 @@ const LIMITS: Limits = Limits {
 };
 
 fn keyspace() -> Keyspace {
-    keyspace_with(1 << 20)
-}
-
-/// With little memory for rows.
-fn keyspace_with(cache_bytes: usize) -> Keyspace {
-    let options = RowsOptions {
-        cache_bytes,
-        ..RowsOptions::new(id_of_row)
-    };
-    let rows = Rows::open(Arc::new(MemoryEngine::new()), options);
-    Keyspace::open(rows.expect("rows"), 1 << 20).expect("a keyspace")
+    Keyspace::in_memory(1 << 20)
 }
 
 fn walked(keyspace: &Keyspace, zset: &Collection, range: &Range<'_>) -> [Vec<Entry>; 2] {
@@ -48,7 +34,7 @@ fn random_changes_leave_what_they_leave_of_a_sorted_vector() {
         (5, 900, 4 << 10),
         (6, 900, 0),
     ] {
-        let mut keyspace = keyspace_with(cache_bytes);
+        let mut keyspace = Keyspace::in_memory(cache_bytes);
         let mut dice = fastrand::Rng::with_seed(seed);
         let mut zset = empty();
         let mut model: Vec<Entry> = Vec::new();
