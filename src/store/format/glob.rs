@@ -2,10 +2,14 @@
 //!
 //! `*` any bytes, `?` one byte, `[a-c]` one of, `[^a]` none of, `\x` that byte. As Redis
 //! 7.0 reads them (util.c, `stringmatchlen`): a class that is not closed ends with the
-//! pattern, a backslash at the end stands for itself.
+//! pattern, a backslash at the end stands for itself, and what is empty matches only the
+//! empty pattern, not even `*`.
 
 /// Whether `text` matches `pattern`.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     // Where to go on when what follows the last `*` fits no longer.
     let mut retry: Option<(usize, usize)> = None;
     let (mut at, mut in_text) = (0, 0);
@@ -87,7 +91,8 @@ mod tests {
     #[test]
     fn patterns_match_as_redis_matches_them() {
         for (pattern, text, is_match) in [
-            ("*", "", true),
+            ("*", "", false),
+            ("a*", "a", true),
             ("", "", true),
             ("", "a", false),
             ("a*c*e", "abcde", true),
