@@ -105,6 +105,7 @@ impl Turns {
                 knowing::look(&mut self.shard, &self.keeper);
                 self.following.tell(&mut self.shard);
                 self.replicas.look(&mut self.shard);
+                self.shard.end_idle();
                 looked = Instant::now();
             }
             let is_over = self.carry_out();

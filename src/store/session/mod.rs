@@ -30,6 +30,7 @@ mod diagnosis;
 mod execute;
 mod following;
 mod functions;
+mod idling;
 mod info;
 mod kept;
 mod migrating;
