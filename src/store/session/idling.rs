@@ -31,7 +31,7 @@ impl Client {
         let listens = !self.channels.is_empty()
             || !self.patterns.is_empty()
             || !self.shard_channels.is_empty();
-        listens || self.is_stopped() || self.is_monitor || self.reply.len() > 0
+        listens || self.is_stopped() || self.is_monitor || !self.reply.is_empty()
     }
 }
 
