@@ -4,7 +4,7 @@
 //! `KEYFERRY_TEST_SHARDS=store` makes each of them the built-in shard, `mixed` every other
 //! one: suites that were written for redis-servers run with those. Of a server's arguments
 //! the password is passed on; `--user`, `--replicaof` and settings are told it once it is
-//! up. What only a redis-server has (`--rename-command`) still gets a redis-server.
+//! up. What only a redis-server has, `--rename-command` say, still gets a redis-server.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -242,8 +242,11 @@ fn arguments(args: &[String]) -> Vec<Vec<String>> {
     all
 }
 
+/// Arguments that a built-in shard has no equal for.
+const ONLY_OF_REDIS: &[&str] = &["--rename-command", "--databases", "--maxmemory"];
+
 fn wanted_program(args: &[&str]) -> PathBuf {
-    if args.contains(&"--rename-command") {
+    if args.iter().any(|arg| ONLY_OF_REDIS.contains(arg)) {
         return PathBuf::from("redis-server");
     }
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
