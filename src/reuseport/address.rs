@@ -51,7 +51,7 @@ impl ListenAddress {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListenAddressError {
     /// Neither `IP:PORT` nor `unix:/path`.
-    #[error("not an address to listen on")]
+    #[error("not an address to listen on: IP:PORT or unix:/path")]
     Malformed,
     /// A host name where an IP address is needed.
     #[error("a listen address needs an IP address, not the name `{0}`")]
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn wrong_addresses_say_what_is_wrong() {
         let wrong = [
-            ("6379", "not an address to listen on"),
+            ("6379", "not an address to listen on: IP:PORT or unix:/path"),
             (
                 "localhost:6379",
                 "a listen address needs an IP address, not the name `localhost`",
